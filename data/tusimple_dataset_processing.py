@@ -1,0 +1,203 @@
+"""Turn TuSimple folders into the training data of this project.
+
+    python data/tusimple_dataset_processing.py train_set
+    python data/tusimple_dataset_processing.py train_set extra_set -o data/tusimple
+
+Reads every `label_data_*.json` of the folder(s), one JSON object per line: `raw_file` (a clip's jpg, relative to the
+folder), `lanes` (lists of x in pixels, -2 = no point) and `h_samples` (rows y in pixels, 48 or 56 of them). Writes
+`images/0000.png`, ... (the clips), `labels/0000.png`, ... (8-bit, lane i drawn 7 px wide with its own gray value, 50
+* i + 20 for the first five, background 0) and `labels.json` (the TuSimple line of each picture, in the same order).
+Numbers follow the order of the folders, of their JSON files and of the lines. Nothing appears in the output folder
+before every picture is done.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+try:
+    import cv2
+except ImportError as error:
+    sys.exit(f"opencv-python: {error}; on Debian or Ubuntu run: apt-get install -y libgl1 libglib2.0-0")
+
+THICKNESS = 7
+# The original's values for five lanes; further lanes get what lies between them, then the rest of 8 bits.
+_FIRST = [*range(20, 256, 50), *range(45, 256, 50)]
+GRAY_VALUES = (*_FIRST, *(value for value in range(1, 256) if value not in _FIRST))
+
+
+class LabelError(ValueError):
+    """A label line or clip that can't be used; the message names the file and, for labels, the line."""
+
+
+def read_labels(path):
+    """Read a TuSimple label file.
+
+    Args:
+        path: file with one JSON object per line.
+
+    Returns:
+        list of (line number from 1, dict or LabelError), one per non-empty line.
+    """
+    lines = []
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for number, text in enumerate(file, start=1):
+            if text.strip():
+                try:
+                    lines.append((number, check_label(text)))
+                except ValueError as error:
+                    lines.append((number, LabelError(f"{path}:{number}: {error}; mend the line or use --skip-bad")))
+    return lines
+
+
+def check_label(text):
+    """Parse one TuSimple line; raises ValueError that says what is wrong with it."""
+    label = json.loads(text)
+    if not isinstance(label, dict) or not {"raw_file", "lanes", "h_samples"} <= label.keys():
+        raise ValueError("found no object with raw_file, lanes and h_samples, expected a TuSimple label")
+    if not isinstance(label["raw_file"], str) or not isinstance(label["lanes"], list):
+        raise ValueError("found raw_file or lanes of another type, expected a string and a list of lanes")
+    rows = label["h_samples"]
+    for lane in [rows, *label["lanes"]]:
+        if not isinstance(lane, list) or not all(type(x) in (int, float) and abs(x) < 1e6 for x in lane):
+            raise ValueError("found a lane or h_samples that is no list of numbers, expected pixels")
+        if len(lane) != len(rows):
+            raise ValueError(f"found a lane of {len(lane)} points, expected {len(rows)} as in h_samples")
+    if len(label["lanes"]) > len(GRAY_VALUES):
+        raise ValueError(f"found {len(label['lanes'])} lanes, expected at most {len(GRAY_VALUES)}")
+    return label
+
+
+def find_clips(folders):
+    """List the labelled clips of TuSimple folders.
+
+    Returns:
+        (clips, bad): clips are (path of the jpg, label dict) in order, bad are LabelErrors.
+
+    Raises:
+        LabelError: a folder without label files or without a line in them.
+    """
+    clips, bad = [], []
+    for folder in map(Path, folders):
+        files = sorted(folder.glob("label_data_*.json"))
+        if not files:
+            found = "no label_data_*.json" if folder.is_dir() else "no such folder"
+            raise LabelError(f"{folder}: {found}, expected a TuSimple folder with clips/ and label_data_*.json")
+        before = len(clips) + len(bad)
+        for file in files:
+            for number, label in read_labels(file):
+                if isinstance(label, LabelError):
+                    bad.append(label)
+                    continue
+                clip = folder / label["raw_file"]
+                if clip.is_file():
+                    clips.append((clip, label))
+                else:
+                    bad.append(LabelError(f"{file}:{number}: no file {clip}, expected the clip's jpg; use --skip-bad"))
+        if len(clips) + len(bad) == before:
+            raise LabelError(f"{folder}: found label files without a line, expected one JSON object per picture")
+    return clips, bad
+
+
+def draw_label(label, shape=(720, 1280)):
+    """Draw the lanes of a TuSimple label as (h, w) uint8, lane i with value `GRAY_VALUES[i]`, background 0."""
+    picture = np.zeros(shape, np.uint8)
+    for lane, gray in zip(label["lanes"], GRAY_VALUES, strict=False):
+        points = [(x, y) for x, y in zip(lane, label["h_samples"], strict=True) if x >= 0]
+        if points:
+            cv2.polylines(picture, [np.array(points, np.int32)], isClosed=False, color=gray, thickness=THICKNESS)
+    return picture
+
+
+def process(folders, outdir, skip_bad=False):
+    """Write the data set of TuSimple `folders` to `outdir`.
+
+    Returns:
+        (number of pictures written, list of LabelErrors skipped).
+
+    Raises:
+        LabelError: bad input and not `skip_bad`, nothing usable, or other pictures in `outdir`.
+    """
+    clips, bad = find_clips(folders)
+    if bad and not skip_bad:
+        raise bad[0]
+    outdir = Path(outdir)
+    outdir.mkdir(parents=True, exist_ok=True)
+    # hidden beside the result, so that renaming stays within one file system
+    work = Path(tempfile.mkdtemp(prefix=".processing-", dir=outdir))
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        done = []
+        tasks = [pool.submit(_process_clip, work, number, *clip) for number, clip in enumerate(clips)]
+        for number, task in enumerate(tqdm(tasks, desc="processing", unit="picture", dynamic_ncols=True)):
+            try:
+                task.result()
+                done.append(number)
+            except LabelError as error:
+                if not skip_bad:
+                    raise
+                bad.append(error)
+        if not done:
+            raise LabelError(f"{folders[0]}: found no usable picture, expected at least one; mend the data ({bad[0]})")
+        names = [f"{number:04d}.png" for number in range(len(done))]
+        for kind in ("images", "labels"):
+            other = {path.name for path in (outdir / kind).glob("*")} - set(names)
+            if other:
+                raise LabelError(
+                    f"{outdir / kind}: holds {len(other)} file(s) of another data set, for example {min(other)}; "
+                    "remove them or name another folder with -o"
+                )
+        for kind in ("images", "labels"):
+            (outdir / kind).mkdir(exist_ok=True)
+            for number, name in zip(done, names, strict=True):
+                os.replace(work / f"{kind}-{number}.png", outdir / kind / name)
+        with open(work / "labels.json", "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(clips[number][1]) + "\n" for number in done)
+        os.replace(work / "labels.json", outdir / "labels.json")
+    finally:
+        pool.shutdown(cancel_futures=True)
+        shutil.rmtree(work, ignore_errors=True)
+    return len(done), bad
+
+
+def _process_clip(work, number, clip, label):
+    picture = cv2.imread(str(clip), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise LabelError(f"{clip}: could not be decoded, expected a jpg picture; replace it or use --skip-bad")
+    for kind, array in (("images", picture), ("labels", draw_label(label, picture.shape[:2]))):
+        path = work / f"{kind}-{number}.png"
+        if not cv2.imwrite(str(path), array):
+            raise OSError(f"{path}: could not be written; free space or name another folder with -o")
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("train_data_dir", nargs="+", help="TuSimple folder(s) with clips/ and label_data_*.json")
+    parser.add_argument(
+        "-o", "--outdir", default=Path(__file__).resolve().parent, help="folder to write, default: this script's"
+    )
+    parser.add_argument("--skip-bad", action="store_true", help="leave out bad lines and clips, and list them")
+    args = parser.parse_args(argv)
+    try:
+        count, bad = process(args.train_data_dir, args.outdir, args.skip_bad)
+    except (LabelError, OSError) as error:
+        print(f"tusimple_dataset_processing.py: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("tusimple_dataset_processing.py: interrupted, nothing written", file=sys.stderr)
+        raise SystemExit(130) from None
+    for error in bad:
+        print(f"skipped: {error}", file=sys.stderr)
+    print(f"{count} pictures in {args.outdir}" + (f", {len(bad)} skipped" if bad else ""))
+
+
+if __name__ == "__main__":
+    main()

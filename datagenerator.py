@@ -1,0 +1,267 @@
+"""Picture and label pairs as a `tf.data` pipeline, and the one place that says how a picture becomes network input.
+
+A data folder holds `images/` (jpg, png, bmp or webp) and `labels/` (8- or 16-bit single-channel png whose grey values
+are instance ids, 0 = background); a picture and its label have the same stem. Pictures are resized bilinearly and
+labels by nearest neighbor. Sample number n of a run depends on the seed and n alone, so that a run can be repeated or
+continued whatever the number of threads.
+"""
+
+import re
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from sklearn.model_selection import train_test_split
+
+try:
+    import cv2
+except ImportError as error:
+    sys.exit(f"opencv-python: {error}; on Debian or Ubuntu run: apt-get install -y libgl1 libglib2.0-0")
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+VALIDATION_SHARE = 0.1
+SPLIT_SEED = 42
+
+
+class DataError(ValueError):
+    """Input data that can't be used; the message names the file, what was found and what to do."""
+
+
+def find_pairs(folder):
+    """Pair the pictures of `folder/images` with the labels of `folder/labels` by stem.
+
+    Args:
+        folder: path of the data folder.
+
+    Returns:
+        list of (picture path, label path) as str, sorted by stem.
+
+    Raises:
+        DataError: a folder is missing or empty, a stem stands twice, or a file has no partner.
+    """
+    folder = Path(folder)
+    pictures = _by_stem(folder / "images", PICTURE_SUFFIXES)
+    labels = _by_stem(folder / "labels", (".png",))
+    for found, other, missing in ((pictures, labels, "labels"), (labels, pictures, "images")):
+        alone = sorted(found.keys() - other.keys())
+        if alone:
+            raise DataError(
+                f"{found[alone[0]]}: no file of that stem in {folder / missing} ({len(alone)} such file(s)), "
+                "expected one label per picture; add the missing files or remove these"
+            )
+    return [(str(pictures[stem]), str(labels[stem])) for stem in sorted(pictures)]
+
+
+def _by_stem(folder, suffixes):
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: no such folder, expected images/ and labels/ in the data folder; "
+            "make them with data/tusimple_dataset_processing.py or name another folder"
+        )
+    files = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in suffixes or path.name.startswith("."):
+            continue
+        if path.stem in files:
+            raise DataError(
+                f"{path}: {files[path.stem].name} has the same stem, expected one file per stem; rename one"
+            )
+        files[path.stem] = path
+    if not files:
+        raise DataError(f"{folder}: found no file, expected {' '.join(suffixes)}; fill it or name another folder")
+    return files
+
+
+def split_pairs(pairs, share=VALIDATION_SHARE, seed=SPLIT_SEED):
+    """Split into training and validation pairs, at least one each (the original's split: 90/10, random state 42).
+
+    Args:
+        pairs: list of at least two pairs.
+        share: share of the validation pairs.
+        seed: random state of scikit-learn's `train_test_split`.
+
+    Returns:
+        (training pairs, validation pairs).
+
+    Raises:
+        DataError: fewer than two pairs.
+    """
+    if len(pairs) < 2:
+        raise DataError(f"found {len(pairs)} picture, expected at least 2 to split; add pictures or name --valdir")
+    return tuple(train_test_split(pairs, test_size=max(share, 1 / len(pairs)), random_state=seed))
+
+
+def read_picture(path):
+    """Read a picture as (h, w, 3) uint8 RGB; raises DataError if it can't be decoded."""
+    return _read(path, cv2.IMREAD_COLOR_RGB, "a jpg, png, bmp or webp picture")
+
+
+def read_label(path):
+    """Read a label as (h, w) uint8 or uint16 ids; raises DataError if it can't be decoded or has several channels."""
+    label = _read(path, cv2.IMREAD_UNCHANGED, "a png label")
+    if label.ndim != 2 or label.dtype not in (np.uint8, np.uint16):
+        raise DataError(
+            f"{path}: found {label.dtype} of shape {label.shape}, expected one 8- or 16-bit channel whose values are "
+            "instance ids; convert the colors to ids"
+        )
+    return label
+
+
+def _read(path, flags, expected):
+    try:
+        picture = cv2.imread(str(path), flags)
+    except cv2.error as error:
+        raise DataError(f"{path}: {error.err}, expected {expected}; replace or remove it") from None
+    if picture is None:
+        state = "could not be decoded" if Path(path).is_file() else "no such file"
+        raise DataError(f"{path}: {state}, expected {expected}; replace or remove it")
+    return picture
+
+
+def prepare_picture(picture, size):
+    """Make network input of a picture: bilinear resize, values left at 0..255 (the model rescales).
+
+    Args:
+        picture: (h, w, 3) uint8 RGB.
+        size: (H, W) in pixels.
+
+    Returns:
+        (H, W, 3) float32.
+    """
+    return cv2.resize(picture, (size[1], size[0]), interpolation=cv2.INTER_LINEAR).astype(np.float32)
+
+
+def prepare_label(label, size):
+    """Resize (h, w) ids to (H, W) int32 by nearest neighbor: no id appears that was not there."""
+    return cv2.resize(label, (size[1], size[0]), interpolation=cv2.INTER_NEAREST).astype(np.int32)
+
+
+def augment(picture, label, size, rng):
+    """Random view of a pair: flip, shift, scale, rotation, shear, then color, light, shadow, blur and noise.
+
+    The shear is anchored in the upper third of the picture, which on a road moves the car sideways. What comes into
+    the picture from outside is black and background. One warp goes from the file's size to the network's.
+
+    Args:
+        picture: (h, w, 3) uint8 RGB.
+        label: (h, w) uint8 or uint16 ids.
+        size: (H, W) in pixels.
+        rng: numpy Generator.
+
+    Returns:
+        (H, W, 3) float32 in 0..255 and (H, W) int32.
+    """
+    matrix = _random_affine(picture.shape[:2], size, rng)
+    shape = (size[1], size[0])
+    inverse = cv2.WARP_INVERSE_MAP
+    picture = cv2.warpAffine(picture, matrix, shape, flags=cv2.INTER_LINEAR | inverse)
+    label = cv2.warpAffine(label, matrix, shape, flags=cv2.INTER_NEAREST | inverse)
+    return _random_light(picture.astype(np.float32), rng), label.astype(np.int32)
+
+
+def _random_affine(source, target, rng):
+    """2x3 matrix from pixels of the network's size to pixels of the file's size."""
+    height, width = source
+    # in units of the picture, origin in the middle of the anchor row
+    scale = np.exp(rng.uniform(-0.12, 0.3))
+    angle = np.deg2rad(rng.uniform(-4, 4))
+    shear = rng.uniform(-0.45, 0.45)
+    shift = rng.uniform(-0.1, 0.1, 2) * (width, height)
+    flip = -1.0 if rng.random() < 0.5 else 1.0
+    cos, sin = np.cos(angle) / scale, np.sin(angle) / scale
+    linear = np.array([[cos, -sin], [sin, cos]]) @ np.array([[flip, shear], [0.0, 1.0]])
+    anchor = np.array([width / 2, height * 0.38])
+    to_source = np.diag([width / target[1], height / target[0]])
+    # pixel centers stand at half-integers
+    offset = linear @ (to_source @ [0.5, 0.5] - anchor) + anchor + shift - 0.5
+    return np.column_stack([linear @ to_source, offset])
+
+
+def _random_light(picture, rng):
+    """Color and light of (H, W, 3) float32, each change with its own chance."""
+    height, width = picture.shape[:2]
+    if rng.random() < 0.3:  # shadow or light patch: half-plane strip across the picture
+        angle, near, far = rng.uniform(0, np.pi), *np.sort(rng.uniform(-0.6, 0.6, 2))
+        y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+        along = np.cos(angle) * (x / width - 0.5) + np.sin(angle) * (y / height - 0.5)
+        softness = rng.uniform(0.002, 0.03)
+        inside = np.clip((along - near) / softness, 0, 1) * np.clip((far - along) / softness, 0, 1)
+        picture = picture * (1 + (rng.uniform(0.35, 1.2) - 1) * inside[:, :, None].astype(np.float32))
+    gray = picture.mean(axis=2, keepdims=True)
+    picture = gray + (picture - gray) * rng.uniform(0.4, 1.5)  # saturation
+    picture = picture * rng.uniform(0.93, 1.07, 3).astype(np.float32)  # white balance
+    middle = float(gray.mean())
+    picture = (picture - middle) * rng.uniform(0.6, 1.4) + middle + rng.uniform(-45, 45)  # contrast, brightness
+    if rng.random() < 0.4:
+        picture = 255 * (np.clip(picture, 0, 255) / 255) ** np.float32(np.exp(rng.uniform(-0.5, 0.5)))  # gamma
+    if rng.random() < 0.25:
+        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.4, 1.2))
+    if rng.random() < 0.4:
+        picture = picture + rng.normal(0, rng.uniform(1, 10), picture.shape).astype(np.float32)
+    return np.clip(picture, 0, 255).astype(np.float32)
+
+
+def make_dataset(pairs, size, batch_size, seed=None, augmented=False, first_sample=0):
+    """Batches of network input and labels, decoded in parallel and prefetched.
+
+    Args:
+        pairs: list of (picture path, label path).
+        size: (H, W) in pixels, multiples of 8.
+        batch_size: pictures per batch.
+        seed: None reads every pair once in order (the last batch may be smaller). An int repeats without end, each
+            round over the pairs in its own order; sample n is a function of (seed, n).
+        augmented: apply `augment` (needs a seed).
+        first_sample: number of the first sample, to go on where a run stopped.
+
+    Returns:
+        tf.data.Dataset of (picture (B, H, W, 3) float32, label (B, H, W) int32, index (B,) int64 into `pairs`).
+        Iterate it through `batches` to get DataError for files that can't be used.
+    """
+
+    def load(sample):
+        index = (
+            int(sample) if seed is None else int(_order(len(pairs), seed, sample // len(pairs))[sample % len(pairs)])
+        )
+        picture_path, label_path = pairs[index]
+        picture, label = read_picture(picture_path), read_label(label_path)
+        if picture.shape[:2] != label.shape:
+            raise DataError(
+                f"{label_path}: found {label.shape[1]}x{label.shape[0]} pixels, expected "
+                f"{picture.shape[1]}x{picture.shape[0]} as in {picture_path}; make the label of that picture again"
+            )
+        if augmented:
+            return *augment(picture, label, size, np.random.default_rng([seed, sample])), np.int64(index)
+        return prepare_picture(picture, size), prepare_label(label, size), np.int64(index)
+
+    def load_tensors(sample):
+        picture, label, index = tf.numpy_function(load, [sample], (tf.float32, tf.int32, tf.int64))
+        return tf.ensure_shape(picture, (*size, 3)), tf.ensure_shape(label, size), tf.ensure_shape(index, ())
+
+    stop = len(pairs) if seed is None else 2**62
+    dataset = tf.data.Dataset.range(first_sample, stop).map(
+        load_tensors, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
+    return dataset.batch(batch_size, drop_remainder=seed is not None).prefetch(2)
+
+
+@lru_cache(maxsize=4)
+def _order(count, seed, epoch):
+    return np.random.default_rng([seed, int(epoch)]).permutation(count)
+
+
+def batches(dataset):
+    """Iterate a dataset of `make_dataset`; an unusable file raises DataError instead of a TensorFlow error."""
+    iterator = iter(dataset)
+    while True:
+        try:
+            batch = next(iterator)
+        except StopIteration:
+            return
+        except tf.errors.OpError as error:
+            message = re.search(rf"{DataError.__name__}: (.*)", error.message or "")
+            if not message:
+                raise
+            raise DataError(message.group(1)) from None
+        yield batch

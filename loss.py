@@ -1,0 +1,131 @@
+"""The discriminative loss of De Brabandere, Neven and Van Gool (arXiv 1708.02551), and the semantic loss beside it.
+
+Everything is computed for the whole batch at once with static shapes, so that it compiles under XLA. An instance is a
+set of pixels with the same id in `correct_label`; the background (id 0) is an instance like any other, as in the
+original.
+"""
+
+import keras
+from keras import ops
+
+# Room for the means of one picture. Pictures with more instances than this lose the ones with the highest ids.
+MAX_INSTANCES = 512
+LANE_WEIGHT = 10.0
+
+
+def discriminative_loss(
+    prediction,
+    correct_label,
+    delta_v=0.5,
+    delta_d=1.5,
+    param_var=1.0,
+    param_dist=1.0,
+    param_reg=0.001,
+    max_instances=MAX_INSTANCES,
+):
+    """Pull the embeddings of an instance together and push those of different instances apart.
+
+    Args:
+        prediction: (B, H, W, D) embeddings, any float dtype; computed in float32, summed in float64.
+        correct_label: (B, H, W) non-negative integer ids of any size, not necessarily consecutive.
+        delta_v: hinge margin of the variance term: embeddings nearer to their mean than this cost nothing.
+        delta_d: half the hinge margin of the distance term: means further apart than 2 * delta_d cost nothing.
+        param_var, param_dist, param_reg: weights alpha, beta, gamma of equation 4.
+        max_instances: instances counted per picture.
+
+    Returns:
+        (loss, l_var, l_dist, l_reg), float32 scalars: the three weighted parts and their sum, means over the batch.
+        Finite, with finite gradients, for every finite input.
+    """
+    batch, height, width, dim = ops.shape(prediction)
+    pixels = height * width
+    x = ops.reshape(ops.cast(prediction, "float32"), (batch * pixels, dim))
+    slot = instance_slots(ops.reshape(ops.cast(correct_label, "int32"), (batch, pixels)))
+
+    # one row per instance and picture; the last row of a picture collects what is over max_instances
+    rows = max_instances + 1
+    slot = ops.minimum(slot, max_instances)
+    segment = ops.reshape(slot + rows * ops.expand_dims(ops.arange(batch, dtype="int32"), 1), (-1,))  # (B * H * W,)
+    counted = ops.cast(ops.arange(rows) < max_instances, "float32")  # (K,)
+
+    size = ops.segment_sum(ops.ones_like(segment, dtype="float32"), segment, num_segments=batch * rows)
+    size = ops.reshape(size, (batch, rows)) * counted  # (B, K)
+    present = ops.cast(size > 0, "float32")  # (B, K)
+    instances = ops.maximum(ops.sum(present, axis=1), 1.0)  # (B,), the paper's C
+
+    # A picture has 10^5 pixels: float32 sums of that many terms lose three digits.
+    total = ops.segment_sum(ops.cast(x, "float64"), segment, num_segments=batch * rows)
+    total = ops.cast(ops.reshape(total, (batch, rows, dim)), "float32")
+    mean = total / ops.expand_dims(ops.maximum(size, 1.0), -1) * ops.expand_dims(present, -1)  # (B, K, D)
+
+    # Equation 1. 1 / (C * N_c) is gathered with the mean, which saves a second pass over the segments.
+    share = present / (ops.expand_dims(instances, 1) * ops.maximum(size, 1.0))  # (B, K)
+    distance = _norm(x - ops.take(ops.reshape(mean, (batch * rows, dim)), segment, axis=0))  # (B * H * W,)
+    hinge = ops.square(ops.maximum(distance - delta_v, 0.0))
+    l_var = _sum64(hinge * ops.take(ops.reshape(share, (-1,)), segment))
+
+    # Equation 2, over ordered pairs of different instances.
+    pair = ops.expand_dims(present, 1) * ops.expand_dims(present, 2) * (1.0 - ops.eye(rows))  # (B, K, K)
+    between = _norm(ops.expand_dims(mean, 1) - ops.expand_dims(mean, 2))  # (B, K, K)
+    repulsion = ops.sum(ops.square(ops.maximum(2.0 * delta_d - between, 0.0)) * pair, axis=(1, 2))
+    l_dist = ops.sum(repulsion / ops.maximum(instances * (instances - 1.0), 1.0))
+
+    # Equation 3.
+    l_reg = ops.sum(ops.sum(_norm(mean), axis=1) / instances)
+
+    # Equation 4.
+    pictures = ops.cast(batch, "float32")
+    l_var, l_dist, l_reg = param_var * l_var / pictures, param_dist * l_dist / pictures, param_reg * l_reg / pictures
+    return l_var + l_dist + l_reg, l_var, l_dist, l_reg
+
+
+def instance_slots(label):
+    """Rank of each pixel's id among the ids of its picture: 0 for the smallest, 1 for the next, ...
+
+    Walks the distinct ids of all pictures in ascending order, one pass over the pixels each: no table as long as the
+    largest id, no sort, no shape that depends on the data.
+
+    Args:
+        label: (B, N) int32 ids, non-negative.
+
+    Returns:
+        (B, N) int32 ranks.
+    """
+    end = 2**31 - 1
+
+    def next_id(current, rank):
+        above = label > current
+        rank = rank + ops.cast(above, "int32")
+        return ops.min(ops.where(above, label, end), axis=1, keepdims=True), rank
+
+    first = ops.full_like(label[:, :1], -1)
+    return ops.while_loop(lambda current, _: ops.any(current < end), next_id, (first, ops.full_like(label, -1)))[1]
+
+
+def semantic_loss(logits, correct_label, lane_weight=LANE_WEIGHT):
+    """Binary cross entropy of lane (id > 0) against background, lane pixels weighted up.
+
+    Args:
+        logits: (B, H, W, 1), any float dtype.
+        correct_label: (B, H, W) integer ids, 0 = background.
+        lane_weight: weight of a lane pixel; a background pixel has weight 1.
+
+    Returns:
+        float32 scalar, the weighted mean over all pixels; log(2) for logits of zero.
+    """
+    logits = ops.cast(ops.squeeze(logits, -1), "float32")
+    lane = ops.cast(correct_label > 0, "float32")
+    weight = 1.0 + (lane_weight - 1.0) * lane
+    entropy = ops.softplus(logits) - lane * logits  # -log sigmoid(z) or -log(1 - sigmoid(z)), without overflow
+    return ops.sum(weight * entropy) / ops.sum(weight)
+
+
+def _norm(x):
+    """L2 norm over the last axis with gradient 0, not NaN, at 0."""
+    square = ops.sum(ops.square(x), axis=-1)
+    positive = square > 0
+    return ops.where(positive, ops.sqrt(ops.where(positive, square, 1.0)), 0.0)
+
+
+def _sum64(x):
+    return ops.cast(ops.sum(ops.cast(x, "float64")), keras.config.floatx())

@@ -1,0 +1,218 @@
+"""Model folders and run folders: build, save and load a model, and the checkpoint a training run goes on from.
+
+A model folder holds `model.keras` (weights) and `config.json` (the network's arguments, every flag of the training
+command, package versions, git commit). A run folder holds `config.json`, `log.jsonl`, `checkpoint.npz` and the model
+folders `best/` and `last/`. Files are written under a temporary name and renamed, so none is ever seen half-written.
+"""
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import subprocess
+import tempfile
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from enet import build_enet
+
+MODEL_FILE = "model.keras"
+CONFIG_FILE = "config.json"
+CHECKPOINT_FILE = "checkpoint.npz"
+PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "opencv-python")
+
+
+class ModelError(ValueError):
+    """A model or run folder that can't be used; the message names it, what was found and what to do."""
+
+
+def build_model(network):
+    """Build the network of a config; `network` holds the arguments of `enet.build_enet`."""
+    try:
+        return build_enet(**{**network, "input_shape": tuple(network["input_shape"])})
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{CONFIG_FILE}: 'network' does not describe an ENet ({error}); restore the file") from None
+
+
+def save_model(folder, model, config):
+    """Write `model.keras` and `config.json` to `folder`, made if absent; `config` must hold "network"."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / MODEL_FILE) as temporary:
+        model.save(temporary)
+    write_json(folder / CONFIG_FILE, config)
+
+
+def load_model(modeldir, image_size=None):
+    """Load the model of a model folder, or the best (else the last) model of a run folder.
+
+    Args:
+        modeldir: path of the folder.
+        image_size: (H, W) to build the network for, default the size it was trained at.
+
+    Returns:
+        keras.Model as `enet.build_enet` makes it.
+
+    Raises:
+        ModelError: no model there, or one that can't be read.
+    """
+    folder = model_folder(modeldir)
+    network = dict(read_config(folder)["network"])
+    if image_size is not None:
+        network["input_shape"] = (*image_size, 3)
+    model = build_model(network)
+    try:
+        model.load_weights(folder / MODEL_FILE)
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{folder / MODEL_FILE}: weights could not be read ({reason}); restore or retrain it"
+        ) from None
+    return model
+
+
+def model_folder(modeldir):
+    """The folder that holds the model of `modeldir`: itself, or its `best/` or `last/`; else raises ModelError."""
+    for folder in (Path(modeldir), Path(modeldir) / "best", Path(modeldir) / "last"):
+        if (folder / MODEL_FILE).is_file():
+            return folder
+    raise ModelError(
+        f"{modeldir}: found no {MODEL_FILE} in it nor in its best/ or last/, expected a model folder; "
+        "train one with training.py or name another folder"
+    )
+
+
+def read_config(folder):
+    """Read `config.json` of a model or run folder; raises ModelError if it is missing or broken."""
+    path = Path(folder) / CONFIG_FILE
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config["network"], dict):
+            raise KeyError("network")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{path}: {type(error).__name__}: {error}, expected JSON with 'network'; restore the file"
+        ) from None
+    return config
+
+
+def run_config(flags, network, **more):
+    """What a run is made from: network, flags, versions of the packages and of this code."""
+    versions = {}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return {"network": network, "flags": flags, "versions": versions, "commit": git_commit(), **more}
+
+
+def git_commit():
+    """Commit of this code, with "+changes" if the checkout differs from it; None outside a git checkout."""
+    git = ["git", "-C", str(Path(__file__).resolve().parent)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        status = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+changes" if status.stdout.strip() else "")
+
+
+def save_checkpoint(folder, model, optimizer, state):
+    """Write everything a run needs to go on to one file: weights, optimizer, random state, and `state` (JSON-able)."""
+    arrays = {f"v{i:04d}": keras.ops.convert_to_numpy(v) for i, v in enumerate(_variables(model, optimizer))}
+    with replacing(Path(folder) / CHECKPOINT_FILE) as temporary, open(temporary, "wb") as file:
+        np.savez(file, state=np.array(json.dumps(state)), **arrays)
+
+
+def load_checkpoint(folder, model, optimizer):
+    """Read a checkpoint of `save_checkpoint` into `model` and a built `optimizer`.
+
+    Returns:
+        the saved `state`.
+
+    Raises:
+        ModelError: no checkpoint, or one of another network or optimizer.
+    """
+    path = Path(folder) / CHECKPOINT_FILE
+    variables = _variables(model, optimizer)
+    try:
+        with np.load(path) as saved:
+            arrays = [saved[f"v{i:04d}"] for i in range(len(saved.files) - 1)]
+            state = json.loads(str(saved["state"]))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ModelError(
+            f"{path}: {error}, expected a checkpoint; name a run folder that has one or start a new run"
+        ) from None
+    if [a.shape for a in arrays] != [tuple(v.shape) for v in variables]:
+        raise ModelError(f"{path}: the checkpoint is of another network or optimizer; start a new run")
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
+    return state
+
+
+def _variables(model, optimizer):
+    # model.variables leaves out the states of the dropout layers' random generators
+    generators = [layer.seed_generator.state for layer in model.layers if hasattr(layer, "seed_generator")]
+    known = {id(v) for v in model.variables}
+    return [*model.variables, *(g for g in generators if id(g) not in known), *optimizer.variables]
+
+
+def start_from(model, modeldir):
+    """Copy the weights of the model in `modeldir` into `model`, layer by layer of the same name.
+
+    Heads that only one of the two has, or of another depth, keep their fresh weights; anything else must fit.
+
+    Returns:
+        names of the layers of `model` that were left as they were.
+
+    Raises:
+        ModelError: no model there, or the encoder and decoder differ.
+    """
+    source = {layer.name: layer for layer in load_model(modeldir).layers if layer.weights}
+    fresh = []
+    for layer in model.layers:
+        if not layer.weights:
+            continue
+        other = source.get(layer.name)
+        if other is not None and [w.shape for w in other.weights] == [w.shape for w in layer.weights]:
+            layer.set_weights(other.get_weights())
+        elif layer.name in ("embedding", "semantic"):
+            fresh.append(layer.name)
+        else:
+            raise ModelError(
+                f"--modeldir {modeldir}: layer {layer.name} is missing or of another shape there, expected the same "
+                "ENet; name another folder, or none to start from scratch"
+            )
+    return fresh
+
+
+def write_json(path, value):
+    """Write `value` as JSON under a temporary name and rename."""
+    with replacing(Path(path)) as temporary:
+        Path(temporary).write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Yield a temporary path of the same suffix beside `path`; on success it replaces `path`, else it is removed."""
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    try:
+        yield temporary
+        # mkstemp makes files for the owner alone
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -74,6 +74,17 @@ def _by_stem(folder, suffixes):
     return files
 
 
+def list_pictures(folder):
+    """Sorted paths of the pictures of a folder; raises DataError if there is no folder or no picture in it."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder, expected a folder of pictures; name another one")
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
+    if not paths:
+        raise DataError(f"{folder}: found no {' '.join(PICTURE_SUFFIXES)} in it; name another folder")
+    return paths
+
+
 def split_pairs(pairs, share=VALIDATION_SHARE, seed=SPLIT_SEED):
     """Split into training and validation pairs, at least one each (the original's split: 90/10, random state 42).
 

@@ -22,7 +22,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import numpy as np
 
-from datagenerator import PICTURE_SUFFIXES, DataError, prepare_picture, read_picture  # first: says what cv2 needs
+from datagenerator import DataError, list_pictures, prepare_picture, read_picture  # first: says what cv2 needs
 
 import tensorflow as tf  # isort: skip
 from tqdm import tqdm  # isort: skip
@@ -74,20 +74,11 @@ def segment(model, picture, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fa
     return label_map.astype(np.int32), {"network": middle - start, "cluster": time.perf_counter() - middle}
 
 
-def find_pictures(indir):
-    """Sorted pictures of a folder; raises DataError if there is no folder or no picture in it."""
-    folder = Path(indir)
-    if not folder.is_dir():
-        raise DataError(f"--indir {indir}: no such folder, expected a folder of pictures; name another one")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
-    if not paths:
-        raise DataError(f"--indir {indir}: found no {' '.join(PICTURE_SUFFIXES)} in it; name another folder")
-    return paths
-
-
 def run(args):
-    paths = find_pictures(args.indir)
+    paths = list_pictures(args.indir)
     model = utils.load_model(args.modeldir)
+    if utils.read_network(utils.model_folder(args.modeldir)).get("picture_statistics"):
+        print("batch norm uses the statistics of each picture, as this model's config says")
     height, width = model.input_shape[1:3]
     predict(model, np.zeros((height, width, 3), np.float32))  # tracing is no part of the times below
     outdir = Path(args.outdir)

@@ -133,16 +133,20 @@ def train(args):
     val_data = make_dataset(val_pairs, size, args.batch_size)
     shown = next(batches(make_dataset(val_pairs[:1], size, 1)))
 
-    network = {
-        "input_shape": [*size, 3],
-        "embedding_dim": args.feature_dim,
-        "semantic": args.sem > 0,
-        "skip_connections": args.skip_connections,
-    }
+    scratch = args.modeldir.lower() == "none"
     if args.resume:
         network = config["network"]
+    else:
+        # input range, embedding activation and normalization belong to the weights that training starts from
+        network = {} if scratch else utils.read_network(utils.model_folder(args.modeldir))
+        network |= {
+            "input_shape": [*size, 3],
+            "embedding_dim": args.feature_dim,
+            "semantic": args.sem > 0,
+            "skip_connections": args.skip_connections,
+        }
     model = utils.build_model(network)
-    if args.modeldir.lower() != "none" and not args.resume:
+    if not scratch and not args.resume:
         fresh = utils.start_from(model, args.modeldir)
         print(f"weights from {args.modeldir}" + (f", fresh head: {', '.join(fresh)}" if fresh else ""))
     optimizer = make_optimizer(args, steps)

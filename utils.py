@@ -1,27 +1,39 @@
 """Model folders and run folders: build, save and load a model, and the checkpoint a training run goes on from.
 
+    python utils.py calibrate MODELDIR PICTURES OUT
+
 A model folder holds `model.keras` (weights) and `config.json` (the network's arguments, every flag of the training
 command, package versions, git commit). A run folder holds `config.json`, `log.jsonl`, `checkpoint.npz` and the model
-folders `best/` and `last/`. Files are written under a temporary name and renamed, so none is ever seen half-written.
+folders `best/` and `last/`. A folder with a TensorFlow 1 checkpoint of the original repo counts as a model folder
+too; `calibrate` gives such a model true moving averages over a folder of pictures. Files are written under a
+temporary name and renamed, so none is ever seen half-written.
 """
 
+import argparse
 import contextlib
 import importlib.metadata
 import json
 import os
+import re
 import subprocess
+import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
 import keras
 import numpy as np
 
-from enet import build_enet
+from enet import BatchNormalization, build_enet
 
 MODEL_FILE = "model.keras"
 CONFIG_FILE = "config.json"
 CHECKPOINT_FILE = "checkpoint.npz"
+# Variables of the original's checkpoints that a model doesn't need: step counters and Adam's slots.
+NOT_NEEDED = re.compile(r"(^|/)(Variable|global_step|beta[12]_power)(_\d+)?$|/Adam(_\d+)?$")
 PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "opencv-python")
 
 
@@ -46,12 +58,15 @@ def save_model(folder, model, config):
     write_json(folder / CONFIG_FILE, config)
 
 
-def load_model(modeldir, image_size=None):
-    """Load the model of a model folder, or the best (else the last) model of a run folder.
+def load_model(modeldir, image_size=None, batch_stats=None, fresh_head=False):
+    """Load the model of a model folder, of a run folder (the best, else the last), or of a TensorFlow 1 checkpoint.
 
     Args:
         modeldir: path of the folder.
         image_size: (H, W) to build the network for, default the size it was trained at.
+        batch_stats: normalize with the statistics of each picture (True) or with the moving averages (False); default
+            as the config says, which for an original checkpoint is True, because its averages were never updated.
+        fresh_head: accept an original checkpoint without embedding head, which gets fresh weights.
 
     Returns:
         keras.Model as `enet.build_enet` makes it.
@@ -60,10 +75,15 @@ def load_model(modeldir, image_size=None):
         ModelError: no model there, or one that can't be read.
     """
     folder = model_folder(modeldir)
-    network = dict(read_config(folder)["network"])
+    network = read_network(folder)
     if image_size is not None:
         network["input_shape"] = (*image_size, 3)
+    if batch_stats is not None:
+        network["picture_statistics"] = batch_stats
     model = build_model(network)
+    if not (folder / MODEL_FILE).is_file():
+        _load_original(model, folder, fresh_head)
+        return model
     try:
         model.load_weights(folder / MODEL_FILE)
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
@@ -77,12 +97,95 @@ def load_model(modeldir, image_size=None):
 def model_folder(modeldir):
     """The folder that holds the model of `modeldir`: itself, or its `best/` or `last/`; else raises ModelError."""
     for folder in (Path(modeldir), Path(modeldir) / "best", Path(modeldir) / "last"):
-        if (folder / MODEL_FILE).is_file():
+        if (folder / MODEL_FILE).is_file() or any(folder.glob("*.index")):
             return folder
     raise ModelError(
-        f"{modeldir}: found no {MODEL_FILE} in it nor in its best/ or last/, expected a model folder; "
-        "train one with training.py or name another folder"
+        f"{modeldir}: found no {MODEL_FILE} in it nor in its best/ or last/, nor a TensorFlow 1 checkpoint, expected a "
+        "model folder; train one with training.py or name another folder"
     )
+
+
+def read_network(folder):
+    """Arguments of `build_enet` for the model of a model folder; for an original checkpoint, what it was made for."""
+    if (folder / MODEL_FILE).is_file():
+        return dict(read_config(folder)["network"])
+    reader = _original_checkpoint(folder)
+    head = reader.get_variable_to_shape_map().get("Instance/transfer_layer/conv2d_transpose/weights")
+    return {
+        "input_shape": [512, 512, 3],
+        "embedding_dim": head[2] if head else 3,
+        "semantic": head is None,
+        "rescale": 1,
+        "embedding_activation": "relu",
+        "picture_statistics": True,
+    }
+
+
+def _original_checkpoint(folder):
+    """Reader of the TensorFlow 1 checkpoint in `folder`, the one that its `checkpoint` file names, else the newest."""
+    import tensorflow as tf
+
+    prefixes = sorted(folder.glob("*.index"), key=lambda path: [int(n) for n in re.findall(r"\d+", path.stem)[-1:]])
+    chosen = prefixes[-1].with_suffix("")
+    with contextlib.suppress(OSError):
+        named = re.search(r'^model_checkpoint_path: "(.*)"', (folder / "checkpoint").read_text(), re.MULTILINE)
+        # the path is that of the machine that wrote it: only the name counts
+        name = re.split(r"[\\/]", named.group(1))[-1] if named else ""
+        if name and (folder / f"{name}.index").is_file():
+            chosen = folder / name
+    try:
+        return tf.train.load_checkpoint(str(chosen))
+    except (tf.errors.OpError, ValueError) as error:
+        raise ModelError(f"{chosen}: {str(error).splitlines()[0]}, expected a TensorFlow 1 checkpoint") from None
+
+
+def original_name(layer, variable):
+    """Name in the original's checkpoints of a variable of our network: `layer` and `variable` are Keras names."""
+    if layer == "embedding":
+        return f"Instance/transfer_layer/conv2d_transpose/{'weights' if variable == 'kernel' else 'biases'}"
+    if variable == "alpha":
+        return f"ENet/{layer}alpha"
+    if variable in ("beta", "moving_mean", "moving_variance"):
+        # the upsampling blocks' first batch norm lacks an underscore there
+        layer = re.sub(r"^(bottleneck[45]_0)_batch_norm1$", r"\1batch_norm1", layer)
+        return f"ENet/{layer}/{variable}"
+    if layer.endswith("_transposed_conv2"):
+        return f"ENet/{layer}_filters"
+    return f"ENet/{layer}/{'weights' if variable == 'kernel' else 'biases'}"
+
+
+def _load_original(model, folder, fresh_head):
+    """Copy an original checkpoint into `model`; the 12-class head is not needed where there is an embedding head."""
+    reader = _original_checkpoint(folder)
+    shapes = {n: s for n, s in reader.get_variable_to_shape_map().items() if not NOT_NEEDED.search(n)}
+    head = {kind: f"ENet/fullconv/{kind}" for kind in ("weights", "biases")}
+    has_embedding = any(name.startswith("Instance/") for name in shapes)
+    if not has_embedding and not fresh_head:
+        raise ModelError(
+            f"{folder}: found a semantic checkpoint without embedding head, expected one with it; "
+            "it can only be trained from: training.py --modeldir"
+        )
+    problems, used = [], set(head.values())
+    for layer in model.layers:
+        if layer.name == "semantic":
+            if shapes.get(head["weights"], [0, 0, 0])[2] == 2:
+                # a softmax over two classes is a sigmoid of the difference of their logits
+                weights, biases = (reader.get_tensor(head[kind]) for kind in ("weights", "biases"))
+                layer.set_weights([weights[:, :, 1:] - weights[:, :, :1], biases[1:] - biases[:1]])
+            continue
+        if layer.name == "embedding" and not has_embedding:
+            continue
+        for variable in layer.weights:
+            name = original_name(layer.name, variable.name)
+            used.add(name)
+            expected = [variable.shape[-1]] if variable.name == "alpha" else list(variable.shape)
+            if shapes.get(name) != expected:
+                problems.append(f"{name} {'missing' if name not in shapes else shapes[name]} instead of {expected}")
+            else:
+                variable.assign(reader.get_tensor(name).reshape(variable.shape))
+    problems += [f"{name} not known" for name in sorted(shapes.keys() - used)]
+    if problems:
+        raise ModelError(f"{folder}: the checkpoint is not of the original's ENet: {'; '.join(problems)}")
 
 
 def read_config(folder):
@@ -172,7 +275,7 @@ def start_from(model, modeldir):
     Raises:
         ModelError: no model there, or the encoder and decoder differ.
     """
-    source = {layer.name: layer for layer in load_model(modeldir).layers if layer.weights}
+    source = {layer.name: layer for layer in load_model(modeldir, fresh_head=True).layers if layer.weights}
     fresh = []
     for layer in model.layers:
         if not layer.weights:
@@ -188,6 +291,36 @@ def start_from(model, modeldir):
                 "ENet; name another folder, or none to start from scratch"
             )
     return fresh
+
+
+def calibrate(modeldir, pictures, image_size=None):
+    """Replace the moving averages of batch norm by the true averages over pictures.
+
+    Every picture is normalized with its own statistics on its way through the network, and the mean and variance that
+    each batch norm sees are averaged over all pictures with equal weight.
+
+    Args:
+        modeldir: model folder whose model normalizes with picture statistics (or any other).
+        pictures: non-empty iterable of (H, W, 3) float32 network inputs.
+        image_size: (H, W) of the pictures, default the model's own.
+
+    Returns:
+        (keras.Model that normalizes with moving averages, its network config).
+    """
+    source = load_model(modeldir, image_size)
+    network = {**read_network(model_folder(modeldir)), "input_shape": list(source.input_shape[1:])}
+    network["picture_statistics"] = False
+    # without dropout, training mode differs from inference only in batch norm
+    model = build_model({**network, "dropout": False})
+    model.set_weights(source.get_weights())
+    norms = [layer for layer in model.layers if isinstance(layer, BatchNormalization)]
+    for count, picture in enumerate(pictures):
+        for layer in norms:
+            layer.momentum = count / (count + 1)  # makes the moving average the mean of all so far
+        model(picture[None], training=True)
+    calibrated = build_model(network)
+    calibrated.set_weights(model.get_weights())
+    return calibrated, network
 
 
 def write_json(path, value):
@@ -216,3 +349,33 @@ def _umask():
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def main(argv=None):
+    from datagenerator import DataError, list_pictures, prepare_picture, read_picture
+
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("calibrate", help="true moving averages over a folder of pictures")
+    command.add_argument("modeldir", metavar="MODELDIR", help="model folder, run folder or TensorFlow 1 checkpoint")
+    command.add_argument("pictures", metavar="PICTURES", help="folder of pictures like those the model is for")
+    command.add_argument("out", metavar="OUT", help="model folder to write")
+    args = parser.parse_args(argv)
+    try:
+        from tqdm import tqdm
+
+        size = read_network(model_folder(args.modeldir))["input_shape"][:2]
+        paths = tqdm(list_pictures(args.pictures), unit="picture", dynamic_ncols=True)
+        model, network = calibrate(args.modeldir, (prepare_picture(read_picture(path), size) for path in paths))
+        save_model(args.out, model, run_config(vars(args), network))
+    except (DataError, ModelError, OSError) as error:
+        print(f"utils.py: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("utils.py: interrupted, nothing written", file=sys.stderr)
+        raise SystemExit(130) from None
+    print(f"{len(paths)} pictures, calibrated model in {args.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -130,6 +130,7 @@ def process(folders, outdir, skip_bad=False):
     if bad and not skip_bad:
         raise bad[0]
     outdir = Path(outdir)
+    fresh = not outdir.exists()
     outdir.mkdir(parents=True, exist_ok=True)
     # hidden beside the result, so that renaming stays within one file system
     work = Path(tempfile.mkdtemp(prefix=".processing-", dir=outdir))
@@ -165,6 +166,8 @@ def process(folders, outdir, skip_bad=False):
     finally:
         pool.shutdown(cancel_futures=True)
         shutil.rmtree(work, ignore_errors=True)
+        if fresh and not any(outdir.iterdir()):
+            outdir.rmdir()
     return len(done), bad
 
 

@@ -4,6 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -18,4 +20,47 @@ def shared_data():
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("no real pictures: ../shared/data is absent")
+    return folder
+
+
+def draw_scene(rng, size=(96, 160)):
+    """A dark road with three bright lines through one vanishing point: (picture BGR uint8, label uint8)."""
+    height, width = size
+    picture = np.full((height, width, 3), rng.integers(60, 110), np.uint8)
+    picture[: height // 3] = 170
+    label = np.zeros(size, np.uint8)
+    vanish = (width // 2 + int(rng.integers(-10, 10)), height // 3)
+    for i, bottom in enumerate((-0.1, 0.5, 1.1)):
+        end = (int(width * bottom + rng.integers(-12, 12)), height)
+        cv2.line(picture, vanish, end, (230, 230, 230), 3, cv2.LINE_AA)
+        cv2.line(label, vanish, end, 50 * i + 20, 5)
+    picture = np.clip(picture + rng.normal(0, 4, picture.shape), 0, 255).astype(np.uint8)
+    return picture, label
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory):
+    """Data folder of eight drawn scenes with `images/` and `labels/`."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir()
+    for i in range(8):
+        for kind, picture in zip(("images", "labels"), draw_scene(rng), strict=True):
+            cv2.imwrite(str(folder / kind / f"{i:04d}.png"), picture)
+    return folder
+
+
+TINY_FLAGS = "--image-size 64 96 --batch-size 4 --no-augment --reg 0.001 --lr 5e-3 --optimizer adamw --schedule cosine"
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_data, tmp_path_factory):
+    """Run folder of 160 steps of training on `tiny_data`, with TensorBoard events in its `log/`."""
+    import training
+
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    flags = f"--srcdir {tiny_data} --valdir {tiny_data} --modeldir none --outdir {folder} --logdir {folder / 'log'}"
+    flags += f" {TINY_FLAGS} --steps 160 --plot-every 80 --cluster-every 160 --save-every 50 --val-every 20 --warmup 10"
+    assert training.main(flags.split()) == 0
     return folder

@@ -1,0 +1,193 @@
+"""Pairs, reading, resizing, augmentation and the pipeline's determinism."""
+
+import cv2
+import numpy as np
+import pytest
+
+import datagenerator
+from datagenerator import (
+    DataError,
+    augment,
+    batches,
+    find_pairs,
+    make_dataset,
+    prepare_label,
+    prepare_picture,
+    split_pairs,
+)
+
+
+def write_pair(folder, stem, size=(48, 64), suffix=".png", ids=(0, 20, 220), dtype=np.uint8, seed=0):
+    rng = np.random.default_rng([seed, int(stem)])
+    for name in ("images", "labels"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(folder / "images" / (stem + suffix)), rng.integers(0, 256, (*size, 3), np.uint8))
+    label = np.zeros(size, dtype)
+    for i, value in enumerate(ids):
+        label[:, i * size[1] // len(ids) : (i + 1) * size[1] // len(ids)] = value
+    cv2.imwrite(str(folder / "labels" / (stem + ".png")), label)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for i in range(7):
+        write_pair(tmp_path, f"{i:04d}", suffix=".jpg" if i % 2 else ".png")
+    return tmp_path
+
+
+def test_pairs_by_equal_stem(folder):
+    pairs = find_pairs(folder)
+    assert len(pairs) == 7
+    assert pairs[1] == (str(folder / "images/0001.jpg"), str(folder / "labels/0001.png"))
+
+
+@pytest.mark.parametrize("missing", ["images/0003.jpg", "labels/0003.png"])
+def test_file_without_partner_is_named(folder, missing):
+    (folder / missing).unlink()
+    with pytest.raises(DataError, match="0003"):
+        find_pairs(folder)
+
+
+def test_two_pictures_of_one_stem_are_named(folder):
+    (folder / "images/0001.bmp").write_bytes(b"")
+    with pytest.raises(DataError, match=r"0001.*same stem"):
+        find_pairs(folder)
+
+
+@pytest.mark.parametrize("state", ["absent", "empty"])
+def test_missing_or_empty_folder_is_named(tmp_path, state):
+    if state == "empty":
+        (tmp_path / "images").mkdir()
+    with pytest.raises(DataError, match="images"):
+        find_pairs(tmp_path)
+
+
+def test_split_is_the_originals():
+    pairs = [(f"{i}", f"{i}") for i in range(40)]
+    train, val = split_pairs(pairs)
+    assert len(val) == 4 and sorted(train + val) == sorted(pairs) and split_pairs(pairs) == (train, val)
+    assert len(split_pairs(pairs[:2])[1]) == 1
+    with pytest.raises(DataError, match="valdir"):
+        split_pairs(pairs[:1])
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "colors"])
+def test_unreadable_files_are_named(folder, damage):
+    label = folder / "labels/0002.png"
+    if damage == "colors":
+        cv2.imwrite(str(label), np.zeros((48, 64, 3), np.uint8))
+    else:
+        label.write_bytes({"truncated": label.read_bytes()[:20], "empty": b"", "text": b"no picture"}[damage])
+    with pytest.raises(DataError, match=r"0002\.png"):
+        list(batches(make_dataset(find_pairs(folder), (16, 16), 2)))
+
+
+def test_different_sizes_are_named(folder):
+    cv2.imwrite(str(folder / "labels/0004.png"), np.zeros((40, 64), np.uint8))
+    with pytest.raises(DataError, match=r"0004\.png: found 64x40 pixels, expected 64x48"):
+        list(batches(make_dataset(find_pairs(folder), (16, 16), 2)))
+
+
+def test_picture_is_rgb_in_0_to_255(tmp_path):
+    cv2.imwrite(str(tmp_path / "red.png"), np.full((9, 9, 3), (0, 0, 200), np.uint8))
+    prepared = prepare_picture(datagenerator.read_picture(tmp_path / "red.png"), (8, 16))
+    assert prepared.shape == (8, 16, 3) and prepared.dtype == np.float32
+    assert (prepared == [200, 0, 0]).all()
+
+
+def test_bilinear_resize_by_hand():
+    picture = np.repeat(np.array([[0, 100]], np.uint8)[:, :, None], 3, axis=2)
+    # centers of the four output pixels stand at -0.25, 0.25, 0.75, 1.25 of the two input pixels
+    assert prepare_picture(picture, (1, 4))[0, :, 0].tolist() == [0, 25, 75, 100]
+
+
+@pytest.mark.parametrize("dtype,ids", [(np.uint8, (0, 20, 70, 220)), (np.uint16, (0, 20, 300, 65535))])
+def test_no_new_ids_from_resize_or_augmentation(tmp_path, dtype, ids):
+    write_pair(tmp_path, "0000", size=(90, 160), ids=ids, dtype=dtype)
+    label = datagenerator.read_label(tmp_path / "labels/0000.png")
+    picture = datagenerator.read_picture(tmp_path / "images/0000.png")
+    assert set(np.unique(prepare_label(label, (33, 47)))) == set(ids)
+    for seed in range(20):
+        _, augmented = augment(picture, label, (32, 48), np.random.default_rng(seed))
+        assert augmented.dtype == np.int32 and set(np.unique(augmented)) <= set(ids)
+
+
+def test_picture_and_label_move_together():
+    """Wherever the label says instance, the picture (255 there, 0 elsewhere) must be bright after the same warp."""
+    label = np.zeros((144, 256), np.uint8)
+    for x in (40, 120, 200):
+        cv2.line(label, (x, 140), (128, 50), x, 9)
+    picture = np.repeat(np.where(label, 255, 0).astype(np.uint8)[:, :, None], 3, axis=2)
+    moved = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        matrix = datagenerator._random_affine(label.shape, (72, 128), np.random.default_rng(seed))
+        warped, warped_label = augment(picture, label, (72, 128), rng)
+        assert matrix.shape == (2, 3)
+        if (warped_label > 0).sum() < 20:
+            continue
+        inside = warped[cv2.erode((warped_label > 0).astype(np.uint8), np.ones((3, 3))) > 0].mean()
+        outside = warped[cv2.dilate((warped_label > 0).astype(np.uint8), np.ones((5, 5))) == 0].mean()
+        assert inside > outside + 30
+        moved += not np.array_equal(warped_label, prepare_label(label, (72, 128)))
+    assert moved > 10
+
+
+def test_identity_warp_is_the_plain_resize(monkeypatch):
+    class Middle:
+        """A random generator that always draws the value that changes nothing."""
+
+        def uniform(self, low, high, size=None):
+            return 0.0 if size is None else np.zeros(size)
+
+        def random(self):
+            return 1.0
+
+    rng = np.random.default_rng(0)
+    picture = cv2.resize(rng.integers(0, 256, (36, 64, 3), np.uint8), (256, 144), interpolation=cv2.INTER_CUBIC)
+    matrix = datagenerator._random_affine((144, 256), (72, 128), Middle())
+    warped = cv2.warpAffine(picture, matrix, (128, 72), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    assert np.abs(warped[1:-1, 1:-1].astype(int) - prepare_picture(picture, (72, 128))[1:-1, 1:-1]).max() <= 3
+
+
+def collect(dataset, count):
+    iterator = batches(dataset)
+    return [[part.numpy() for part in next(iterator)] for _ in range(count)]
+
+
+def test_pipeline_is_deterministic_and_can_go_on(folder):
+    pairs = find_pairs(folder)
+    make = lambda seed, first=0: make_dataset(pairs, (16, 24), 2, seed, augmented=True, first_sample=first)  # noqa: E731
+    first, again, other = (collect(make(seed), 6) for seed in (1, 1, 2))
+    for a, b in zip(first, again, strict=True):
+        for x, y in zip(a, b, strict=True):
+            np.testing.assert_array_equal(x, y)
+    assert any(not np.array_equal(a[0], b[0]) for a, b in zip(first, other, strict=True))
+    for a, b in zip(first[4:], collect(make(1, 8), 2), strict=True):
+        np.testing.assert_array_equal(a[0], b[0])
+
+
+def test_every_round_holds_every_pair_once(folder):
+    index = np.concatenate([batch[2] for batch in collect(make_dataset(find_pairs(folder), (16, 16), 1, seed=3), 21)])
+    for round_ in index.reshape(3, 7):
+        assert sorted(round_) == list(range(7))
+    assert (index[:7] != index[7:14]).any()
+
+
+def test_validation_reads_each_pair_once_in_order(folder):
+    read = [[part.numpy() for part in batch] for batch in batches(make_dataset(find_pairs(folder), (16, 24), 4))]
+    assert [batch[0].shape for batch in read] == [(4, 16, 24, 3), (3, 16, 24, 3)]
+    assert np.concatenate([batch[2] for batch in read]).tolist() == list(range(7))
+    picture = datagenerator.read_picture(find_pairs(folder)[5][0])
+    np.testing.assert_array_equal(read[1][0][1], prepare_picture(picture, (16, 24)))
+
+
+def test_real_pictures(shared_data, tmp_path):
+    from tusimple_dataset_processing import process
+
+    process([shared_data / "tusimple" / "extra_set"], tmp_path)
+    (pictures, labels, _) = collect(make_dataset(find_pairs(tmp_path), (256, 512), 4), 1)[0]
+    assert pictures.std() > 20 and set(np.unique(labels)) <= {0, 20, 70, 120, 170}
+    share = (labels > 0).mean()
+    assert 0.005 < share < 0.08

@@ -1,0 +1,162 @@
+"""The network: parameter count, unpooling against TensorFlow's argmax, saving in one process and loading in another."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from enet import BatchNormalization, MaxPoolWithPositions, MaxUnpool, build_enet
+
+
+def shake(model, seed=0):
+    """Random values for every variable, so that no layer is hidden behind a zero or a one; activations stay near 1."""
+    rng = np.random.default_rng(seed)
+    for layer in model.layers:
+        weights = []
+        for variable, old in zip(layer.weights, layer.get_weights(), strict=True):
+            fan_in = np.prod(old.shape[:-1]) if old.ndim == 4 else 10
+            new = rng.normal(0, fan_in**-0.5, old.shape)
+            weights.append(rng.uniform(0.5, 1.5, old.shape) if "variance" in variable.path else new)
+        layer.set_weights(weights)
+    return model
+
+
+def assert_close(found, expected, tolerance=1e-4):
+    found, expected = np.asarray(found), np.asarray(expected)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * expected.std())
+
+
+def test_parameter_count_of_the_original():
+    model = build_enet((64, 64, 3), embedding_dim=3, semantic=False)
+    assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == 363_745
+
+
+@pytest.mark.parametrize("values", ["distinct", "ties"])
+def test_pool_and_unpool_agree_with_tensorflows_argmax(values):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(2, 8, 12, 5)).astype(np.float32)
+    if values == "ties":
+        x = rng.integers(0, 2, x.shape).astype(np.float32)
+    pooled, positions = MaxPoolWithPositions()(x)
+    expected, argmax = tf.nn.max_pool_with_argmax(x, 2, 2, "SAME", include_batch_in_index=True)
+    np.testing.assert_array_equal(pooled, expected)
+
+    y = rng.normal(size=(2, 4, 6, 5)).astype(np.float32)
+    scattered = np.zeros(x.size, np.float32)
+    scattered[argmax.numpy().ravel()] = y.ravel()
+    np.testing.assert_array_equal(MaxUnpool()(y, positions), scattered.reshape(x.shape))
+
+
+def test_unpool_by_hand():
+    x = np.array([[5, 1, 0, 0], [2, 5, 0, 3]], np.float32).reshape(1, 2, 4, 1)
+    _, positions = MaxPoolWithPositions()(x)
+    y = np.array([7, 9], np.float32).reshape(1, 1, 2, 1)
+    assert MaxUnpool()(y, positions)[0, :, :, 0].numpy().tolist() == [[7, 0, 0, 0], [0, 0, 0, 9]]
+
+
+@pytest.mark.parametrize("size", [(8, 8), (16, 40), (72, 24)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_any_size_and_batch(size, batch):
+    model = build_enet((*size, 3), embedding_dim=4)
+    outputs = model(np.zeros((batch, *size, 3), np.uint8))
+    assert outputs["embedding"].shape == (batch, *size, 4)
+    assert outputs["semantic"].shape == (batch, *size, 1)
+
+
+def test_open_size_gives_the_same_as_a_fixed_one():
+    fixed, free = build_enet((16, 24, 3)), build_enet((None, None, 3))
+    free.set_weights(shake(fixed).get_weights())
+    picture = np.random.default_rng(0).uniform(0, 255, (2, 16, 24, 3)).astype(np.float32)
+    assert_close(free(picture)["embedding"], fixed(picture)["embedding"])
+
+
+@pytest.mark.parametrize("shape", [(12, 16, 3), (16, 4, 3), (16, 16, 1)])
+def test_sizes_that_do_not_fit_are_refused(shape):
+    with pytest.raises(ValueError, match="multiples of 8"):
+        build_enet(shape)
+
+
+@pytest.mark.parametrize("picture_statistics", [False, True])
+def test_pictures_of_a_batch_do_not_mix_at_inference(picture_statistics):
+    pictures = np.random.default_rng(2).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8)
+    model = shake(build_enet((64, 64, 3), picture_statistics=picture_statistics))
+    together = model(pictures)["embedding"]
+    alone = np.concatenate([model(picture[None])["embedding"] for picture in pictures])
+    # statistics of few values amplify rounding
+    assert_close(together, alone, 1e-2 if picture_statistics else 1e-4)
+
+
+def test_integer_and_float_input_agree():
+    model = shake(build_enet((16, 16, 3)))
+    picture = np.random.default_rng(3).integers(0, 256, (1, 16, 16, 3)).astype(np.uint8)
+    for dtype in (np.int32, np.int64, np.float32, np.float64):
+        np.testing.assert_array_equal(model(picture.astype(dtype))["semantic"], model(picture)["semantic"])
+
+
+def test_rescale_is_part_of_the_model():
+    picture = np.random.default_rng(4).uniform(0, 255, (1, 16, 16, 3)).astype(np.float32)
+    inside, outside = build_enet((16, 16, 3)), build_enet((16, 16, 3), rescale=1)
+    outside.set_weights(shake(inside).get_weights())
+    assert_close(inside(picture)["embedding"], outside(picture / 255)["embedding"])
+
+
+def test_relu_head_starts_alive():
+    model = build_enet((16, 16, 3), embedding_activation="relu", semantic=False)
+    embedding = model(np.zeros((1, 16, 16, 3)))["embedding"].numpy()
+    assert embedding.min() > 0 and "semantic" not in model(np.zeros((1, 16, 16, 3)))
+
+
+def test_batch_normalization_modes():
+    x = np.random.default_rng(5).normal(3, 2, (2, 4, 4, 3)).astype(np.float32)
+    for picture_statistics in (False, True):
+        layer = BatchNormalization(picture_statistics)
+        layer.build(x.shape)
+        layer.set_weights([np.float32([1, 2, 3]), np.float32([0.5, 1, 1.5]), np.float32([1, 4, 9])])
+        mean, variance = np.float32([0.5, 1, 1.5]), np.float32([1, 4, 9])
+        if picture_statistics:
+            mean, variance = x.mean(axis=(1, 2), keepdims=True), x.var(axis=(1, 2), keepdims=True)
+        expected = (x - mean) / np.sqrt(variance + 1e-3) + [1, 2, 3]
+        np.testing.assert_allclose(layer(x, training=False), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"stage_two_repeat": 1}, {"stage_two_repeat": 3}, {"skip_connections": True}, {"dropout": False}],
+)
+def test_options_build_and_train(options):
+    model = build_enet((16, 16, 3), **options)
+    picture = np.random.default_rng(6).uniform(0, 255, (2, 16, 16, 3)).astype(np.float32)
+    with tf.GradientTape() as tape:
+        outputs = model(picture, training=True)
+        loss = sum(keras.ops.mean(keras.ops.square(value)) for value in outputs.values())
+    gradients = tape.gradient(loss, model.trainable_variables)
+    assert all(g is not None and np.isfinite(g.numpy()).all() for g in gradients)
+
+
+def test_xla_gives_the_same_output():
+    model = shake(build_enet((16, 24, 3)))
+    picture = np.random.default_rng(7).uniform(0, 255, (1, 16, 24, 3)).astype(np.float32)
+    compiled = tf.function(lambda x: model(x, training=False), jit_compile=True)(picture)
+    for name, value in model(picture).items():
+        assert_close(compiled[name], value)
+
+
+def test_saved_model_gives_equal_output_in_a_new_process(tmp_path):
+    model = shake(build_enet((16, 16, 3), embedding_dim=2, picture_statistics=True))
+    picture = np.random.default_rng(8).uniform(0, 255, (2, 16, 16, 3)).astype(np.float32)
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "picture.npy", picture)
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[2]); import enet, keras, numpy as np; f = sys.argv[1];"
+        "outputs = keras.saving.load_model(f + '/model.keras')(np.load(f + '/picture.npy'));"
+        "np.savez(f + '/out.npz', **{k: np.array(v) for k, v in outputs.items()})"
+    )
+    root = str(Path(__file__).resolve().parents[1])
+    subprocess.run([sys.executable, "-c", script, str(tmp_path), root], check=True, capture_output=True)
+    loaded = np.load(tmp_path / "out.npz")
+    for name, value in model(picture).items():
+        assert_close(loaded[name], value, 1e-6)

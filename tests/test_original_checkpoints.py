@@ -1,0 +1,311 @@
+"""Checkpoints under the original's variable names, against a transcription of the original network in plain tf.nn.
+
+The transcription is written from the facts about the original (variable names, order of operations) and shares nothing
+with `enet.py`.
+"""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import inference
+import utils
+
+BOTTLENECKS = [(f"1_{i}", "regular") for i in range(1, 5)]
+RUN = ["regular", "dilated2", "asymmetric", "dilated4", "regular", "dilated8", "asymmetric", "dilated16"]
+STAGES_2_3 = [(f"{stage}_{i}", kind) for stage in (2, 3) for i, kind in enumerate(RUN, start=1)]
+
+
+def shapes_of_the_original(head=("Instance", 3)):
+    """{name: shape} of the published checkpoints, from the architecture's facts."""
+    shapes = {"Variable": [], "ENet/initial_block_1_conv/weights": [3, 3, 3, 13]}
+
+    def conv(name, *shape):
+        shapes[f"ENet/{name}/weights"] = list(shape)
+
+    def norm(name, depth):
+        for part in ("beta", "moving_mean", "moving_variance"):
+            shapes[f"ENet/{name}/{part}"] = [depth]
+
+    def prelu(name, depth):
+        shapes[f"ENet/{name}alpha"] = [depth]
+
+    norm("initial_block_1_batchnorm", 13)
+    prelu("initial_block_1_prelu", 13)
+
+    def block(name, depth_in, depth, kind, decoder=False):
+        n, reduced = f"bottleneck{name}", depth_in // 4
+        first = 2 if kind == "down" else 1
+        conv(f"{n}_conv1", first, first, depth_in, reduced)
+        if kind == "up":
+            conv(f"{n}_main_conv1", 1, 1, depth_in, depth)
+            norm(f"{n}batch_norm1", depth)
+            shapes[f"ENet/{n}_transposed_conv2_filters"] = [3, 3, reduced, reduced]
+        elif kind == "asymmetric":
+            conv(f"{n}_asymmetric_conv2a", 5, 1, reduced, reduced)
+            conv(f"{n}_asymmetric_conv2b", 1, 5, reduced, reduced)
+        elif kind.startswith("dilated"):
+            conv(f"{n}_dilated_conv2", 3, 3, reduced, reduced)
+        else:
+            conv(f"{n}_conv2", 3, 3, reduced, reduced)
+        conv(f"{n}_conv3", 1, 1, reduced, depth)
+        for i, d in enumerate((reduced, reduced, depth), start=2 if kind == "up" else 1):
+            norm(f"{n}_batch_norm{i}", d)
+        if not decoder:
+            for i, d in enumerate((reduced, reduced, depth), start=1):
+                prelu(f"{n}_prelu{i}", d)
+            if kind != "down":
+                prelu(f"{n}_prelu4", depth)
+            prelu(f"{n}_last_prelu", depth)
+
+    block("1_0", 16, 64, "down")
+    for name, kind in BOTTLENECKS:
+        block(name, 64, 64, kind)
+    block("2_0", 64, 128, "down")
+    for name, kind in STAGES_2_3:
+        block(name, 128, 128, kind)
+    block("4_0", 128, 64, "up", True)
+    block("4_1", 64, 64, "regular", True)
+    block("4_2", 64, 64, "regular", True)
+    block("5_0", 64, 16, "up", True)
+    block("5_1", 16, 16, "regular", True)
+    shapes["ENet/fullconv/weights"] = [2, 2, 12, 16]
+    for name in [n for n in shapes if n.endswith("/weights")]:
+        transposed = name == "ENet/fullconv/weights"
+        shapes[name.replace("/weights", "/biases")] = [shapes[name][2 if transposed else 3]]
+    kind, depth = head
+    if kind == "Instance":
+        shapes["Instance/transfer_layer/conv2d_transpose/weights"] = [2, 2, depth, 16]
+        shapes["Instance/transfer_layer/conv2d_transpose/biases"] = [depth]
+    else:
+        shapes["ENet/fullconv/weights"], shapes["ENet/fullconv/biases"] = [2, 2, depth, 16], [depth]
+    return shapes
+
+
+def random_values(shapes, seed=0):
+    """Non-trivial values for every variable; kernels keep activations near 1."""
+    rng = np.random.default_rng(seed)
+    values = {}
+    for name, shape in shapes.items():
+        if name.endswith("moving_variance"):
+            values[name] = rng.uniform(0.3, 2.0, shape)
+        elif len(shape) == 4:
+            scale = 0.02 if "initial_block" in name else 1.0
+            values[name] = scale * rng.normal(0, np.prod(shape[:3]) ** -0.5, shape)
+        elif name.endswith("alpha"):
+            values[name] = rng.uniform(-0.2, 0.6, shape)
+        else:
+            values[name] = rng.normal(0, 0.3, shape)
+    return {name: np.float32(value) for name, value in values.items()}
+
+
+def write_checkpoint(folder, values, prefix="model.ckpt-104999"):
+    folder.mkdir(parents=True, exist_ok=True)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        variables = [tf.compat.v1.get_variable(n, initializer=v, use_resource=False) for n, v in values.items()]
+        session.run(tf.compat.v1.variables_initializer(variables))
+        tf.compat.v1.train.Saver(variables).save(session, str(folder / prefix), write_meta_graph=False)
+    return folder
+
+
+def original_network(values, picture, batch_stats, head="Instance/transfer_layer/conv2d_transpose"):
+    """The original's forward pass, picture (1, H, W, 3) in 0..255 -> (1, H, W, channels), float32."""
+    v = {name: tf.constant(value) for name, value in values.items()}
+
+    def conv(x, name, stride=1, rate=1):
+        y = tf.nn.conv2d(x, v[f"ENet/{name}/weights"], stride, "SAME", dilations=rate)
+        return y + v[f"ENet/{name}/biases"]
+
+    def norm(x, name):
+        mean, variance = v[f"ENet/{name}/moving_mean"], v[f"ENet/{name}/moving_variance"]
+        if batch_stats:
+            mean, variance = tf.reduce_mean(x, (0, 1, 2)), tf.math.reduce_variance(x, (0, 1, 2))
+        return (x - mean) / tf.sqrt(variance + 1e-3) + v[f"ENet/{name}/beta"]
+
+    def prelu(x, name):
+        return tf.where(x > 0, x, x * v[f"ENet/{name}alpha"])
+
+    def transposed(x, kernel):
+        size = [1, 2 * x.shape[1], 2 * x.shape[2], kernel.shape[2]]
+        return tf.nn.conv2d_transpose(x, kernel, size, 2, "SAME")
+
+    def sub_branch(x, n, kind, act, first_norm=1, stride=1):
+        y = act(norm(conv(x, f"{n}_conv1", stride), f"{n}_batch_norm{first_norm}"), f"{n}_prelu1")
+        if kind == "up":
+            y = transposed(y, v[f"ENet/{n}_transposed_conv2_filters"])
+        elif kind == "asymmetric":
+            y = conv(conv(y, f"{n}_asymmetric_conv2a"), f"{n}_asymmetric_conv2b")
+        elif kind.startswith("dilated"):
+            y = conv(y, f"{n}_dilated_conv2", rate=int(kind[7:]))
+        else:
+            y = conv(y, f"{n}_conv2")
+        y = act(norm(y, f"{n}_batch_norm{first_norm + 1}"), f"{n}_prelu2")
+        return act(norm(conv(y, f"{n}_conv3"), f"{n}_batch_norm{first_norm + 2}"), f"{n}_prelu3")
+
+    def relu(x, _):
+        return tf.nn.relu(x)
+
+    def same(x, name, kind, act=prelu):
+        n = f"bottleneck{name}"
+        return act(x + act(sub_branch(x, n, kind, act), f"{n}_prelu4"), f"{n}_last_prelu")
+
+    def down(x, name):
+        n = f"bottleneck{name}"
+        y = sub_branch(x, n, "down", prelu, stride=2)
+        main, positions = tf.nn.max_pool_with_argmax(x, 2, 2, "SAME")
+        main = tf.pad(main, [[0, 0], [0, 0], [0, 0], [0, y.shape[3] - x.shape[3]]])
+        return prelu(main + y, f"{n}_last_prelu"), positions
+
+    def up(x, name, positions):
+        n = f"bottleneck{name}"
+        main = norm(conv(x, f"{n}_main_conv1"), f"{n}batch_norm1").numpy()
+        unpooled = np.zeros((1, 2 * main.shape[1], 2 * main.shape[2], main.shape[3]), np.float32)
+        unpooled.reshape(-1)[positions.numpy().reshape(-1)] = main.reshape(-1)
+        return tf.nn.relu(unpooled + tf.nn.relu(sub_branch(x, n, "up", relu, first_norm=2)))
+
+    picture = tf.constant(picture, tf.float32)
+    x = prelu(norm(conv(picture, "initial_block_1_conv", 2), "initial_block_1_batchnorm"), "initial_block_1_prelu")
+    x = tf.concat([x, tf.nn.max_pool2d(picture, 2, 2, "SAME")], axis=3)
+    x, positions_1 = down(x, "1_0")
+    for name, kind in BOTTLENECKS:
+        x = same(x, name, kind)
+    x, positions_2 = down(x, "2_0")
+    for name, kind in STAGES_2_3:
+        x = same(x, name, kind)
+    x = up(x, "4_0", positions_2)
+    for name in ("4_1", "4_2"):
+        x = same(x, name, "regular", relu)
+    x = same(up(x, "5_0", positions_1), "5_1", "regular", relu)
+    x = transposed(x, v[f"{head}/weights"]) + v[f"{head}/biases"]
+    return (x if "fullconv" in head else tf.nn.relu(x)).numpy()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    values = random_values(shapes_of_the_original())
+    values["Instance/transfer_layer/conv2d_transpose/biases"] += 1.0
+    return write_checkpoint(tmp_path_factory.mktemp("original"), values), values
+
+
+def test_names_and_shapes_are_the_published_ones(shared_data):
+    expected = {}
+    for line in (shared_data.parent / "original_variables.txt").read_text().splitlines():
+        name, shape = line.split("\t")
+        expected[name] = json.loads(shape)
+    assert shapes_of_the_original() == expected
+
+
+def relative(found, expected):
+    return np.abs(found - expected).max() / expected.std()
+
+
+@pytest.mark.parametrize("batch_stats", [True, False])
+@pytest.mark.parametrize("size", [(512, 512), (160, 224)])
+def test_embeddings_agree(checkpoint, shared_data, size, batch_stats):
+    from datagenerator import prepare_picture, read_picture
+
+    folder, values = checkpoint
+    clip = sorted((shared_data / "tusimple" / "val_set").rglob("20.jpg"))[0]
+    picture = prepare_picture(read_picture(clip), size)[None]
+    found = utils.load_model(folder, image_size=size, batch_stats=None if batch_stats else False)(picture)
+    expected = original_network(values, picture, batch_stats)
+    assert set(found) == {"embedding"} and expected.std() > 0.1
+    assert relative(found["embedding"].numpy(), expected) < 1e-3
+
+
+def test_stale_paths_and_several_checkpoints(checkpoint, tmp_path):
+    folder = tmp_path / "moved"
+    shutil.copytree(checkpoint[0], folder)
+    older = random_values(shapes_of_the_original(), seed=1)
+    write_checkpoint(folder, older, "model.ckpt-99")
+    kernel = "ENet/bottleneck2_3_conv1/weights"
+
+    def loaded():
+        return utils.load_model(folder, (16, 16)).get_layer("bottleneck2_3_conv1").get_weights()[0]
+
+    (folder / "checkpoint").write_text('model_checkpoint_path: "/home/somebody/gone/model.ckpt-99"\n')
+    np.testing.assert_array_equal(loaded(), older[kernel])
+    (folder / "checkpoint").unlink()
+    np.testing.assert_array_equal(loaded(), checkpoint[1][kernel])  # the newest by number
+
+
+@pytest.mark.parametrize("change", ["missing", "misshapen", "unknown"])
+def test_misfits_are_listed(tmp_path, change):
+    shapes = shapes_of_the_original()
+    name = "ENet/bottleneck3_4_dilated_conv2/weights"
+    if change == "missing":
+        del shapes[name]
+    elif change == "misshapen":
+        shapes[name] = [3, 3, 32, 16]
+    else:
+        shapes[name := "ENet/bottleneck9_9_conv1/weights"] = [1, 1, 2, 2]
+    folder = write_checkpoint(tmp_path, random_values(shapes))
+    with pytest.raises(utils.ModelError, match=name):
+        utils.load_model(folder, (16, 16))
+
+
+def test_optimizer_slots_and_counters_are_not_needed(checkpoint, tmp_path):
+    values = dict(checkpoint[1])
+    values["ENet/fullconv/weights/Adam_1"] = values["ENet/fullconv/weights"]
+    values |= {"beta1_power": np.float32(0.9), "global_step": np.float32(1), "Variable_1": np.float32(1)}
+    utils.load_model(write_checkpoint(tmp_path, values), (16, 16))
+
+
+def test_semantic_checkpoint_is_a_starting_point(tmp_path):
+    """Two classes become one logit, exactly; the embedding head is fresh. Not usable for inference."""
+    values = random_values(shapes_of_the_original(head=("fullconv", 2)))
+    folder = write_checkpoint(tmp_path, values, "saved_model-29999")
+    model = utils.load_model(folder, (64, 64), fresh_head=True)
+    picture = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3)).astype(np.float32)
+    logits = original_network(values, picture, True, head="ENet/fullconv")
+    expected = logits[..., 1:] - logits[..., :1]
+    assert relative(model(picture)["semantic"].numpy(), expected) < 1e-2
+    with pytest.raises(utils.ModelError, match="without embedding head"):
+        utils.load_model(folder)
+
+
+def test_saved_model_keeps_working_this_way(checkpoint, tmp_path):
+    model = utils.load_model(checkpoint[0], (64, 64))
+    utils.save_model(tmp_path, model, {"network": {**utils.read_network(checkpoint[0]), "input_shape": [64, 64, 3]}})
+    picture = np.random.default_rng(1).uniform(0, 255, (1, 64, 64, 3)).astype(np.float32)
+    np.testing.assert_allclose(utils.load_model(tmp_path)(picture)["embedding"], model(picture)["embedding"], rtol=1e-5)
+    import keras
+
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.get_layer("bottleneck1_1_batch_norm1").picture_statistics
+
+
+def test_calibration_makes_a_normal_model(checkpoint, tmp_path, tiny_data):
+    """With one picture its own statistics and the averages are the same; with several the averages are their mean."""
+    folder, values = checkpoint
+    rng = np.random.default_rng(2)
+    pictures = [rng.uniform(0, 255, (64, 64, 3)).astype(np.float32) for _ in range(3)]
+    model, network = utils.calibrate(folder, pictures[:1], (64, 64))
+    assert network["picture_statistics"] is False
+    own = utils.load_model(folder, (64, 64))(pictures[0][None])["embedding"].numpy()
+    assert relative(model(pictures[0][None])["embedding"].numpy(), own) < 1e-2
+
+    averaged, _ = utils.calibrate(folder, pictures, (64, 64))
+    kernel, biases = (values[f"ENet/initial_block_1_conv/{kind}"] for kind in ("weights", "biases"))
+    means = [(tf.nn.conv2d(p[None], kernel, 2, "SAME") + biases).numpy().mean(axis=(0, 1, 2)) for p in pictures]
+    layer = averaged.get_layer("initial_block_1_batchnorm")
+    np.testing.assert_allclose(layer.moving_mean, np.mean(means, axis=0), rtol=1e-3, atol=1e-4)
+
+
+def test_commands_take_the_folder(checkpoint, tmp_path, tiny_data, capsys, monkeypatch):
+    monkeypatch.setattr(utils, "read_network", lambda folder, read=utils.read_network: small(read(folder)))
+
+    def small(network):
+        return {**network, "input_shape": [64, 64, 3]}
+
+    utils.main(["calibrate", str(checkpoint[0]), str(tiny_data / "images"), str(tmp_path / "calibrated")])
+    assert utils.read_config(tmp_path / "calibrated")["network"]["picture_statistics"] is False
+    capsys.readouterr()
+    for folder, said in ((checkpoint[0], True), (tmp_path / "calibrated", False)):
+        out = tmp_path / f"results-{said}"
+        inference.main(["--modeldir", str(folder), "--indir", str(tiny_data / "images"), "--outdir", str(out)])
+        assert ("statistics of each picture" in capsys.readouterr().out) == said
+        assert len(list(out.iterdir())) == 8

@@ -1,0 +1,203 @@
+"""The training command end to end on drawn scenes, and its parts."""
+
+import json
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import TINY_FLAGS
+
+import training
+import utils
+from datagenerator import batches, find_pairs, make_dataset
+
+
+def fake_step(monkeypatch, losses):
+    """Replace the compiled step, which takes long to trace, by one that gives these losses and changes a weight."""
+    given = iter(losses)
+
+    def make(model, optimizer, args):
+        def step(picture, label):
+            value = next(given)
+            if isinstance(value, BaseException):
+                raise value
+            model.trainable_variables[0].assign_add(tf.ones_like(model.trainable_variables[0]))
+            optimizer.iterations.assign_add(1)
+            return [value] * 5
+
+        return step
+
+    monkeypatch.setattr(training, "make_train_step", make)
+    monkeypatch.setattr(training, "validate", lambda data, step: dict.fromkeys(training.PARTS, 1.0))
+    monkeypatch.setattr(training.SummaryLog, "pictures", lambda *args: None)
+    monkeypatch.setattr(training.SummaryLog, "weights", lambda *args: None)
+
+
+def flags(data, folder, more=""):
+    return f"--srcdir {data} --modeldir none --outdir {folder} --logdir {folder}-log {TINY_FLAGS} {more}".split()
+
+
+def test_run_folder_is_complete(tiny_run):
+    rows = [json.loads(line) for line in (tiny_run / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [40, 80, 120, 160]
+    assert set(rows[0]["train"]) == set(rows[0]["val"]) == set(training.PARTS)
+    assert rows[-1]["train"]["loss"] < 0.5 * rows[0]["train"]["loss"]
+    config = json.loads((tiny_run / "config.json").read_text())
+    assert config["flags"]["lr"] == 5e-3 and config["flags"]["feature_dim"] == 3 and "tensorflow" in config["versions"]
+    assert config["command"].startswith("python training.py --srcdir")
+    names = {p.name for p in (tiny_run / "var1_dist1_reg0.001_dvar0.5_ddist1.5").iterdir()}
+    assert names == {"cluster_000000.png", "cluster_000080.png", "cluster_000160.png", "instances_000160.png"}
+    for kind in ("best", "last"):
+        saved = json.loads((tiny_run / kind / "config.json").read_text())
+        assert saved["network"] == config["network"] and (tiny_run / kind / "model.keras").is_file()
+    best = min(rows, key=lambda row: row["val"]["loss"])
+    assert json.loads((tiny_run / "best" / "config.json").read_text())["step"] == best["step"]
+    assert not list(tiny_run.rglob(".*"))
+
+
+def test_tensorboard_has_scalars_pictures_and_histograms(tiny_run):
+    tags = set()
+    for path in (tiny_run / "log").rglob("events*"):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            tags |= {value.tag for value in event.summary.value}
+    assert {"loss", "l_var", "l_dist", "l_reg", "l_sem", "learning_rate", "input", "label", "prediction"} <= tags
+    assert any("kernel" in tag for tag in tags)
+
+
+def test_inference_loss_is_the_training_loss(tiny_run, tiny_data):
+    """Moving averages of batch norm are good enough that the same pictures cost the same, within 10 %."""
+    model = utils.load_model(tiny_run)
+    losses = training.make_losses(training.parse_args(["--reg", "0.001"]))
+    total = {False: 0.0, True: 0.0}
+    for picture, label, _ in list(batches(make_dataset(find_pairs(tiny_data), (64, 96), 4))) * 5:
+        for mode in total:
+            # a call in training mode moves the averages: put them back
+            weights = model.get_weights()
+            total[mode] += float(losses(model(picture, training=mode), label)[0])
+            model.set_weights(weights)
+    assert total[False] == pytest.approx(total[True], rel=0.1)
+
+
+def test_learning_rate_of_the_original():
+    args = training.parse_args([])
+    rate = training.make_optimizer(args, 10**6)._learning_rate
+    for step in (0, 4999, 5000, 9999, 10000, 123456):
+        assert float(rate(step)) == pytest.approx(1e-4 * 0.96 ** (step // 5000), rel=1e-5)
+
+
+def test_cosine_schedule_with_warm_up():
+    args = training.parse_args("--schedule cosine --lr 0.002 --warmup 100".split())
+    rate = training.make_optimizer(args, 1000)._learning_rate
+    expected = {0: 0.0, 50: 0.001, 100: 0.002, 550: 0.001, 1000: 0.0}
+    assert {step: round(float(rate(step)), 7) for step in expected} == expected
+
+
+def test_documented_defaults():
+    args = training.parse_args([])
+    assert (args.srcdir, args.modeldir, args.outdir, args.logdir) == (
+        ["data"],
+        "pretrained_semantic_model",
+        "saved_model",
+        "log",
+    )
+    assert (args.epochs, args.var, args.dist, args.reg, args.dvar, args.ddist) == (50, 1.0, 1.0, 1.0, 0.5, 1.5)
+    assert (args.image_size, args.batch_size, args.lr, args.feature_dim) == ([512, 512], 1, 1e-4, 3)
+
+
+def test_semantic_pretraining_then_embedding(tiny_data, tiny_run):
+    """--var 0 --dist 0 --reg 0 trains the semantic head alone; heads of another depth start fresh."""
+    args = training.parse_args("--var 0 --dist 0 --reg 0".split())
+    model = utils.build_model({"input_shape": (16, 16, 3)})
+    outputs = model(np.zeros((1, 16, 16, 3)))
+    loss, l_var, l_dist, l_reg, l_sem = training.make_losses(args)(outputs, np.zeros((1, 16, 16)))
+    assert float(loss) == float(l_sem) > 0 and [float(x) for x in (l_var, l_dist, l_reg)] == [0, 0, 0]
+
+    wider = utils.build_model({"input_shape": (64, 96, 3), "embedding_dim": 5})
+    assert utils.start_from(wider, tiny_run) == ["embedding"]
+    trained = utils.load_model(tiny_run)
+    for name in ("bottleneck3_8_conv3", "semantic"):
+        np.testing.assert_array_equal(wider.get_layer(name).get_weights()[0], trained.get_layer(name).get_weights()[0])
+    with pytest.raises(utils.ModelError, match="bottleneck3"):
+        utils.start_from(utils.build_model({"input_shape": (64, 96, 3), "stage_two_repeat": 3}), tiny_run)
+
+
+def test_embedding_only_network(tiny_data, tmp_path, monkeypatch):
+    fake_step(monkeypatch, [1.0] * 2)
+    assert training.main(flags(tiny_data, tmp_path / "run", "--sem 0 --steps 2")) == 0
+    assert set(utils.load_model(tmp_path / "run").output) == {"embedding"}
+
+
+def test_ctrl_c_saves_and_resume_goes_on(tiny_data, tmp_path, monkeypatch, capsys):
+    fake_step(monkeypatch, [1.0, 1.0, KeyboardInterrupt()])
+    assert training.main(flags(tiny_data, tmp_path / "run", "--steps 5")) == 130
+    assert "--resume" in capsys.readouterr().out
+    before = utils.load_model(tmp_path / "run").get_weights()[0]
+
+    fake_step(monkeypatch, [1.0] * 3)
+    assert training.main(["--resume", str(tmp_path / "run")]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] == 5
+    after = utils.load_model(tmp_path / "run" / "last").get_weights()[0]
+    np.testing.assert_allclose(after, before + 3, rtol=1e-5)
+
+
+def test_a_run_is_not_overwritten(tiny_data, tiny_run, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        training.main(flags(tiny_data, tiny_run))
+    assert exit_.value.code == 2 and "--resume" in capsys.readouterr().err
+
+
+def test_non_finite_loss_stops_and_names_the_files(tiny_data, tmp_path, monkeypatch, capsys):
+    fake_step(monkeypatch, [1.0, float("nan")])
+    with pytest.raises(SystemExit) as exit_:
+        training.main(flags(tiny_data, tmp_path / "run", "--steps 5"))
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert exit_.value.code == 2 and re.search(r"step 2: the loss is not finite.*\d{4}\.png", error)
+
+
+@pytest.mark.parametrize(
+    "more,message",
+    [
+        ("--image-size 60 96", "multiples of 8"),
+        ("--batch-size 0", "at least 1"),
+        ("--lr nan", "--lr"),
+        ("--var 0 --dist 0 --reg 0 --sem 0", "--sem"),
+        ("--srcdir no_such_folder", "no_such_folder"),
+        ("--modeldir no_such_model", "no_such_model"),
+        ("--resume no_such_run", "no_such_run"),
+    ],
+)
+def test_bad_flags_end_in_one_line(tiny_data, tmp_path, more, message, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        training.main(flags(tiny_data, tmp_path / "run", more))
+    assert exit_.value.code == 2 and message in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_folder_weights_and_split(tiny_data):
+    parse = training.parse_args
+    pairs, val = training.collect_pairs(
+        parse(["--srcdir", f"{tiny_data}:3", str(tiny_data), "--valdir", str(tiny_data)])
+    )
+    assert len(pairs) == 32 and val == find_pairs(tiny_data)
+    pairs, val = training.collect_pairs(parse(["--srcdir", f"{tiny_data}:2"]))
+    assert len(pairs) == 14 and len(val) == 1 and not set(pairs) & set(val)
+
+
+def test_step_is_the_gradient_of_the_loss(tiny_data):
+    """One SGD-like check: after one Adam step with tiny rate every weight moved against its gradient's sign."""
+    keras.utils.set_random_seed(0)
+    args = training.parse_args("--lr 1e-6 --reg 0.001".split())
+    model = utils.build_model({"input_shape": (64, 96, 3), "dropout": False})
+    optimizer = training.make_optimizer(args, 10)
+    picture, label, _ = next(batches(make_dataset(find_pairs(tiny_data), (64, 96), 4)))
+    with tf.GradientTape() as tape:
+        loss = training.make_losses(args)(model(picture, training=True), label)[0]
+    kernel = model.get_layer("embedding").kernel
+    gradient, before = tape.gradient(loss, kernel).numpy(), kernel.numpy()
+    parts = training.make_train_step(model, optimizer, args)(picture, label)
+    assert float(parts[0]) == pytest.approx(float(loss), rel=1e-3)
+    clear = np.abs(gradient) > 1e-3 * np.abs(gradient).max()
+    assert (np.sign(before - kernel.numpy()) == np.sign(gradient))[clear].all()

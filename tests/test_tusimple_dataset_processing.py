@@ -1,0 +1,160 @@
+"""The data script: numbering, gray values, pixel-identical labels, and nothing written on bad input."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import tusimple_dataset_processing as processing
+
+
+def write_set(folder, labels, name="label_data_0313.json", size=(720, 1280)):
+    """A TuSimple folder whose clip number i is a picture of gray i."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / name, "w") as file:
+        for i, label in enumerate(labels):
+            clip = folder / label["raw_file"]
+            clip.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(clip), np.full((*size, 3), 10 * i, np.uint8))
+            file.write(json.dumps(label) + "\n")
+    return folder
+
+
+def make_label(number, lanes=3, rows=56):
+    h_samples = list(range(710 - 10 * (rows - 1), 711, 10))
+    xs = [[-2] * 8 + [200 * i + 100 + k + number for k in range(rows - 8)] for i in range(lanes)]
+    return {"raw_file": f"clips/a/{number}/20.jpg", "lanes": xs, "h_samples": h_samples}
+
+
+def read(folder, kind, number):
+    return cv2.imread(str(folder / kind / f"{number:04d}.png"), cv2.IMREAD_UNCHANGED)
+
+
+def test_pictures_labels_and_lines_in_order(tmp_path):
+    """Files in sorted order, lines in theirs, 48 and 56 rows in one run."""
+    source = write_set(tmp_path / "set", [make_label(i, rows=48) for i in range(3)], "label_data_0531.json")
+    write_set(source, [make_label(10 + i) for i in range(2)], "label_data_0313.json")
+    processing.main([str(source), "-o", str(tmp_path / "out")])
+    lines = [json.loads(line) for line in (tmp_path / "out/labels.json").read_text().splitlines()]
+    assert [line["raw_file"].split("/")[2] for line in lines] == ["10", "11", "0", "1", "2"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["images", "labels", "labels.json"]
+    for number, line in enumerate(lines):
+        clip = cv2.imread(str(source / line["raw_file"]))
+        np.testing.assert_array_equal(read(tmp_path / "out", "images", number), clip)
+        expected = np.zeros((720, 1280), np.uint8)
+        for i, lane in enumerate(line["lanes"]):
+            points = np.array([(x, y) for x, y in zip(lane, line["h_samples"], strict=True) if x >= 0])
+            cv2.polylines(expected, np.int32([points]), False, 50 * i + 20, 7)
+        label = read(tmp_path / "out", "labels", number)
+        assert label.dtype == np.uint8 and label.ndim == 2
+        np.testing.assert_array_equal(label, expected)
+        assert set(np.unique(label)) == {0, 20, 70, 120}
+
+
+def test_default_folder_is_the_scripts_own(monkeypatch, tmp_path):
+    called = {}
+    monkeypatch.setattr(processing, "process", lambda *args: called.update(args=args) or (1, []))
+    monkeypatch.chdir(tmp_path)
+    processing.main(["somewhere"])
+    assert called["args"][1] == processing.Path(processing.__file__).resolve().parent
+
+
+def test_gray_values_are_distinct_for_every_lane_of_8_bits():
+    assert processing.GRAY_VALUES[:5] == (20, 70, 120, 170, 220)
+    assert sorted(processing.GRAY_VALUES) == list(range(1, 256))
+    label = processing.draw_label(make_label(0, lanes=6))
+    assert len(np.unique(label)) == 7 and set(np.unique(label)) >= {20, 70, 120, 170, 220}
+
+
+def test_two_folders_are_numbered_through(tmp_path):
+    first = write_set(tmp_path / "first", [make_label(0)])
+    second = write_set(tmp_path / "second", [make_label(1), make_label(2)])
+    assert processing.process([first, second], tmp_path / "out") == (3, [])
+    assert len(list((tmp_path / "out/images").iterdir())) == 3
+
+
+def break_set(folder, damage):
+    """Damage line 2 of 4 (or all of it)."""
+    path = folder / "label_data_0313.json"
+    lines = path.read_text().splitlines()
+    label = json.loads(lines[1])
+    if damage == "missing clip":
+        (folder / label["raw_file"]).unlink()
+    elif damage == "broken clip":
+        (folder / label["raw_file"]).write_bytes(b"no jpg")
+    elif damage == "broken line":
+        lines[1] = lines[1][:50]
+    elif damage == "lengths":
+        label["lanes"][1].pop()
+        lines[1] = json.dumps(label)
+    elif damage == "no lanes key":
+        del label["lanes"]
+        lines[1] = json.dumps(label)
+    elif damage == "text in a lane":
+        label["lanes"][0][0] = "a"
+        lines[1] = json.dumps(label)
+    path.write_text("\n".join(lines) + "\n")
+
+
+DAMAGES = ["missing clip", "broken clip", "broken line", "lengths", "no lanes key", "text in a lane"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_bad_input_is_one_line_and_nothing_is_written(tmp_path, damage, capsys):
+    source = write_set(tmp_path / "set", [make_label(i) for i in range(4)])
+    break_set(source, damage)
+    with pytest.raises(SystemExit) as exit_:
+        processing.main([str(source), "-o", str(tmp_path / "out")])
+    error = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert exit_.value.code == 2 and len(error) == 1
+    assert ("clips/a/1/20.jpg" if damage == "broken clip" else "label_data_0313.json:2:") in error[0]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_skip_bad_goes_on_and_lists(tmp_path, damage, capsys):
+    source = write_set(tmp_path / "set", [make_label(i) for i in range(4)])
+    break_set(source, damage)
+    processing.main([str(source), "-o", str(tmp_path / "out"), "--skip-bad"])
+    captured = capsys.readouterr()
+    assert captured.err.count("skipped:") == 1 and "3 pictures" in captured.out
+    lines = (tmp_path / "out/labels.json").read_text().splitlines()
+    assert [json.loads(line)["raw_file"].split("/")[2] for line in lines] == ["0", "2", "3"]
+    assert read(tmp_path / "out", "images", 1)[0, 0, 0] == 20  # clip 2 has gray 20
+
+
+@pytest.mark.parametrize("state", ["absent", "no labels", "no lines"])
+def test_empty_folders(tmp_path, state, capsys):
+    if state != "absent":
+        (tmp_path / "set").mkdir()
+    if state == "no lines":
+        (tmp_path / "set/label_data_0.json").write_text("\n")
+    with pytest.raises(SystemExit) as exit_:
+        processing.main([str(tmp_path / "set"), "-o", str(tmp_path / "out")])
+    assert exit_.value.code == 2 and str(tmp_path / "set") in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_data_set_is_not_mixed_in(tmp_path, capsys):
+    source = write_set(tmp_path / "set", [make_label(i) for i in range(3)])
+    processing.process([source], tmp_path / "out")
+    processing.process([source], tmp_path / "out")  # the same again is fine
+    small = write_set(tmp_path / "small", [make_label(0)])
+    with pytest.raises(processing.LabelError, match="another data set"):
+        processing.process([small], tmp_path / "out")
+    assert len(list((tmp_path / "out/labels").iterdir())) == 3
+
+
+def test_real_folder(shared_data, tmp_path):
+    source = shared_data / "tusimple" / "val_set"
+    count, bad = processing.process([source], tmp_path)
+    assert (count, bad) == (41, [])
+    lines = (source / "label_data_0313.json").read_text().splitlines()
+    lines += (source / "label_data_0601.json").read_text().splitlines()
+    assert [json.loads(x) for x in (tmp_path / "labels.json").read_text().splitlines()] == [
+        json.loads(x) for x in lines
+    ]
+    for number in (0, 40):
+        np.testing.assert_array_equal(
+            read(tmp_path, "images", number), cv2.imread(str(source / json.loads(lines[number])["raw_file"]))
+        )

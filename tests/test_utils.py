@@ -1,0 +1,105 @@
+"""Model folders: saved with their config, loaded from it, and never half-written."""
+
+import json
+
+import numpy as np
+import pytest
+
+import utils
+
+
+@pytest.fixture
+def saved(tmp_path):
+    network = {"input_shape": [16, 24, 3], "embedding_dim": 2, "semantic": True}
+    model = utils.build_model(network)
+    utils.save_model(tmp_path / "model", model, utils.run_config({}, network))
+    return tmp_path / "model", model
+
+
+def test_model_comes_back_equal(saved):
+    folder, model = saved
+    picture = np.random.default_rng(0).uniform(0, 255, (1, 16, 24, 3)).astype(np.float32)
+    for name, value in utils.load_model(folder)(picture).items():
+        np.testing.assert_array_equal(value, model(picture)[name])
+
+
+def test_model_at_another_size_has_the_same_weights(saved):
+    folder, model = saved
+    other = utils.load_model(folder, image_size=(32, 32))
+    assert other.input_shape == (None, 32, 32, 3)
+    for a, b in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_run_folder_gives_best_before_last(saved, tmp_path):
+    folder, model = saved
+    assert utils.model_folder(folder) == folder
+    folder.rename(tmp_path / "last")
+    assert utils.model_folder(tmp_path) == tmp_path / "last"
+    utils.save_model(tmp_path / "best", model, {"network": {}})
+    assert utils.model_folder(tmp_path) == tmp_path / "best"
+
+
+@pytest.mark.parametrize(
+    "damage,named",
+    [
+        ("no folder", "elsewhere"),
+        ("no config", "config.json"),
+        ("broken config", "config.json"),
+        ("unknown network", "config.json"),
+        ("truncated model", "model.keras"),
+        ("other network", "model.keras"),
+    ],
+)
+def test_damaged_model_folder_is_named(saved, damage, named):
+    folder, _ = saved
+    config = folder / "config.json"
+    if damage == "no folder":
+        folder = folder / "elsewhere"
+    elif damage == "no config":
+        config.unlink()
+    elif damage == "broken config":
+        config.write_text("{")
+    elif damage == "unknown network":
+        config.write_text(json.dumps({"network": {"input_shape": [16, 16, 3], "layers": 5}}))
+    elif damage == "truncated model":
+        (folder / "model.keras").write_bytes((folder / "model.keras").read_bytes()[:1000])
+    elif damage == "other network":
+        config.write_text(json.dumps({"network": {"input_shape": [16, 16, 3], "embedding_dim": 7}}))
+    with pytest.raises(utils.ModelError, match=named) as error:
+        utils.load_model(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_checkpoint_restores_weights_optimizer_and_state(saved, tmp_path):
+    import keras
+
+    _, model = saved
+    optimizer = keras.optimizers.Adam(0.1)
+    optimizer.build(model.trainable_variables)
+    optimizer.apply([np.ones(v.shape, np.float32) for v in model.trainable_variables])
+    utils.save_checkpoint(tmp_path, model, optimizer, {"step": 7})
+    expected = [np.array(v) for v in [*model.variables, *optimizer.variables]]
+
+    other = utils.build_model({"input_shape": [16, 24, 3], "embedding_dim": 2})
+    second = keras.optimizers.Adam(0.1)
+    second.build(other.trainable_variables)
+    assert utils.load_checkpoint(tmp_path, other, second) == {"step": 7}
+    for value, variable in zip(expected, [*other.variables, *second.variables], strict=True):
+        np.testing.assert_array_equal(value, variable)
+
+    small = utils.build_model({"input_shape": [16, 24, 3], "embedding_dim": 1})
+    with pytest.raises(utils.ModelError, match="another network"):
+        third = keras.optimizers.Adam(0.1)
+        third.build(small.trainable_variables)
+        utils.load_checkpoint(tmp_path, small, third)
+
+
+def test_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "config.json"
+    utils.write_json(path, {"a": 1})
+    with pytest.raises(RuntimeError), utils.replacing(path) as temporary:
+        with open(temporary, "w") as file:
+            file.write("half")
+        raise RuntimeError
+    assert json.loads(path.read_text()) == {"a": 1} and [p.name for p in tmp_path.iterdir()] == ["config.json"]

@@ -312,15 +312,22 @@ def calibrate(modeldir, pictures, image_size=None):
     network["picture_statistics"] = False
     # without dropout, training mode differs from inference only in batch norm
     model = build_model({**network, "dropout": False})
-    model.set_weights(source.get_weights())
+    _copy_weights(source, model)
     norms = [layer for layer in model.layers if isinstance(layer, BatchNormalization)]
     for count, picture in enumerate(pictures):
         for layer in norms:
             layer.momentum = count / (count + 1)  # makes the moving average the mean of all so far
         model(picture[None], training=True)
     calibrated = build_model(network)
-    calibrated.set_weights(model.get_weights())
+    _copy_weights(model, calibrated)
     return calibrated, network
+
+
+def _copy_weights(source, target):
+    """By layer name: the order of the layers depends on whether there is dropout."""
+    for layer in target.layers:
+        if layer.weights:
+            layer.set_weights(source.get_layer(layer.name).get_weights())
 
 
 def write_json(path, value):

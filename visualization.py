@@ -1,11 +1,20 @@
-"""Pictures of what the network does: painted instances, lanes, embeddings as scatter plot and as color."""
+"""Pictures of what the network does: painted instances, lanes, embeddings as scatter plot and as color.
 
+    python visualization.py pipeline doc/training_pipeline.png
+    python visualization.py features RUN_FOLDER doc/feature_space.png
+
+The second command puts the embedding scatter plots of a training run side by side.
+"""
+
+import argparse
+import sys
 from pathlib import Path
 
 import cv2
 import matplotlib.image
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
 
 from clustering import instance_colors
 
@@ -89,13 +98,64 @@ def scatter_plot(embedding, label, path, title="", max_points=6000):
     figure.savefig(path, dpi=100)
 
 
-def feature_space_figure(plots, titles, path):
-    """Save scatter plots of several training steps side by side (`plots`: png files of `scatter_plot`)."""
-    figure = Figure(figsize=(4 * len(plots), 4.3), layout="constrained")
-    for axes, plot, title in zip(figure.subplots(1, len(plots), squeeze=False)[0], plots, titles, strict=True):
-        axes.imshow(matplotlib.image.imread(plot))
-        axes.set_title(title)
+def feature_space_figure(run_folder, path, count=4):
+    """Save `count` scatter plots of a run, from its first to its last, side by side.
+
+    Args:
+        run_folder: run folder of training.py.
+        path: png file to write.
+        count: plots shown.
+
+    Raises:
+        FileNotFoundError: the run has no scatter plots.
+    """
+    plots = sorted(Path(run_folder).glob("*/cluster_*.png"))
+    if not plots:
+        raise FileNotFoundError(f"{run_folder}: found no */cluster_*.png, expected a run folder of training.py")
+    # steps roughly double: most happens in the beginning
+    chosen = np.unique(np.geomspace(1, len(plots), count).round().astype(int)) - 1
+    figure = Figure(figsize=(4 * len(chosen), 4), layout="constrained")
+    for axes, i in zip(figure.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
+        axes.imshow(matplotlib.image.imread(plots[i]))
         axes.axis("off")
+    figure.savefig(path, dpi=100)
+
+
+def pipeline_figure(path):
+    """Save the picture of the training pipeline: what goes into the two losses."""
+    figure = Figure(figsize=(12, 4.2), layout="constrained")
+    axes = figure.add_subplot(xlim=(0, 120), ylim=(0, 42))
+    axes.axis("off")
+
+    def box(x, y, width, height, text, color):
+        axes.add_patch(FancyBboxPatch((x, y), width, height, "round,pad=0.4,rounding_size=1.5", fc=color, ec="0.25"))
+        axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=10)
+
+    def arrow(start, end, bend=0.0):
+        style = {"arrowstyle": "-|>", "color": "0.25", "lw": 1.4, "connectionstyle": f"arc3,rad={bend}"}
+        axes.annotate("", end, start, arrowprops=style)
+
+    box(2, 15, 17, 12, "picture\nRGB 0..255\n(B, H, W, 3)", "#e8e8e8")
+    box(27, 15, 20, 12, "ENet encoder\nstages 1-3, 1/8 size", "#cfe2f3")
+    box(55, 15, 15, 12, "ENet decoder\nstages 4, 5", "#cfe2f3")
+    box(77, 30, 17, 10, "embedding\n(B, H, W, D)", "#d9ead3")
+    box(77, 2, 17, 10, "semantic logits\n(B, H, W, 1)", "#fff2cc")
+    box(101, 30, 17, 10, "discriminative loss\nl_var + l_dist + l_reg", "#d9ead3")
+    box(101, 16, 17, 10, "label, instance ids\n(B, H, W)", "#e8e8e8")
+    box(101, 2, 17, 10, "semantic loss\ncross entropy", "#fff2cc")
+    for start, end in (
+        ((19.6, 21), (26.4, 21)),
+        ((47.6, 21), (54.4, 21)),
+        ((70.6, 23), (76.4, 33)),
+        ((70.6, 19), (76.4, 9)),
+        ((94.6, 35), (100.4, 35)),
+        ((94.6, 7), (100.4, 7)),
+        ((109.5, 26.6), (109.5, 29.4)),
+        ((109.5, 15.4), (109.5, 12.6)),
+    ):
+        arrow(start, end)
+    arrow((37, 27.6), (62.5, 27.6), -0.25)
+    axes.text(49.7, 32.5, "max-pool positions", ha="center", fontsize=9, color="0.35")
     figure.savefig(path, dpi=100)
 
 
@@ -109,3 +169,25 @@ def save_picture(path, picture):
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("pipeline", help="the training pipeline").add_argument("path", metavar="PNG")
+    features = commands.add_parser("features", help="embeddings over the steps of a run")
+    features.add_argument("run_folder", metavar="RUN_FOLDER")
+    features.add_argument("path", metavar="PNG")
+    args = parser.parse_args(argv)
+    try:
+        if args.command == "pipeline":
+            pipeline_figure(args.path)
+        else:
+            feature_space_figure(args.run_folder, args.path)
+    except OSError as error:
+        print(f"visualization.py: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

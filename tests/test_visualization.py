@@ -1,0 +1,69 @@
+"""Overlays by hand, and figures that exist and are not blank."""
+
+import cv2
+import numpy as np
+import pytest
+
+import visualization
+
+
+def test_overlay_by_hand():
+    picture = np.full((4, 6, 3), 100, np.uint8)
+    label_map = np.array([[0, 1, 2]])
+    painted = visualization.paint_instances(picture, label_map)
+    assert (painted[:, :2] == 100).all()
+    assert (painted[:, 2:4] == [100 + round(0.3 * 255), 100, 100]).all()  # red, as in the original
+    assert (painted[:, 4:] == [100, 100 + round(0.3 * 255), 100]).all()
+    assert (picture == 100).all()
+
+
+def test_no_instance_leaves_the_picture():
+    picture = np.random.default_rng(0).integers(0, 256, (5, 5, 3), np.uint8)
+    np.testing.assert_array_equal(visualization.paint_instances(picture, np.zeros((2, 2), int)), picture)
+
+
+def test_lanes_are_drawn_where_they_are():
+    picture = np.zeros((100, 100, 3), np.uint8)
+    drawn = visualization.draw_lanes(
+        picture, [[-2, 30, 30], [-2, -2, -2]], [10, 50, 90], color=(0, 0, 255), thickness=1
+    )
+    ys, xs = np.nonzero(drawn[:, :, 2])
+    assert set(xs) <= {29, 30, 31} and (drawn[52:89, 30, 2] > 200).all() and not drawn[:, :, :2].any()
+    assert (ys.min(), ys.max()) in {(50, 90), (49, 91)} and not picture.any()
+
+
+def test_embedding_as_color_spreads_each_channel():
+    embedding = np.random.default_rng(1).normal(50, 3, (30, 40, 2)).astype(np.float32)
+    color = visualization.embedding_to_color(embedding)
+    assert color.shape == (30, 40, 3) and color.dtype == np.uint8
+    assert (color[:, :, :2].min((0, 1)) == 0).all() and (color[:, :, :2].max((0, 1)) == 255).all()
+    assert not color[:, :, 2].any()
+    assert not visualization.embedding_to_color(np.ones((3, 3, 4), np.float32)).any()
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 5])
+def test_scatter_plot(tmp_path, dim):
+    rng = np.random.default_rng(2)
+    visualization.scatter_plot(rng.normal(size=(20, 20, dim)), rng.choice([0, 20, 70], (20, 20)), tmp_path / "a.png")
+    assert cv2.imread(str(tmp_path / "a.png")).std() > 5
+
+
+def test_figures_of_the_readme(tmp_path, tiny_run):
+    visualization.main(["pipeline", str(tmp_path / "pipeline.png")])
+    visualization.main(["features", str(tiny_run), str(tmp_path / "features.png")])
+    for name in ("pipeline.png", "features.png"):
+        assert cv2.imread(str(tmp_path / name)).std() > 5
+
+
+def test_features_without_plots(tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        visualization.main(["features", str(tmp_path), str(tmp_path / "a.png")])
+    assert exit_.value.code == 2 and str(tmp_path) in capsys.readouterr().err
+
+
+def test_picture_that_can_not_be_written_leaves_nothing(tmp_path):
+    with pytest.raises(OSError):
+        visualization.save_picture(tmp_path / "no_folder" / "a.png", np.zeros((3, 3, 3), np.uint8))
+    visualization.save_picture(tmp_path / "a.png", np.full((3, 3, 3), (250, 0, 0), np.uint8))
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+    assert cv2.imread(str(tmp_path / "a.png"))[0, 0].tolist() == [0, 0, 250]

@@ -37,9 +37,9 @@ class BatchNormalization(layers.BatchNormalization):
     def call(self, inputs, training=None, mask=None):
         if training or not self.picture_statistics:
             return super().call(inputs, training=training, mask=mask)
-        x = ops.cast(inputs, "float32")
+        x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
         mean, variance = ops.moments(x, axes=(1, 2), keepdims=True)  # (B, 1, 1, C)
-        x = (x - mean) * ops.rsqrt(variance + self.epsilon) + self.beta
+        x = (x - mean) * ops.rsqrt(variance + self.epsilon) + ops.cast(self.beta, x.dtype)
         return ops.cast(x, self.compute_dtype)
 
     def get_config(self):

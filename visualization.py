@@ -10,13 +10,17 @@ import argparse
 import sys
 from pathlib import Path
 
-import cv2
 import matplotlib.image
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from clustering import instance_colors
+
+try:
+    import cv2
+except ImportError as error:
+    sys.exit(f"opencv-python: {error}; on Debian or Ubuntu run: apt-get install -y libgl1 libglib2.0-0")
 
 ALPHA = 0.3
 

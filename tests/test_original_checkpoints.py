@@ -7,6 +7,7 @@ with `enet.py`.
 import json
 import shutil
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -112,8 +113,8 @@ def write_checkpoint(folder, values, prefix="model.ckpt-104999"):
 
 
 def original_network(values, picture, batch_stats, head="Instance/transfer_layer/conv2d_transpose"):
-    """The original's forward pass, picture (1, H, W, 3) in 0..255 -> (1, H, W, channels), float32."""
-    v = {name: tf.constant(value) for name, value in values.items()}
+    """The original's forward pass, picture (1, H, W, 3) in 0..255 -> (1, H, W, channels), float64."""
+    v = {name: tf.constant(value, tf.float64) for name, value in values.items()}
 
     def conv(x, name, stride=1, rate=1):
         y = tf.nn.conv2d(x, v[f"ENet/{name}/weights"], stride, "SAME", dilations=rate)
@@ -162,11 +163,11 @@ def original_network(values, picture, batch_stats, head="Instance/transfer_layer
     def up(x, name, positions):
         n = f"bottleneck{name}"
         main = norm(conv(x, f"{n}_main_conv1"), f"{n}batch_norm1").numpy()
-        unpooled = np.zeros((1, 2 * main.shape[1], 2 * main.shape[2], main.shape[3]), np.float32)
+        unpooled = np.zeros((1, 2 * main.shape[1], 2 * main.shape[2], main.shape[3]))
         unpooled.reshape(-1)[positions.numpy().reshape(-1)] = main.reshape(-1)
         return tf.nn.relu(unpooled + tf.nn.relu(sub_branch(x, n, "up", relu, first_norm=2)))
 
-    picture = tf.constant(picture, tf.float32)
+    picture = tf.constant(picture, tf.float64)
     x = prelu(norm(conv(picture, "initial_block_1_conv", 2), "initial_block_1_batchnorm"), "initial_block_1_prelu")
     x = tf.concat([x, tf.nn.max_pool2d(picture, 2, 2, "SAME")], axis=3)
     x, positions_1 = down(x, "1_0")
@@ -199,24 +200,34 @@ def test_names_and_shapes_are_the_published_ones(shared_data):
 
 
 def relative(found, expected):
-    """Difference in standard deviations that 99.9 % of the values stay under.
+    """Largest difference in standard deviations."""
+    return np.abs(found - expected).max() / expected.std()
 
-    Rounding decides between two values of a pooling window that are equal but for the last digit; where it decides
-    differently, a few pixels get their neighbor's value.
+
+@pytest.fixture
+def float64():
+    """Run Keras in float64.
+
+    In float32, rounding decides which of two nearly equal values of a pooling window is the maximum, so that two right
+    implementations put some values back to different places.
     """
-    return np.quantile(np.abs(found - expected), 0.999) / expected.std()
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
 
 
 @pytest.mark.parametrize("batch_stats", [True, False])
 @pytest.mark.parametrize("size", [(512, 512), (160, 224)])
-def test_embeddings_agree(checkpoint, shared_data, size, batch_stats):
+def test_embeddings_agree(checkpoint, shared_data, size, batch_stats, float64):
     from datagenerator import prepare_picture, read_picture
 
     folder, values = checkpoint
     clip = sorted((shared_data / "tusimple" / "val_set").rglob("20.jpg"))[0]
     picture = prepare_picture(read_picture(clip), size)[None]
-    # In a saturated sky all values of a pooling window are equal but for rounding, which then picks the positions.
-    picture = np.clip(picture + np.random.default_rng(0).uniform(-0.5, 0.5, picture.shape), 0, 255).astype(np.float32)
+    # in a saturated sky all values of a window are equal
+    picture = np.clip(picture + np.random.default_rng(0).uniform(-0.5, 0.5, picture.shape), 0, 255)
     found = utils.load_model(folder, image_size=size, batch_stats=None if batch_stats else False)(picture)
     expected = original_network(values, picture, batch_stats)
     assert set(found) == {"embedding"} and expected.std() > 0.1
@@ -261,15 +272,15 @@ def test_optimizer_slots_and_counters_are_not_needed(checkpoint, tmp_path):
     utils.load_model(write_checkpoint(tmp_path, values), (16, 16))
 
 
-def test_semantic_checkpoint_is_a_starting_point(tmp_path):
+def test_semantic_checkpoint_is_a_starting_point(tmp_path, float64):
     """Two classes become one logit, exactly; the embedding head is fresh. Not usable for inference."""
     values = random_values(shapes_of_the_original(head=("fullconv", 2)))
     folder = write_checkpoint(tmp_path, values, "saved_model-29999")
     model = utils.load_model(folder, (64, 64), fresh_head=True)
-    picture = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3)).astype(np.float32)
+    picture = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3))
     logits = original_network(values, picture, True, head="ENet/fullconv")
     expected = logits[..., 1:] - logits[..., :1]
-    assert relative(model(picture)["semantic"].numpy(), expected) < 1e-2
+    assert relative(model(picture)["semantic"].numpy(), expected) < 1e-3
     with pytest.raises(utils.ModelError, match="without embedding head"):
         utils.load_model(folder)
 
@@ -279,21 +290,19 @@ def test_saved_model_keeps_working_this_way(checkpoint, tmp_path):
     utils.save_model(tmp_path, model, {"network": {**utils.read_network(checkpoint[0]), "input_shape": [64, 64, 3]}})
     picture = np.random.default_rng(1).uniform(0, 255, (1, 64, 64, 3)).astype(np.float32)
     np.testing.assert_allclose(utils.load_model(tmp_path)(picture)["embedding"], model(picture)["embedding"], rtol=1e-5)
-    import keras
-
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert loaded.get_layer("bottleneck1_1_batch_norm1").picture_statistics
 
 
-def test_calibration_makes_a_normal_model(checkpoint, tmp_path, tiny_data):
+def test_calibration_makes_a_normal_model(checkpoint, float64):
     """With one picture its own statistics and the averages are the same; with several the averages are their mean."""
     folder, values = checkpoint
     rng = np.random.default_rng(2)
-    pictures = [rng.uniform(0, 255, (64, 64, 3)).astype(np.float32) for _ in range(3)]
+    pictures = [rng.uniform(0, 255, (64, 64, 3)) for _ in range(3)]
     model, network = utils.calibrate(folder, pictures[:1], (64, 64))
     assert network["picture_statistics"] is False
     own = utils.load_model(folder, (64, 64))(pictures[0][None])["embedding"].numpy()
-    assert relative(model(pictures[0][None])["embedding"].numpy(), own) < 1e-2
+    assert relative(model(pictures[0][None])["embedding"].numpy(), own) < 1e-3
 
     averaged, _ = utils.calibrate(folder, pictures, (64, 64))
     kernel, biases = (values[f"ENet/initial_block_1_conv/{kind}"] for kind in ("weights", "biases"))

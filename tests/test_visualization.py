@@ -29,7 +29,7 @@ def test_lanes_are_drawn_where_they_are():
     )
     ys, xs = np.nonzero(drawn[:, :, 2])
     assert set(xs) <= {29, 30, 31} and (drawn[52:89, 30, 2] > 200).all() and not drawn[:, :, :2].any()
-    assert (ys.min(), ys.max()) in {(50, 90), (49, 91)} and not picture.any()
+    assert abs(ys.min() - 50) <= 1 and abs(ys.max() - 90) <= 1 and not picture.any()
 
 
 def test_embedding_as_color_spreads_each_channel():

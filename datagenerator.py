@@ -146,7 +146,8 @@ def prepare_picture(picture, size):
 
 def prepare_label(label, size):
     """Resize (h, w) ids to (H, W) int32 by nearest neighbor: no id appears that was not there."""
-    return cv2.resize(label, (size[1], size[0]), interpolation=cv2.INTER_NEAREST).astype(np.int32)
+    # INTER_NEAREST takes the upper left of the nearest pixels, which moves labels against the bilinear picture
+    return cv2.resize(label, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)
 
 
 def augment(picture, label, size, rng):

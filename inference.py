@@ -2,6 +2,7 @@
 
     python inference.py
     python inference.py --modeldir trained_model --indir my_pictures --outdir my_results
+    python inference.py --indir my_pictures --outdir my_results --draw lanes --json my_lanes.json
 
 Reads every picture of `--indir` (jpg, png, bmp, webp; any size) in the order of their names and writes
 `cluster_0000.png`, `cluster_0001.png`, ... to `--outdir`: the picture at its own size with each instance in its own
@@ -10,6 +11,7 @@ the background.
 """
 
 import argparse
+import json
 import math
 import os
 import sys
@@ -27,6 +29,7 @@ from datagenerator import DataError, list_pictures, prepare_picture, read_pictur
 import tensorflow as tf  # isort: skip
 from tqdm import tqdm  # isort: skip
 
+import lanes
 import utils
 import visualization
 from clustering import instance_label_map
@@ -74,7 +77,13 @@ def segment(model, picture, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fa
     return label_map.astype(np.int32), {"network": middle - start, "cluster": time.perf_counter() - middle}
 
 
+def h_samples(height):
+    """TuSimple's rows, 160, 170, ..., 710, for a picture `height` pixels high instead of 720."""
+    return list(range(height * 2 // 9 // 10 * 10, height, 10))
+
+
 def run(args):
+    """Segment and paint the pictures of `args.indir`."""
     paths = list_pictures(args.indir)
     model = utils.load_model(args.modeldir)
     if utils.read_network(utils.model_folder(args.modeldir)).get("picture_statistics"):
@@ -84,15 +93,25 @@ def run(args):
     outdir = Path(args.outdir)
     outdir.mkdir(parents=True, exist_ok=True)
 
-    times = []
+    times, lines = [], []
     for number, path in enumerate(tqdm(paths, unit="picture", dynamic_ncols=True)):
         start = time.perf_counter()
         picture = read_picture(path)
+        size, rows = picture.shape[:2], h_samples(picture.shape[0])
         label_map, seconds = segment(model, picture, args.bandwidth, args.threshold, args.cluster)
-        visualization.save_picture(
-            outdir / f"cluster_{number:04d}.png", visualization.paint_instances(picture, label_map)
-        )
+        if args.draw == "lanes" or args.json:
+            curves = lanes.fit_lanes(label_map, size)
+            run_time = 1000 * (time.perf_counter() - start)
+            lines.append(lanes.tusimple_line(path.name, curves, rows, run_time, size))
+        if args.draw == "lanes":
+            painted = visualization.draw_lanes(picture, lines[-1]["lanes"], rows)
+        else:
+            painted = visualization.paint_instances(picture, label_map)
+        visualization.save_picture(outdir / f"cluster_{number:04d}.png", painted)
         times.append((seconds["network"], seconds["cluster"], time.perf_counter() - start))
+    if args.json:
+        with utils.replacing(args.json) as temporary:
+            Path(temporary).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     for name, mean in zip(("network", "cluster", "total"), np.mean(times, axis=0), strict=True):
         print(f"mean {name} time: {mean:.4f} s, fps: {1 / mean:.1f}")
     print(f"{len(paths)} pictures in {outdir}")
@@ -109,7 +128,11 @@ def parse_args(argv=None):
     add("--bandwidth", type=float, default=BANDWIDTH, help="of the mean shift")
     add("--threshold", type=float, default=THRESHOLD, help="lane probability that counts as lane")
     add("--cluster", choices=("fast", "sklearn"), default="fast", help="mean shift of clustering.py or of scikit-learn")
+    add("--draw", choices=("instances", "lanes"), default="instances", help="paint pixels or fitted curves")
+    add("--json", metavar="FILE", help="TuSimple lines to write, one per picture")
     args = parser.parse_args(argv)
+    if args.json and not Path(args.json).absolute().parent.is_dir():
+        parser.error(f"--json: found no folder for {args.json}, expected an existing one")
     if not 0 < args.bandwidth < math.inf:
         parser.error(f"--bandwidth: found {args.bandwidth}, expected a number above 0")
     if not 0 < args.threshold < 1:

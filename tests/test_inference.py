@@ -70,6 +70,25 @@ def test_scikit_learn_gives_the_same_picture(tiny_run, pictures, tmp_path):
         assert (read_picture(a) != read_picture(b)).any(axis=2).mean() < 0.01
 
 
+def test_json_and_curves(tiny_run, pictures, tmp_path):
+    """TuSimple lines in each picture's own rows and pixels; the painted curves run through them."""
+    more = ["--indir", str(pictures), "--draw", "lanes", "--json", str(tmp_path / "lanes.json")]
+    inference.main(f"--modeldir {tiny_run} --outdir {tmp_path / 'out'}".split() + more)
+    lines = [json.loads(line) for line in (tmp_path / "lanes.json").read_text().splitlines()]
+    assert [line["raw_file"] for line in lines] == ["a.PNG", "b.jpg", "d.bmp", "ü 3.jpeg"]
+    assert lines[2]["h_samples"] == list(range(160, 720, 10))
+    assert all(line["run_time"] > 0 for line in lines) and len(lines[2]["lanes"]) >= 2
+    change = read_picture(tmp_path / "out/cluster_0002.png").astype(int) - read_picture(pictures / "d.bmp")
+    for lane in lines[2]["lanes"]:
+        inside = [(x, y) for x, y in zip(lane, lines[2]["h_samples"], strict=True) if x >= 0]
+        assert all(change[y, x].any() for x, y in inside)
+
+
+def test_rows_of_other_heights():
+    assert inference.h_samples(720) == list(range(160, 720, 10))
+    assert inference.h_samples(1080)[0] == 240 and inference.h_samples(1080)[-1] == 1070
+
+
 def test_without_semantic_head_all_pixels_are_clustered(tmp_path):
     network = {"input_shape": [64, 96, 3], "semantic": False}
     model = utils.build_model(network)

@@ -1,0 +1,156 @@
+"""Instance metrics for label maps (Dice, difference in count, average precision, panoptic quality) and intervals.
+
+A label map is an (H, W) array of integers, 0 = background, every other value one instance; ids need not agree between
+prediction and ground truth. Where neither has an instance, the prediction is perfect.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from tqdm import tqdm
+
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RESAMPLES = 1000
+
+
+def overlaps(prediction, truth):
+    """Areas of the instances of two label maps of one size and of their intersections.
+
+    Args:
+        prediction: (H, W) integers.
+        truth: (H, W) integers.
+
+    Returns:
+        (P, G) intersections, (P,) and (G,) areas, all int64 pixels.
+
+    Raises:
+        ValueError: the sizes differ.
+    """
+    if prediction.shape != truth.shape:
+        raise ValueError(f"found a prediction of {prediction.shape}, expected the ground truth's {truth.shape}")
+    ids, index = np.unique(prediction, return_inverse=True)
+    true_ids, true_index = np.unique(truth, return_inverse=True)
+    table = np.bincount(index.ravel() * len(true_ids) + true_index.ravel(), minlength=len(ids) * len(true_ids))
+    table = table.reshape(len(ids), len(true_ids))
+    areas, true_areas = table.sum(axis=1), table.sum(axis=0)
+    found, real = ids != 0, true_ids != 0
+    return table[found][:, real], areas[found], true_areas[real]
+
+
+def iou_matrix(prediction, truth):
+    """Intersection over union of every pair of instances: (P, G) float64."""
+    common, areas, true_areas = overlaps(prediction, truth)
+    return common / (areas[:, None] + true_areas - common)
+
+
+def symmetric_best_dice(prediction, truth):
+    """Symmetric best Dice of the CVPPP leaf challenge (Scharr et al. 2016): 0..1.
+
+    The smaller of two means: over the predicted instances of their best Dice with a true one, and the other way round.
+    """
+    common, areas, true_areas = overlaps(prediction, truth)
+    if not common.size:
+        return float(len(areas) == len(true_areas))
+    dice = 2 * common / (areas[:, None] + true_areas)
+    return float(min(dice.max(axis=1).mean(), dice.max(axis=0).mean()))
+
+
+def count_difference(prediction, truth):
+    """Absolute difference in count, |DiC| of the CVPPP leaf challenge: int."""
+    _, areas, true_areas = overlaps(prediction, truth)
+    return abs(len(areas) - len(true_areas))
+
+
+def average_precision(prediction, truth, thresholds=IOU_THRESHOLDS):
+    """TP / (TP + FP + FN) at IoU thresholds, instances matched one to one.
+
+    Label maps carry no confidence to rank instances by, so this is the average precision of the 2018 Data Science Bowl.
+
+    Returns:
+        (len(thresholds),) float64, each 0..1.
+    """
+    iou = iou_matrix(prediction, truth)
+    if not sum(iou.shape):
+        return np.ones(len(thresholds))
+    precision = []
+    for threshold in thresholds:
+        hit = iou >= threshold - 1e-9  # linspace's 0.6 lies above the fraction 3 / 5
+        rows, columns = linear_sum_assignment(hit * (1 + iou / 1000), maximize=True)  # most matches, then best ones
+        matches = hit[rows, columns].sum()
+        precision.append(matches / (sum(iou.shape) - matches))
+    return np.array(precision)
+
+
+def panoptic_parts(prediction, truth):
+    """What panoptic quality is made of (Kirillov et al. 2019): sum of matched IoU, TP, FP, FN.
+
+    A pair matches if its IoU is above 0.5, which leaves one partner at most. Over a data set the parts are added up
+    before `panoptic_quality` divides.
+    """
+    iou = iou_matrix(prediction, truth)
+    matched = iou[iou > 0.5]
+    return np.array([matched.sum(), matched.size, iou.shape[0] - matched.size, iou.shape[1] - matched.size])
+
+
+def panoptic_quality(parts):
+    """Panoptic quality of (4,) parts: 0..1, 1 where there is no instance at all."""
+    total = parts[1] + (parts[2] + parts[3]) / 2
+    return float(parts[0] / total) if total else 1.0
+
+
+def bootstrap_intervals(values, resamples=RESAMPLES, seed=0):
+    """95 % percentile intervals of the mean over pictures drawn with replacement (Efron 1979).
+
+    Args:
+        values: (N, K) one row per picture.
+        resamples: number of draws.
+        seed: of the draws.
+
+    Returns:
+        (K, 2) float64, lower and upper end.
+    """
+    rng = np.random.default_rng(seed)
+    means = [values[rng.integers(0, len(values), len(values))].mean(axis=0) for _ in range(resamples)]
+    return np.percentile(means, [2.5, 97.5], axis=0).T
+
+
+def read_pairs(prediction_dir, truth_dir):
+    """Read label maps (png) of the same names from two folders.
+
+    Returns:
+        generator of (prediction, truth), (H, W) uint8 or uint16 each; shows its progress.
+
+    Raises:
+        DataError: the names or the sizes differ, there is no png, or one can't be decoded.
+    """
+    from datagenerator import DataError, read_label
+
+    folders = Path(prediction_dir), Path(truth_dir)
+    names, other = (sorted(path.name for path in folder.glob("*.png")) for folder in folders)
+    if names != other or not names:
+        found = f"{min(set(names) ^ set(other))} in one folder only" if names != other else "no png"
+        raise DataError(f"--instances {folders[0]} {folders[1]}: found {found}, expected the same names in both")
+    for name in tqdm(names, unit="picture", dynamic_ncols=True):
+        prediction, truth = (read_label(folder / name) for folder in folders)
+        if prediction.shape != truth.shape:
+            raise DataError(f"{folders[0] / name}: found {prediction.shape}, expected {truth.shape} as in {folders[1]}")
+        yield prediction, truth
+
+
+def instance_score(pairs):
+    """All instance metrics over a data set.
+
+    Args:
+        pairs: iterable of (prediction, truth) label maps, at least one.
+
+    Returns:
+        {"SBD", "|DiC|", "AP50", "AP", "PQ"}: means over the pictures, PQ over all instances.
+    """
+    rows, parts = [], np.zeros(4)
+    for pair in pairs:
+        precision = average_precision(*pair)
+        rows.append((symmetric_best_dice(*pair), count_difference(*pair), precision[0], precision.mean()))
+        parts += panoptic_parts(*pair)
+    means = np.mean(rows, axis=0).tolist()
+    return dict(zip(("SBD", "|DiC|", "AP50", "AP", "PQ"), [*means, panoptic_quality(parts)], strict=True))

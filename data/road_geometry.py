@@ -1,0 +1,159 @@
+"""Lane geometry of a road in the image: of the pinhole model, or under the lane lines of a TuSimple label.
+
+Both end in the same description, one entry per image row, so that the painters need not know where it came from.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+WIDTH, HEIGHT = 1280, 720  # TuSimple's pictures, pixels
+ROWS = 1000  # rows of a Road; those past HEIGHT hold the near ends of cars and barriers beside the camera
+LANE_WIDTH = 3.65  # m, U.S. freeways
+
+
+@dataclass(frozen=True)
+class Road:
+    """Lane lines in the image and the scale of the ground, per image row.
+
+    Attributes:
+        lines: (ROWS, N) float, x in pixels of the N labeled lane lines, left to right.
+        offsets: (N,) float, rising lateral position of those lines, m, 0 = the camera.
+        scale: (ROWS,) float, pixels per meter across the road at that row.
+        distance: (ROWS,) float, distance along the road, m, falling with the row.
+        top: int, first row with road.
+    """
+
+    lines: np.ndarray
+    offsets: np.ndarray
+    scale: np.ndarray
+    distance: np.ndarray
+    top: int
+
+    @cached_property
+    def knots(self):
+        """What ties x to meters: (ROWS, N + 2) pixels, strictly rising, and (N + 2,) m; the outer two lie far away."""
+        gaps = np.maximum(np.diff(self.lines, axis=1), 0.2 * self.scale[:, None])
+        inner = self.lines[:, :1] + np.concatenate([np.zeros((ROWS, 1)), np.cumsum(gaps, axis=1)], axis=1)
+        far = 500.0 * self.scale[:, None]
+        pixels = np.concatenate([inner[:, :1] - far, inner, inner[:, -1:] + far], axis=1)
+        return pixels, np.concatenate([[self.offsets[0] - 500.0], self.offsets, [self.offsets[-1] + 500.0]])
+
+    def x_at(self, rows, offset):
+        """x in pixels of the lateral position `offset` (m) at float image rows; arguments broadcast."""
+        pixels, meters = self.knots
+        rows, offset = np.broadcast_arrays(np.clip(rows, 0, ROWS - 1.001), offset)
+        low = rows.astype(int)
+        side = np.clip(np.searchsorted(meters, offset) - 1, 0, len(meters) - 2)
+        share = (offset - meters[side]) / (meters[side + 1] - meters[side])
+        here = pixels[low, side] * (1 - share) + pixels[low, side + 1] * share
+        below = pixels[low + 1, side] * (1 - share) + pixels[low + 1, side + 1] * share
+        return here + (below - here) * (rows - low)
+
+    def row_at(self, distance):
+        """Float image row of the ground at a distance (m)."""
+        return np.interp(-np.asarray(distance, float), -self.distance[self.top :], np.arange(self.top, ROWS))
+
+    def scale_at(self, distance):
+        """Pixels per meter across the road at a distance (m)."""
+        return np.interp(self.row_at(distance), np.arange(ROWS), self.scale)
+
+    def project(self, offset, height, distance):
+        """Image points (..., 2) of points `offset` m aside, `height` m above the road, `distance` m ahead."""
+        rows = self.row_at(distance)
+        lift = height * np.interp(rows, np.arange(ROWS), self.scale)
+        return np.stack(np.broadcast_arrays(self.x_at(rows, offset), rows - lift), axis=-1)
+
+
+def random_road(rng):
+    """Random road of the pinhole model: flat or hilly ground; straight, bent or of changing curvature.
+
+    Returns:
+        Road, and the first image row at which its lines are labeled.
+    """
+    focal, camera, horizon = rng.uniform(1000, 1650), rng.uniform(1.3, 1.9), rng.uniform(240, 290)  # px, m, px
+    ahead = np.geomspace(1.5, 450, 3000)  # m
+    rise = rng.normal(0, 2.5e-5) * ahead**2
+    row = horizon + focal * (camera - rise) / ahead
+    visible = slice(0, int(np.argmin(row)) + 1)  # the rest lies behind a crest
+    bend = rng.normal(0, 1e-4) if rng.random() < 0.5 else rng.choice([-1, 1]) / rng.uniform(300, 1500)  # 1/m
+    side = 0.5 * bend * ahead**2 + rng.normal(0, 2e-6) / 6 * ahead**3 + rng.normal(0, 0.01) * ahead
+    side *= min(1, 45 / abs(np.interp(150, ahead, side)))  # keeps the far end in the picture
+    ahead, row, side = ahead[visible], row[visible], side[visible]
+    distance = np.interp(np.arange(ROWS), row[::-1], ahead[::-1])
+
+    left, right = rng.choice([(1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (3, 2)], p=[0.08, 0.13, 0.13, 0.44, 0.11, 0.11])
+    offsets = np.cumsum(rng.uniform(3.3, 3.9) * rng.normal(1, 0.015, left + right))
+    middle = rng.normal(0, 0.25) if rng.random() < 0.85 else rng.uniform(-1.7, 1.7)  # keeping or changing the lane
+    offsets += middle - (offsets[left - 1] + offsets[left]) / 2
+    scale = focal / distance
+    lines = WIDTH / 2 + rng.normal(0, 40) + scale[:, None] * (np.interp(distance, ahead, side)[:, None] + offsets)
+    top = int(np.ceil(row[-1]))
+    return Road(lines, offsets, scale, distance, top), int(max(top, horizon) + rng.uniform(6, 40))
+
+
+def extend(rows, points, values, slope_points=3):
+    """Values at all rows from those at rising `points`: linear between, and beyond with the slope at the ends."""
+    result = np.interp(rows, points, values)
+    head, tail = slice(None, slope_points), slice(-slope_points, None)
+    for end, anchor, outside in ((head, 0, rows < points[0]), (tail, -1, rows > points[-1])):
+        slope = np.polyfit(points[end], values[end], 1)[0]
+        result[outside] = values[anchor] + slope * (rows[outside] - points[anchor])
+    return result
+
+
+def smooth(values, sigma=2):
+    """Gaussian smoothing that keeps straight lines straight; takes out the rounding of labels to whole pixels."""
+    kernel = np.exp(-0.5 * (np.arange(-3 * sigma, 3 * sigma + 1) / sigma) ** 2)
+    padded = np.pad(values, 3 * sigma, mode="reflect", reflect_type="odd")
+    return np.convolve(padded, kernel / kernel.sum(), mode="valid")
+
+
+def road_from_label(line):
+    """Road under the lane lines of a TuSimple label.
+
+    On flat ground the gap between two lines grows linearly with the row and is 0 at the horizon; its growth per row is
+    the lane's width over the camera's height. That gives the horizon, the scale, and the way on for lines that the
+    label ends early.
+
+    Args:
+        line: TuSimple dict with at least one lane of two points.
+
+    Returns:
+        Road whose lines pass through the label's points.
+    """
+    rows, samples = np.arange(ROWS, dtype=float), np.asarray(line["h_samples"], float)
+    curves = []
+    for lane in line["lanes"]:
+        x = np.asarray(lane, float)
+        if (x >= 0).sum() > 1:
+            curves.append((samples[x >= 0], x[x >= 0]))
+    full = [smooth(extend(rows, y, x)) for y, x in curves]
+    order = np.argsort([x[450] for x in full])
+    curves, full = [curves[i] for i in order], [full[i] for i in order]
+
+    horizons, slopes = [], []
+    for (y_a, _), (y_b, _), a, b in zip(curves, curves[1:], full, full[1:], strict=False):
+        common = slice(int(max(y_a[0], y_b[0])), int(min(y_a[-1], y_b[-1])) + 1)
+        if common.stop - common.start > 50:
+            slope, constant = np.polyfit(rows[common], (b - a)[common], 1)
+            if slope > 0.5:
+                slopes.append(slope)
+                horizons.append(-constant / slope)
+    top = int(min(y[0] for y, _ in curves))
+    horizon = min(float(np.median(horizons)) if horizons else top - 10.0, top - 3.0)
+    one_lane = [slope for slope in slopes if 1.6 < slope < 3.2] or [2.2]  # others are shoulders, ramps or two lanes
+    scale = np.maximum(np.median(one_lane) / LANE_WIDTH * (rows - horizon), 1.0)
+
+    leader = full[int(np.argmin([y[0] for y, _ in curves]))]  # the line seen farthest shows the others the way
+    for (y, _), x in zip(curves, full, strict=True):
+        first = int(y[0])
+        far = rows < first
+        x[far] = leader[far] + (x[first] - leader[first]) * scale[far] / scale[first]
+    lines = np.stack(full, axis=1)
+    offsets = (lines[600] - WIDTH / 2) / scale[600]
+    for i in range(1, len(offsets)):
+        offsets[i] = max(offsets[i], offsets[i - 1] + 0.3)
+    focal = 1450  # px, fits the 12.2 m from dash to dash in TuSimple's pictures
+    return Road(lines, offsets, scale, focal / scale, max(top - 2, int(np.ceil(horizon)) + 2))

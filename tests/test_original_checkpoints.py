@@ -11,8 +11,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import fake_step
 
 import inference
+import training
 import utils
 
 BOTTLENECKS = [(f"1_{i}", "regular") for i in range(1, 5)]
@@ -325,3 +327,23 @@ def test_commands_take_the_folder(checkpoint, tmp_path, tiny_data, capsys, monke
         inference.main(["--modeldir", str(folder), "--indir", str(tiny_data / "images"), "--outdir", str(out)])
         assert ("statistics of each picture" in capsys.readouterr().out) == said
         assert len(list(out.iterdir())) == 8
+
+
+@pytest.mark.parametrize("head", ["embedding", "semantic"])
+def test_training_starts_from_it(checkpoint, tmp_path, tiny_data, monkeypatch, head):
+    """Input range, ReLU and normalization come with the weights; the other head starts fresh."""
+    fake_step(monkeypatch, [1.0])
+    folder, values = checkpoint
+    if head == "semantic":
+        values = random_values(shapes_of_the_original(head=("fullconv", 12)))
+        folder = write_checkpoint(tmp_path / "semantic", values, "saved_model-29999")
+    flags = f"--srcdir {tiny_data} --modeldir {folder} --outdir {tmp_path / 'run'} --logdir {tmp_path / 'log'}"
+    assert training.main(f"{flags} --image-size 64 96 --steps 1".split()) == 0
+    network = utils.read_config(tmp_path / "run")["network"]
+    assert (network["rescale"], network["embedding_activation"], network["picture_statistics"]) == (1, "relu", True)
+    model = utils.load_model(tmp_path / "run" / "last")
+    name = "bottleneck2_3_asymmetric_conv2a"
+    np.testing.assert_array_equal(model.get_layer(name).get_weights()[0], values[f"ENet/{name}/weights"])
+    if head == "embedding":
+        kernel = values["Instance/transfer_layer/conv2d_transpose/weights"]
+        np.testing.assert_array_equal(model.get_layer("embedding").get_weights()[0], kernel)

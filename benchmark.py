@@ -1,5 +1,6 @@
 """Time each stage beside its reference, in one run on this machine.
 
+    python benchmark.py processing
     python benchmark.py clustering
     python benchmark.py clustering --modeldir trained_model --indir inference_test/images
     python benchmark.py clustering --stress --markdown
@@ -7,6 +8,13 @@
 Prints one table per stage, without a stage's name all of them: median time and its range, the ratio to the reference in
 the row above, and how far the answers agree. Methods take turns in every round, so that a busy machine slows all of
 them alike: read the ratios rather than the times.
+
+processing: `data/tusimple_dataset_processing.py` beside a one-thread loop of cv2's imread, imwrite and polylines.
+
+data: a training step on a batch at hand and on batches from files, decoded and augmented beside it.
+
+loss: the discriminative loss and its gradient beside a loop over pictures with `tf.unique_with_counts`; "off by" is the
+largest relative difference.
 
 clustering: mean shift of `clustering.py` beside scikit-learn's, on all pixels and, as inference does it, on the lane
 pixels alone. The embeddings are the network's with `--modeldir`, otherwise simulated: four lanes and background with
@@ -17,8 +25,12 @@ scikit-learn would take hours: well separated, which the ratio refers to, and di
 """
 
 import argparse
+import itertools
+import json
+import shutil
 import statistics
 import sys
+import tempfile
 import time
 import tracemalloc
 from functools import partial
@@ -28,6 +40,7 @@ import numpy as np
 
 import clustering
 
+ROOT = Path(__file__).resolve().parent
 BANDWIDTHS = (0.7, 1.0, 1.5)
 MASKED_SIZE = (256, 512)
 STRESS_PIXELS = 720 * 1280
@@ -193,6 +206,144 @@ def benchmark_clustering(args):
     print_table("clustering", header, rows, args.markdown)
 
 
+def sample_folder(folder, count):
+    """A TuSimple folder of `count` clips: the sample pictures in turn, each with the same five straight lanes."""
+    from datagenerator import list_pictures
+
+    samples, rows = list_pictures(ROOT / "inference_test" / "images"), list(range(260, 720, 10))
+    lanes = [[640 + slope * (y - 240) for y in rows] for slope in (-2, -1, 0, 1, 2)]
+    lanes = [[x if 0 <= x < 1280 else -2 for x in lane] for lane in lanes]
+    with open(folder / "label_data_samples.json", "w", encoding="utf-8") as file:
+        for number in range(count):
+            clip = folder / f"clips/{number}/20.jpg"
+            clip.parent.mkdir(parents=True)
+            shutil.copy(samples[number % len(samples)], clip)
+            label = {"raw_file": f"clips/{number}/20.jpg", "lanes": lanes, "h_samples": rows}
+            file.write(json.dumps(label) + "\n")
+    return folder
+
+
+def process_in_a_loop(source, outdir):
+    """The reference of `process`: one thread, one picture after the other."""
+    import cv2
+
+    (outdir / "images").mkdir(parents=True)
+    (outdir / "labels").mkdir()
+    for number, line in enumerate((source / "label_data_samples.json").read_text().splitlines()):
+        label = json.loads(line)
+        cv2.imwrite(str(outdir / f"images/{number:04d}.png"), cv2.imread(str(source / label["raw_file"])))
+        picture = np.zeros((720, 1280), np.uint8)
+        for i, lane in enumerate(label["lanes"]):
+            points = [(x, y) for x, y in zip(lane, label["h_samples"], strict=True) if x >= 0]
+            cv2.polylines(picture, [np.array(points, np.int32)], False, 50 * i + 20, 7)
+        cv2.imwrite(str(outdir / f"labels/{number:04d}.png"), picture)
+
+
+def benchmark_processing(args):
+    sys.path.append(str(ROOT / "data"))
+    from tusimple_dataset_processing import process
+
+    with tempfile.TemporaryDirectory() as folder:
+        outdirs = (Path(folder) / f"out-{number}" for number in itertools.count())
+        source = Path(folder) / "source"
+        source.mkdir()
+        sample_folder(source, args.pictures)
+        functions = {
+            "one-thread loop": lambda: process_in_a_loop(source, next(outdirs)),
+            "processing": lambda: process([source], next(outdirs)),
+        }
+        seconds, _ = measure(functions, args.repeat)
+    rows = []
+    for name, times in seconds.items():
+        reference = None if name == "one-thread loop" else seconds["one-thread loop"]
+        rows.append([name, args.pictures, *time_cells(times, reference)])
+    print_table("processing", ["method", "pictures", "ms", "range", "ratio"], rows, args.markdown)
+
+
+def loss_in_a_loop(prediction, label):
+    """The reference of `discriminative_loss`: one picture after the other, instances by `tf.unique_with_counts`."""
+    import tensorflow as tf
+
+    losses = []
+    for x, ids in zip(tf.unstack(prediction), tf.unstack(label), strict=True):
+        x = tf.reshape(x, (-1, x.shape[-1]))
+        _, index, count = tf.unique_with_counts(tf.reshape(ids, (-1,)))
+        number, count = tf.size(count), tf.cast(count, tf.float32)
+        mean = tf.math.unsorted_segment_sum(x, index, number) / count[:, None]
+        hinge = tf.maximum(tf.norm(x - tf.gather(mean, index), axis=1) - 0.5, 0) ** 2
+        l_var = tf.reduce_mean(tf.math.unsorted_segment_sum(hinge, index, number) / count)
+        between = tf.boolean_mask(mean[:, None] - mean[None], ~tf.eye(number, dtype=tf.bool))
+        l_dist = tf.reduce_mean(tf.maximum(3 - tf.norm(between, axis=1), 0) ** 2)
+        losses.append(l_var + l_dist + 0.001 * tf.reduce_mean(tf.norm(mean, axis=1)))
+    return tf.add_n(losses) / len(losses)
+
+
+def benchmark_loss(args):
+    import tensorflow as tf
+
+    import training
+
+    pairs = [simulate_embedding(args.size, seed=seed) for seed in range(args.batch_size)]
+    prediction = tf.constant(np.stack([embedding for embedding, _ in pairs]))
+    label = tf.constant(np.stack([ids for _, ids in pairs]).astype(np.int32))
+    losses = training.make_losses(training.parse_args(["--reg", "0.001", "--sem", "0"]))
+
+    def with_gradient(loss):
+        @tf.function
+        def run(x):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                value = loss(x)
+            return value, tape.gradient(value, x)
+
+        return lambda: [part.numpy() for part in run(prediction)]
+
+    functions = {
+        "loop over pictures": with_gradient(lambda x: loss_in_a_loop(x, label)),
+        "loss.py": with_gradient(lambda x: losses({"embedding": x}, label)[0]),
+    }
+    for function in functions.values():
+        function()  # tracing and compiling
+    seconds, results = measure(functions, args.repeat)
+    (value, gradient), rows = results["loop over pictures"], []
+    for name, times in seconds.items():
+        reference = None if name == "loop over pictures" else seconds["loop over pictures"]
+        off = max(abs(results[name][0] / value - 1), np.abs(results[name][1] - gradient).max() / np.abs(gradient).max())
+        rows.append([name, args.batch_size, *time_cells(times, reference), f"{off:.1e}"])
+    header = ["loss and gradient", "pictures", "ms", "range", "ratio", "off by"]
+    print_table("loss", header, rows, args.markdown)
+
+
+def benchmark_data(args):
+    import training
+    import utils
+    from datagenerator import batches, find_pairs, make_dataset
+
+    sys.path.append(str(ROOT / "data"))
+    from tusimple_dataset_processing import process
+
+    size = tuple(args.size)
+    model = utils.build_model({"input_shape": (*size, 3), "embedding_dim": 4})
+    flags = training.parse_args(["--reg", "0.001"])
+    step = training.make_train_step(model, training.make_optimizer(flags, 1), flags)
+    with tempfile.TemporaryDirectory() as folder:
+        process([sample_folder(Path(folder), 24)], Path(folder) / "data")
+        stream = batches(make_dataset(find_pairs(Path(folder) / "data"), size, args.batch_size, seed=0, augmented=True))
+        picture, label, _ = next(stream)
+        step(picture, label)  # tracing
+
+        def steps(fetch):
+            for _ in range(args.steps):
+                float(step(*(next(stream)[:2] if fetch else (picture, label)))[0])
+
+        seconds, _ = measure({"cached": partial(steps, False), "from files": partial(steps, True)}, args.repeat)
+        stream.close()
+    seconds, rows = {name: [t / args.steps for t in times] for name, times in seconds.items()}, []
+    for name, times in seconds.items():
+        rows.append([name, args.batch_size, *time_cells(times, None if name == "cached" else seconds["cached"])])
+    print_table("data", ["training step", "pictures", "ms", "range", "ratio"], rows, args.markdown)
+
+
 def add_clustering_flags(add):
     add("--size", type=int, nargs=2, default=[512, 512], metavar=("H", "W"), help="pixels; multiples of 8")
     add("--bandwidth", type=float, nargs="+", default=list(BANDWIDTHS), help="of the mean shift")
@@ -201,7 +352,27 @@ def add_clustering_flags(add):
     add("--stress", action="store_true", help="add 1280x720 pixels in 8 dimensions")
 
 
-STAGES = {"clustering": (benchmark_clustering, add_clustering_flags)}
+def add_processing_flags(add):
+    add("--pictures", type=int, default=48, help="clips to process")
+
+
+def add_loss_flags(add):
+    add("--size", type=int, nargs=2, default=[512, 512], metavar=("H", "W"), help="pixels")
+    add("--batch-size", type=int, default=4, help="pictures")
+
+
+def add_data_flags(add):
+    add("--size", type=int, nargs=2, default=[256, 512], metavar=("H", "W"), help="pixels; multiples of 8")
+    add("--batch-size", type=int, default=4, help="pictures per step")
+    add("--steps", type=int, default=8, help="training steps per round")
+
+
+STAGES = {
+    "processing": (benchmark_processing, add_processing_flags),
+    "data": (benchmark_data, add_data_flags),
+    "loss": (benchmark_loss, add_loss_flags),
+    "clustering": (benchmark_clustering, add_clustering_flags),
+}
 
 
 def parse_args(argv=None):
@@ -218,13 +389,14 @@ def parse_args(argv=None):
 
 def check(args):
     """Raise ValueError, naming the flag, if a value can't be used."""
-    if args.repeat < 1:
-        raise ValueError(f"--repeat: found {args.repeat}, expected at least 1")
-    if any(length < 8 or length % 8 for length in args.size):
+    for name in ("repeat", "pictures", "batch_size", "steps"):
+        if getattr(args, name, 1) < 1:
+            raise ValueError(f"--{name.replace('_', '-')}: found {getattr(args, name)}, expected at least 1")
+    if any(length < 8 or length % 8 for length in getattr(args, "size", ())):
         raise ValueError(f"--size: found {args.size[0]} {args.size[1]}, expected multiples of 8")
-    if not all(0 < bandwidth < np.inf for bandwidth in args.bandwidth):
+    if not all(0 < bandwidth < np.inf for bandwidth in getattr(args, "bandwidth", ())):
         raise ValueError(f"--bandwidth: found {args.bandwidth}, expected numbers above 0")
-    if args.modeldir and not Path(args.modeldir).is_dir():
+    if getattr(args, "modeldir", None) and not Path(args.modeldir).is_dir():
         raise ValueError(f"--modeldir: found no folder {args.modeldir}, expected a model folder")
 
 

@@ -17,8 +17,9 @@ of `sklearn.cluster.MeanShift(bandwidth, bin_seeding=True)`; only the sums are f
 
 Exact, up to float32 rounding: settled centers, their pixel counts, merging, labels. Approximate: the climb, which only
 chooses where settling starts. It misplaces pixels on the sphere only, by less than a cell's diagonal (0.22 bandwidth in
-3 dimensions); so a seed on a watershed may end in the neighboring cluster, and a spot without a peak where
-scikit-learn's stop happens to halt may be missed. Up to 1024 pixels there is no climb: every seed is settled.
+3 dimensions); so a seed on a watershed may end in the neighboring cluster, a spot without a peak where scikit-learn's
+stop happens to halt may be missed, and, as one seed of a cluster is settled where scikit-learn takes the best of all,
+clusters nearly equal in count may swap places. Up to 1024 pixels there is no climb: every seed is settled.
 Bounded: above 4 dimensions, or if cells are too many, the climb sees up to 65,536 pixels, a fixed random 16,384 of
 more; clusters below some 0.1 % of the pixels may then be missed. Climb and settling stop at a fixed amount of work.
 """
@@ -193,10 +194,10 @@ def _check(prediction, bandwidth):
     return points
 
 
-def _occupied(coordinates):
-    """Groups equal columns of whole numbers `(D, N)`: group of each column `(N,)`, one member of each group `(C,)`."""
-    key, volume = np.zeros(coordinates.shape[1], np.int32), 1
-    for row in coordinates:
+def _occupied(rows):
+    """Groups the columns of whole numbers, given row by row: each one's group `(N,)`, a member of each group `(C,)`."""
+    key, volume = np.int32(0), 1
+    for row in rows:
         low = row.min()
         size = int(row.max() - low) + 1
         if volume * size > 2**62:  # number the groups so far anew, without gaps
@@ -204,12 +205,13 @@ def _occupied(coordinates):
             volume = int(key.max()) + 1
         volume *= size
         whole = np.int32 if volume < 2**31 else np.int64
-        key = key.astype(whole, copy=False) * whole(size) + (row - low).astype(whole)
+        row -= low
+        key = key * whole(size) + row.astype(whole)
     if volume <= DENSE_GRID:
         present = np.flatnonzero(np.bincount(key, minlength=volume) > 0)
-        number = np.empty(volume, np.int32)
-        number[present] = np.arange(len(present), dtype=np.int32)
-        index = number.take(key).astype(np.intp)
+        number = np.empty(volume, np.intp)
+        number[present] = np.arange(len(present))
+        index = number.take(key)
     else:
         present, index = np.unique(key, return_inverse=True)
     member = np.empty(len(present), np.intp)
@@ -222,11 +224,10 @@ def _sum_cells(columns, bandwidth):
     real = columns.dtype.type
     if total > EXACT_PIXELS and dimensions <= MAX_CELL_DIMENSIONS:
         for parts in PARTS:
-            coordinates = np.floor(columns * real(parts / bandwidth))
-            index, member = _occupied(coordinates)
+            index, member = _occupied(np.floor(row * real(parts / bandwidth)) for row in columns)
             if len(member) <= min(MAX_ATOMS, total // 2):
                 side = bandwidth / parts
-                middles = (coordinates[:, member] + 0.5) * real(side)
+                middles = (np.floor(columns[:, member] * real(parts / bandwidth)) + 0.5) * real(side)
                 sums = np.stack([np.bincount(index, weights=row) for row in columns])
                 return Cells(index, middles, side, 0.5 * side * dimensions**0.5, np.bincount(index), sums)
     return Cells(np.arange(total), columns, 0.0, 0.0, np.ones(total, np.intp), columns)
@@ -235,7 +236,7 @@ def _sum_cells(columns, bandwidth):
 def _bin_seeds(cells, bandwidth):
     """Middles of the occupied bins, as in scikit-learn; the pixels if each has its own. `(S, D)`, fullest bin first."""
     bins = np.round(cells.middles / cells.middles.dtype.type(bandwidth))
-    index, member = _occupied(bins)
+    index, member = _occupied(bins.copy())
     counts = np.bincount(index, weights=cells.counts)
     if len(member) == counts.sum():
         return cells.middles.T
@@ -268,8 +269,8 @@ def _climb(seeds, columns, cells, bandwidth):
     moments = np.concatenate([weights * positions, weights[None]]).T.astype(real, order="C")
 
     centers = (seeds[: max(1, MAX_SEED_PAIRS // len(weights))] - offset.T).astype(real)
-    starts, density, alive = centers.copy(), np.zeros(len(centers)), np.ones(len(centers), bool)
-    active, passed, work = np.arange(len(centers)), {}, 0
+    starts, density = centers.copy(), np.zeros(len(centers))
+    active, leaders, passed, work = np.arange(len(centers)), np.arange(len(centers)), {}, 0
     width = PRODUCT // (ROWS * len(factors))
     for _ in range(MAX_MOVES):
         active = active[np.argsort(centers[active, axis])]
@@ -277,27 +278,29 @@ def _climb(seeds, columns, cells, bandwidth):
         queries = np.concatenate([old, (old**2).sum(axis=1, keepdims=True), np.ones((len(old), 1), real)], axis=1)
         queries = np.pad(queries, ((0, -len(old) % ROWS), (0, 0)), mode="edge")
         sums = np.zeros((len(queries), len(moments.T)), real)
-        for first in range(0, len(queries), ROWS):
-            rows = slice(first, first + ROWS)
-            low, high = np.searchsorted(along, (queries[rows][0, axis] - reach, queries[rows][-1, axis] + reach))
-            for begin in range(low, high, width):
-                near = slice(begin, min(begin + width, high))
-                inside = np.clip(queries[rows] @ factors[:, near], 0, 1)
-                sums[rows] += inside @ moments[near]
-                work += inside.size
+        lows = np.searchsorted(along, queries[::ROWS, axis] - reach)
+        highs = np.searchsorted(along, queries[ROWS - 1 :: ROWS, axis] + reach)
+        for block, low, high in zip(range(0, len(queries), ROWS), lows, highs, strict=True):
+            rows = slice(block, block + ROWS)
+            for first in range(low, high, width):
+                near = slice(first, min(first + width, high))
+                inside = queries[rows] @ factors[:, near]
+                sums[rows] += inside.clip(0, 1, out=inside) @ moments[near]
+        work += ROWS * int((highs - lows).sum())
         sums = sums[: len(old)]
         found = sums[:, -1] > 0
-        alive[active[~found]] = False
         active, old, sums = active[found], old[found], sums[found]
         starts[active], density[active], centers[active] = old, sums[:, -1], sums[:, :-1] / sums[:, -1:]
         active = active[((centers[active] - old) ** 2).sum(axis=1) > (CANDIDATE * bandwidth) ** 2]
-        places = np.floor(centers[active] / real(PATH * bandwidth))
-        joined = [passed.setdefault(place.tobytes(), i) != i for place, i in zip(places, active, strict=True)]
-        alive[active[joined]] = False
-        active = active[np.logical_not(joined)]
+        for i, place in zip(active, np.floor(centers[active] / real(PATH * bandwidth)), strict=True):
+            leader = passed.setdefault(place.tobytes(), i)
+            while leaders[leader] != leader:  # it follows another by now, even this one perhaps
+                leader = leaders[leader]
+            leaders[i] = leader
+        active = active[leaders[active] == active]
         if not len(active) or work > MAX_PAIRS:
             break
-    kept = np.flatnonzero(alive)
+    kept = np.flatnonzero((leaders == np.arange(len(leaders))) & (density > 0))
     kept = kept[_strongest(starts[kept], density[kept], DUPLICATE * bandwidth)]
     return starts[kept] + offset.T, density[kept]
 

@@ -5,7 +5,6 @@ set of pixels with the same id in `correct_label`; the background (id 0) is an i
 original.
 """
 
-import keras
 from keras import ops
 
 # Room for the means of one picture. Pictures with more instances than this lose the ones with the highest ids.
@@ -48,21 +47,23 @@ def discriminative_loss(
     segment = ops.reshape(slot + rows * ops.expand_dims(ops.arange(batch, dtype="int32"), 1), (-1,))  # (B * H * W,)
     counted = ops.cast(ops.arange(rows) < max_instances, "float32")  # (K,)
 
-    size = ops.segment_sum(ops.ones_like(segment, dtype="float32"), segment, num_segments=batch * rows)
-    size = ops.reshape(size, (batch, rows)) * counted  # (B, K)
+    # Sums and sizes in one pass. Scatters and gathers of rows that are multiples of four long are the fast ones, so
+    # ones fill them up. A picture has 10^5 pixels: float32 sums of that many terms would lose three digits.
+    filling = 4 - dim % 4
+    total = ops.cast(ops.concatenate([x, ops.ones((batch * pixels, filling))], axis=1), "float64")
+    total = ops.cast(ops.segment_sum(total, segment, num_segments=batch * rows), "float32")
+    total = ops.reshape(total, (batch, rows, dim + filling))
+    size = ops.stop_gradient(total[:, :, dim]) * counted  # (B, K)
     present = ops.cast(size > 0, "float32")  # (B, K)
     instances = ops.maximum(ops.sum(present, axis=1), 1.0)  # (B,), the paper's C
+    mean = total[:, :, :dim] * ops.expand_dims(present / ops.maximum(size, 1.0), -1)  # (B, K, D)
 
-    # A picture has 10^5 pixels: float32 sums of that many terms lose three digits.
-    total = ops.segment_sum(ops.cast(x, "float64"), segment, num_segments=batch * rows)
-    total = ops.cast(ops.reshape(total, (batch, rows, dim)), "float32")
-    mean = total / ops.expand_dims(ops.maximum(size, 1.0), -1) * ops.expand_dims(present, -1)  # (B, K, D)
-
-    # Equation 1. 1 / (C * N_c) is gathered with the mean, which saves a second pass over the segments.
+    # Equation 1. Every pixel gets the mean of its instance and its weight, 1 / (C * N_c).
     share = present / (ops.expand_dims(instances, 1) * ops.maximum(size, 1.0))  # (B, K)
-    distance = _norm(x - ops.take(ops.reshape(mean, (batch * rows, dim)), segment, axis=0))  # (B * H * W,)
-    hinge = ops.square(ops.maximum(distance - delta_v, 0.0))
-    l_var = _sum64(hinge * ops.take(ops.reshape(share, (-1,)), segment))
+    table = ops.concatenate([mean, ops.repeat(ops.expand_dims(share, -1), filling, axis=-1)], axis=-1)
+    own = ops.take(ops.reshape(table, (batch * rows, dim + filling)), segment, axis=0)  # (B * H * W, D + filling)
+    hinge = ops.square(ops.maximum(_norm(x - own[:, :dim]) - delta_v, 0.0))  # (B * H * W,)
+    l_var = ops.cast(ops.sum(ops.cast(hinge * own[:, dim], "float64")), "float32")
 
     # Equation 2, over ordered pairs of different instances.
     pair = ops.expand_dims(present, 1) * ops.expand_dims(present, 2) * (1.0 - ops.eye(rows))  # (B, K, K)
@@ -125,7 +126,3 @@ def _norm(x):
     square = ops.sum(ops.square(x), axis=-1)
     positive = square > 0
     return ops.where(positive, ops.sqrt(ops.where(positive, square, 1.0)), 0.0)
-
-
-def _sum64(x):
-    return ops.cast(ops.sum(ops.cast(x, "float64")), keras.config.floatx())

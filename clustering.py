@@ -51,8 +51,8 @@ MAX_ATOMS = 2**16  # cells, or single pixels, in the climb
 SAMPLE = 2**14
 MAX_MOVES = 300  # of a seed in the climb, of a candidate in settling, as in scikit-learn
 MAX_SEED_PAIRS = 2**25  # seeds times atoms
-MAX_PAIRS = 2**29  # pairs of a seed and an atom in the climb, in all moves together
-MAX_READS = 2**27  # coordinates of pixels looked at in settling
+MAX_PAIRS = 2**28  # pairs of a seed and an atom in the climb, in all moves together
+MAX_READS = 2**26  # coordinates of pixels looked at in settling
 ROWS = 8  # seeds per matrix product; few share most of their surroundings
 PRODUCT = 2**18  # multiplications OpenBLAS does in the calling thread; waking others stalls if the network is running
 

@@ -68,12 +68,18 @@ def segment(model, picture, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fa
 
     Returns:
         (H, W) int32 label map at network size, 0 = background, and {"network": s, "cluster": s} in seconds.
+
+    Raises:
+        utils.ModelError: embeddings that are not finite.
     """
     start = time.perf_counter()
     outputs = predict(model, prepare_picture(picture, model.input_shape[1:3]))
     middle = time.perf_counter()
     mask = outputs["semantic"][:, :, 0] > math.log(threshold / (1 - threshold)) if "semantic" in outputs else None
-    label_map = instance_label_map(outputs["embedding"], bandwidth, mask, method=method)
+    try:
+        label_map = instance_label_map(outputs["embedding"], bandwidth, mask, method=method)
+    except ValueError as error:  # an untrained or diverged network
+        raise utils.ModelError(f"the model's output can't be clustered: {error}; retrain it or name another") from None
     return label_map.astype(np.int32), {"network": middle - start, "cluster": time.perf_counter() - middle}
 
 

@@ -242,7 +242,7 @@ def collect_pairs(args):
     pairs, val_pairs = [], []
     for source in args.srcdir:
         folder, _, times = source.rpartition(":")
-        folder, times = (folder, int(times)) if folder and times.isdigit() else (source, 1)
+        folder, times = (folder, int(times)) if folder and times.isdigit() and int(times) else (source, 1)
         found = find_pairs(folder)
         if args.valdir is None:
             found, held_out = split_pairs(found)

@@ -156,6 +156,7 @@ def test_non_finite_loss_stops_and_names_the_files(tiny_data, tmp_path, monkeypa
         ("--lr nan", "--lr"),
         ("--var 0 --dist 0 --reg 0 --sem 0", "--sem"),
         ("--srcdir no_such_folder", "no_such_folder"),
+        ("--srcdir data:0", "data:0"),
         ("--modeldir no_such_model", "no_such_model"),
         ("--resume no_such_run", "no_such_run"),
     ],

@@ -7,7 +7,8 @@ Writes OUTDIR/clips/synthetic/NNNNNN/20.jpg (1280x720) and OUTDIR/label_data_syn
 picture: `lanes` has x in pixels at the rows `h_samples`, -2 where a lane has no point. With --geometry each scene has
 the lane lines of one line of the given TuSimple label files, in an order drawn from the seed. Scene number i depends on
 the seed and on i alone, not on the number of workers. With --pictures-only OUTDIR gets plain 0000.jpg, 0001.jpg, ...
-and no label. Nothing appears in OUTDIR before every picture is done.
+and no label. With --empty-share some pictures have no lane line: roads without marks, noise, gradients, shapes.
+Nothing appears in OUTDIR before every picture is done.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from tusimple_dataset_processing import check_label  # before the painters: it e
 
 # isort: split
 import cv2
+from road_empty import draw_empty_kind, paint_nothing, unmarked_layout
 from road_geometry import HEIGHT, WIDTH, random_road, road_from_label
 from road_objects import paint_objects
 from road_scene import develop, draw_layout, draw_light
@@ -53,23 +55,29 @@ def label_of(road, first_row):
     return {"lanes": lanes, "h_samples": H_SAMPLES}
 
 
-def render_scene(rng, geometry=None):
+def render_scene(rng, geometry=None, empty=False):
     """Render one scene.
 
     Args:
-        rng: numpy Generator; the scene is a function of its state and of `geometry`.
+        rng: numpy Generator; the scene is a function of its state, of `geometry` and of `empty`.
         geometry: TuSimple dict whose lane lines to use, at least one of two points; None for a random road.
+        empty: no lane line; the picture is of a kind of `road_empty.KINDS`.
 
     Returns:
         (720, 1280, 3) uint8 RGB picture, and its label {"lanes": ..., "h_samples": ...}.
     """
+    kind = draw_empty_kind(rng) if empty else "road"
+    if kind != "road":
+        return paint_nothing(rng, kind), {"lanes": [], "h_samples": H_SAMPLES}
     if geometry is None:
         road, first_row = random_road(rng)
         label = label_of(road, first_row)
     else:
         road, label = road_from_label(geometry), {key: geometry[key] for key in ("lanes", "h_samples")}
     light = draw_light(rng)
-    layout = draw_layout(rng, road)
+    layout = unmarked_layout(rng, road) if empty else draw_layout(rng, road)
+    if empty:
+        label = {**label, "lanes": []}
     canvas, shade = paint_background(rng, road, layout, light)
     paint_objects(rng, canvas, road, layout, light, shade)
     return develop(rng, canvas, road, light), label
@@ -116,13 +124,15 @@ def read_geometry(paths):
     return labels
 
 
-def write_scene(index, folder, seed, geometry, pictures_only):
+def write_scene(index, folder, seed, geometry, pictures_only, empty_share):
     """Render scene number `index` into a folder; returns its TuSimple line."""
     rng = np.random.default_rng([seed, index])
+    # a generator of its own, so that the other scenes are the same with every share
+    empty = np.random.default_rng([seed, index, 1]).random() < empty_share
     if geometry is not None:
         order = np.random.default_rng(seed).permutation(len(geometry))
         geometry = geometry[order[index % len(order)]]
-    picture, label = render_scene(rng, geometry)
+    picture, label = render_scene(rng, geometry, empty)
     name = f"{index:04d}.jpg" if pictures_only else f"clips/synthetic/{index:06d}/20.jpg"
     quality = 90 if pictures_only else int(rng.integers(70, 97))
     path = Path(folder, name)
@@ -137,7 +147,7 @@ def start_worker():
     cv2.setNumThreads(1)
 
 
-def write_dataset(outdir, count, seed, geometry=None, workers=1, pictures_only=False):
+def write_dataset(outdir, count, seed, geometry=None, workers=1, pictures_only=False, empty_share=0.0):
     """Render a data set, complete or not at all.
 
     Args:
@@ -147,6 +157,7 @@ def write_dataset(outdir, count, seed, geometry=None, workers=1, pictures_only=F
         geometry: list of TuSimple dicts to take the lane lines from, or None.
         workers: number of processes.
         pictures_only: write 0000.jpg, ... without labels.
+        empty_share: share of the scenes that get no lane line.
 
     Raises:
         OSError: `outdir` can't be written.
@@ -156,7 +167,14 @@ def write_dataset(outdir, count, seed, geometry=None, workers=1, pictures_only=F
     outdir.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".rendering-", dir=outdir))  # inside, so that renaming stays in one file system
     try:
-        job = partial(write_scene, folder=work, seed=seed, geometry=geometry, pictures_only=pictures_only)
+        job = partial(
+            write_scene,
+            folder=work,
+            seed=seed,
+            geometry=geometry,
+            pictures_only=pictures_only,
+            empty_share=empty_share,
+        )
         bar = partial(tqdm, total=count, desc="rendering", unit="scene", dynamic_ncols=True)
         if workers == 1:
             lines = list(bar(map(job, range(count))))
@@ -186,17 +204,20 @@ def main(argv=None):
         "--geometry", nargs="+", metavar="JSON", help="TuSimple label files to take the lane lines from"
     )
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
+    parser.add_argument("--empty-share", type=float, default=0.0, help="share of pictures without a lane line, 0 to 1")
     parser.add_argument("--pictures-only", action="store_true", help="write OUTDIR/0000.jpg, ... and no label")
     args = parser.parse_args(argv)
     for flag, least in (("count", 1), ("seed", 0), ("workers", 1)):
         if getattr(args, flag) < least:
             fail(f"--{flag}: found {getattr(args, flag)}, expected at least {least}; choose a larger number")
+    if not 0 <= args.empty_share <= 1:
+        fail(f"--empty-share: found {args.empty_share}, expected a share from 0 to 1; choose one")
     outdir = Path(args.outdir)
     if outdir.is_dir() and any(outdir.iterdir()) and not args.pictures_only:
         fail(f"{outdir}: found a folder with files, expected a new or empty one; remove it or name another")
     geometry = read_geometry(args.geometry) if args.geometry else None
     try:
-        write_dataset(outdir, args.count, args.seed, geometry, args.workers, args.pictures_only)
+        write_dataset(outdir, args.count, args.seed, geometry, args.workers, args.pictures_only, args.empty_share)
     except OSError as error:
         fail(f"{error.filename or outdir}: found {error.strerror}, expected a folder to write in; name another OUTDIR")
     except KeyboardInterrupt:

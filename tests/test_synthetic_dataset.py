@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import road_empty
 import road_surface
 import road_vehicles
 import synthetic_dataset
@@ -255,7 +256,7 @@ def test_errors_are_one_line_and_leave_nothing(tmp_path, monkeypatch, capsys, fl
 def test_interrupt_leaves_nothing(tmp_path, monkeypatch, capsys):
     calls = []
 
-    def interrupted(rng, geometry=None):
+    def interrupted(rng, geometry=None, empty=False):
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
@@ -278,3 +279,29 @@ def test_failing_import_of_opencv_names_the_packages(tmp_path):
     )
     assert done.returncode != 0
     assert "apt-get install -y libgl1 libglib2.0-0" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_empty_scenes_have_no_lane_and_leave_the_others_alone(tmp_path):
+    """With --empty-share some pictures have no lane; they come in every kind, and the rest are the same pictures."""
+    for name, share in (("none", "0"), ("some", "0.5"), ("all", "1")):
+        main([str(tmp_path / name), "--count", "5", "--seed", "3", "--workers", "1", "--empty-share", share])
+    lines = {
+        name: [json.loads(t) for t in (tmp_path / name / "label_data_synthetic.json").read_text().splitlines()]
+        for name in ("none", "some", "all")
+    }
+    assert all(line["lanes"] for line in lines["none"]) and not any(line["lanes"] for line in lines["all"])
+    kept = [i for i, line in enumerate(lines["some"]) if line["lanes"]]
+    assert 0 < len(kept) < 5
+    for i in kept:
+        one, other = (tmp_path / name / lines["none"][i]["raw_file"] for name in ("none", "some"))
+        assert one.read_bytes() == other.read_bytes() and lines["none"][i] == lines["some"][i]
+
+
+def test_pictures_of_nothing():
+    rng = np.random.default_rng(1)
+    kinds = {road_empty.draw_empty_kind(rng) for _ in range(100)}
+    assert kinds == set(road_empty.KINDS)
+    for kind in sorted(kinds - {"road"}):
+        pictures = [road_empty.paint_nothing(rng, kind) for _ in range(3)]
+        assert all(p.shape == (HEIGHT, WIDTH, 3) and p.dtype == np.uint8 for p in pictures)
+        assert (pictures[0] != pictures[1]).mean() > 0.5

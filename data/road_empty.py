@@ -1,0 +1,86 @@
+"""Pictures without a lane line: unmarked roads, and what is no road at all (noise, gradients, flat colors, shapes).
+
+They teach a network to find nothing where nothing is. Colors are RGB in 0..1, float32.
+"""
+
+import cv2
+import numpy as np
+from road_geometry import HEIGHT, WIDTH
+from road_scene import draw_layout, fill, noise_at, stroke
+
+KINDS = {"road": 0.25, "flat": 0.1, "gradient": 0.22, "noise": 0.22, "shapes": 0.21}  # share of each
+
+
+def draw_empty_kind(rng):
+    """Random kind of KINDS."""
+    return str(rng.choice(list(KINDS), p=list(KINDS.values())))
+
+
+def unmarked_layout(rng, road):
+    """Layout of `road_scene.draw_layout` whose lines have no paint and no dots; joints, shoulders, walls stay."""
+    layout = draw_layout(rng, road)
+    for style in layout["styles"]:
+        style.update({"kind": "solid", "opacity": 0.0})
+    return layout
+
+
+def paint_nothing(rng, kind):
+    """Picture of a kind of KINDS other than "road".
+
+    Args:
+        rng: numpy Generator.
+        kind: "flat" (one color), "gradient" (a smooth one, as in an unsharp photo), "noise" (from white to cloudy) or
+            "shapes" (polygons and strokes over a gradient).
+
+    Returns:
+        (HEIGHT, WIDTH, 3) uint8 RGB.
+    """
+    picture = np.ones((HEIGHT, WIDTH, 1), np.float32) * rng.uniform(0, 1, 3).astype(np.float32)
+    if rng.random() < 0.5:  # gray
+        picture[:] = picture.mean(axis=2, keepdims=True)
+    if kind in ("gradient", "shapes"):
+        picture += _gradient(rng) * rng.uniform(-0.6, 0.6, 3 if rng.random() < 0.5 else 1).astype(np.float32)
+    if kind == "shapes":
+        picture = _shapes(rng, np.clip(picture, 0, 1))
+    if kind == "noise":
+        one = [_noise(rng, rng.uniform(0, 1.8)) for _ in range(3 if rng.random() < 0.5 else 1)]
+        picture += rng.uniform(0.02, 0.6) * np.stack(np.broadcast_arrays(*one, one[0], one[0])[:3], axis=2)
+    elif rng.random() < 0.5:  # a camera's noise
+        picture += rng.uniform(0, 0.04) * _noise(rng, 0.0)[..., None]
+    return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _gradient(rng):
+    """(HEIGHT, WIDTH, 1) float32, smooth, about -1..1: along a line, around a point, or cloudy."""
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
+    y, x = y / HEIGHT - 0.5, x / WIDTH - 0.5
+    kind = rng.choice(3)
+    if kind == 0:
+        angle = rng.choice([0, np.pi / 2, rng.uniform(0, np.pi)])
+        return (2 * (np.cos(angle) * x + np.sin(angle) * y))[..., None].astype(np.float32)
+    if kind == 1:
+        middle = rng.uniform(-0.4, 0.4, 2)
+        square = (x - middle[0]) ** 2 + (y - middle[1]) ** 2
+        return (2 * np.exp(-square / rng.uniform(0.05, 0.5)) - 1)[..., None].astype(np.float32)
+    return 0.6 * _noise(rng, 1.8, rng.uniform(0.1, 0.6))[..., None]
+
+
+def _noise(rng, exponent, zoom=1.0):
+    x, y = np.meshgrid(np.arange(WIDTH, dtype=np.float32), np.arange(HEIGHT, dtype=np.float32))
+    return noise_at(rng, exponent, x * np.float32(zoom), y * np.float32(zoom))
+
+
+def _shapes(rng, picture):
+    """Filled polygons and strokes of any color and direction on a picture."""
+    canvas = (picture * 255).astype(np.uint8)
+    for _ in range(rng.integers(2, 25)):
+        tone = tuple(int(c) for c in rng.integers(0, 256, 3))
+        middle, size = rng.uniform(0, 1, 2) * (WIDTH, HEIGHT), rng.uniform(10, 350)
+        if rng.random() < 0.7:
+            angles = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(3, 9)))
+            fill(canvas, middle + size * np.stack([np.cos(angles), np.sin(angles)], axis=1), tone)
+        else:
+            stroke(canvas, middle + size * rng.normal(0, 1, (int(rng.integers(2, 6)), 2)), tone, rng.integers(1, 20))
+    if rng.random() < 0.5:
+        canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.5, 12))
+    return canvas.astype(np.float32) / 255

@@ -6,8 +6,10 @@ labels by nearest neighbor. Sample number n of a run depends on the seed and n a
 continued whatever the number of threads.
 """
 
+import glob
 import re
 import sys
+import zlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -74,14 +76,36 @@ def _by_stem(folder, suffixes):
     return files
 
 
-def list_pictures(folder):
-    """Sorted paths of the pictures of a folder; raises DataError if there is no folder or no picture in it."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder, expected a folder of pictures; name another one")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
+def list_pictures(source, recursive=False):
+    """Find the pictures that a folder, a file's name or a glob pattern stands for.
+
+    Args:
+        source: folder; or a file, whatever its suffix; or a pattern, in which `**` stands for any number of folders.
+        recursive: look into the folder's subfolders too.
+
+    Returns:
+        list of Path in the order of their names; of folders and patterns only files with a picture's suffix that, like
+        the subfolders, are not hidden.
+
+    Raises:
+        DataError: nothing there.
+    """
+    source = Path(source)
+    if source.is_dir():
+        paths = source.rglob("*") if recursive else source.iterdir()
+    elif source.exists() or not glob.has_magic(str(source)):
+        paths = [source]
+        if not source.exists():
+            raise DataError(f"{source}: no such file or folder, expected pictures; name another one")
+        return paths
+    else:
+        paths = map(Path, glob.glob(str(source), recursive=True))
+    paths = sorted(path for path in paths if path.suffix.lower() in PICTURE_SUFFIXES and not path.is_dir())
+    hidden = len(source.parts) if source.is_dir() else 0
+    paths = [path for path in paths if not any(part.startswith(".") for part in path.parts[hidden:] if part != "..")]
     if not paths:
-        raise DataError(f"{folder}: found no {' '.join(PICTURE_SUFFIXES)} in it; name another folder")
+        inside = "" if recursive or not source.is_dir() else " (--recursive looks into subfolders)"
+        raise DataError(f"{source}: found no {' '.join(PICTURE_SUFFIXES)}{inside}; name another folder")
     return paths
 
 
@@ -122,13 +146,46 @@ def read_label(path):
 
 def _read(path, flags, expected):
     try:
-        picture = cv2.imread(str(path), flags)
-    except cv2.error as error:
-        raise DataError(f"{path}: {error.err}, expected {expected}; replace or remove it") from None
+        # opening a named pipe would wait for its writer
+        data = Path(path).read_bytes() if Path(path).is_file() or not Path(path).exists() else None
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror.lower()}, expected {expected}; replace or remove it") from None
+    picture, state = None, "no regular file" if data is None else _damage(data)
+    if not state:
+        try:
+            picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+            state = "could not be decoded"
+        except cv2.error as error:
+            state = " ".join(error.err.split())
     if picture is None:
-        state = "could not be decoded" if Path(path).is_file() else "no such file"
         raise DataError(f"{path}: {state}, expected {expected}; replace or remove it")
     return picture
+
+
+def _damage(data):
+    """What shows that a file was cut off or changed, else None: OpenCV fills a cut jpg with gray and says nothing."""
+    if not data:
+        return "an empty file"
+    if data.startswith(b"\xff\xd8"):
+        start = 2
+        while data[start : start + 1] == b"\xff" and data[start + 1 : start + 2] not in (b"\xda", b""):
+            filler = data[start + 1] == 0xFF
+            # segments are passed over: a thumbnail inside one has its own end
+            start += 1 if filler else 2 + int.from_bytes(data[start + 2 : start + 4])
+        return None if data.find(b"\xff\xd9", start) >= 0 else "cut off, no end of the jpg"
+    if data.startswith(b"\x89PNG"):
+        start = 8
+        while kind := data[start + 4 : start + 8]:
+            end = start + 8 + int.from_bytes(data[start : start + 4])
+            if len(data) < end + 4:
+                break
+            if zlib.crc32(data[start + 4 : end]) != int.from_bytes(data[end : end + 4]):
+                return "damaged, a png checksum is wrong"
+            if kind == b"IEND":
+                return None
+            start = end + 4
+        return "cut off, no end of the png"
+    return None
 
 
 def prepare_picture(picture, size):
@@ -215,7 +272,7 @@ def _random_light(picture, rng):
     return np.clip(picture, 0, 255).astype(np.float32)
 
 
-def make_dataset(pairs, size, batch_size, seed=None, augmented=False, first_sample=0):
+def make_dataset(pairs, size, batch_size, seed=None, augmented=False, first_sample=0, share=(0, 1, 1)):
     """Batches of network input and labels, decoded in parallel and prefetched.
 
     Args:
@@ -226,13 +283,18 @@ def make_dataset(pairs, size, batch_size, seed=None, augmented=False, first_samp
             round over the pairs in its own order; sample n is a function of (seed, n).
         augmented: apply `augment` (needs a seed).
         first_sample: number of the first sample, to go on where a run stopped.
+        share: (offset, count, total): of every `total` samples take `count` from number `offset` on. Gives each of
+            several machines its part of every global batch, and only the files of that part are read.
 
     Returns:
         tf.data.Dataset of (picture (B, H, W, 3) float32, label (B, H, W) int32, index (B,) int64 into `pairs`).
         Iterate it through `batches` to get DataError for files that can't be used.
     """
 
-    def load(sample):
+    offset, count, total = share
+
+    def load(number):
+        sample = first_sample + number // count * total + offset + number % count
         index = (
             int(sample) if seed is None else int(_order(len(pairs), seed, sample // len(pairs))[sample % len(pairs)])
         )
@@ -247,14 +309,12 @@ def make_dataset(pairs, size, batch_size, seed=None, augmented=False, first_samp
             return *augment(picture, label, size, np.random.default_rng([seed, sample])), np.int64(index)
         return prepare_picture(picture, size), prepare_label(label, size), np.int64(index)
 
-    def load_tensors(sample):
-        picture, label, index = tf.numpy_function(load, [sample], (tf.float32, tf.int32, tf.int64))
+    def load_tensors(number):
+        picture, label, index = tf.numpy_function(load, [number], (tf.float32, tf.int32, tf.int64))
         return tf.ensure_shape(picture, (*size, 3)), tf.ensure_shape(label, size), tf.ensure_shape(index, ())
 
     stop = len(pairs) if seed is None else 2**62
-    dataset = tf.data.Dataset.range(first_sample, stop).map(
-        load_tensors, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-    )
+    dataset = tf.data.Dataset.range(stop).map(load_tensors, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return dataset.batch(batch_size, drop_remainder=seed is not None).prefetch(2)
 
 

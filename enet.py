@@ -35,6 +35,8 @@ class BatchNormalization(layers.BatchNormalization):
         self.picture_statistics = picture_statistics
 
     def call(self, inputs, training=None, mask=None):
+        if training and self.trainable and not self.synchronized:
+            return self._train(inputs)
         if training or not self.picture_statistics:
             return super().call(inputs, training=training, mask=mask)
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
@@ -42,8 +44,53 @@ class BatchNormalization(layers.BatchNormalization):
         x = (x - mean) * ops.rsqrt(variance + self.epsilon) + ops.cast(self.beta, x.dtype)
         return ops.cast(x, self.compute_dtype)
 
+    def _train(self, inputs):
+        x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+        axes = (0, 1, 2)
+        mean, variance = (ops.stop_gradient(moment) for moment in ops.moments(x, axes=axes))
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
+        factor = ops.rsqrt(variance + self.epsilon)
+
+        # Written out, the gradient takes half the passes over memory of what is derived from the moments' gradients:
+        # factor * (g - mean(g) - normalized * mean(g * normalized)), Ioffe & Szegedy 2015, section 3
+        @ops.custom_gradient
+        def normalize(x, beta):
+            def gradient(*args, upstream=None):
+                g = args[0] if upstream is None else upstream
+                count = ops.cast(ops.size(x) // x.shape[-1], x.dtype)
+                total = ops.sum(g, axis=axes)
+                slope = (ops.sum(g * x, axis=axes) - mean * total) * factor * factor / count
+                return (g - slope * x) * factor + factor * (slope * mean - total / count), total
+
+            return x * factor + (beta - mean * factor), gradient
+
+        return ops.cast(normalize(x, self.beta + 0.0), self.compute_dtype)  # + 0: a tensor, no variable
+
     def get_config(self):
         return {**super().get_config(), "picture_statistics": self.picture_statistics}
+
+
+@keras.saving.register_keras_serializable(package="enet")
+class PReLU(layers.PReLU):
+    """x where positive, else alpha x, with one alpha per channel (He et al. 2015); its gradient in few passes."""
+
+    def call(self, inputs, training=None):
+        if not training:
+            return super().call(inputs)
+
+        @ops.custom_gradient
+        def prelu(x, alpha):
+            positive = x > 0
+
+            def gradient(*args, upstream=None):
+                g = args[0] if upstream is None else upstream
+                slope = ops.sum(ops.where(positive, ops.zeros_like(g), g * x), axis=(0, 1, 2))
+                return ops.where(positive, g, alpha * g), ops.reshape(slope, alpha.shape)
+
+            return ops.where(positive, x, alpha * x), gradient
+
+        return prelu(inputs, ops.cast(self.alpha + 0.0, inputs.dtype))
 
 
 @keras.saving.register_keras_serializable(package="enet")
@@ -55,19 +102,34 @@ class MaxPoolWithPositions(layers.Layer):
     `max_pool_with_argmax`.
     """
 
-    def call(self, x):
-        pooled = ops.max_pool(x, 2, 2)
-        top = ops.stop_gradient(pooled)
-        taken = None
-        places = []
-        for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
-            here = ops.equal(ops.stop_gradient(x[:, row::2, column::2]), top)
-            if taken is not None:
-                here, taken = ops.logical_and(here, ops.logical_not(taken)), ops.logical_or(here, taken)
-            else:
-                taken = here
-            places.append(ops.cast(here, self.compute_dtype))
-        return pooled, ops.stack(places, axis=3)
+    def call(self, x, training=None):
+        height, width, channels = ops.shape(x)[1], ops.shape(x)[2], x.shape[3]
+        # In this shape the four places of a window are plain slices; strided slices cost several times as much.
+        rows = ops.reshape(x, (-1, height // 2, 2, width // 2, 2 * channels))
+        corners = [rows[:, :, row, :, start : start + channels] for row in (0, 1) for start in (0, channels)]
+        top = ops.maximum(ops.maximum(*corners[:2]), ops.maximum(*corners[2:]))
+        places, taken = [], None
+        for corner in corners:
+            here = ops.equal(corner, top)
+            places.append(here if taken is None else ops.logical_and(here, ops.logical_not(taken)))
+            taken = here if taken is None else ops.logical_or(taken, here)
+        positions = ops.stack([ops.cast(place, self.compute_dtype) for place in places], axis=3)
+        if not training:
+            return top, positions
+
+        @ops.custom_gradient
+        def pool(x):
+            def gradient(*args, upstream=None):
+                return _unpool(args[0] if upstream is None else upstream, positions)
+
+            return top, gradient
+
+        return pool(x), positions
+
+    def compute_output_shape(self, x_shape):
+        batch, height, width, channels = x_shape
+        pooled = (batch, height and height // 2, width and width // 2)
+        return (*pooled, channels), (*pooled, 4, channels)
 
 
 @keras.saving.register_keras_serializable(package="enet")
@@ -78,15 +140,18 @@ class MaxUnpool(layers.Layer):
     """
 
     def call(self, x, positions):
-        height, width, channels = ops.shape(x)[1], ops.shape(x)[2], x.shape[3]
-        windows = ops.expand_dims(x, 3) * positions  # (B, H, W, 4, C)
-        windows = ops.reshape(windows, (-1, height, width, 2, 2, channels))
-        windows = ops.transpose(windows, (0, 1, 3, 2, 4, 5))  # (B, H, 2, W, 2, C)
-        return ops.reshape(windows, (-1, 2 * height, 2 * width, channels))
+        return _unpool(x, positions)
 
     def compute_output_shape(self, x_shape, positions_shape):
         batch, height, width, channels = x_shape
         return (batch, height and 2 * height, width and 2 * width, channels)
+
+
+def _unpool(x, positions):
+    height, width, channels = ops.shape(x)[1], ops.shape(x)[2], x.shape[3]
+    windows = ops.reshape(ops.expand_dims(x, 3) * positions, (-1, height, width, 4 * channels))
+    rows = ops.stack([windows[..., : 2 * channels], windows[..., 2 * channels :]], axis=2)  # (B, H, 2, W, 2C)
+    return ops.reshape(rows, (-1, 2 * height, 2 * width, channels))
 
 
 def build_enet(
@@ -99,6 +164,7 @@ def build_enet(
     stage_two_repeat=2,
     skip_connections=False,
     picture_statistics=False,
+    synchronized=False,
 ):
     """Build ENet for RGB pictures with values in 0..255.
 
@@ -113,6 +179,7 @@ def build_enet(
         stage_two_repeat: runs of the eight bottlenecks at 1/8 resolution (2 in the paper: stages 2 and 3).
         skip_connections: add the encoder's output of the same size after each upsampling.
         picture_statistics: normalize with the statistics of the picture at inference, see `BatchNormalization`.
+        synchronized: in training, batch statistics over all replicas of a strategy (TensorFlow backend only).
 
     Returns:
         keras.Model, (B, H, W, 3) of any numeric dtype -> {"embedding": (B, H, W, embedding_dim) float32,
@@ -128,7 +195,7 @@ def build_enet(
         raise ValueError(f"embedding_dim {embedding_dim} and stage_two_repeat {stage_two_repeat} must be at least 1")
 
     def norm(x, name):
-        return BatchNormalization(picture_statistics, name=name)(x)
+        return BatchNormalization(picture_statistics, synchronized=synchronized, name=name)(x)
 
     def drop(x, rate, name):
         return layers.SpatialDropout2D(rate, name=f"{name}_dropout")(x) if dropout else x
@@ -231,7 +298,7 @@ def build_enet(
 
 
 def _prelu(x, name):
-    return layers.PReLU(shared_axes=(1, 2), name=name)(x)
+    return PReLU(shared_axes=(1, 2), name=name)(x)
 
 
 def _middle_convolution(x, name, kind):

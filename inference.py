@@ -1,22 +1,33 @@
-"""Find the lanes (or other instances) of pictures and paint them.
+"""Find the lanes (or other instances) of pictures or of a video and paint them.
 
     python inference.py
-    python inference.py --modeldir trained_model --indir my_pictures --outdir my_results
-    python inference.py --indir my_pictures --outdir my_results --draw lanes --json my_lanes.json
+    python inference.py --indir my_pictures --outdir my_results --save overlay,labels,lanes --json my_lanes.json
+    python inference.py --indir "drives/**/20.jpg" --outdir my_results --keep-names
+    python inference.py --video drive.mp4 --outdir my_results
 
-Reads every picture of `--indir` (jpg, png, bmp, webp; any size) in the order of their names and writes
-`cluster_0000.png`, `cluster_0001.png`, ... to `--outdir`: the picture at its own size with each instance in its own
-color. With the semantic head, mean shift runs on the lane pixels; without it on all pixels, the largest cluster being
-the background.
+Reads the pictures of `--indir` (folders, files, glob patterns; jpg, png, bmp, webp of any size, turned as their EXIF
+data say) in the order of their names and writes to `--outdir` what `--save` lists, at the size of the picture:
+
+    overlay    cluster_0000.png    the picture with each instance in its own color
+    labels     labels_0000.png     16-bit instance ids, 0 = background
+    semantic   semantic_0000.png   lane probability, 0..255
+    embedding  embedding_0000.png  the first three channels as color
+    lanes      lanes_0000.png      the picture with the fitted curves
+
+With the semantic head, mean shift runs on the lane pixels; without it on all pixels, the largest cluster being the
+background. Decoding, network, clustering, painting and writing overlap in threads; memory doesn't grow with the number
+of pictures. Exit code 3: some files could not be read and were skipped; 2: nothing done; 130: Ctrl-C, what is done is
+kept.
 """
 
 import argparse
-import json
+import contextlib
 import math
 import os
 import sys
 import time
 import weakref
+from itertools import count
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -24,20 +35,34 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import numpy as np
 
-from datagenerator import DataError, list_pictures, prepare_picture, read_picture  # first: says what cv2 needs
+from datagenerator import DataError, prepare_picture, read_picture  # first: says what cv2 needs
 
+import cv2  # isort: skip
 import tensorflow as tf  # isort: skip
-from tqdm import tqdm  # isort: skip
 
 import lanes
 import utils
 import visualization
 from clustering import instance_label_map
+from export import fold_batch_norm
+from pipeline import Frame, find_pictures, json_lines, name_outputs, output_folder, require_readable, run_stages
 
 BANDWIDTH = 1.0
 THRESHOLD = 0.5
+INDIR = ["inference_test/images"]
+KINDS = ("overlay", "labels", "semantic", "embedding", "lanes")
+VIDEO_KINDS = ("overlay", "lanes")
+JIT_PICTURES = 500  # compiling takes some 15 s and saves some 0.012 s per picture and more
+MAX_CURVES = 5  # TuSimple's labels have no more
+SIZES = "height and width, multiples of 8 from 64 to 4096"
 
 _compiled = weakref.WeakKeyDictionary()
+
+
+def compile_network(model, jit=False):
+    """Trace the network for `predict`, with `jit` through XLA."""
+    reference = weakref.ref(model)
+    _compiled[model] = tf.function(lambda batch: reference()(batch, training=False), jit_compile=jit)
 
 
 def predict(model, picture):
@@ -51,9 +76,21 @@ def predict(model, picture):
         {"embedding": (H, W, D) float32, "semantic": (H, W, 1) float32 logits if the model has that head}.
     """
     if model not in _compiled:
-        reference = weakref.ref(model)
-        _compiled[model] = tf.function(lambda batch: reference()(batch, training=False))
+        compile_network(model)
     return {name: value[0].numpy() for name, value in _compiled[model](tf.constant(picture[None])).items()}
+
+
+def find_instances(outputs, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast"):
+    """Cluster the outputs of `predict`: (H, W) int32 label map, see `segment`."""
+    mask = None
+    if "semantic" in outputs:
+        if not np.isfinite(outputs["semantic"]).all():
+            raise utils.ModelError("the model's lane probability is NaN or infinite; retrain it or name another")
+        mask = outputs["semantic"][:, :, 0] > math.log(threshold / (1 - threshold))
+    try:
+        return instance_label_map(outputs["embedding"], bandwidth, mask, method=method).astype(np.int32)
+    except ValueError as error:  # an untrained or diverged network
+        raise utils.ModelError(f"the model's output can't be clustered: {error}; retrain it or name another") from None
 
 
 def segment(model, picture, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast"):
@@ -70,17 +107,13 @@ def segment(model, picture, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fa
         (H, W) int32 label map at network size, 0 = background, and {"network": s, "cluster": s} in seconds.
 
     Raises:
-        utils.ModelError: embeddings that are not finite.
+        utils.ModelError: outputs that are not finite.
     """
     start = time.perf_counter()
     outputs = predict(model, prepare_picture(picture, model.input_shape[1:3]))
     middle = time.perf_counter()
-    mask = outputs["semantic"][:, :, 0] > math.log(threshold / (1 - threshold)) if "semantic" in outputs else None
-    try:
-        label_map = instance_label_map(outputs["embedding"], bandwidth, mask, method=method)
-    except ValueError as error:  # an untrained or diverged network
-        raise utils.ModelError(f"the model's output can't be clustered: {error}; retrain it or name another") from None
-    return label_map.astype(np.int32), {"network": middle - start, "cluster": time.perf_counter() - middle}
+    label_map = find_instances(outputs, bandwidth, threshold, method)
+    return label_map, {"network": middle - start, "cluster": time.perf_counter() - middle}
 
 
 def h_samples(height):
@@ -88,74 +121,208 @@ def h_samples(height):
     return list(range(height * 2 // 9 // 10 * 10, height, 10))
 
 
-def run(args):
-    """Segment and paint the pictures of `args.indir`."""
-    paths = list_pictures(args.indir)
-    model = utils.load_model(args.modeldir)
-    if utils.read_network(utils.model_folder(args.modeldir)).get("picture_statistics"):
-        print("batch norm uses the statistics of each picture, as this model's config says")
-    height, width = model.input_shape[1:3]
-    predict(model, np.zeros((height, width, 3), np.float32))  # tracing is no part of the times below
-    outdir = Path(args.outdir)
-    outdir.mkdir(parents=True, exist_ok=True)
+def make_stages(args, model, decode, write, track=None):
+    """The stages of `pipeline.run_stages`; `track` gives a frame's instances their ids, its lanes their colors."""
 
-    times, lines = [], []
-    for number, path in enumerate(tqdm(paths, unit="picture", dynamic_ncols=True)):
+    def network(frame):
+        frame.prediction = predict(model, prepare_picture(frame.picture, model.input_shape[1:3]))
+
+    def cluster(frame):
         start = time.perf_counter()
-        picture = read_picture(path)
-        size, rows = picture.shape[:2], h_samples(picture.shape[0])
-        label_map, seconds = segment(model, picture, args.bandwidth, args.threshold, args.cluster)
-        if args.draw == "lanes" or args.json:
-            curves = lanes.fit_lanes(label_map, size)
-            run_time = 1000 * (time.perf_counter() - start)
-            lines.append(lanes.tusimple_line(path.name, curves, rows, run_time, size))
-        if args.draw == "lanes":
-            painted = visualization.draw_lanes(picture, lines[-1]["lanes"], rows)
+        label_map = find_instances(frame.prediction, args.bandwidth, args.threshold, args.cluster)
+        if args.max_lanes:
+            label_map[label_map > args.max_lanes] = 0  # the largest come first
+        frame.label_map = label_map
+        if args.json or "lanes" in args.save:
+            size = frame.picture.shape[:2]
+            curves = lanes.fit_lanes(label_map, size, args.max_lanes or MAX_CURVES)
+            run_time = 1000 * (sum(frame.seconds.values()) + time.perf_counter() - start)
+            frame.line = lanes.tusimple_line(frame.raw_file, curves, h_samples(size[0]), run_time, size)
+
+    def paint(frame):
+        colors = track(frame) if track else None
+        for kind in args.save:
+            frame.painted[kind] = paint_kind(kind, frame, colors)
+
+    return {"decode": decode, "network": network, "cluster": cluster, "paint": paint, "write": write}
+
+
+def paint_kind(kind, frame, lane_colors=None):
+    """The picture of a kind of `--save`, at the size of the frame's picture."""
+    picture = frame.picture
+    shape = picture.shape[1::-1]
+    if kind == "overlay":
+        return visualization.paint_instances(picture, frame.label_map)
+    if kind == "labels":
+        return cv2.resize(frame.label_map.astype(np.uint16), shape, interpolation=cv2.INTER_NEAREST_EXACT)
+    if kind == "lanes":
+        return visualization.draw_lanes(picture, frame.line["lanes"], frame.line["h_samples"], lane_colors)
+    if kind == "semantic":
+        small = np.rint(127.5 + 127.5 * np.tanh(frame.prediction["semantic"][:, :, 0] / 2)).astype(np.uint8)
+    else:
+        small = visualization.embedding_to_color(frame.prediction["embedding"])
+    return cv2.resize(small, shape, interpolation=cv2.INTER_LINEAR)
+
+
+def load_network(args, pictures):
+    """The model of `--modeldir` for this many pictures (None: not known), ready to run."""
+    try:
+        model = utils.load_model(args.modeldir, args.size)
+        if "semantic" in args.save and "semantic" not in model.output:
+            raise utils.ModelError(f"--save semantic: {args.modeldir} has no semantic head; leave semantic out")
+        if utils.read_network(utils.model_folder(args.modeldir)).get("picture_statistics"):
+            print("batch norm uses the statistics of each picture, as this model's config says")
         else:
-            painted = visualization.paint_instances(picture, label_map)
-        visualization.save_picture(outdir / f"cluster_{number:04d}.png", painted)
-        times.append((seconds["network"], seconds["cluster"], time.perf_counter() - start))
-    if args.json:
-        with utils.replacing(args.json) as temporary:
-            Path(temporary).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    for name, mean in zip(("network", "cluster", "total"), np.mean(times, axis=0), strict=True):
-        print(f"mean {name} time: {mean:.4f} s, fps: {1 / mean:.1f}")
-    print(f"{len(paths)} pictures in {outdir}")
+            model = fold_batch_norm(model)
+        compile_network(model, args.jit == "on" or args.jit == "auto" and (pictures or 0) >= JIT_PICTURES)
+        predict(model, np.zeros((*model.input_shape[1:3], 3), np.float32))  # tracing is no part of the times
+    except (utils.ModelError, OSError):
+        raise
+    except (ValueError, TypeError, RecursionError, tf.errors.OpError) as error:  # a config that makes no sense
+        reason = " ".join(str(error).split())[:200]
+        raise utils.ModelError(
+            f"--modeldir {args.modeldir}: its network can't be built or run ({reason}); restore it or name another"
+        ) from None
+    return model
+
+
+def run_pictures(args):
+    """Segment and paint the pictures of `args.indir`; returns the exit code."""
+    found = find_pictures(args.indir, args.recursive)
+    outputs = name_outputs([name for _, name in found], args.outdir, args.save, args.keep_names)
+    inputs = {os.path.realpath(path) for path, _ in found}
+    for path in (*(path for files in outputs for path in files.values()), *([Path(args.json)] if args.json else ())):
+        if os.path.realpath(path) in inputs:
+            raise DataError(f"{path}: found one of the pictures there, expected to write to it; name another --outdir")
+    require_readable([path for path, _ in found])
+
+    def decode(frame):
+        try:
+            frame.picture = read_picture(frame.source)
+        except DataError as error:
+            frame.problem = error
+
+    def write(frame):
+        for kind, path in frame.outputs.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            visualization.save_picture(path, frame.painted[kind])
+
+    frames = (Frame(name.as_posix(), path, files) for (path, name), files in zip(found, outputs, strict=True))
+    with output_folder(args.outdir), json_lines(args.json) as write_line:
+        stages = make_stages(args, load_network(args, len(found)), decode, write)
+        done, bad, interrupted = run_stages(
+            frames, stages, ("network",), len(found), finish=lambda frame: write_line(frame.line)
+        )
+    print(f"{done} pictures in {args.outdir}")
+    return end(interrupted, bad and f"{bad} of {len(found)} pictures could not be read and were skipped")
+
+
+def run_video(args):
+    """Segment and paint the frames of `args.video`; returns the exit code."""
+    import video
+
+    clip = video.open_video(args.video)
+    paths = {
+        kind: Path(args.outdir, clip.stem + ("" if kind == "overlay" else f"_{kind}") + ".mp4") for kind in args.save
+    }
+    for path in (*paths.values(), *([args.json] if args.json else ())):
+        if os.path.realpath(path) == os.path.realpath(args.video):
+            raise DataError(f"{path}: found the video itself there, expected to write to it; name another --outdir")
+
+    def decode(frame):
+        frame.picture = video.read_frame(clip)
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(output_folder(args.outdir))
+        model = load_network(args, clip.frames)
+        write_line = stack.enter_context(json_lines(args.json))
+        writers = {kind: stack.enter_context(video.writing(path, clip)) for kind, path in paths.items()}
+
+        def write(frame):
+            for kind, write_frame in writers.items():
+                write_frame(frame.painted[kind])
+            write_line(frame.line)
+
+        frames = (Frame(f"{clip.name}/{number:06d}") for number in count())
+        stages = make_stages(args, model, decode, write, video.tracking())
+        done, _, interrupted = run_stages(frames, stages, stages, clip.frames, "frame")
+        if not done:
+            raise DataError(f"--video {args.video}: found no frame that can be decoded; name another video")
+    print(f"{done} frames in {', '.join(map(str, paths.values()))}")
+    lost = not interrupted and clip.frames and done < video.COMPLETE * clip.frames
+    return end(interrupted, lost and f"{args.video}: only {done} of {clip.frames} frames could be decoded")
+
+
+def end(interrupted, problem):
+    """Exit code; says on stderr what there is to say."""
+    if interrupted:
+        print("inference.py: interrupted, what is done is kept", file=sys.stderr)
+        return 130
+    if problem:
+        print(f"inference.py: {problem}", file=sys.stderr)
+    return 3 if problem else 0
 
 
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(
-        description=__doc__.split("\n", 1)[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        prog="inference.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add = parser.add_argument
-    add("--modeldir", default="trained_model", help="model folder or run folder")
-    add("--indir", default="inference_test/images", help="folder of pictures")
-    add("--outdir", default="inference_test/results", help="folder to write")
-    add("--bandwidth", type=float, default=BANDWIDTH, help="of the mean shift")
-    add("--threshold", type=float, default=THRESHOLD, help="lane probability that counts as lane")
+    add = parser.add_argument_group("what to read and write").add_argument
+    add("--modeldir", default="trained_model", help="model folder or run folder; default %(default)s")
+    add("--indir", nargs="+", default=INDIR, help=f"folders, files or glob patterns; default {INDIR[0]}")
+    add("-r", "--recursive", action="store_true", help="the folders' subfolders too")
+    add("--video", metavar="FILE_OR_CAMERA", help="video, or number of a camera, instead of pictures: writes an mp4")
+    add("--outdir", default="inference_test/results", help="folder to write; default %(default)s")
+    add("--save", default="overlay", help="what to write, of " + ",".join(KINDS) + "; default %(default)s")
+    add("--json", metavar="FILE", help="TuSimple lines to write, one per picture or frame")
+    add("--keep-names", action="store_true", help="SUBFOLDER/NAME_cluster.png instead of cluster_0000.png")
+    add = parser.add_argument_group("how to find instances").add_argument
+    add("--size", nargs=2, type=int, metavar=("H", "W"), help="size the network works at; default that of its training")
+    add("--bandwidth", type=float, default=BANDWIDTH, help="of the mean shift; default %(default)s")
+    add("--threshold", type=float, default=THRESHOLD, help="lane probability that counts as lane; default %(default)s")
+    add("--max-lanes", type=int, metavar="N", help="keep the N largest instances")
     add("--cluster", choices=("fast", "sklearn"), default="fast", help="mean shift of clustering.py or of scikit-learn")
-    add("--draw", choices=("instances", "lanes"), default="instances", help="paint pixels or fitted curves")
-    add("--json", metavar="FILE", help="TuSimple lines to write, one per picture")
+    add(
+        "--jit",
+        choices=("auto", "on", "off"),
+        default="auto",
+        help=f"compile the network with XLA, some 15 s, for a faster network; auto: from {JIT_PICTURES} pictures on",
+    )
     args = parser.parse_args(argv)
+    args.save = list(dict.fromkeys(args.save.split(",")))
+    kinds = VIDEO_KINDS if args.video else KINDS
+    for right, flag, found, expected in (
+        (not args.video or args.indir is INDIR, "--indir", "--video too", "one of them"),
+        (set(args.save) <= set(kinds), "--save", ",".join(args.save), "some of " + ",".join(kinds)),
+        (not args.size or all(64 <= n <= 4096 and n % 8 == 0 for n in args.size), "--size", args.size, SIZES),
+        (0 < args.bandwidth < math.inf, "--bandwidth", args.bandwidth, "a number above 0"),
+        (0 < args.threshold < 1, "--threshold", args.threshold, "a probability between 0 and 1"),
+        (args.max_lanes is None or args.max_lanes > 0, "--max-lanes", args.max_lanes, "a number from 1 on"),
+    ):
+        if not right:
+            parser.error(f"{flag}: found {found}, expected {expected}")
     if args.json and not Path(args.json).absolute().parent.is_dir():
-        parser.error(f"--json: found no folder for {args.json}, expected an existing one")
-    if not 0 < args.bandwidth < math.inf:
-        parser.error(f"--bandwidth: found {args.bandwidth}, expected a number above 0")
-    if not 0 < args.threshold < 1:
-        parser.error(f"--threshold: found {args.threshold}, expected a probability between 0 and 1")
+        if Path(args.json).absolute().parent != Path(args.outdir).absolute():
+            parser.error(f"--json: found no folder for {args.json}, expected an existing one")
+    if args.json and Path(args.json).is_dir():
+        parser.error(f"--json: found a folder, {args.json}, expected a file's name")
     return args
 
 
 def main(argv=None):
     args = parse_args(argv)
+    cv2.utils.logging.setLogLevel(
+        cv2.utils.logging.LOG_LEVEL_SILENT
+    )  # what OpenCV says of a file, our one line says too
     try:
-        run(args)
+        code = run_video(args) if args.video else run_pictures(args)
     except (DataError, utils.ModelError, OSError) as error:
         print(f"inference.py: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("inference.py: interrupted, finished pictures are kept", file=sys.stderr)
-        raise SystemExit(130) from None
+        raise SystemExit(end(True, None)) from None
+    if code:
+        raise SystemExit(code)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,18 @@
     python training.py --srcdir data --modeldir none --outdir saved_model
     python training.py --srcdir data --modeldir none --outdir pretrained_semantic_model --var 0 --dist 0 --reg 0
     python training.py --resume saved_model
+    TF_CONFIG=... python training.py --strategy multiworker
 
 Reads `images/` and `labels/` of the data folder(s). Writes to the run folder `--outdir`: `config.json` (every flag,
 package versions, git commit), `log.jsonl` (one line per epoch), `checkpoint.npz` (to go on from), the model folders
 `best/` and `last/`, and a folder named after the loss weights with pictures of one validation picture's embeddings.
-TensorBoard events go to `--logdir`. Ctrl-C saves and ends; `--resume` goes on.
+TensorBoard events go to `--logdir`. Ctrl-C saves and ends; `--resume` goes on, after a crash too. If the validation
+folder has the `labels.json` of the data scripts, the best model is the one of the best TuSimple score, else that of the
+least loss.
 """
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -31,12 +35,12 @@ import tensorflow as tf  # isort: skip
 from tqdm import tqdm  # isort: skip
 
 import utils
-import visualization
-from clustering import instance_label_map
-from loss import discriminative_loss, semantic_loss
+from train_step import PARTS, WeightAverages, is_chief, make_losses, make_optimizer, make_strategy, make_train_step
+from validation import SummaryLog, Validation, figure_of_merit
 
-PARTS = ("loss", "l_var", "l_dist", "l_reg", "l_sem")
-DECAY, DECAY_STEPS = 0.96, 5000
+LOG_FILE = "log.jsonl"
+# What TensorFlow raises on the workers that are left when one is gone
+LOST_WORKER = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InternalError, tf.errors.CancelledError)
 
 
 def parse_args(argv=None):
@@ -62,6 +66,14 @@ def parse_args(argv=None):
     add("--steps", type=int, help="optimizer steps, instead of --epochs")
     add("--seed", type=int, default=42, help="of weights, data order, augmentation and dropout")
     add("--jit", action="store_true", help="compile the whole step with XLA: slower start, faster steps")
+    add("--mixed-precision", action="store_true", help="network in bfloat16; weights, embedding and losses in float32")
+    add("--deterministic", action="store_true", help="equal flags give equal weights, bit for bit")
+    add(
+        "--strategy",
+        choices=("none", "mirrored", "multiworker"),
+        default="none",
+        help="mirrored: all GPUs of this machine; multiworker: the machines that TF_CONFIG names",
+    )
     # loss
     add("--var", type=float, default=1.0, help="weight of the variance term")
     add("--dist", type=float, default=1.0, help="weight of the distance term")
@@ -75,6 +87,8 @@ def parse_args(argv=None):
     add("--weight-decay", type=float, default=1e-4, help="of adamw")
     add("--schedule", choices=("original", "cosine"), default="original", help="x0.96 every 5000 steps, or cosine to 0")
     add("--warmup", type=int, default=0, help="steps of linear warm-up, cosine schedule only")
+    add("--clip-norm", type=float, default=0.0, help="scale gradients down to this global norm; 0 = don't")
+    add("--ema", type=float, default=0.0, help="decay of averaged weights, which are validated and kept; 0 = none")
     # cycles
     add("--save-every", type=int, default=500, help="steps between checkpoints")
     add("--plot-every", type=int, default=1000, help="steps between TensorBoard summaries and scatter plots")
@@ -95,9 +109,13 @@ def parse_args(argv=None):
     ):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')}: found {getattr(args, name)}, expected at least 1")
-    for name in ("var", "dist", "reg", "dvar", "ddist", "sem", "lr", "weight_decay", "warmup"):
+    for name in ("var", "dist", "reg", "dvar", "ddist", "sem", "lr", "weight_decay", "warmup", "clip_norm"):
         if not 0 <= getattr(args, name) < math.inf:
             parser.error(f"--{name.replace('_', '-')}: found {getattr(args, name)}, expected a number of at least 0")
+    if not 0 <= args.ema < 1:
+        parser.error(f"--ema: found {args.ema}, expected a decay of at least 0 and below 1, such as 0.999")
+    if args.jit and args.strategy != "none":
+        parser.error(f"--jit: found with --strategy {args.strategy}, expected one of the two; leave one out")
     if any(side < 8 or side % 8 for side in args.image_size):
         parser.error(f"--image-size: found {args.image_size}, expected multiples of 8")
     if not any((args.var, args.dist, args.reg, args.sem)):
@@ -117,24 +135,37 @@ def main(argv=None):
 
 def train(args):
     """Run training as the flags say; returns the exit code."""
-    outdir = Path(args.resume or args.outdir)
-    if args.resume:
+    resume = args.resume
+    if not resume and args.strategy == "multiworker" and (Path(args.outdir) / utils.CHECKPOINT_FILE).exists():
+        resume = args.outdir  # a worker that is started again gets the same command
+    outdir = Path(resume or args.outdir)
+    if resume:
         config = utils.read_config(outdir)
-        args = argparse.Namespace(**{**config["flags"], "resume": args.resume, "command": args.command})
+        # flags that the run's version of this script did not have stand at their defaults
+        args = argparse.Namespace(**{**vars(parse_args([])), **config["flags"], "command": args.command})
     elif (outdir / utils.CHECKPOINT_FILE).exists():
         raise DataError(f"--outdir {outdir}: holds a run already; go on with --resume {outdir} or name another folder")
+    strategy = make_strategy(args.strategy)
+    replicas, chief = strategy.num_replicas_in_sync, is_chief(strategy)
+    if args.batch_size % replicas:
+        raise DataError(f"--batch-size: found {args.batch_size}, expected a multiple of the {replicas} replicas")
     keras.utils.set_random_seed(args.seed)
+    keras.config.set_dtype_policy("mixed_bfloat16" if args.mixed_precision else "float32")
+    if args.deterministic:
+        tf.config.experimental.enable_op_determinism()
     size = tuple(args.image_size)
     pairs, val_pairs = collect_pairs(args)
+    found = {"training": len(pairs), "validation": len(val_pairs)}
+    if resume and config.get("pictures", found) != found:
+        raise DataError(f"--resume {outdir}: found {found} pictures, expected {config['pictures']} as when it started")
     steps_per_epoch = max(1, len(pairs) // args.batch_size)
     steps = args.steps or args.epochs * steps_per_epoch
 
     # read before anything is written, so that a bad file leaves no run folder behind
-    val_data = make_dataset(val_pairs, size, args.batch_size)
     shown = next(batches(make_dataset(val_pairs[:1], size, 1)))
 
     scratch = args.modeldir.lower() == "none"
-    if args.resume:
+    if resume:
         network = config["network"]
     else:
         # input range, embedding activation and normalization belong to the weights that training starts from
@@ -145,96 +176,186 @@ def train(args):
             "semantic": args.sem > 0,
             "skip_connections": args.skip_connections,
         }
-    model = utils.build_model(network)
-    if not scratch and not args.resume:
-        fresh = utils.start_from(model, args.modeldir)
-        print(f"weights from {args.modeldir}" + (f", fresh head: {', '.join(fresh)}" if fresh else ""))
-    optimizer = make_optimizer(args, steps)
-    optimizer.build(model.trainable_variables)
+    with strategy.scope():
+        model = utils.build_model(network, synchronized=replicas > 1)
+        if not scratch and not resume:
+            fresh = utils.start_from(model, args.modeldir)
+            print(f"weights from {args.modeldir}" + (f", fresh head: {', '.join(fresh)}" if fresh else ""))
+        optimizer = make_optimizer(args, steps)
+        optimizer.build(model.trainable_variables)
+        averages = WeightAverages(model, args.ema) if args.ema else None
 
-    state = {"step": 0, "best": math.inf, "seconds": 0.0}
-    if args.resume:
-        state = utils.load_checkpoint(outdir, model, optimizer)
-        print(f"{outdir}: going on from step {state['step']}")
+    run = Run(outdir, model, optimizer, averages)
+    if resume:
+        run.load()
+        print(f"{outdir}: going on from step {run.state['step']}")
     else:
-        outdir.mkdir(parents=True, exist_ok=True)
         flags = {k: v for k, v in vars(args).items() if k not in ("resume", "command")}
-        config = utils.run_config(flags, network, command=args.command)
-        config["pictures"] = {"training": len(pairs), "validation": len(val_pairs)}
+        config = {**utils.run_config(flags, network, command=args.command), "pictures": found}
+    run.config = config
+    plots = outdir / f"var{args.var:g}_dist{args.dist:g}_reg{args.reg:g}_dvar{args.dvar:g}_ddist{args.ddist:g}"
+    log = validation = None
+    if chief:
+        validation = Validation(model, make_losses(args, gradient=False), val_pairs, size, args.batch_size)
+        plots.mkdir(parents=True, exist_ok=True)
         utils.write_json(outdir / utils.CONFIG_FILE, config)
+        log = SummaryLog(args.logdir, model, shown, plots, args.bandwidth)
     print(f"{len(pairs)} training and {len(val_pairs)} validation pictures, {steps} steps, run folder {outdir}")
 
-    train_step, losses = make_train_step(model, optimizer, args), make_losses(args)
-    val_step = tf.function(lambda picture, label: losses(model(picture, training=False), label))
-    plots = outdir / f"var{args.var:g}_dist{args.dist:g}_reg{args.reg:g}_dvar{args.dvar:g}_ddist{args.ddist:g}"
-    plots.mkdir(exist_ok=True)
-    log = SummaryLog(args.logdir, model, shown, plots, args.bandwidth)
-    data = make_dataset(
-        pairs, size, args.batch_size, args.seed, not args.no_augment, first_sample=state["step"] * args.batch_size
-    )
+    def input_function(context):
+        workers = context.num_input_pipelines
+        part = args.batch_size // workers
+        return make_dataset(
+            pairs,
+            size,
+            args.batch_size // replicas,
+            args.seed,
+            not args.no_augment,
+            first_sample=run.state["step"] * args.batch_size,
+            share=(context.input_pipeline_id * part, part, args.batch_size),
+        )
 
-    def save(best=False):
-        here = {
-            **config,
-            "step": state["step"],
-            "seconds": round(state["seconds"]),
-            "validation": state.get("validation"),
-        }
-        if best:
-            utils.save_model(outdir / "best", model, here)
-        utils.save_model(outdir / "last", model, here)
-        utils.save_checkpoint(outdir, model, optimizer, state)
-
-    bar = tqdm(total=steps, initial=state["step"], unit="step", dynamic_ncols=True)
-    epoch_parts, epoch_start = [], time.time()
+    train_step = make_train_step(model, optimizer, args, strategy, averages)
+    data = batches(strategy.distribute_datasets_from_function(input_function))
+    bar = tqdm(total=steps, initial=run.state["step"], unit="step", dynamic_ncols=True, disable=not chief)
     try:
-        if state["step"] == 0:
+        if log and run.state["step"] == 0:
             log.pictures(0, args.cluster_every)
-        for picture, label, index in batches(data):
-            if state["step"] >= steps:
-                break
-            parts = [float(part) for part in train_step(picture, label)]
-            if not np.isfinite(parts[0]):
-                stop_on_non_finite(state["step"] + 1, parts, [pairs[i][0] for i in index.numpy()])
-            state["step"] += 1
-            step = state["step"]
-            epoch_parts.append(parts)
+        while run.state["step"] < steps:
+            picture, label, index = next(data)
+            parts = train_step(picture, label).numpy()
+            if not np.isfinite(parts).all():
+                run.save(chief)
+                indices = np.concatenate([i.numpy() for i in strategy.experimental_local_results(index)])
+                stop_on_non_finite(run, parts, [pairs[i][0] for i in indices])
+            step = run.count(parts)
             bar.update()
-            bar.set_postfix({name: f"{value:.3f}" for name, value in zip(PARTS, parts, strict=True)}, refresh=False)
-            if step % args.plot_every == 0:
-                log.scalars("train", step, dict(zip(PARTS, np.mean(epoch_parts, axis=0), strict=True)))
+            bar.set_postfix({name: f"{value:.3f}" for name, value in zip(PARTS, parts, strict=False)}, refresh=False)
+            validating = step % (steps_per_epoch * args.val_every) == 0 or step == steps
+            if log and step % args.plot_every == 0:
+                log.scalars("train", step, {**run.means(), "learning_rate": float(optimizer.learning_rate)})
                 log.weights(step)
-            if step % args.plot_every == 0 or step % args.cluster_every == 0:
+            if log and (step % args.plot_every == 0 or step % args.cluster_every == 0):
                 log.pictures(step, args.cluster_every)
-            if step % (steps_per_epoch * args.val_every) == 0 or step == steps:
-                state["seconds"] += time.time() - epoch_start
-                val = validate(val_data, val_step)
-                row = {"step": step, "epoch": round(step / steps_per_epoch, 3), "seconds": round(state["seconds"], 1)}
-                row["lr"] = float(optimizer.learning_rate)
-                row["train"] = dict(zip(PARTS, np.mean(epoch_parts, axis=0).round(5).tolist(), strict=True))
-                row["val"] = state["validation"] = val
-                with open(outdir / "log.jsonl", "a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
-                log.scalars("train", step, {**row["train"], "learning_rate": row["lr"]})
-                log.scalars("validation", step, val)
-                best = val["loss"] < state["best"]
-                state["best"] = min(val["loss"], state["best"])
-                save(best)
-                epoch_parts, epoch_start = [], time.time()
+            if validating:
+                run.finish_epoch(validation, log, step / steps_per_epoch)
             elif step % args.save_every == 0:
-                save()
+                run.save(chief)
     except KeyboardInterrupt:
         bar.close()
-        save()
-        print(f"interrupted at step {state['step']}, saved; go on with: python training.py --resume {outdir}")
+        run.save(chief)
+        print(f"interrupted at step {run.state['step']}, saved; go on with: python training.py --resume {outdir}")
         return 130
+    except LOST_WORKER as error:
+        if args.strategy != "multiworker":
+            raise
+        bar.close()
+        rejoin(error)
     finally:
         bar.close()
-    print(
-        f"step {state['step']}: validation loss {state['validation']['loss']:.4f}; "
-        f"models in {outdir / 'best'} and {outdir / 'last'}"
-    )
+    if chief:
+        print(f"step {run.state['step']}: validation {run.state['validation']}; models in {outdir / 'best'} and last")
     return 0
+
+
+class Run:
+    """A run folder and what changes during the run: weights, optimizer, averages, and `state`.
+
+    `state` is saved with the checkpoint: step, seconds, the last validation, the best figure of merit so far, and sum
+    and number of the training losses since the last validation.
+    """
+
+    def __init__(self, outdir, model, optimizer, averages=None):
+        self.outdir, self.model, self.optimizer, self.averages = outdir, model, optimizer, averages
+        self.config, self.start, self.saved = {}, time.time(), None
+        self.state = {"step": 0, "best": math.inf, "seconds": 0.0, "sums": [0.0] * (len(PARTS) + 1), "count": 0}
+
+    def load(self):
+        """Go back to the folder's checkpoint; what the log tells of later steps is taken out, they come again."""
+        self.state |= utils.load_checkpoint(self.outdir, self.model, self.optimizer, self._more())
+        self.saved = self.state["step"]
+        path = self.outdir / LOG_FILE
+        if path.exists():
+            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= self.saved]
+            with utils.replacing(path) as temporary:
+                Path(temporary).write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+    def _more(self):
+        return [*self.averages.variables, self.averages.count] if self.averages else []
+
+    def count(self, parts):
+        """Note the losses and gradient norm of one more step; returns its number."""
+        self.state["step"] += 1
+        self.state["sums"] = (np.array(self.state["sums"]) + parts).tolist()
+        self.state["count"] += 1
+        return self.state["step"]
+
+    def means(self):
+        """Mean training losses and gradient norm since the last validation."""
+        means = np.array(self.state["sums"]) / max(1, self.state["count"])
+        return dict(zip((*PARTS, "gradient_norm"), means.round(5).tolist(), strict=True))
+
+    def finish_epoch(self, validation, log, epoch):
+        """Validate, write a line to the log, keep the model if it is the best so far, save."""
+        state = self.state
+        best = False
+        if validation:  # the chief's
+            with self._averaged():
+                state["validation"] = validation.run()
+            best = figure_of_merit(state["validation"]) < state["best"]
+            state["best"] = min(figure_of_merit(state["validation"]), state["best"])
+        train, state["sums"], state["count"] = self.means(), [0.0] * len(state["sums"]), 0
+        state["seconds"] += time.time() - self.start
+        self.start = time.time()
+        if validation:
+            rate = float(self.optimizer.learning_rate)
+            row = {"step": state["step"], "epoch": round(epoch, 3), "seconds": round(state["seconds"], 1), "lr": rate}
+            row |= {"train": train, "val": state["validation"]}
+            with self._writing(), open(self.outdir / LOG_FILE, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            log.scalars("train", state["step"], {**train, "learning_rate": rate})
+            log.scalars("validation", state["step"], state["validation"])
+        self.save(validation is not None, best)
+
+    def save(self, chief=True, best=False):
+        """Write the model to last/ (and best/) and the checkpoint; only on the chief."""
+        if not chief:
+            return
+        state = self.state
+        here = {
+            **self.config,
+            "step": state["step"],
+            "seconds": round(state["seconds"] + time.time() - self.start),
+            "validation": state.get("validation"),
+        }
+        with self._writing():
+            with self._averaged():
+                for name in ("best", "last") if best else ("last",):
+                    utils.save_model(self.outdir / name, self.model, here)
+            utils.save_checkpoint(self.outdir, self.model, self.optimizer, state, self._more())
+        self.saved = state["step"]
+
+    def _averaged(self):
+        return self.averages or contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def _writing(self):
+        try:
+            yield
+        except OSError as error:
+            kept = f"the checkpoint of step {self.saved} is intact" if self.saved else "there is no checkpoint yet"
+            raise DataError(
+                f"{self.outdir}: step {self.state['step']} could not be saved ({error.strerror or error}); {kept}; "
+                f"make room or mend the folder's rights, then go on with --resume {self.outdir}"
+            ) from None
+
+
+def _step_of(line):
+    """Step of a line of the log; infinity for one that was cut off."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def collect_pairs(args):
@@ -251,146 +372,18 @@ def collect_pairs(args):
     return pairs, val_pairs if args.valdir is None else find_pairs(args.valdir)
 
 
-def make_optimizer(args, steps):
-    """Adam or AdamW with the original's schedule, lr * 0.96^floor(step / 5000), or warm-up and cosine to 0."""
-    if args.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(
-            0.0 if args.warmup else args.lr,
-            max(1, steps - args.warmup),
-            warmup_target=args.lr if args.warmup else None,
-            warmup_steps=args.warmup,
-        )
-    else:
-        rate = keras.optimizers.schedules.ExponentialDecay(args.lr, DECAY_STEPS, DECAY, staircase=True)
-    if args.optimizer == "adamw":
-        optimizer = keras.optimizers.AdamW(rate, weight_decay=args.weight_decay)
-        # per-channel vectors are no weights to shrink: biases, batch-norm betas, PReLU slopes
-        optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "alpha"])
-        return optimizer
-    return keras.optimizers.Adam(rate)
-
-
-def make_losses(args):
-    """Function (outputs, label) -> (loss, l_var, l_dist, l_reg, l_sem) with the weights of the flags."""
-
-    def embedding_loss(embedding, label):
-        return discriminative_loss(embedding, label, args.dvar, args.ddist, args.var, args.dist, args.reg)
-
-    # Compiled, segment sums and gathers take a third of the time of TensorFlow's own kernels; loss and gradient in one
-    # piece, nothing but the gradient is kept for the backward pass.
-    @tf.function(jit_compile=True)
-    def piece(embedding, label):
-        with tf.GradientTape() as tape:
-            tape.watch(embedding)
-            parts = embedding_loss(embedding, label)
-        return parts, tape.gradient(parts[0], embedding)
-
-    def with_gradient(embedding, label):
-        # XLA scatters on one core: two halves of the batch keep two busy
-        count = 2 if embedding.shape[0] and embedding.shape[0] % 2 == 0 else 1
-        pieces = [piece(*half) for half in zip(tf.split(embedding, count), tf.split(label, count), strict=True)]
-        parts = [tf.add_n(part) / count for part in zip(*(parts for parts, _ in pieces), strict=True)]
-        return parts, tf.concat([gradient for _, gradient in pieces], axis=0) / count
-
-    def losses(outputs, label):
-        loss = l_var = l_dist = l_reg = l_sem = tf.constant(0.0)
-        if args.var or args.dist or args.reg:
-
-            @tf.custom_gradient
-            def differentiable(embedding):
-                parts, gradient = with_gradient(embedding, label)
-                return parts, lambda upstream, *_: upstream * gradient
-
-            loss, l_var, l_dist, l_reg = differentiable(outputs["embedding"])
-        if args.sem:
-            l_sem = args.sem * semantic_loss(outputs["semantic"], label)
-        return loss + l_sem, l_var, l_dist, l_reg, l_sem
-
-    return losses
-
-
-def make_train_step(model, optimizer, args):
-    """Compiled function (picture (B, H, W, 3), label (B, H, W)) -> the five losses, after one optimizer step."""
-    losses = make_losses(args)
-
-    @tf.function(jit_compile=args.jit)
-    def train_step(picture, label):
-        with tf.GradientTape() as tape:
-            parts = losses(model(picture, training=True), label)
-        gradients = tape.gradient(parts[0], model.trainable_variables)
-        # semantic pre-training leaves the embedding head without gradient
-        optimizer.apply(
-            [tf.zeros_like(v) if g is None else g for g, v in zip(gradients, model.trainable_variables, strict=True)],
-            model.trainable_variables,
-        )
-        return parts
-
-    return train_step
-
-
-def validate(data, val_step):
-    """Mean losses over the validation pictures, in inference mode."""
-    total, count = np.zeros(len(PARTS)), 0
-    for picture, label, _ in batches(data):
-        total += len(label) * np.array([float(part) for part in val_step(picture, label)])
-        count += len(label)
-    return dict(zip(PARTS, (total / count).round(5).tolist(), strict=True))
-
-
-def stop_on_non_finite(step, parts, files):
-    values = ", ".join(f"{name} {value:g}" for name, value in zip(PARTS, parts, strict=True))
+def stop_on_non_finite(run, parts, files):
+    values = ", ".join(f"{name} {value:g}" for name, value in zip((*PARTS, "gradient norm"), parts, strict=True))
     raise DataError(
-        f"step {step}: the loss is not finite ({values}) on {', '.join(files)}; check these files or lower --lr"
+        f"step {run.state['step'] + 1}: loss or gradient is not finite ({values}) on {', '.join(files)}; the model "
+        f"before that step is in {run.outdir / 'last'}; check these files, lower --lr or set --clip-norm"
     )
 
 
-class SummaryLog:
-    """TensorBoard events and the pictures of one validation picture, `shown` = (picture, label, index) batch."""
-
-    def __init__(self, logdir, model, shown, plots, bandwidth):
-        self.writers = {
-            name: tf.summary.create_file_writer(str(Path(logdir) / name)) for name in ("train", "validation")
-        }
-        self.model, self.plots, self.bandwidth = model, plots, bandwidth
-        self.picture, self.label = shown[0], shown[1][0].numpy()
-        self.predict = tf.function(lambda picture: model(picture, training=False))
-
-    def scalars(self, name, step, values):
-        with self.writers[name].as_default(step):
-            for key, value in values.items():
-                tf.summary.scalar(key, value)
-        self.writers[name].flush()
-
-    def weights(self, step):
-        with self.writers["train"].as_default(step):
-            for variable in self.model.trainable_variables:
-                tf.summary.histogram(variable.path, variable.value)
-
-    def pictures(self, step, cluster_every):
-        """Scatter plot `cluster_STEP.png`, every `cluster_every` steps also `instances_STEP.png`, and TensorBoard's."""
-        outputs = {name: value[0].numpy() for name, value in self.predict(self.picture).items()}
-        embedding, picture = outputs["embedding"], self.picture[0].numpy().astype(np.uint8)
-        shown = {
-            "input": picture,
-            "label": visualization.paint_instances(np.zeros_like(picture), _ranks(self.label), alpha=1.0),
-            "prediction": visualization.embedding_to_color(embedding[:, :, :1].repeat(3, axis=2)),
-            "embedding": visualization.embedding_to_color(embedding),
-        }
-        visualization.scatter_plot(embedding, self.label, self.plots / f"cluster_{step:06d}.png", f"step {step}")
-        if step and step % cluster_every == 0:
-            mask = outputs["semantic"][:, :, 0] > 0 if "semantic" in outputs else None
-            shown["instances"] = visualization.paint_instances(
-                picture, instance_label_map(embedding, self.bandwidth, mask)
-            )
-            visualization.save_picture(self.plots / f"instances_{step:06d}.png", shown["instances"])
-        with self.writers["validation"].as_default(step):
-            for name, value in shown.items():
-                tf.summary.image(name, value[None])
-        self.writers["validation"].flush()
-
-
-def _ranks(label):
-    return np.unique(label, return_inverse=True)[1].reshape(label.shape)
+def rejoin(error):
+    """Start this worker again; it waits for the lost one and goes on from the last checkpoint."""
+    print(f"a worker is gone ({type(error).__name__}); waiting for it to come back", file=sys.stderr, flush=True)
+    os.execv(sys.executable, [sys.executable, *sys.argv])
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Model folders and run folders: build, save and load a model, and the checkpoint a training run goes on from.
 
     python utils.py calibrate MODELDIR PICTURES OUT
+    python utils.py export MODELDIR --format savedmodel|tflite|onnx OUT [--size H W]
 
 A model folder holds `model.keras` (weights) and `config.json` (the network's arguments, every flag of the training
 command, package versions, git commit). A run folder holds `config.json`, `log.jsonl`, `checkpoint.npz` and the model
 folders `best/` and `last/`. A folder with a TensorFlow 1 checkpoint of the original repo counts as a model folder
-too; `calibrate` gives such a model true moving averages over a folder of pictures. Files are written under a
-temporary name and renamed, so none is ever seen half-written.
+too; `calibrate` gives such a model true moving averages over a folder of pictures. `export` writes a network for
+other programs, see export.py. Files are written under a temporary name and renamed, so none is ever seen half-written.
 """
 
 import argparse
@@ -41,10 +42,13 @@ class ModelError(ValueError):
     """A model or run folder that can't be used; the message names it, what was found and what to do."""
 
 
-def build_model(network):
-    """Build the network of a config; `network` holds the arguments of `enet.build_enet`."""
+def build_model(network, synchronized=False):
+    """Build the network of a config; `network` holds the arguments of `enet.build_enet`.
+
+    With `synchronized`, batch norm takes the statistics of all replicas of a tf.distribute strategy.
+    """
     try:
-        return build_enet(**{**network, "input_shape": tuple(network["input_shape"])})
+        return build_enet(**{**network, "input_shape": tuple(network["input_shape"]), "synchronized": synchronized})
     except (KeyError, TypeError) as error:
         raise ModelError(f"{CONFIG_FILE}: 'network' does not describe an ENet ({error}); restore the file") from None
 
@@ -224,15 +228,23 @@ def git_commit():
     return commit + ("+changes" if status.stdout.strip() else "")
 
 
-def save_checkpoint(folder, model, optimizer, state):
-    """Write everything a run needs to go on to one file: weights, optimizer, random state, and `state` (JSON-able)."""
-    arrays = {f"v{i:04d}": keras.ops.convert_to_numpy(v) for i, v in enumerate(_variables(model, optimizer))}
+def save_checkpoint(folder, model, optimizer, state, more=()):
+    """Write everything a run needs to go on to one file.
+
+    Args:
+        folder: run folder.
+        model: its weights and the state of its random generators are saved.
+        optimizer: a built one.
+        state: what else to save, JSON-able.
+        more: further keras.Variables, such as averages of the weights.
+    """
+    arrays = {f"v{i:04d}": keras.ops.convert_to_numpy(v) for i, v in enumerate(_variables(model, optimizer, more))}
     with replacing(Path(folder) / CHECKPOINT_FILE) as temporary, open(temporary, "wb") as file:
         np.savez(file, state=np.array(json.dumps(state)), **arrays)
 
 
-def load_checkpoint(folder, model, optimizer):
-    """Read a checkpoint of `save_checkpoint` into `model` and a built `optimizer`.
+def load_checkpoint(folder, model, optimizer, more=()):
+    """Read a checkpoint of `save_checkpoint` into `model`, a built `optimizer` and the variables `more`.
 
     Returns:
         the saved `state`.
@@ -241,7 +253,7 @@ def load_checkpoint(folder, model, optimizer):
         ModelError: no checkpoint, or one of another network or optimizer.
     """
     path = Path(folder) / CHECKPOINT_FILE
-    variables = _variables(model, optimizer)
+    variables = _variables(model, optimizer, more)
     try:
         with np.load(path) as saved:
             arrays = [saved[f"v{i:04d}"] for i in range(len(saved.files) - 1)]
@@ -257,11 +269,11 @@ def load_checkpoint(folder, model, optimizer):
     return state
 
 
-def _variables(model, optimizer):
+def _variables(model, optimizer, more):
     # model.variables leaves out the states of the dropout layers' random generators
     generators = [layer.seed_generator.state for layer in model.layers if hasattr(layer, "seed_generator")]
     known = {id(v) for v in model.variables}
-    return [*model.variables, *(g for g in generators if id(g) not in known), *optimizer.variables]
+    return [*model.variables, *(g for g in generators if id(g) not in known), *optimizer.variables, *more]
 
 
 def start_from(model, modeldir):
@@ -358,17 +370,35 @@ def _umask():
     return mask
 
 
-def main(argv=None):
-    from datagenerator import DataError, list_pictures, prepare_picture, read_picture
-
+def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("calibrate", help="true moving averages over a folder of pictures")
-    command.add_argument("modeldir", metavar="MODELDIR", help="model folder, run folder or TensorFlow 1 checkpoint")
-    command.add_argument("pictures", metavar="PICTURES", help="folder of pictures like those the model is for")
-    command.add_argument("out", metavar="OUT", help="model folder to write")
+    calibrating = commands.add_parser("calibrate", help="true moving averages over a folder of pictures")
+    exporting = commands.add_parser("export", help="a network for other programs")
+    for command in (calibrating, exporting):
+        command.add_argument("modeldir", metavar="MODELDIR", help="model folder, run folder or TensorFlow 1 checkpoint")
+    calibrating.add_argument("pictures", metavar="PICTURES", help="folder of pictures like those the model is for")
+    calibrating.add_argument("out", metavar="OUT", help="model folder to write")
+    exporting.add_argument("--format", choices=("savedmodel", "tflite", "onnx"), required=True, help="of the file")
+    exporting.add_argument("out", metavar="OUT", help="file, or with savedmodel folder, to write")
+    exporting.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="default: that of the training")
     args = parser.parse_args(argv)
+    if args.command == "export" and args.size and any(side < 8 or side % 8 for side in args.size):
+        exporting.error(f"--size: found {args.size[0]} {args.size[1]}, expected two multiples of 8")
+    return args
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    from datagenerator import DataError, list_pictures, prepare_picture, read_picture
+
     try:
+        if args.command == "export":
+            from export import export
+
+            difference = export(args.modeldir, args.out, args.format, args.size)
+            print(f"{args.out}: within {difference:.1e} of the Keras model's outputs")
+            return
         from tqdm import tqdm
 
         size = read_network(model_folder(args.modeldir))["input_shape"][:2]
@@ -385,4 +415,6 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    import utils  # export.py raises the errors of this module, not those of __main__
+
+    utils.main()

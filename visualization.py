@@ -3,17 +3,16 @@
     python visualization.py pipeline doc/training_pipeline.png
     python visualization.py features RUN_FOLDER doc/feature_space.png
 
-The second command puts the embedding scatter plots of a training run side by side.
+The second command puts the embedding scatter plots of a training run side by side. matplotlib, which takes a second to
+import, is imported where a figure is made: inference makes none.
 """
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
-import matplotlib.image
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
 
 from clustering import instance_colors
 
@@ -38,8 +37,7 @@ def paint_instances(picture, label_map, alpha=ALPHA):
     """
     colors = np.vstack([np.zeros((1, 3), np.uint8), instance_colors(int(label_map.max(initial=0)))])
     mask = cv2.resize(colors[label_map], picture.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-    painted = cv2.addWeighted(picture, 1.0, mask, alpha, 0.0)
-    return np.where(mask.any(axis=2, keepdims=True), painted, picture)
+    return cv2.addWeighted(picture, 1.0, mask, alpha, 0.0)  # no color is black, so black leaves the picture
 
 
 def draw_lanes(picture, lanes, h_samples, color=None, thickness=5):
@@ -49,16 +47,16 @@ def draw_lanes(picture, lanes, h_samples, color=None, thickness=5):
         picture: (h, w, 3) uint8 RGB.
         lanes: lists of x in pixels, one per row of `h_samples`, negative where the lane has no point.
         h_samples: rows y in pixels.
-        color: RGB of all lanes; default each lane its own.
+        color: RGB of all lanes, or (N, 3), that of each; default each lane its own.
         thickness: pixels.
 
     Returns:
         (h, w, 3) uint8 RGB, a copy.
     """
     picture = picture.copy()
-    for lane, own in zip(lanes, instance_colors(len(lanes)), strict=True):
+    colors = instance_colors(len(lanes)) if color is None else np.broadcast_to(color, (len(lanes), 3))
+    for lane, line_color in zip(lanes, colors.tolist(), strict=True):
         points = [(x, y) for x, y in zip(lane, h_samples, strict=True) if x >= 0]
-        line_color = [int(c) for c in (own if color is None else color)]
         cv2.polylines(
             picture, [np.array(points, np.int32).reshape(-1, 1, 2)], False, line_color, thickness, cv2.LINE_AA
         )
@@ -83,6 +81,8 @@ def scatter_plot(embedding, label, path, title="", max_points=6000):
         title: shown above.
         max_points: pixels drawn, the same number of each instance as far as it has so many.
     """
+    from matplotlib.figure import Figure
+
     points, ids = embedding.reshape(-1, embedding.shape[-1]), label.reshape(-1)
     rng = np.random.default_rng(0)
     present = np.unique(ids)
@@ -113,6 +113,9 @@ def feature_space_figure(run_folder, path, count=4):
     Raises:
         FileNotFoundError: the run has no scatter plots.
     """
+    import matplotlib.image
+    from matplotlib.figure import Figure
+
     plots = sorted(Path(run_folder).glob("*/cluster_*.png"))
     if not plots:
         raise FileNotFoundError(f"{run_folder}: found no */cluster_*.png, expected a run folder of training.py")
@@ -127,6 +130,9 @@ def feature_space_figure(run_folder, path, count=4):
 
 def pipeline_figure(path):
     """Save the picture of the training pipeline: what goes into the two losses."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import FancyBboxPatch
+
     figure = Figure(figsize=(12, 4.2), layout="constrained")
     axes = figure.add_subplot(xlim=(0, 120), ylim=(0, 42))
     axes.axis("off")
@@ -167,12 +173,16 @@ def save_picture(path, picture):
     """Write (h, w, 3) uint8 RGB or (h, w) uint8/uint16 to a file under a temporary name and rename."""
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.part{path.suffix}")
+    _, data = cv2.imencode(path.suffix, picture[:, :, ::-1] if picture.ndim == 3 else picture)
     try:
-        if not cv2.imwrite(str(temporary), picture[:, :, ::-1] if picture.ndim == 3 else picture):
-            raise OSError(f"{path}: the picture could not be written")
+        temporary.write_bytes(data)
         temporary.replace(path)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OSError(f"{path}: could not be written ({reason}); make room or name another folder") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def main(argv=None):

@@ -21,7 +21,7 @@ def flags(data, folder, more=""):
 def test_run_folder_is_complete(tiny_run):
     rows = [json.loads(line) for line in (tiny_run / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [40, 80, 120, 160]
-    assert set(rows[0]["train"]) == set(rows[0]["val"]) == set(training.PARTS)
+    assert set(rows[0]["train"]) == {*training.PARTS, "gradient_norm"} and set(rows[0]["val"]) == set(training.PARTS)
     assert rows[-1]["train"]["loss"] < 0.5 * rows[0]["train"]["loss"]
     config = json.loads((tiny_run / "config.json").read_text())
     assert config["flags"]["lr"] == 5e-3 and config["flags"]["feature_dim"] == 3 and "tensorflow" in config["versions"]
@@ -145,7 +145,7 @@ def test_non_finite_loss_stops_and_names_the_files(tiny_data, tmp_path, monkeypa
     with pytest.raises(SystemExit) as exit_:
         training.main(flags(tiny_data, tmp_path / "run", "--steps 5"))
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert exit_.value.code == 2 and re.search(r"step 2: the loss is not finite.*\d{4}\.png", error)
+    assert exit_.value.code == 2 and re.search(r"step 2: loss or gradient is not finite.*\d{4}\.png", error)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +154,10 @@ def test_non_finite_loss_stops_and_names_the_files(tiny_data, tmp_path, monkeypa
         ("--image-size 60 96", "multiples of 8"),
         ("--batch-size 0", "at least 1"),
         ("--lr nan", "--lr"),
+        ("--ema 1", "--ema"),
+        ("--clip-norm -1", "--clip-norm"),
+        ("--jit --strategy mirrored", "--jit"),
+        ("--strategy multiworker", "TF_CONFIG"),
         ("--var 0 --dist 0 --reg 0 --sem 0", "--sem"),
         ("--srcdir no_such_folder", "no_such_folder"),
         ("--srcdir data:0", "data:0"),

@@ -1,0 +1,377 @@
+"""What users get wrong: one line that names the file or flag, the right exit code, and nothing else touched."""
+
+import importlib
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import draw_scene
+
+import utils
+
+NETWORK = {"input_shape": [64, 96, 3]}
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    """A folder in which every command would succeed."""
+    base = tmp_path_factory.mktemp("good")
+    rng = np.random.default_rng(0)
+    for folder in ("pics", "data/images", "data/labels", "train_set/clips/a", "pred", "true"):
+        (base / folder).mkdir(parents=True)
+    lines = []
+    for name in ("0", "1", "2"):
+        picture, label = draw_scene(rng)
+        for path in (f"pics/{name}.jpg", f"data/images/{name}.png", f"train_set/clips/a/{name}.jpg"):
+            cv2.imwrite(str(base / path), picture)
+        for path in (f"data/labels/{name}.png", f"pred/{name}.png", f"true/{name}.png"):
+            cv2.imwrite(str(base / path), label)
+        lines.append({"raw_file": f"clips/a/{name}.jpg", "lanes": [[40, 60]], "h_samples": [70, 80], "run_time": 9})
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    for path in ("pred.json", "gt.json", "train_set/label_data_1.json"):
+        (base / path).write_text(text)
+    model = utils.build_model(NETWORK)
+    utils.save_model(base / "model", model, {"network": NETWORK})
+    model.get_layer("embedding").set_weights([np.full_like(w, np.nan) for w in model.get_layer("embedding").weights])
+    semantic = model.get_layer("semantic")
+    semantic.set_weights([np.zeros(semantic.weights[0].shape), np.ones(1)])  # everything is lane
+    utils.save_model(base / "diverged", model, {"network": NETWORK})
+    network = NETWORK | {"semantic": False}
+    utils.save_model(base / "headless", utils.build_model(network), {"network": network})
+    return base
+
+
+def snapshot(folder):
+    return {path.relative_to(folder): path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+
+
+# Ways to damage a file
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def text(path):
+    path.write_text("no picture, no model\n")
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+
+
+def without_end(path):
+    path.write_bytes(path.read_bytes()[:-2])
+
+
+def zero_filled(path):
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+
+
+def one_byte(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+
+
+def missing(path):
+    path.unlink()
+
+
+def folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def zeros(count):
+    def change(path):
+        path.write_bytes(bytes(count))
+
+    return change
+
+
+def replaced(old, new):
+    def change(path):
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new, 1))
+
+    return change
+
+
+def nested(path):
+    path.write_text("[" * 100_000)
+
+
+def network(**values):
+    def change(path):
+        config = json.loads(path.read_text())
+        config["network"] |= values
+        path.write_text(json.dumps(config))
+
+    return change
+
+
+def colored(path):
+    cv2.imwrite(str(path), np.full((96, 160, 3), (0, 0, 255), np.uint8))
+
+
+def smaller(path):
+    cv2.imwrite(str(path), np.zeros((50, 160), np.uint8))
+
+
+def one_frame(path):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 25, (160, 96))
+    writer.write(np.zeros((96, 160, 3), np.uint8))
+    writer.release()
+
+
+def other_weights(path):
+    network = NETWORK | {"embedding_dim": 7}
+    utils.build_model(network).save(path)
+
+
+INFER = "inference.py --modeldir model --outdir out --indir "
+VIDEO = "inference.py --modeldir model --outdir out --video "
+TRAIN = "training.py --modeldir none --outdir out --logdir out/log --image-size 64 96 --steps 1 --srcdir "
+TUSIMPLE = "tusimple_dataset_processing.py -o out "
+SCORE = "evaluation.py --pred pred.json --gt gt.json "
+RUN = "evaluation.py --modeldir model --srcdir train_set --labels label_data_1.json "
+FLAG = (None, None)
+
+# command, (file, what happens to it), what the line must name
+CASES = [
+    # pictures of inference.py
+    (INFER + "pics/0.jpg", ("pics/0.jpg", empty), "pics/0.jpg"),
+    (INFER + "pics/0.jpg", ("pics/0.jpg", text), "pics/0.jpg"),
+    (INFER + "pics/0.jpg", ("pics/0.jpg", cut), "pics/0.jpg"),
+    (INFER + "pics/0.jpg", ("pics/0.jpg", without_end), "pics/0.jpg"),
+    (INFER + "pics/0.jpg", ("pics/0.jpg", zero_filled), "pics/0.jpg"),
+    (INFER + "data/images/0.png", ("data/images/0.png", cut), "0.png"),
+    (INFER + "data/images/0.png", ("data/images/0.png", one_byte), "0.png"),
+    (INFER + "data/images/0.png", ("data/images/0.png", zeros(5000)), "0.png"),
+    (INFER + "pics/0.jpg", ("pics/0.jpg", missing), "pics/0.jpg"),
+    (INFER + "pics/0.jpg", ("pics/0.jpg", folder), "pics/0.jpg"),
+    (INFER + "nowhere", FLAG, "nowhere"),
+    (INFER + "nowhere/*.jpg", FLAG, "nowhere/*.jpg"),
+    (INFER + "pred.json", FLAG, "pred.json"),
+    (INFER + "train_set", FLAG, "train_set"),
+    # models
+    (INFER + "pics", ("model/model.keras", missing), "model"),
+    (INFER + "pics", ("model/model.keras", empty), "model/model.keras"),
+    (INFER + "pics", ("model/model.keras", text), "model/model.keras"),
+    (INFER + "pics", ("model/model.keras", cut), "model/model.keras"),
+    (INFER + "pics", ("model/model.keras", other_weights), "model/model.keras"),
+    (INFER + "pics", ("model/config.json", missing), "model/config.json"),
+    (INFER + "pics", ("model/config.json", text), "model/config.json"),
+    (INFER + "pics", ("model/config.json", replaced('"network"', '"net"')), "model/config.json"),
+    (INFER + "pics", ("model/config.json", replaced('"input_shape"', '"shape"')), "config.json"),
+    (INFER + "pics", ("model/config.json", nested), "model"),
+    (INFER + "pics", ("model/config.json", network(input_shape=[60, 90, 3])), "model"),
+    (INFER + "pics", ("model/config.json", network(input_shape=[None, None, 3])), "model"),
+    (INFER + "pics", ("model/config.json", network(embedding_activation="none such")), "model"),
+    (INFER + "pics", ("model/config.json", network(surprise=1)), "config.json"),
+    (INFER.replace("model ", "diverged ") + "pics", FLAG, "NaN"),
+    (INFER.replace("model ", "headless ") + "pics --save semantic", FLAG, "--save semantic"),
+    # outputs and flags of inference.py
+    (INFER.replace("out ", "pred.json ") + "pics", FLAG, "--outdir pred.json"),
+    (INFER.replace("out ", "pred.json/out ") + "pics", FLAG, "--outdir pred.json/out"),
+    (INFER.replace("out ", "pics ") + "pics", ("pics/cluster_0000.png", colored), "cluster_0000.png"),
+    (INFER + "pics --json nowhere/lanes.json", FLAG, "--json"),
+    (INFER + "pics --json pics", FLAG, "--json"),
+    (INFER + "pics --json pics/0.jpg", FLAG, "pics/0.jpg"),
+    (INFER + "pics --save overlay,everything", FLAG, "--save"),
+    (INFER + "pics --size 60 96", FLAG, "--size"),
+    (INFER + "pics --size 0 0", FLAG, "--size"),
+    (INFER + "pics --bandwidth nan", FLAG, "--bandwidth"),
+    (INFER + "pics --threshold 1", FLAG, "--threshold"),
+    (INFER + "pics --max-lanes 0", FLAG, "--max-lanes"),
+    (INFER + "pics --cluster kmeans", FLAG, "--cluster"),
+    (INFER + "pics --jit maybe", FLAG, "--jit"),
+    # videos
+    (VIDEO + "nowhere.mp4", FLAG, "nowhere.mp4"),
+    (VIDEO + "pred.json", FLAG, "pred.json"),
+    (VIDEO + "pics", FLAG, "--video pics"),
+    (VIDEO + "clip.mp4", ("clip.mp4", empty), "clip.mp4"),
+    (VIDEO + "97", FLAG, "--video 97"),
+    (VIDEO + "clip.mp4 --outdir .", ("clip.mp4", one_frame), "clip.mp4"),
+    (VIDEO + "pred.json --indir pics", FLAG, "--indir"),
+    (VIDEO + "pred.json --save labels", FLAG, "--save"),
+    # training.py
+    (TRAIN + "nowhere", FLAG, "nowhere"),
+    (TRAIN + "data", ("data/labels/1.png", missing), "1.png"),
+    (TRAIN + "data", ("data/images/1.png", missing), "1.png"),
+    (TRAIN + "data --valdir data", ("data/images/0.png", cut), "images/0.png"),
+    (TRAIN + "data --valdir data", ("data/labels/0.png", text), "labels/0.png"),
+    (TRAIN + "data --valdir data", ("data/labels/0.png", colored), "labels/0.png"),
+    (TRAIN + "data --valdir data", ("data/labels/0.png", smaller), "labels/0.png"),
+    (TRAIN + "data --modeldir pics", FLAG, "pics"),
+    (TRAIN + "data --modeldir model", ("model/config.json", text), "model/config.json"),
+    (TRAIN + "data --resume pics", FLAG, "pics"),
+    (TRAIN + "data --image-size 60 96", FLAG, "--image-size"),
+    (TRAIN + "data --steps 0", FLAG, "--steps"),
+    (TRAIN + "data --lr nan", FLAG, "--lr"),
+    # evaluation.py
+    (SCORE, ("pred.json", missing), "pred.json"),
+    (SCORE, ("gt.json", empty), "gt.json"),
+    (SCORE, ("gt.json", folder), "gt.json"),
+    (SCORE, ("pred.json", text), "pred.json:1"),
+    (SCORE, ("pred.json", replaced('"lanes"', '"lines"')), "pred.json:1"),
+    (SCORE, ("pred.json", replaced("[[40, 60]]", "[[40]]")), "pred.json:1"),
+    (SCORE, ("pred.json", replaced("clips/a/0.jpg", "clips/a/1.jpg")), "pred.json:2"),
+    (SCORE + "--pictures pics", FLAG, "--"),
+    (RUN, ("train_set/clips/a/0.jpg", cut), "clips/a/0.jpg"),
+    (RUN, ("model/config.json", missing), "model/config.json"),
+    (RUN + "--threshold 2", FLAG, "--threshold"),
+    (RUN + "--out nowhere/pred.json", FLAG, "--out"),
+    ("evaluation.py", FLAG, "--pred"),
+    ("evaluation.py --instances pred true", ("true/1.png", missing), "1.png"),
+    ("evaluation.py --instances pred true", ("pred/1.png", smaller), "1.png"),
+    ("evaluation.py --instances pred nowhere", FLAG, "nowhere"),
+    # data/tusimple_dataset_processing.py
+    (TUSIMPLE + "nowhere", FLAG, "nowhere"),
+    (TUSIMPLE + "pics", FLAG, "pics"),
+    (TUSIMPLE + "train_set", ("train_set/label_data_1.json", empty), "train_set"),
+    (TUSIMPLE + "train_set", ("train_set/label_data_1.json", text), "label_data_1.json:1"),
+    (TUSIMPLE + "train_set", ("train_set/label_data_1.json", replaced("[40, 60]", "40")), "label_data_1.json:1"),
+    (TUSIMPLE + "train_set", ("train_set/clips/a/1.jpg", missing), "clips/a/1.jpg"),
+    (TUSIMPLE + "train_set", ("train_set/clips/a/1.jpg", text), "clips/a/1.jpg"),
+    (TUSIMPLE.replace("out ", "data ") + "train_set", ("data/images/7.png", colored), "data/images"),
+    (TUSIMPLE.replace("out ", "pred.json ") + "train_set", FLAG, "pred.json"),
+]
+
+
+def label(case):
+    command, (path, change), _ = case
+    return f"{command} {path or ''} {change.__name__ if change else ''}".replace("/", ":")
+
+
+@pytest.mark.parametrize("case", CASES, ids=label)
+def test_one_line_and_nothing_touched(case, good, tmp_path, monkeypatch, capfd):
+    command, (path, change), named = case
+    base = tmp_path / "base"
+    shutil.copytree(good, base)
+    monkeypatch.chdir(base)
+    if change:
+        change(Path(path))
+    before = snapshot(base)
+    program, *flags = command.split()
+    main = importlib.import_module(Path(program).stem).main
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as exit_:
+        main(flags)
+    assert exit_.value.code == 2
+    assert snapshot(base) == before
+    lines = said(capfd.readouterr().err)
+    assert named in lines[-1] and "error: " in lines[-1]
+    assert len(lines[-1]) < 600
+    assert len(lines) == 1
+
+
+def said(err):
+    """The lines on stderr, without progress bars and argparse's usage."""
+    lines, usage = [], False
+    for line in err.split("\n"):
+        line = line.split("\r")[-1].rstrip()
+        usage = line.startswith("usage:") or usage and line.startswith("  ")
+        if line and not usage and not ("%|" in line and "/" in line) and not line.endswith("it/s]"):
+            lines.append(line)
+    return lines
+
+
+def test_bad_pictures_among_good_ones_are_skipped(good, tmp_path, monkeypatch, capfd):
+    """Exit code 3, each bad file named once, the others done under the numbers they have in the list."""
+    import inference
+
+    shutil.copytree(good / "pics", tmp_path / "pics")
+    monkeypatch.chdir(tmp_path)
+    for name, change in (("0a", empty), ("0b", text), ("1a", cut), ("2a", zero_filled)):
+        shutil.copy("pics/0.jpg", f"pics/{name}.jpg")
+        change(Path(f"pics/{name}.jpg"))
+    Path("pics/3.jpg").symlink_to("nowhere")
+    with pytest.raises(SystemExit) as exit_:
+        inference.main(f"--modeldir {good / 'model'} --indir pics --outdir out --json lanes.json".split())
+    assert exit_.value.code == 3
+    lines = said(capfd.readouterr().err)
+    assert [line.split(":")[1] for line in lines[:-1]] == [
+        f" pics/{name}.jpg" for name in ("0a", "0b", "1a", "2a", "3")
+    ]
+    assert "5 of 8 pictures" in lines[-1]
+    assert sorted(path.name for path in Path("out").iterdir()) == [f"cluster_{i:04d}.png" for i in (0, 3, 5)]
+    written = [json.loads(line)["raw_file"] for line in Path("lanes.json").read_text().splitlines()]
+    assert written == ["0.jpg", "1.jpg", "2.jpg"]
+
+
+def test_a_named_pipe_is_not_waited_for(good, tmp_path):
+    import os
+
+    import datagenerator
+
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(datagenerator.DataError, match="no regular file"):
+        datagenerator.read_picture(tmp_path / "a.jpg")
+
+
+def test_output_that_can_not_be_written_in_the_middle(good, tmp_path, monkeypatch, capfd):
+    """A file-size limit stands for a full disk: one line, no part of a file."""
+    import resource
+
+    import inference
+
+    monkeypatch.chdir(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(SystemExit) as exit_:
+            inference.main(f"--modeldir {good / 'model'} --indir {good / 'pics'} --outdir out".split())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert exit_.value.code == 2 and not Path("out").exists()
+    lines = said(capfd.readouterr().err)
+    assert len(lines) == 1 and "cluster_0000.png: could not be written" in lines[0]
+
+
+def malicious(path):
+    """A model.keras whose Lambda layer writes the file `attacked` when Keras loads or calls it."""
+    import keras
+
+    inputs = keras.Input((64, 96, 3))
+    # a lambda is saved with its code
+    layer = keras.layers.Lambda(lambda x: [open("attacked", "w").close(), x][1], output_shape=(64, 96, 3))
+    keras.Model(inputs, layer(inputs)).save(path)
+
+
+@pytest.mark.parametrize("weights", ["its own", "good"])
+def test_code_in_a_model_file_is_not_run(weights, good, tmp_path, monkeypatch, capfd):
+    import keras
+
+    import inference
+
+    monkeypatch.chdir(tmp_path)
+    marker = tmp_path / "attacked"
+    shutil.copytree(good / "model", tmp_path / "model")
+    malicious(tmp_path / "bad.keras")
+    marker.unlink(missing_ok=True)
+    # the file is as bad as it means to be
+    keras.saving.load_model(tmp_path / "bad.keras", safe_mode=False)(np.zeros((1, 64, 96, 3), np.float32))
+    assert marker.exists()
+    marker.unlink()
+    flags = f"--modeldir {tmp_path / 'model'} --indir {good / 'pics'} --outdir {tmp_path / 'out'}".split()
+    if weights == "good":
+        with zipfile.ZipFile(tmp_path / "bad.keras") as bad, zipfile.ZipFile(good / "model/model.keras") as fine:
+            with zipfile.ZipFile(tmp_path / "model/model.keras", "w") as mixed:
+                mixed.writestr("config.json", bad.read("config.json"))
+                mixed.writestr("metadata.json", fine.read("metadata.json"))
+                mixed.writestr("model.weights.h5", fine.read("model.weights.h5"))
+        inference.main(flags)
+        assert len(list((tmp_path / "out").iterdir())) == 3
+    else:
+        shutil.move(tmp_path / "bad.keras", tmp_path / "model/model.keras")
+        with pytest.raises(SystemExit) as exit_:
+            inference.main(flags)
+        assert exit_.value.code == 2 and "model.keras" in said(capfd.readouterr().err)[-1]
+    assert not marker.exists()

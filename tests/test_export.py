@@ -1,0 +1,188 @@
+"""Folding against the network with its batch norm; exported networks loaded back by their own runtimes."""
+
+import runpy
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import ROOT
+from keras import layers
+from test_enet import assert_close, shake
+
+import utils
+from enet import BatchNormalization, build_enet
+from export import _difference, fold_batch_norm
+
+SIZE = (64, 96)
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).uniform(0, 255, (*shape, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"input_shape": (*SIZE, 3), "stage_two_repeat": 1},
+        {"input_shape": (None, None, 3), "skip_connections": True, "semantic": False, "stage_two_repeat": 1},
+        {"input_shape": (*SIZE, 3), "stage_two_repeat": 1, "dropout": False, "embedding_activation": "relu"},
+    ],
+)
+def test_folded_network_gives_the_same(options):
+    model = shake(build_enet(**options))
+    folded = fold_batch_norm(model)
+    assert folded.input_shape == model.input_shape
+    assert not any(isinstance(layer, (BatchNormalization, layers.SpatialDropout2D)) for layer in folded.layers)
+    picture = noise(2, *SIZE)
+    expected, found = model(picture), folded(picture)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert_close(found[name], value)
+
+
+def test_folded_trained_model_gives_the_same():
+    model = utils.load_model(ROOT / "trained_model", SIZE)
+    folded, picture = fold_batch_norm(model), noise(1, *SIZE)
+    for name, value in model(picture).items():
+        np.testing.assert_allclose(folded(picture)[name], value, rtol=0, atol=1e-4)
+
+
+def test_prelu_of_a_prelu_becomes_one_and_without_slopes_a_relu():
+    model = shake(build_enet((32, 32, 3), stage_two_repeat=1))
+    for number in (3, 4):
+        alpha = model.get_layer(f"bottleneck1_1_prelu{number}").alpha
+        alpha.assign(np.zeros(alpha.shape))
+    slopes = model.get_layer("bottleneck1_2_prelu3").alpha.numpy()
+    assert (slopes < 0).any() and (slopes > 0).any()
+    folded, picture = fold_batch_norm(model), noise(1, 32, 32)
+    assert isinstance(folded.get_layer("bottleneck1_1_prelu3"), layers.ReLU)
+    assert not any(layer.name.endswith("_prelu4") for layer in folded.layers)
+    assert_close(folded(picture)["embedding"], model(picture)["embedding"])
+    wrong = folded.get_layer("bottleneck1_2_prelu3").alpha
+    wrong.assign(wrong * 1.01)
+    with pytest.raises(AssertionError):  # the comparison does see a slope that is off by 1 %
+        assert_close(folded(picture)["embedding"], model(picture)["embedding"])
+
+
+def test_difference_is_that_of_the_middle_picture_relative_to_the_largest_value():
+    expected = [{"embedding": np.array([1.0, -4.0])}] * 3
+    answers = iter([[1.0, -4.0], [1.0, -3.0], [3.0, -4.0]])
+    assert _difference([0, 1, 2], expected, lambda _: {"embedding": next(answers)}) == 0.25
+
+
+def test_picture_statistics_can_not_be_folded():
+    with pytest.raises(utils.ModelError, match="calibrate"):
+        fold_batch_norm(build_enet((16, 16, 3), stage_two_repeat=1, picture_statistics=True))
+
+
+def save(folder, **options):
+    network = {"input_shape": [*SIZE, 3], "embedding_dim": 2, "stage_two_repeat": 1, **options}
+    model = shake(utils.build_model(network))
+    utils.save_model(folder, model, utils.run_config({}, network))
+    return model
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A model folder and its model, with batch norm and dropout."""
+    folder = tmp_path_factory.mktemp("models") / "shaken"
+    return folder, save(folder)
+
+
+def run_export(*arguments):
+    utils.main(["export", *map(str, arguments)])
+
+
+def test_savedmodel(saved, tmp_path, capsys):
+    folder, model = saved
+    run_export(folder, "--format", "savedmodel", tmp_path / "network")
+    assert "network: within" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["network"]
+    loaded = tf.saved_model.load(str(tmp_path / "network"))
+    picture = noise(3, *SIZE, seed=1)
+    found = loaded.signatures["serving_default"](picture=tf.constant(picture))
+    for name, value in model(picture).items():
+        assert_close(found[name], value)
+    assert len(loaded.variables) == len(fold_batch_norm(model).weights), "batch norm was not folded"
+
+
+def test_tflite_needs_built_in_operations_only(saved, tmp_path):
+    folder, model = saved
+    path = tmp_path / "network.tflite"
+    run_export(folder, "--format", "tflite", path, "--size", 32, 64)
+    assert [path.name for path in tmp_path.iterdir()] == ["network.tflite"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        interpreter = tf.lite.Interpreter(str(path))
+    operations = {operation["op_name"] for operation in interpreter._get_ops_details()}
+    assert "CONV_2D" in operations and not any(name.startswith(("Flex", "CUSTOM")) for name in operations)
+    picture = noise(1, 32, 64, seed=1)
+    found = interpreter.get_signature_runner()(picture=picture)
+    for name, value in utils.load_model(folder, (32, 64))(picture).items():
+        assert_close(found[name], value)
+
+
+def test_onnx(saved, tmp_path):
+    pytest.importorskip("tf2onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    folder, model = saved
+    run_export(folder, "--format", "onnx", tmp_path / "network.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "network.onnx"))
+    picture = noise(1, *SIZE, seed=1)
+    found = session.run(["embedding", "semantic"], {"picture": picture})
+    for value, name in zip(found, ("embedding", "semantic"), strict=True):
+        assert_close(value, model(picture)[name])
+
+
+ERRORS = [
+    ("{tmp}/nowhere --format savedmodel {tmp}/new", "nowhere: found no model.keras"),
+    ("{model} --format tflite {tmp}/file", "file: found something of that name"),
+    ("{model} --format savedmodel {tmp}/folder", "folder: found something of that name"),
+    ("{model} --format savedmodel {tmp}/dangling", "dangling: found something of that name"),
+    ("{model} --format tflite {tmp}/absent/new", "absent, expected an existing one"),
+    ("{model} --format tflite {tmp}/file/new", "file, expected an existing one"),
+    ("{model} --format tflite {tmp}/new --size 30 64", "--size: found 30 64"),
+    ("{model} --format tflite {tmp}/new --size 0 64", "--size: found 0 64"),
+    ("{model} --format caffe {tmp}/new", "--format: invalid choice"),
+    ("{model} {tmp}/new", "--format"),
+    ("{open} --format tflite {tmp}/new", "give --size H W"),
+    ("{diverged} --format savedmodel {tmp}/new", "diverged: found outputs that are not finite"),
+    ("{model} --format onnx {tmp}/new", "pip install tf2onnx onnxruntime"),
+]
+
+
+@pytest.fixture(scope="module")
+def unfit(tmp_path_factory):
+    """Model folders of a network without a size and of one with a weight that is not a number."""
+    folder = tmp_path_factory.mktemp("unfit")
+    save(folder / "open", input_shape=[None, None, 3])
+    model = save(folder / "diverged", input_shape=[16, 16, 3])
+    model.get_layer("embedding").bias.assign([np.nan, 0])
+    model.save(folder / "diverged" / utils.MODEL_FILE)
+    return {"open": folder / "open", "diverged": folder / "diverged"}
+
+
+@pytest.mark.parametrize("arguments,message", ERRORS)
+def test_error_is_one_line_and_leaves_nothing(arguments, message, saved, unfit, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)  # absent, whether or not it is
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SystemExit) as exit_:
+        run_export(*arguments.format(tmp=tmp_path, model=saved[0], **unfit).split())
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert exit_.value.code == 2 and message in lines[-1] and sum("error:" in line for line in lines) == 1
+    assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "file").read_text() == "mine"
+
+
+def test_started_as_a_script_an_error_is_caught_too(saved, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(
+        sys, "argv", ["utils.py", "export", str(saved[0]), "--format", "tflite", str(tmp_path / "file")]
+    )
+    with pytest.raises(SystemExit) as exit_:
+        runpy.run_path(str(ROOT / "utils.py"), run_name="__main__")
+    assert exit_.value.code == 2 and "found something of that name" in capsys.readouterr().err

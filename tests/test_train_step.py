@@ -1,0 +1,162 @@
+"""The optimizer step: against Keras' own optimizers and layers, and what it must not do."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import miniature
+
+import train_step
+import training
+
+SIZE = (16, 24)
+
+
+def make(flags="", **network):
+    """(model, optimizer, args) of a miniature network, always with the same weights."""
+    keras.utils.set_random_seed(0)
+    args = training.parse_args(["--reg", "0.001", "--lr", "0.01", *flags.split()])
+    model = miniature({"input_shape": (*SIZE, 3), "dropout": False, **network})
+    optimizer = train_step.make_optimizer(args, 100)
+    optimizer.build(model.trainable_variables)
+    return model, optimizer, args
+
+
+def batch(seed=0, count=4):
+    rng = np.random.default_rng(seed)
+    label = np.zeros((count, *SIZE), np.int32)
+    label[:, :, 4:8], label[:, :, 14:18] = 20, 70
+    return rng.uniform(0, 255, (count, *SIZE, 3)).astype(np.float32), label
+
+
+def run(flags="", steps=3, **network):
+    model, optimizer, args = make(flags, **network)
+    step = train_step.make_train_step(model, optimizer, args)
+    parts = [step(*batch(seed)).numpy() for seed in range(steps)]
+    return model, np.array(parts), step
+
+
+def test_adam_and_adamw_are_those_of_keras():
+    rng = np.random.default_rng(0)
+    values = {"kernel": rng.normal(size=(3, 2)), "bias": rng.normal(size=2)}
+    gradients = [[rng.normal(size=v.shape).astype(np.float32) for v in values.values()] for _ in range(4)]
+
+    def train(optimizer):
+        variables = [keras.Variable(v, dtype="float32", name=name) for name, v in values.items()]
+        optimizer.build(variables)
+        for gradient in gradients:
+            optimizer.apply([tf.constant(g) for g in gradient], variables)
+        return [v.numpy() for v in variables]
+
+    pairs = [(train_step.Adam(0.1), keras.optimizers.Adam(0.1))]
+    pairs += [tuple(c(0.1, weight_decay=0.05) for c in (train_step.AdamW, keras.optimizers.AdamW))]
+    for ours, theirs in pairs:
+        for optimizer in (ours, theirs):
+            if optimizer.weight_decay:
+                optimizer.exclude_from_weight_decay(var_names=["bias"])
+        for a, b in zip(train(ours), train(theirs), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_result_is_losses_and_gradient_norm():
+    model, optimizer, args = make("--lr 0")
+    result = train_step.make_train_step(model, optimizer, args)(*batch()).numpy()
+    with tf.GradientTape() as tape:
+        parts = train_step.make_losses(args)(model(batch()[0], training=True), batch()[1])
+    gradients = tape.gradient(parts[0], [v.value for v in model.trainable_variables])
+    np.testing.assert_allclose(result[:5], [float(p) for p in parts], rtol=1e-5)
+    norm = np.sqrt(sum((g.numpy().astype(np.float64) ** 2).sum() for g in gradients))
+    assert result[5] == pytest.approx(norm, rel=1e-5)
+
+
+def test_losses_without_gradient_are_the_same():
+    model, _, args = make()
+    outputs, label = model(batch()[0]), tf.constant(batch()[1])
+    a, b = (train_step.make_losses(args, gradient)(outputs, label) for gradient in (True, False))
+    np.testing.assert_allclose([float(x) for x in a], [float(x) for x in b], rtol=1e-6)
+
+
+def test_clipping_scales_the_whole_gradient():
+    """Adam doesn't see the gradient's length, but its first moment does: it is 0.1 times the first gradient."""
+    moments = {}
+    for flags in ("", "--clip-norm 0.01", "--clip-norm 1e6"):
+        model, optimizer, args = make(flags)
+        norm = train_step.make_train_step(model, optimizer, args)(*batch()).numpy()[5]
+        moments[flags] = np.concatenate([m.numpy().ravel() for m in optimizer._momentums])
+        assert np.linalg.norm(moments[flags]) == pytest.approx(0.1 * (0.01 if "0.01" in flags else norm), rel=1e-4)
+    np.testing.assert_allclose(moments[""], moments["--clip-norm 1e6"], rtol=1e-6)
+    np.testing.assert_allclose(moments["--clip-norm 0.01"], moments[""] * 0.01 / norm, rtol=1e-4, atol=1e-12)
+
+
+def test_a_step_that_is_not_finite_changes_nothing():
+    model, optimizer, args = make()
+    averages = train_step.WeightAverages(model, 0.9)
+    step = train_step.make_train_step(model, optimizer, args, averages=averages)
+    step(*batch())
+    watched = [*model.weights, *optimizer.variables, *averages.variables]
+    before = [v.numpy() for v in watched]
+    picture, label = batch(1)
+    picture[0, 3, 3, 1] = np.nan
+    assert not np.isfinite(step(picture, label).numpy()).all()
+    for variable, value in zip(watched, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+    assert np.isfinite(step(*batch(2)).numpy()).all()
+
+
+def test_averages_follow_the_weights():
+    model, optimizer, args = make()
+    averages = train_step.WeightAverages(model, 0.5)
+    step = train_step.make_train_step(model, optimizer, args, averages=averages)
+    expected = [w.astype(np.float64) for w in model.get_weights()]
+    for count in range(6):
+        step(*batch(count))
+        decay = min(0.5, (1 + count) / (10 + count))
+        expected = [decay * e + (1 - decay) * w for e, w in zip(expected, model.get_weights(), strict=True)]
+    weights = model.get_weights()
+    with averages:
+        for a, b in zip(model.get_weights(), expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    for a, b in zip(model.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_xla_gives_the_same_weights():
+    """Up to the order of sums: Adam makes 1 of the sign of a gradient near 0, hence a look at all weights together."""
+    (plain, losses, _), (compiled, others, _) = run(), run("--jit")
+    np.testing.assert_allclose(losses, others, rtol=2e-3)
+    a, b = (np.concatenate([w.ravel() for w in model.get_weights()]) for model in (plain, compiled))
+    assert np.abs(a - b).mean() < 0.02 * 0.01  # 2 % of one step's length
+
+
+def test_mixed_precision_is_finite_and_close():
+    plain, losses, _ = run()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed, others, _ = run("--mixed-precision")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert mixed.get_layer("first").compute_dtype == "bfloat16" and mixed.get_layer("first").kernel.dtype == "float32"
+    assert {output.dtype for output in mixed.output.values()} == {"float32"}
+    assert np.isfinite(others).all()
+    np.testing.assert_allclose(losses[:, 0], others[:, 0], rtol=0.05)
+
+
+@pytest.mark.parametrize("flags", ["", "--mixed-precision"])
+def test_the_step_is_one_static_graph(flags):
+    """Traced once for all batches, no round trip to Python, no shape that depends on the data."""
+    keras.config.set_dtype_policy("mixed_bfloat16" if flags else "float32")
+    try:
+        _, _, step = run(flags, steps=2)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert step.experimental_get_tracing_count() == 1
+    graph = step.get_concrete_function(*batch()).graph
+    assert not {op.type for op in graph.get_operations()} & {
+        "PyFunc",
+        "EagerPyFunc",
+        "PyFuncStateless",
+        "Unique",
+        "Where",
+    }
+    pixels = [t for op in graph.get_operations() for t in op.outputs if t.dtype.is_floating and t.shape.rank == 4]
+    assert len(pixels) > 20 and all(t.shape.is_fully_defined() for t in pixels)

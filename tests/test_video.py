@@ -1,0 +1,212 @@
+"""Videos in and out, and colors that stay with their lane."""
+
+import itertools
+import json
+import os
+import signal
+import threading
+import time
+
+import cv2
+import numpy as np
+import pytest
+from conftest import draw_scene
+
+import inference
+import utils
+import video
+from clustering import instance_colors
+from datagenerator import DataError
+
+
+def write_video(path, count=12, size=(96, 160), fps=20):
+    """A drawn scene that moves sideways: BGR frames."""
+    scene, _ = draw_scene(np.random.default_rng(0))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), fps, size[::-1])
+    for i in range(count):
+        writer.write(cv2.resize(np.roll(scene, i, axis=1), size[::-1]))
+    writer.release()
+
+
+def read_video(path):
+    """(all frames RGB, frames per second)."""
+    clip, frames = video.open_video(str(path)), []
+    while (frame := video.read_frame(clip)) is not None:
+        frames.append(frame)
+    return frames, clip.fps
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory):
+    """Model folder for tests that look at the number of frames only."""
+    folder, network = tmp_path_factory.mktemp("untrained"), {"input_shape": [64, 96, 3]}
+    utils.save_model(folder, utils.build_model(network), {"network": network})
+    return folder
+
+
+def lines(label_map_size, bottoms, ids, top=20):
+    """Label map of lines from the middle of row `top` to columns `bottoms` of the last row."""
+    height, width = label_map_size
+    label_map = np.zeros(label_map_size, np.uint8)
+    for bottom, number in zip(bottoms, ids, strict=True):
+        cv2.line(label_map, (width // 2, top), (int(bottom), height - 1), number, 2)
+    return label_map.astype(np.int32)
+
+
+def test_ids_follow_lanes_whatever_the_order():
+    """Lanes drift to the right by half their distance while the order of the labels changes at random."""
+    rng, tracker = np.random.default_rng(0), video.Tracker()
+    for step in range(40):
+        order = rng.permutation(4)
+        bottoms = np.array([-40, 40, 120, 200]) + step
+        label_map = lines((64, 160), bottoms[order], range(1, 5))
+        ids = tracker.update(video.instance_profiles(label_map))
+        if not step:
+            first = ids[np.argsort(order)]
+        np.testing.assert_array_equal(ids[np.argsort(order)], first)
+    assert sorted(first) == [1, 2, 3, 4]
+
+
+def test_lost_lanes_are_remembered_for_a_while():
+    tracker = video.Tracker()
+    both, one = (video.instance_profiles(lines((64, 160), b, range(1, len(b) + 1))) for b in ([20, 140], [140]))
+    assert tracker.update(both).tolist() == [1, 2]
+    for _ in range(video.MEMORY):
+        assert tracker.update(one).tolist() == [2]
+    assert tracker.update(both).tolist() == [1, 2]
+    other = video.instance_profiles(lines((64, 160), [80], [1]))
+    assert tracker.update(other).tolist() == [3]  # 1 and 2 are only out of sight
+    for _ in range(video.MEMORY + 1):
+        assert len(tracker.update(np.empty((0, 64)))) == 0
+    assert tracker.update(other).tolist() == [1]
+
+
+def test_a_part_of_a_lane_is_the_lane():
+    """The near half of a lane, then its far half, which have no row in common."""
+    whole = video.instance_profiles(lines((64, 160), [10, 100], [1, 2]))
+    near, far = whole.copy(), whole.copy()
+    near[:, :45] = np.nan
+    far[:, 45:] = np.nan
+    tracker = video.Tracker()
+    assert tracker.update(near).tolist() == [1, 2]
+    assert tracker.update(far[::-1]).tolist() == [2, 1]
+
+
+def test_instance_profiles_by_hand():
+    profiles = video.instance_profiles(np.array([[1, 1, 0, 2], [0, 0, 0, 2]]))
+    np.testing.assert_allclose(profiles, [[0.25, np.nan], [0.875, 0.875]])
+    assert video.instance_profiles(np.zeros((5, 4), int)).shape == (0, 5)
+
+
+def test_matching_is_the_best_of_all():
+    """Against all permutations: the sum of the distances is the smallest."""
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        old = np.sort(rng.uniform(0, 0.1, 4))
+        new = old + rng.normal(0, 0.01, 4)
+        tracker = video.Tracker()
+        tracker.update(np.repeat(old[:, None], 5, axis=1))
+        ids = tracker.update(np.repeat(new[:, None], 5, axis=1))
+        sums = {p: np.abs(new - old[list(p)]).sum() for p in itertools.permutations(range(4))}
+        assert sums[tuple(ids - 1)] <= min(sums.values()) + 1e-9
+
+
+@pytest.mark.parametrize("size", [(96, 160), (101, 155)])
+def test_video_in_video_out(tiny_run, tmp_path, size, capsys):
+    """As many frames, as fast, the first like the picture, every lane in one color all the time; one line a frame."""
+    write_video(tmp_path / "my clip.mp4", size=size)
+    flags = f"--modeldir {tiny_run} --outdir {tmp_path / 'out'} --save overlay,lanes --json {tmp_path / 'l'} --video"
+    inference.main([*flags.split(), str(tmp_path / "my clip.mp4")])
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["my clip.mp4", "my clip_lanes.mp4"]
+    source, _ = read_video(tmp_path / "my clip.mp4")
+    written = [json.loads(line) for line in (tmp_path / "l").read_text().splitlines()]
+    assert [line["raw_file"] for line in written] == [f"my clip.mp4/{i:06d}" for i in range(12)]
+    for name in ("my clip", "my clip_lanes"):
+        frames, fps = read_video(tmp_path / f"out/{name}.mp4")
+        assert len(frames) == len(source) == 12 and fps == 20
+        assert frames[0].shape == source[0].shape
+        change = np.abs(np.array(frames, int) - source).max(axis=3)
+        assert 0.005 < (change > 40).mean() < 0.3
+    assert "12 frames" in capsys.readouterr().out
+
+
+def test_labels_and_lanes_keep_their_colors(tmp_path):
+    """Frames with the same lanes under other ids come out with the same ids and colors."""
+    track = video.tracking()
+    rows = [30, 40, 50, 60]
+    seen = []
+    for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
+        bottoms = np.array([10, 80, 150])[order]
+        x = [[int(80 + (bottom - 80) * (row - 20) / 43) for row in rows] for bottom in bottoms]
+        frame = inference.Frame("a", picture=np.zeros((64, 160, 3), np.uint8))
+        frame.label_map, frame.line = lines((64, 160), bottoms, [1, 2, 3]), {"lanes": x, "h_samples": rows}
+        colors = track(frame)
+        seen.append((frame.label_map[60], colors[np.argsort(order)].tolist()))
+    for label_row, colors in seen[1:]:
+        np.testing.assert_array_equal(label_row, seen[0][0])
+        assert colors == seen[0][1] == instance_colors(3).tolist()
+
+
+def test_frames_that_are_missing_are_told(untrained, tmp_path, capsys):
+    """A video whose index promises more than its data hold: what is there is done, exit code 3."""
+    path = tmp_path / "cut.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 20, (160, 96))
+    for picture in np.random.default_rng(0).integers(0, 256, (20, 96, 160, 3), np.uint8):
+        writer.write(picture)
+    writer.release()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(SystemExit) as exit_:
+        inference.main(f"--modeldir {untrained} --outdir {tmp_path / 'out'} --video {path}".split())
+    assert exit_.value.code == 3 and "of 20 frames" in capsys.readouterr().err.splitlines()[-1]
+    assert 5 <= len(read_video(tmp_path / "out/cut.mp4")[0]) < 18
+
+
+def interrupt_after(folder, size, sent):
+    """Send Ctrl-C when a file in a folder has so many bytes."""
+    while not folder.exists() or max((path.stat().st_size for path in folder.iterdir()), default=0) < size:
+        time.sleep(0.001)
+    sent.append(time.perf_counter())
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_leaves_a_video_that_plays(untrained, tmp_path, capsys):
+    write_video(tmp_path / "long.mp4", count=1500)
+    sent = []
+    thread = threading.Thread(target=interrupt_after, args=(tmp_path / "out", 100_000, sent))
+    thread.start()
+    flags = (
+        f"--modeldir {untrained} --outdir {tmp_path / 'out'} --json {tmp_path / 'l'} --video {tmp_path / 'long.mp4'}"
+    )
+    with pytest.raises(SystemExit) as exit_:
+        inference.main([*flags.split(), "--jit", "off"])
+    assert exit_.value.code == 130 and time.perf_counter() - sent[0] < 1
+    thread.join()
+    assert "interrupted" in capsys.readouterr().err.splitlines()[-1]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["long.mp4"]
+    frames, _ = read_video(tmp_path / "out/long.mp4")
+    assert 5 < len(frames) < 1500 and len((tmp_path / "l").read_text().splitlines()) == len(frames)
+
+
+def test_a_video_that_can_not_be_written_leaves_nothing(tmp_path):
+    """A file-size limit stands for a full disk, which the writer doesn't report."""
+    import resource
+
+    clip = video.Video(None, "a", "a", None, 20, (96, 160))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    noise = np.random.default_rng(0).integers(0, 256, (96, 160, 3), np.uint8)
+    try:
+        with pytest.raises(OSError, match="a.mp4: the video could not be written"):
+            with video.writing(tmp_path / "a.mp4", clip) as write:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+                for _ in range(50):
+                    write(noise)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
+
+
+def test_sources_that_are_no_video(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"\0" * 3000)
+    for source in (str(tmp_path / "a.mp4"), str(tmp_path), str(tmp_path / "b.mp4"), "97"):
+        with pytest.raises(DataError, match=f"--video {source}: "):
+            video.open_video(source)

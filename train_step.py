@@ -1,0 +1,261 @@
+"""One optimizer step on one device, several, or several machines: losses, optimizer, averages, the compiled step.
+
+The step is one TensorFlow graph without a round trip to Python and without a shape that depends on the data. Batch
+size, losses, batch-norm statistics and the gradient's norm are those of the global batch, however many replicas share
+it, so that N replicas with batch B / N do what one does with batch B (but for dropout, whose masks repeat).
+"""
+
+import json
+import os
+
+import keras
+import tensorflow as tf
+
+from datagenerator import DataError
+from loss import LANE_WEIGHT, discriminative_loss, semantic_loss
+
+PARTS = ("loss", "l_var", "l_dist", "l_reg", "l_sem")
+DECAY, DECAY_STEPS = 0.96, 5000
+
+
+def make_strategy(name):
+    """TensorFlow's distribution strategy for "none", "mirrored" (all devices) or "multiworker" (as TF_CONFIG says).
+
+    Has to come before anything else makes TensorFlow start its devices.
+
+    Raises:
+        DataError: TF_CONFIG is missing or can't be used.
+    """
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy()
+    if name == "multiworker":
+        expected = (
+            'expected JSON like {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
+        )
+        try:
+            config = json.loads(os.environ["TF_CONFIG"])
+            hosts, task = config["cluster"][config["task"]["type"]], config["task"]
+            hosts[int(task["index"])]
+        except KeyError as error:
+            raise DataError(f"TF_CONFIG: found no {error}, {expected}; set it on every worker") from None
+        except (ValueError, TypeError, IndexError) as error:
+            raise DataError(f"TF_CONFIG: {error}, {expected}; set it on every worker") from None
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    return tf.distribute.get_strategy()
+
+
+def is_chief(strategy):
+    """True on the process that writes: the only one, or the first of several workers."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or not resolver.task_type:
+        return True
+    return resolver.task_type == "chief" or (
+        resolver.task_type == "worker" and resolver.task_id == 0 and "chief" not in resolver.cluster_spec().jobs
+    )
+
+
+class _OneKernel:
+    """Adam's update by TensorFlow's one kernel per variable, where Keras builds some 35 operations.
+
+    ENet has 371 variables, most of them tiny: the same numbers from a graph of half the size, which is traced and
+    compiled in half the time.
+    """
+
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        step = tf.cast(self.iterations.value + 1, tf.float32)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=tf.pow(self.beta_1, step),
+            beta2_power=tf.pow(self.beta_2, step),
+            lr=learning_rate,
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=gradient,
+            use_locking=False,
+        )
+
+
+class Adam(_OneKernel, keras.optimizers.Adam):
+    pass
+
+
+class AdamW(_OneKernel, keras.optimizers.AdamW):
+    pass
+
+
+def make_optimizer(args, steps):
+    """Adam or AdamW with the original's schedule, lr * 0.96^floor(step / 5000), or warm-up and cosine to 0."""
+    if args.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0 if args.warmup else args.lr,
+            max(1, steps - args.warmup),
+            warmup_target=args.lr if args.warmup else None,
+            warmup_steps=args.warmup,
+        )
+    else:
+        rate = keras.optimizers.schedules.ExponentialDecay(args.lr, DECAY_STEPS, DECAY, staircase=True)
+    if args.optimizer == "adamw":
+        optimizer = AdamW(rate, weight_decay=args.weight_decay)
+        # per-channel vectors are no weights to shrink: biases, batch-norm betas, PReLU slopes
+        optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "alpha"])
+        return optimizer
+    return Adam(rate)
+
+
+def make_losses(args, gradient=True):
+    """Function (outputs, label) -> (loss, l_var, l_dist, l_reg, l_sem) with the weights of the flags.
+
+    Without `gradient` the result can't be differentiated, which spares validation the work.
+    """
+
+    def embedding_loss(embedding, label):
+        return discriminative_loss(embedding, label, args.dvar, args.ddist, args.var, args.dist, args.reg)
+
+    # Compiled, segment sums and gathers take a third of the time of TensorFlow's own kernels; loss and gradient in one
+    # piece, nothing but the gradient is kept for the backward pass.
+    @tf.function(jit_compile=True)
+    def piece(embedding, label):
+        if not gradient:
+            return embedding_loss(embedding, label), tf.zeros_like(embedding[:, :0])
+        with tf.GradientTape() as tape:
+            tape.watch(embedding)
+            parts = embedding_loss(embedding, label)
+        return parts, tape.gradient(parts[0], embedding)
+
+    def with_gradient(embedding, label):
+        # XLA scatters on one core: two halves of the batch keep two busy
+        count = 2 if embedding.shape[0] and embedding.shape[0] % 2 == 0 else 1
+        pieces = [piece(*half) for half in zip(tf.split(embedding, count), tf.split(label, count), strict=True)]
+        parts = [tf.add_n(part) / count for part in zip(*(parts for parts, _ in pieces), strict=True)]
+        return parts, tf.concat([slope for _, slope in pieces], axis=0) / count
+
+    def losses(outputs, label):
+        loss = l_var = l_dist = l_reg = l_sem = tf.constant(0.0)
+        if args.var or args.dist or args.reg:
+
+            @tf.custom_gradient
+            def differentiable(embedding):
+                parts, slope = with_gradient(embedding, label)
+                return parts, lambda upstream, *_: upstream * slope
+
+            loss, l_var, l_dist, l_reg = differentiable(outputs["embedding"])
+        if args.sem:
+            l_sem = args.sem * semantic_loss(outputs["semantic"], label) * _share_of_weight(label)
+        return loss + l_sem, l_var, l_dist, l_reg, l_sem
+
+    return losses
+
+
+def _share_of_weight(label):
+    """Weight of this replica's pixels in the semantic loss over the mean of all replicas.
+
+    The semantic loss divides by the weight of all pixels of the batch. With this factor the mean over the replicas is
+    what one replica finds on the whole batch.
+    """
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return 1.0
+    weight = tf.reduce_sum(tf.where(label > 0, LANE_WEIGHT, 1.0))
+    return weight / context.all_reduce(tf.distribute.ReduceOp.MEAN, weight)
+
+
+def make_train_step(model, optimizer, args, strategy=None, averages=None):
+    """Compiled function (picture (B, H, W, 3), label (B, H, W)) that makes one optimizer step.
+
+    If the loss or the gradient is not finite, weights and statistics stay as they were before the step.
+
+    Args:
+        model: keras.Model, built in the scope of `strategy`.
+        optimizer: keras optimizer, built.
+        args: flags of training.py: loss weights, `jit` and, if set, `clip_norm`.
+        strategy: tf.distribute.Strategy; default TensorFlow's for one device.
+        averages: `WeightAverages` to update, or None.
+
+    Returns:
+        tf.function whose result is float32 (6,): the five losses `PARTS` and the gradient's global norm before
+        clipping.
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+    losses, replicas = make_losses(args), strategy.num_replicas_in_sync
+    variables = model.trainable_variables
+    statistics = [v.value for v in model.non_trainable_variables if v.dtype == "float32"]  # of batch norm
+
+    def backward(picture, label):
+        with tf.GradientTape() as tape:
+            parts = losses(model(picture, training=True), label)
+        gradients = tape.gradient(parts[0], [v.value for v in variables])
+        # semantic pre-training leaves the embedding head without gradient
+        gradients = [tf.zeros_like(v.value) if g is None else g for g, v in zip(gradients, variables, strict=True)]
+        parts = tf.stack(parts)
+        if replicas > 1:
+            context = tf.distribute.get_replica_context()
+            gradients = context.all_reduce(tf.distribute.ReduceOp.MEAN, gradients)
+            parts = context.all_reduce(tf.distribute.ReduceOp.MEAN, parts)
+        norm = tf.linalg.global_norm(gradients)
+        factor = 1.0 / replicas  # Keras sums over the replicas once more
+        if args.clip_norm:
+            factor *= args.clip_norm / tf.maximum(norm, args.clip_norm)
+        if replicas > 1 or args.clip_norm:
+            gradients = [g * factor for g in gradients]
+        return tf.concat([parts, norm[None]], axis=0), gradients
+
+    @tf.function(jit_compile=bool(args.jit), autograph=False)
+    def train_step(picture, label):
+        before = [tf.convert_to_tensor(v) for v in statistics]
+        result, gradients = strategy.run(backward, args=(picture, label))
+        result = strategy.experimental_local_results(result)[0]
+
+        def forward():
+            strategy.run(lambda gradients: optimizer.apply(gradients, variables), args=(gradients,))
+            if averages:
+                averages.update()
+            return True
+
+        def restore():
+            for variable, value in zip(statistics, before, strict=True):
+                variable.assign(value)
+            return False
+
+        tf.cond(tf.reduce_all(tf.math.is_finite(result)), forward, restore)
+        return result
+
+    return train_step
+
+
+class WeightAverages:
+    """Exponential moving averages of a model's weights and batch-norm statistics (Polyak averaging).
+
+    The decay of step t is min(decay, (1 + t) / (10 + t)), so that the first steps don't linger.
+    """
+
+    def __init__(self, model, decay):
+        """Start from the model's present weights; call in the scope of the strategy that the model was built in."""
+        self.model, self.decay = model, decay
+        self.variables = [
+            keras.Variable(v, trainable=False, dtype=v.dtype, name=f"average_{i}") for i, v in enumerate(model.weights)
+        ]
+        self.count = keras.Variable(0.0, trainable=False, name="average_count")
+
+    def update(self):
+        """Move the averages towards the weights; part of the compiled step."""
+        step = self.count.value
+        rate = 1.0 - tf.minimum(self.decay, (1.0 + step) / (10.0 + step))
+        for average, variable in zip(self.variables, self.model.weights, strict=True):
+            average.value.assign_sub(rate * (average.value - variable.value))
+        self.count.value.assign_add(1.0)
+
+    def __enter__(self):
+        """Put the averages into the model; leaving puts the weights back."""
+        self._weights = [keras.ops.convert_to_numpy(v) for v in self.model.weights]
+        for variable, average in zip(self.model.weights, self.variables, strict=True):
+            variable.assign(keras.ops.convert_to_numpy(average))
+        return self.model
+
+    def __exit__(self, *_):
+        for variable, value in zip(self.model.weights, self._weights, strict=True):
+            variable.assign(value)
+        del self._weights

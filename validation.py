@@ -1,0 +1,153 @@
+"""What a training run shows of its model: validation losses, TuSimple score, TensorBoard events and pictures."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+import evaluation
+import lanes
+import visualization
+from clustering import instance_label_map
+from datagenerator import DataError, batches, make_dataset, read_label
+from inference import BANDWIDTH
+from train_step import PARTS
+
+
+def tusimple_labels(pairs):
+    """TuSimple lines of picture and label pairs, from the `labels.json` that the data scripts write beside `images/`.
+
+    Args:
+        pairs: list of (picture path, label path); picture 0012.png belongs to line 13.
+
+    Returns:
+        list of (TuSimple dict without empty lanes, (h, w) of the picture), or None if a pair has no line.
+
+    Raises:
+        DataError: a `labels.json` that can't be read, or a label picture that can't be decoded.
+    """
+    lines, found = {}, []
+    for picture, label in pairs:
+        path = Path(picture).parent.parent / "labels.json"
+        if path not in lines:
+            try:
+                lines[path] = evaluation.read_tusimple(path) if path.is_file() else []
+            except evaluation.EvaluationError as error:
+                raise DataError(str(error)) from None
+        number = int(Path(picture).stem) if Path(picture).stem.isdecimal() else len(lines[path])
+        if number >= len(lines[path]):
+            return None
+        # nobody can find a lane without a point, see evaluation.py --skip-empty-lanes
+        line = lines[path][number]
+        kept = [lane for lane in line["lanes"] if max(lane, default=-1) >= 0]
+        found.append(({**line, "raw_file": picture, "lanes": kept}, read_label(label).shape))
+    return found
+
+
+class Validation:
+    """Losses of a model on the validation pictures and, where there are TuSimple labels, its score."""
+
+    def __init__(self, model, losses, pairs, size, batch_size):
+        """Check the validation pictures and labels; nothing is computed yet.
+
+        Args:
+            model: keras.Model.
+            losses: function (outputs, label) -> the losses `PARTS`.
+            pairs: list of (picture path, label path).
+            size: (H, W) of the network.
+            batch_size: pictures per batch.
+        """
+        self.data = make_dataset(pairs, size, batch_size)
+        self.labels = tusimple_labels(pairs) if model.output.get("semantic") is not None else None
+
+        @tf.function
+        def step(picture, label):
+            outputs = model(picture, training=False)
+            return tf.stack(losses(outputs, label)), outputs
+
+        self.step = step
+
+    def run(self):
+        """Mean losses `PARTS` over the pictures, and Accuracy, FP and FN of TuSimple if there are labels; a dict."""
+        total, count, predictions = np.zeros(len(PARTS)), 0, []
+        for picture, label, index in batches(self.data):
+            parts, outputs = self.step(picture, label)
+            total += len(label) * parts.numpy()
+            count += len(label)
+            if self.labels:
+                predictions += [
+                    self._lanes(index, embedding, semantic)
+                    for index, embedding, semantic in zip(
+                        index.numpy(), outputs["embedding"].numpy(), outputs["semantic"].numpy(), strict=True
+                    )
+                ]
+        result = dict(zip(PARTS, (total / count).round(5).tolist(), strict=True))
+        if self.labels:
+            score = evaluation.tusimple_score(predictions, [line for line, _ in self.labels], math.inf)
+            result |= {name: round(value, 5) for name, value in score.items()}
+        return result
+
+    def _lanes(self, index, embedding, semantic):
+        """TuSimple line that inference.py with its defaults would write."""
+        line, size = self.labels[index]
+        found = []
+        if np.isfinite(embedding).all():
+            found = lanes.fit_lanes(instance_label_map(embedding, BANDWIDTH, semantic[:, :, 0] > 0), size)
+        return lanes.tusimple_line(line["raw_file"], found, line["h_samples"], 0.0, size)
+
+
+def figure_of_merit(validation):
+    """The number that the best model has the least of: FP + FN - Accuracy if there is a score, else the loss."""
+    if "Accuracy" in validation:
+        return validation["FP"] + validation["FN"] - validation["Accuracy"]
+    return validation["loss"]
+
+
+class SummaryLog:
+    """TensorBoard events and the pictures of one validation picture, `shown` = (picture, label, index) batch."""
+
+    def __init__(self, logdir, model, shown, plots, bandwidth):
+        self.writers = {
+            name: tf.summary.create_file_writer(str(Path(logdir) / name)) for name in ("train", "validation")
+        }
+        self.model, self.plots, self.bandwidth = model, plots, bandwidth
+        self.picture, self.label = shown[0], shown[1][0].numpy()
+        self.predict = tf.function(lambda picture: model(picture, training=False))
+
+    def scalars(self, name, step, values):
+        with self.writers[name].as_default(step):
+            for key, value in values.items():
+                tf.summary.scalar(key, value)
+        self.writers[name].flush()
+
+    def weights(self, step):
+        with self.writers["train"].as_default(step):
+            for variable in self.model.trainable_variables:
+                tf.summary.histogram(variable.path, variable.value)
+
+    def pictures(self, step, cluster_every):
+        """Scatter plot `cluster_STEP.png`, every `cluster_every` steps also `instances_STEP.png`, and TensorBoard's."""
+        outputs = {name: value[0].numpy() for name, value in self.predict(self.picture).items()}
+        embedding, picture = outputs["embedding"], self.picture[0].numpy().astype(np.uint8)
+        shown = {
+            "input": picture,
+            "label": visualization.paint_instances(np.zeros_like(picture), _ranks(self.label), alpha=1.0),
+            "prediction": visualization.embedding_to_color(embedding[:, :, :1].repeat(3, axis=2)),
+            "embedding": visualization.embedding_to_color(embedding),
+        }
+        visualization.scatter_plot(embedding, self.label, self.plots / f"cluster_{step:06d}.png", f"step {step}")
+        if step and step % cluster_every == 0:
+            mask = outputs["semantic"][:, :, 0] > 0 if "semantic" in outputs else None
+            shown["instances"] = visualization.paint_instances(
+                picture, instance_label_map(embedding, self.bandwidth, mask)
+            )
+            visualization.save_picture(self.plots / f"instances_{step:06d}.png", shown["instances"])
+        with self.writers["validation"].as_default(step):
+            for name, value in shown.items():
+                tf.summary.image(name, value[None])
+        self.writers["validation"].flush()
+
+
+def _ranks(label):
+    return np.unique(label, return_inverse=True)[1].reshape(label.shape)

@@ -66,14 +66,14 @@ def read_tusimple(path, keys=LABEL_KEYS):
         where = f"{path}:{number}"
         try:
             entries.append(json.loads(text))
-        except ValueError:
+        except (ValueError, RecursionError):
             raise EvaluationError(f"{where}: found no JSON, expected one object per line; mend it") from None
         _check(entries[-1], keys, where)
     return entries
 
 
 def _numbers(value):
-    return isinstance(value, list) and all(type(x) in (int, float) for x in value)
+    return isinstance(value, list) and all(type(x) in (int, float) and math.isfinite(x) for x in value)
 
 
 def _check(entry, keys, where):
@@ -348,10 +348,11 @@ def parse_args(argv=None):
         parser.error(f"--bandwidth: found {args.bandwidth}, expected a number above 0")
     if args.threshold is not None and not 0 < args.threshold < 1:
         parser.error(f"--threshold: found {args.threshold}, expected a probability between 0 and 1")
-    if args.out and not Path(args.out).absolute().parent.is_dir():
-        parser.error(f"--out: found no folder for {args.out}, expected an existing one")
-    if args.pictures and Path(args.pictures).exists() and any(Path(args.pictures).iterdir()):
-        parser.error(f"--pictures: found files in {args.pictures}, expected a new or empty folder")
+    if args.out and (Path(args.out).is_dir() or not Path(args.out).absolute().parent.is_dir()):
+        parser.error(f"--out: found {args.out} to be a folder or in none, expected a file in an existing folder")
+    folder = Path(args.pictures) if args.pictures else None
+    if folder and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        parser.error(f"--pictures: found {folder} to be a file or full, expected a new or empty folder")
     return args
 
 

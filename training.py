@@ -112,6 +112,13 @@ def parse_args(argv=None):
     for name in ("var", "dist", "reg", "dvar", "ddist", "sem", "lr", "weight_decay", "warmup", "clip_norm"):
         if not 0 <= getattr(args, name) < math.inf:
             parser.error(f"--{name.replace('_', '-')}: found {getattr(args, name)}, expected a number of at least 0")
+    if not 0 < args.bandwidth < math.inf:
+        parser.error(f"--bandwidth: found {args.bandwidth}, expected a number above 0")
+    if not 0 <= args.seed < 2**32:
+        parser.error(f"--seed: found {args.seed}, expected 0 to {2**32 - 1}")
+    for name in ("outdir", "logdir"):
+        if Path(getattr(args, name)).exists() and not Path(getattr(args, name)).is_dir():
+            parser.error(f"--{name}: found a file, {getattr(args, name)}, expected a folder to write; name another")
     if not 0 <= args.ema < 1:
         parser.error(f"--ema: found {args.ema}, expected a decay of at least 0 and below 1, such as 0.999")
     if args.jit and args.strategy != "none":
@@ -177,7 +184,7 @@ def train(args):
             "skip_connections": args.skip_connections,
         }
     with strategy.scope():
-        model = utils.build_model(network, synchronized=replicas > 1)
+        model = utils.build_model(network, replicas > 1, outdir if resume else args.modeldir)
         if not scratch and not resume:
             fresh = utils.start_from(model, args.modeldir)
             print(f"weights from {args.modeldir}" + (f", fresh head: {', '.join(fresh)}" if fresh else ""))

@@ -42,15 +42,21 @@ class ModelError(ValueError):
     """A model or run folder that can't be used; the message names it, what was found and what to do."""
 
 
-def build_model(network, synchronized=False):
-    """Build the network of a config; `network` holds the arguments of `enet.build_enet`.
+def build_model(network, synchronized=False, folder=""):
+    """Build the network of a config.
 
-    With `synchronized`, batch norm takes the statistics of all replicas of a tf.distribute strategy.
+    Args:
+        network: arguments of `enet.build_enet`.
+        synchronized: batch norm takes the statistics of all replicas of a tf.distribute strategy.
+        folder: where the config is from, for errors.
+
+    Raises:
+        ModelError: arguments that make no network.
     """
     try:
         return build_enet(**{**network, "input_shape": tuple(network["input_shape"]), "synchronized": synchronized})
-    except (KeyError, TypeError) as error:
-        raise ModelError(f"{CONFIG_FILE}: 'network' does not describe an ENet ({error}); restore the file") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{Path(folder) / CONFIG_FILE}: 'network' does not describe an ENet ({error}); restore the file") from None
 
 
 def save_model(folder, model, config):
@@ -84,7 +90,7 @@ def load_model(modeldir, image_size=None, batch_stats=None, fresh_head=False):
         network["input_shape"] = (*image_size, 3)
     if batch_stats is not None:
         network["picture_statistics"] = batch_stats
-    model = build_model(network)
+    model = build_model(network, folder=folder)
     if not (folder / MODEL_FILE).is_file():
         _load_original(model, folder, fresh_head)
         return model
@@ -199,7 +205,7 @@ def read_config(folder):
         config = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(config["network"], dict):
             raise KeyError("network")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(
             f"{path}: {type(error).__name__}: {error}, expected JSON with 'network'; restore the file"
         ) from None

@@ -60,7 +60,10 @@ def read_labels(path):
 
 def check_label(text):
     """Parse one TuSimple line; raises ValueError that says what is wrong with it."""
-    label = json.loads(text)
+    try:
+        label = json.loads(text)
+    except RecursionError:
+        raise ValueError("found JSON nested too deep, expected a TuSimple label") from None
     if not isinstance(label, dict) or not {"raw_file", "lanes", "h_samples"} <= label.keys():
         raise ValueError("found no object with raw_file, lanes and h_samples, expected a TuSimple label")
     if not isinstance(label["raw_file"], str) or not isinstance(label["lanes"], list):
@@ -172,7 +175,9 @@ def process(folders, outdir, skip_bad=False):
 
 
 def _process_clip(work, number, clip, label):
-    picture = cv2.imread(str(clip), cv2.IMREAD_COLOR)
+    data = np.fromfile(clip, np.uint8)
+    # imread fills what is missing of a cut file with gray, imdecode refuses it
+    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if picture is None:
         raise LabelError(f"{clip}: could not be decoded, expected a jpg picture; replace it or use --skip-bad")
     for kind, array in (("images", picture), ("labels", draw_label(label, picture.shape[:2]))):

@@ -91,7 +91,7 @@ def fake_step(monkeypatch, losses):
     monkeypatch.setattr(training.SummaryLog, "weights", lambda *args: None)
 
 
-def miniature(network, synchronized=False):
+def miniature(network, synchronized=False, folder=""):
     """A network with ENet's input, outputs and kinds of layers that is built and traced in seconds, not in a minute."""
     import keras
     from keras import layers

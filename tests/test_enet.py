@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import enet
 from enet import BatchNormalization, MaxPoolWithPositions, MaxUnpool, build_enet
 
 
@@ -160,3 +161,46 @@ def test_saved_model_gives_equal_output_in_a_new_process(tmp_path):
     loaded = np.load(tmp_path / "out.npz")
     for name, value in model(picture).items():
         assert_close(loaded[name], value, 1e-6)
+
+
+@pytest.mark.parametrize(
+    "ours,theirs",
+    [
+        (enet.BatchNormalization(), keras.layers.BatchNormalization(scale=False, momentum=enet.MOMENTUM)),
+        (enet.PReLU(shared_axes=(1, 2)), keras.layers.PReLU(shared_axes=(1, 2))),
+    ],
+    ids=["batch norm", "prelu"],
+)
+def test_written_gradients_are_those_of_keras(ours, theirs):
+    """Outputs, gradients and moving averages in training mode against Keras' own layers, which TensorFlow derives."""
+    rng = np.random.default_rng(0)
+    x, upstream = (tf.constant(rng.normal(1, 3, (4, 6, 8, 5)), tf.float32) for _ in range(2))
+    start, found = rng.normal(0.2, 0.3, 5), []
+    for layer in (ours, theirs):
+        layer.build(x.shape)
+        layer.trainable_variables[0].assign(start.reshape(layer.trainable_variables[0].shape))
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x) if layer is theirs and isinstance(layer, keras.layers.PReLU) else layer(x, training=True)
+            total = tf.reduce_sum(y * upstream)
+        gradients = tape.gradient(total, [x, layer.trainable_variables[0].value])
+        found.append([y, *gradients, *(v.value for v in layer.non_trainable_variables)])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_max_pool_gradient_goes_to_the_first_maximum(training):
+    """Against TensorFlow's max_pool_with_argmax; values without ties, whose gradient isn't unique in inference mode."""
+    rng = np.random.default_rng(0)
+    x = tf.constant(rng.normal(size=(2, 8, 12, 5)), tf.float32)
+    if training:
+        x = tf.round(x)  # many ties
+    upstream = rng.normal(size=(2, 4, 6, 5)).astype(np.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        total = tf.reduce_sum(enet.MaxPoolWithPositions()(x, training=training)[0] * upstream)
+    _, places = tf.nn.max_pool_with_argmax(x, 2, 2, "SAME", include_batch_in_index=True)
+    expected = np.zeros(x.shape, np.float32).ravel()
+    expected[places.numpy().ravel()] = upstream.ravel()
+    np.testing.assert_array_equal(tape.gradient(total, x).numpy().ravel(), expected)

@@ -1,0 +1,74 @@
+"""Validation during training: its score against labels known by construction."""
+
+import json
+
+import cv2
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import train_step
+import training
+from datagenerator import DataError, find_pairs
+from validation import Validation, figure_of_merit, tusimple_labels
+
+ROWS = list(range(240, 720, 10))
+
+
+@pytest.fixture
+def lane_data(tmp_path):
+    """Two pictures whose gray values are the lane ids, so that a network needs no training; the first shows 2 of 3."""
+    lines = []
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+    for number in range(2):
+        label = np.zeros((720, 1280), np.uint8)
+        lanes = [[int(640 + side * (y - 200)) for y in ROWS] for side in (-0.8, 0.1, 1.0)]
+        for i, lane in enumerate(lanes):
+            cv2.polylines(label, [np.int32(list(zip(lane, ROWS, strict=True)))], False, 60 + 60 * i, 9)
+        picture = label.copy()
+        if number == 0:
+            picture[picture == 180] = 0
+        cv2.imwrite(str(tmp_path / "images" / f"{number:04d}.png"), cv2.merge([picture] * 3))
+        cv2.imwrite(str(tmp_path / "labels" / f"{number:04d}.png"), label)
+        lanes.append([-2] * len(ROWS))  # an empty lane, which nobody can find
+        lines.append({"raw_file": f"clips/{number}.jpg", "lanes": lanes, "h_samples": ROWS})
+    (tmp_path / "labels.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return tmp_path
+
+
+def gray_network():
+    """Embedding = gray value / 10, lane where it is above 30."""
+    picture = keras.Input(shape=(360, 640, 3))
+    gray = picture[..., :1]
+    embedding = layers.Rescaling(0.1)(gray)
+    return keras.Model(picture, {"embedding": embedding, "semantic": layers.Rescaling(1.0, -30.0)(gray)})
+
+
+def test_score_of_known_lanes(lane_data):
+    """One picture perfect, one with a lane of three missed: FN 1/6, no FP, and Accuracy less by a sixth."""
+    args = training.parse_args([])
+    losses = train_step.make_losses(args, gradient=False)
+    result = Validation(gray_network(), losses, find_pairs(lane_data), (360, 640), 1).run()
+    assert set(result) == {*train_step.PARTS, "Accuracy", "FP", "FN"}
+    assert result["FP"] == 0 and result["FN"] == pytest.approx(1 / 6, abs=1e-5)
+    assert result["Accuracy"] == pytest.approx(5 / 6, abs=1e-5)
+
+
+def test_labels_are_found_by_number_and_without_empty_lanes(lane_data, tiny_data):
+    labels = tusimple_labels(find_pairs(lane_data))
+    assert [(len(line["lanes"]), size) for line, size in labels] == [(3, (720, 1280))] * 2
+    assert tusimple_labels(find_pairs(tiny_data)) is None  # no labels.json
+    (lane_data / "labels.json").write_text((lane_data / "labels.json").read_text().splitlines()[0] + "\n")
+    assert tusimple_labels(find_pairs(lane_data)) is None  # a picture without line
+    (lane_data / "labels.json").write_text("{\n")
+    with pytest.raises(DataError, match="labels.json:1"):
+        tusimple_labels(find_pairs(lane_data))
+
+
+def test_the_best_model_is_that_of_the_best_score():
+    better = {"loss": 2.0, "Accuracy": 0.9, "FP": 0.1, "FN": 0.1}
+    worse = {"loss": 1.0, "Accuracy": 0.9, "FP": 0.3, "FN": 0.1}
+    assert figure_of_merit(better) < figure_of_merit(worse)
+    assert figure_of_merit({"loss": 1.0}) < figure_of_merit({"loss": 2.0})

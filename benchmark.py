@@ -1,13 +1,14 @@
 """Time each stage beside its reference, in one run on this machine.
 
-    python benchmark.py processing
-    python benchmark.py clustering
-    python benchmark.py clustering --modeldir trained_model --indir inference_test/images
-    python benchmark.py clustering --stress --markdown
+    python benchmark.py
+    python benchmark.py --markdown
+    python benchmark.py network --modeldir trained_model --size 512 512
+    python benchmark.py clustering --stress
 
-Prints one table per stage, without a stage's name all of them: median time and its range, the ratio to the reference in
-the row above, and how far the answers agree. Methods take turns in every round, so that a busy machine slows all of
-them alike: read the ratios rather than the times.
+Without a stage's name it runs all of them, with shorter settings than a stage alone, and prints one table: median time
+and its range, and how many times faster than the reference, which is the stage's first row (in clustering the
+scikit-learn row above). Variants take turns in every round, so that a busy machine slows all of them alike: read the
+ratios rather than the times.
 
 processing: `data/tusimple_dataset_processing.py` beside a one-thread loop of cv2's imread, imwrite and polylines.
 
@@ -16,60 +17,110 @@ data: a training step on a batch at hand and on batches from files, decoded and 
 loss: the discriminative loss and its gradient beside a loop over pictures with `tf.unique_with_counts`; "off by" is the
 largest relative difference.
 
+training: a step of both heads, plain, `--jit` and `--mixed-precision`; "loss" is the last step's, all start alike.
+
+network: one picture through the network as it was trained, with XLA, with batch norm folded, both, and as TensorFlow
+Lite in two threads; "off by" is the largest difference in units of the output's largest value.
+
 clustering: mean shift of `clustering.py` beside scikit-learn's, on all pixels and, as inference does it, on the lane
 pixels alone. The embeddings are the network's with `--modeldir`, otherwise simulated: four lanes and background with
 means at least 3 apart, as after training with the discriminative loss, and with means drawn together and a wide spread,
 as early in training. The last columns: clusters found, largest distance between a center and scikit-learn's in
 bandwidths (- if their numbers differ), pixels labeled alike. `--stress` adds 1280x720 pixels in 8 dimensions, where
 scikit-learn would take hours: well separated, which the ratio refers to, and diffuse, with the memory used.
+
+curves: `lanes.fit_lanes` beside one parabola per instance, which says what the least costs; time per picture.
+
+end-to-end: inference.py's pipeline, from file to painted lanes in a file, beside the same steps one after the other;
+time per picture.
 """
 
 import argparse
+import contextlib
+import io
 import itertools
 import json
+import os
 import shutil
 import statistics
 import sys
 import tempfile
 import time
 import tracemalloc
+import warnings
 from functools import partial
 from pathlib import Path
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
 import numpy as np
 
+from datagenerator import batches, find_pairs, list_pictures, make_dataset, prepare_picture, read_picture
+
+import cv2  # isort: skip
+import keras  # isort: skip
+import tensorflow as tf  # isort: skip
+from tqdm import tqdm  # isort: skip
+
 import clustering
+import export
+import inference
+import lanes
+import pipeline
+import training
+import utils
+import visualization
 
 ROOT = Path(__file__).resolve().parent
-BANDWIDTHS = (0.7, 1.0, 1.5)
+sys.path.append(str(ROOT / "data"))
+from tusimple_dataset_processing import process  # isort: skip
+
+SAMPLES = ROOT / "inference_test" / "images"
 MASKED_SIZE = (256, 512)
 STRESS_PIXELS = 720 * 1280
+TIMES = ["ms", "range", "ratio"]
 
 
-def measure(functions, repeat):
+def measure(functions, repeat, warm=False):
     """Time functions in turn, `repeat` rounds.
 
     Args:
         functions: dict of functions without arguments.
         repeat: number of rounds.
+        warm: call each once before, for tracing and compiling.
 
     Returns:
         (seconds, results): dicts of each function's list of times in s and of its last result.
     """
     seconds, results = {name: [] for name in functions}, {}
-    for _ in range(repeat):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            results[name] = function()
-            seconds[name].append(time.perf_counter() - start)
+    with tqdm(total=len(functions) * (repeat + warm), unit="run", leave=False, dynamic_ncols=True) as bar:
+        for number in range(repeat + warm):
+            for name, function in functions.items():
+                bar.set_description(name)
+                start = time.perf_counter()
+                results[name] = function()
+                if number or not warm:
+                    seconds[name].append(time.perf_counter() - start)
+                bar.update()
     return seconds, results
 
 
-def time_cells(seconds, reference=None):
-    """Table cells of a list of times: median in ms, range in ms, ratio of the reference's median to it."""
-    median = statistics.median(seconds)
-    ratio = "1" if reference is None else f"{statistics.median(reference) / median:.3g}"
-    return [f"{1000 * median:.1f}", f"{1000 * min(seconds):.1f}-{1000 * max(seconds):.1f}", ratio]
+def time_rows(seconds, per=1):
+    """Table rows of `measure`'s times, the first the reference.
+
+    Args:
+        seconds: dict of each variant's list of times in s.
+        per: number of pictures or steps that a time is divided by.
+
+    Returns:
+        list of [variant, median in ms, range in ms, ratio of the reference's median to this one].
+    """
+    reference, rows = statistics.median(next(iter(seconds.values()))), []
+    for name, times in seconds.items():
+        low, middle, high = (1000 * f(times) / per for f in (min, statistics.median, max))
+        rows.append([name, f"{middle:.1f}", f"{low:.1f}-{high:.1f}", f"{1000 * reference / per / middle:.3g}"])
+    return rows
 
 
 def print_table(title, header, rows, markdown):
@@ -85,29 +136,29 @@ def print_table(title, header, rows, markdown):
     print(f"\n{title}\n", *(line.rstrip() for line in lines), sep="\n", flush=True)
 
 
-def simulate_embedding(size, dimensions=3, lanes=4, trained=True, seed=0):
+def simulate_embedding(size, dimensions=3, count=4, trained=True, seed=0):
     """Embeddings such as a network might give for a road picture.
 
     Args:
         size: (H, W) in pixels.
         dimensions: D.
-        lanes: number of lanes.
+        count: number of lanes.
         trained: means at least 3 apart and a spread of about 0.25, or means about 1 apart and a spread of about 0.9.
         seed: of the random numbers.
 
     Returns:
-        (embedding, label_map): (H, W, D) float32 and (H, W) int, 0 = background, 1 to `lanes` = lanes.
+        (embedding, label_map): (H, W, D) float32 and (H, W) int, 0 = background, 1 to `count` = lanes.
     """
     rng = np.random.default_rng(seed)
     means = []
-    while len(means) <= lanes:
+    while len(means) <= count:
         mean = rng.normal(0, 3, dimensions)
         if all(np.linalg.norm(mean - other) >= 3 for other in means):
             means.append(mean)
     means = np.array(means) * (1 if trained else 0.3)
     y, x = np.mgrid[: size[0], : size[1]] / np.reshape(size, (2, 1, 1))
     depth = np.clip(y - 0.3, 0, None)
-    offsets = [np.abs(x - 0.5 - slope * depth) for slope in np.linspace(-1, 1, lanes)]
+    offsets = [np.abs(x - 0.5 - slope * depth) for slope in np.linspace(-1, 1, count)]
     half = 0.01 * (0.3 + depth)  # half the width of a lane; over a tenth of it lane and background mix
     share = np.stack([np.clip(5 * (half - offset) / half + 0.5, 0, 1) * (depth > 0) for offset in offsets])
     label_map = np.where(share.max(axis=0) > 0.5, share.argmax(axis=0) + 1, 0)
@@ -124,42 +175,29 @@ def simulate_embedding(size, dimensions=3, lanes=4, trained=True, seed=0):
 
 def network_embeddings(modeldir, indir, size):
     """The network's embedding (H, W, D) and lane mask (H, W), None without semantic head, of the first picture."""
-    import utils
-    from datagenerator import list_pictures, prepare_picture, read_picture
-    from inference import predict
-
     model = utils.load_model(modeldir, image_size=size)
-    outputs = predict(model, prepare_picture(read_picture(list_pictures(indir)[0]), size))
+    outputs = inference.predict(model, prepare_picture(read_picture(list_pictures(indir)[0]), size))
     return outputs["embedding"], outputs["semantic"][:, :, 0] > 0 if "semantic" in outputs else None
 
 
-def compare_clusterings(title, pixels, bandwidth, repeat):
-    """Rows of the table for scikit-learn and ours on the same (N, D) pixels."""
-    functions = {name: partial(clustering.cluster, pixels, bandwidth, name) for name in ("sklearn", "fast")}
-    seconds, results = measure(functions, repeat)
-    rows = []
+def compare_clusterings(title, embedding, mask, bandwidth, repeat):
+    """Rows of the table for scikit-learn and ours, on all pixels or, with a mask, from embedding to label map."""
+    if mask is None:
+        pixels = embedding.reshape(-1, embedding.shape[-1])
+        cluster = partial(clustering.cluster, pixels, bandwidth)
+    else:
+        pixels = embedding[mask]
+        cluster = partial(clustering.instance_label_map, embedding, bandwidth, mask)
+    seconds, results = measure({name: partial(cluster, method=name) for name in ("sklearn", "fast")}, repeat)
+    if mask is not None:
+        results = {name: (ids.max(), ids, None) for name, ids in results.items()}
     number, labels, centers = results["sklearn"]
-    for name, result in results.items():
-        same = result[0] == number
-        away = np.linalg.norm(result[2] - centers, axis=1).max() / bandwidth if same else None
-        reference = None if name == "sklearn" else seconds["sklearn"]
-        rows.append([title, len(pixels), bandwidth, name, *time_cells(seconds[name], reference), result[0]])
-        rows[-1] += [f"{away:.4f}" if same else "-", f"{100 * np.mean(result[1] == labels):.3f} %"]
-    return rows
-
-
-def compare_label_maps(title, embedding, mask, bandwidth, repeat):
-    """Rows of the table for the whole step from embedding and mask to label map."""
-    functions = {
-        name: partial(clustering.instance_label_map, embedding, bandwidth, mask, method=name)
-        for name in ("sklearn", "fast")
-    }
-    seconds, maps = measure(functions, repeat)
     rows = []
-    for name, ids in maps.items():
-        reference = None if name == "sklearn" else seconds["sklearn"]
-        rows.append([title, mask.sum(), bandwidth, name, *time_cells(seconds[name], reference), ids.max(), "-"])
-        rows[-1] += [f"{100 * np.mean(ids == maps['sklearn']):.3f} %"]
+    for row, (found, ids, means) in zip(time_rows(seconds), results.values(), strict=True):
+        away = "-"
+        if mask is None and found == number:
+            away = f"{np.linalg.norm(means - centers, axis=1).max() / bandwidth:.4f}"
+        rows.append([title, len(pixels), bandwidth, *row, found, away, f"{100 * np.mean(ids == labels):.3f} %"])
     return rows
 
 
@@ -172,61 +210,50 @@ def stress_clustering(repeat):
     inputs = {name: pixels.astype(np.float32) for name, pixels in inputs.items()}
     seconds, results = measure({n: partial(clustering.cluster, x, 1.0) for n, x in inputs.items()}, repeat)
     rows = []
-    for name, pixels in inputs.items():
+    for name, *times in time_rows(seconds):
         tracemalloc.start()
-        clustering.cluster(pixels, 1.0)
+        clustering.cluster(inputs[name], 1.0)
         peak = tracemalloc.get_traced_memory()[1] / 2**20
         tracemalloc.stop()
-        reference = None if name == "separated" else seconds["separated"]
-        cells = time_cells(seconds[name], reference)
-        rows.append([f"8-D {name}", len(pixels), 1.0, "fast", *cells, results[name][0], f"{peak:.0f} MiB", "-"])
+        rows.append([f"8-D {name}", STRESS_PIXELS, 1.0, "fast", *times, results[name][0], f"{peak:.0f} MiB", "-"])
     return rows
 
 
 def benchmark_clustering(args):
-    size = tuple(args.size)
     if args.modeldir:
-        pictures = {"network": network_embeddings(args.modeldir, args.indir, size)}
-        masked = {"network, lanes": network_embeddings(args.modeldir, args.indir, MASKED_SIZE)}
+        inputs = {"network": (network_embeddings(args.modeldir, args.indir, args.size)[0], None)}
+        masked = network_embeddings(args.modeldir, args.indir, MASKED_SIZE)
+        inputs |= {"network, lanes": masked} if masked[1] is not None else {}
     else:
-        pictures = {name: simulate_embedding(size, trained=name == "trained") for name in ("trained", "early")}
+        inputs = {n: (simulate_embedding(args.size, trained=n == "trained")[0], None) for n in ("trained", "early")}
         embedding, label_map = simulate_embedding(MASKED_SIZE)
-        masked = {"trained, lanes": (embedding, label_map > 0)}
+        inputs["trained, lanes"] = embedding, label_map > 0
     rows = []
-    for bandwidth in args.bandwidth:
-        for name, (embedding, _) in pictures.items():
-            pixels = embedding.reshape(-1, embedding.shape[-1])
-            rows += compare_clusterings(name, pixels, bandwidth, args.repeat)
-        for name, (embedding, mask) in masked.items():
-            if mask is not None:
-                rows += compare_label_maps(name, embedding, mask, bandwidth, args.repeat)
+    for bandwidth, (name, pair) in itertools.product(args.bandwidth, inputs.items()):
+        rows += compare_clusterings(name, *pair, bandwidth, args.repeat)
     if args.stress:
         rows += stress_clustering(args.repeat)
-    header = ["embeddings", "pixels", "bandwidth", "method", "ms", "range", "ratio", "clusters", "centers off", "alike"]
-    print_table("clustering", header, rows, args.markdown)
+    header = ["embeddings", "pixels", "bandwidth", "method", *TIMES, "clusters", "centers off", "alike"]
+    return "clustering", header, rows
 
 
 def sample_folder(folder, count):
     """A TuSimple folder of `count` clips: the sample pictures in turn, each with the same five straight lanes."""
-    from datagenerator import list_pictures
-
-    samples, rows = list_pictures(ROOT / "inference_test" / "images"), list(range(260, 720, 10))
-    lanes = [[640 + slope * (y - 240) for y in rows] for slope in (-2, -1, 0, 1, 2)]
-    lanes = [[x if 0 <= x < 1280 else -2 for x in lane] for lane in lanes]
+    samples, rows = list_pictures(SAMPLES), list(range(260, 720, 10))
+    lines = [[640 + slope * (y - 240) for y in rows] for slope in (-2, -1, 0, 1, 2)]
+    lines = [[x if 0 <= x < 1280 else -2 for x in line] for line in lines]
     with open(folder / "label_data_samples.json", "w", encoding="utf-8") as file:
         for number in range(count):
             clip = folder / f"clips/{number}/20.jpg"
             clip.parent.mkdir(parents=True)
             shutil.copy(samples[number % len(samples)], clip)
-            label = {"raw_file": f"clips/{number}/20.jpg", "lanes": lanes, "h_samples": rows}
+            label = {"raw_file": f"clips/{number}/20.jpg", "lanes": lines, "h_samples": rows}
             file.write(json.dumps(label) + "\n")
     return folder
 
 
 def process_in_a_loop(source, outdir):
     """The reference of `process`: one thread, one picture after the other."""
-    import cv2
-
     (outdir / "images").mkdir(parents=True)
     (outdir / "labels").mkdir()
     for number, line in enumerate((source / "label_data_samples.json").read_text().splitlines()):
@@ -240,9 +267,6 @@ def process_in_a_loop(source, outdir):
 
 
 def benchmark_processing(args):
-    sys.path.append(str(ROOT / "data"))
-    from tusimple_dataset_processing import process
-
     with tempfile.TemporaryDirectory() as folder:
         outdirs = (Path(folder) / f"out-{number}" for number in itertools.count())
         source = Path(folder) / "source"
@@ -253,17 +277,11 @@ def benchmark_processing(args):
             "processing": lambda: process([source], next(outdirs)),
         }
         seconds, _ = measure(functions, args.repeat)
-    rows = []
-    for name, times in seconds.items():
-        reference = None if name == "one-thread loop" else seconds["one-thread loop"]
-        rows.append([name, args.pictures, *time_cells(times, reference)])
-    print_table("processing", ["method", "pictures", "ms", "range", "ratio"], rows, args.markdown)
+    return f"processing, {args.pictures} pictures", ["method", *TIMES], time_rows(seconds)
 
 
 def loss_in_a_loop(prediction, label):
     """The reference of `discriminative_loss`: one picture after the other, instances by `tf.unique_with_counts`."""
-    import tensorflow as tf
-
     losses = []
     for x, ids in zip(tf.unstack(prediction), tf.unstack(label), strict=True):
         x = tf.reshape(x, (-1, x.shape[-1]))
@@ -279,10 +297,6 @@ def loss_in_a_loop(prediction, label):
 
 
 def benchmark_loss(args):
-    import tensorflow as tf
-
-    import training
-
     pairs = [simulate_embedding(args.size, seed=seed) for seed in range(args.batch_size)]
     prediction = tf.constant(np.stack([embedding for embedding, _ in pairs]))
     label = tf.constant(np.stack([ids for _, ids in pairs]).astype(np.int32))
@@ -302,33 +316,38 @@ def benchmark_loss(args):
         "loop over pictures": with_gradient(lambda x: loss_in_a_loop(x, label)),
         "loss.py": with_gradient(lambda x: losses({"embedding": x}, label)[0]),
     }
-    for function in functions.values():
-        function()  # tracing and compiling
-    seconds, results = measure(functions, args.repeat)
+    seconds, results = measure(functions, args.repeat, warm=True)
     (value, gradient), rows = results["loop over pictures"], []
-    for name, times in seconds.items():
-        reference = None if name == "loop over pictures" else seconds["loop over pictures"]
-        off = max(abs(results[name][0] / value - 1), np.abs(results[name][1] - gradient).max() / np.abs(gradient).max())
-        rows.append([name, args.batch_size, *time_cells(times, reference), f"{off:.1e}"])
-    header = ["loss and gradient", "pictures", "ms", "range", "ratio", "off by"]
-    print_table("loss", header, rows, args.markdown)
+    for row, (found, slope) in zip(time_rows(seconds), results.values(), strict=True):
+        off = max(abs(found / value - 1), np.abs(slope - gradient).max() / np.abs(gradient).max())
+        rows.append([*row, f"{off:.1e}"])
+    return f"loss, {shape_of(args)}", ["loss and gradient", *TIMES, "off by"], rows
+
+
+def shape_of(args):
+    return f"{args.batch_size} x {args.size[0]}x{args.size[1]}"
+
+
+def make_step(args, *more):
+    """Training step of `training.py` for `args.size` and `args.batch_size`, with more flags."""
+    flags = training.parse_args(["--reg", "0.001", "--batch-size", str(args.batch_size), *more])
+    keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy("mixed_bfloat16" if flags.mixed_precision else "float32")
+    try:
+        model = utils.build_model({"input_shape": (*args.size, 3), "embedding_dim": flags.feature_dim})
+    finally:
+        keras.config.set_dtype_policy("float32")
+    optimizer = training.make_optimizer(flags, 1)
+    optimizer.build(model.trainable_variables)
+    return training.make_train_step(model, optimizer, flags)
 
 
 def benchmark_data(args):
-    import training
-    import utils
-    from datagenerator import batches, find_pairs, make_dataset
-
-    sys.path.append(str(ROOT / "data"))
-    from tusimple_dataset_processing import process
-
-    size = tuple(args.size)
-    model = utils.build_model({"input_shape": (*size, 3), "embedding_dim": 4})
-    flags = training.parse_args(["--reg", "0.001"])
-    step = training.make_train_step(model, training.make_optimizer(flags, 1), flags)
+    step = make_step(args)
     with tempfile.TemporaryDirectory() as folder:
         process([sample_folder(Path(folder), 24)], Path(folder) / "data")
-        stream = batches(make_dataset(find_pairs(Path(folder) / "data"), size, args.batch_size, seed=0, augmented=True))
+        pairs = find_pairs(Path(folder) / "data")
+        stream = batches(make_dataset(pairs, tuple(args.size), args.batch_size, seed=0, augmented=True))
         picture, label, _ = next(stream)
         step(picture, label)  # tracing
 
@@ -338,53 +357,161 @@ def benchmark_data(args):
 
         seconds, _ = measure({"cached": partial(steps, False), "from files": partial(steps, True)}, args.repeat)
         stream.close()
-    seconds, rows = {name: [t / args.steps for t in times] for name, times in seconds.items()}, []
-    for name, times in seconds.items():
-        rows.append([name, args.batch_size, *time_cells(times, None if name == "cached" else seconds["cached"])])
-    print_table("data", ["training step", "pictures", "ms", "range", "ratio"], rows, args.markdown)
+    return f"data, {shape_of(args)}", ["training step", *TIMES], time_rows(seconds, args.steps)
 
 
-def add_clustering_flags(add):
-    add("--size", type=int, nargs=2, default=[512, 512], metavar=("H", "W"), help="pixels; multiples of 8")
-    add("--bandwidth", type=float, nargs="+", default=list(BANDWIDTHS), help="of the mean shift")
-    add("--modeldir", help="take the embeddings of this model instead of simulated ones")
-    add("--indir", default="inference_test/images", help="folder whose first picture the model sees")
-    add("--stress", action="store_true", help="add 1280x720 pixels in 8 dimensions")
+def benchmark_training(args):
+    samples = itertools.cycle(list_pictures(SAMPLES))
+    pictures = [prepare_picture(read_picture(next(samples)), args.size) for _ in range(args.batch_size)]
+    labels = [simulate_embedding(args.size, seed=seed)[1] for seed in range(args.batch_size)]
+    batch = tf.constant(np.stack(pictures)), tf.constant(np.stack(labels).astype(np.int32))
+    steps = {"plain": make_step(args), **{flag: make_step(args, flag) for flag in ("--jit", "--mixed-precision")}}
+    functions = {name: lambda step=step: step(*batch).numpy() for name, step in steps.items()}
+    seconds, results = measure(functions, args.repeat, warm=True)
+    rows = [[*row, f"{parts[0]:.3f}"] for row, parts in zip(time_rows(seconds), results.values(), strict=True)]
+    return f"training, {shape_of(args)}", ["training step", *TIMES, "loss"], rows
 
 
-def add_processing_flags(add):
-    add("--pictures", type=int, default=48, help="clips to process")
+def benchmark_network(args):
+    picture = read_picture(list_pictures(args.indir)[0])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.tflite"
+        export.export(args.modeldir, path, "tflite", args.size)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of a package to come in its place
+            lite = tf.lite.Interpreter(str(path), num_threads=2).get_signature_runner()
+        model = utils.load_model(args.modeldir, args.size)
+        try:
+            folded = export.fold_batch_norm(model)
+        except utils.ModelError as error:
+            raise utils.ModelError(f"--modeldir {args.modeldir}: {error}") from None
+        size = model.input_shape[1:3]
+        batch = prepare_picture(picture, size)[None]
+
+        def variant(network, jit):
+            run = tf.function(lambda x: network(x, training=False), jit_compile=jit)
+            return lambda: {name: value.numpy() for name, value in run(tf.constant(batch)).items()}
+
+        functions = {
+            "graph": variant(model, False),
+            "XLA": variant(model, True),
+            "folded": variant(folded, False),
+            "folded, XLA": variant(folded, True),
+            "TFLite": lambda: lite(picture=batch),
+        }
+        seconds, results = measure(functions, args.repeat, warm=True)
+    rows = []
+    for row, outputs in zip(time_rows(seconds), results.values(), strict=True):
+        pairs = [(outputs[name], value) for name, value in results["graph"].items()]
+        rows.append([*row, f"{max(np.abs(a - b).max() / np.abs(b).max() for a, b in pairs):.1e}"])
+    return f"network, {size[0]}x{size[1]}", ["network", *TIMES, "off by"], rows
 
 
-def add_loss_flags(add):
-    add("--size", type=int, nargs=2, default=[512, 512], metavar=("H", "W"), help="pixels")
-    add("--batch-size", type=int, default=4, help="pictures")
+def ready_network(args):
+    """(flags of inference.py, its network) for `--modeldir` and `--size`."""
+    flags = inference.parse_args(["--modeldir", args.modeldir, "--save", "lanes"])
+    flags.size = args.size
+    return flags, inference.load_network(flags, None)
 
 
-def add_data_flags(add):
-    add("--size", type=int, nargs=2, default=[256, 512], metavar=("H", "W"), help="pixels; multiples of 8")
-    add("--batch-size", type=int, default=4, help="pictures per step")
-    add("--steps", type=int, default=8, help="training steps per round")
+def fit_parabolas(label_map):
+    """The reference of `fit_lanes`: one least-squares parabola per instance of three rows and more."""
+    points = [np.nonzero(label_map == label) for label in range(1, label_map.max() + 1)]
+    return [np.polyfit(y, x, 2) for y, x in points if len(np.unique(y)) > 2]
 
 
+def benchmark_curves(args):
+    pictures = [read_picture(path) for path in list_pictures(args.indir)]
+    network = ready_network(args)[1]
+    maps = [(inference.segment(network, picture)[0], picture.shape[:2]) for picture in pictures]
+    functions = {
+        "parabolas": lambda: [fit_parabolas(label_map) for label_map, _ in maps],
+        "fit_lanes": lambda: [lanes.fit_lanes(label_map, size) for label_map, size in maps],
+    }
+    seconds, results = measure(functions, args.repeat, warm=True)
+    rows = zip(time_rows(seconds, len(maps)), results.values(), strict=True)
+    rows = [[*row, sum(map(len, curves))] for row, curves in rows]
+    return f"curves, {len(maps)} pictures", ["curve fit", *TIMES, "curves"], rows
+
+
+def benchmark_end_to_end(args):
+    samples = list_pictures(args.indir)
+
+    def decode(frame):
+        frame.picture = read_picture(frame.source)
+
+    def write(frame):
+        visualization.save_picture(frame.outputs["lanes"], frame.painted["lanes"])
+
+    stages = inference.make_stages(*ready_network(args), decode, write)
+    with tempfile.TemporaryDirectory() as folder:
+
+        def frames():
+            for number, path in zip(range(args.pictures), itertools.cycle(samples), strict=False):
+                yield pipeline.Frame(path.name, path, {"lanes": Path(folder, f"{number}.png")})
+
+        def one_by_one():
+            for frame, stage in itertools.product(frames(), stages.values()):
+                stage(frame)
+
+        def overlapped():
+            with contextlib.redirect_stdout(io.StringIO()):  # the pipeline's own table of times
+                pipeline.run_stages(frames(), stages, ("network",), args.pictures)
+
+        seconds, _ = measure({"one by one": one_by_one, "pipeline": overlapped}, args.repeat)
+    rows = time_rows(seconds, args.pictures)
+    rows = [[*row, f"{1000 / float(row[1]):.1f}"] for row in rows]
+    return f"end-to-end, {args.pictures} pictures", ["inference", *TIMES, "pictures/s"], rows
+
+
+FLAGS = {
+    "size": {"nargs": 2, "type": int, "metavar": ("H", "W"), "help": "multiples of 8; None: the model's own"},
+    "batch_size": {"type": int, "help": "pictures per step"},
+    "steps": {"type": int, "help": "training steps per round"},
+    "pictures": {"type": int, "help": "per round; the samples over and over"},
+    "bandwidth": {"type": float, "nargs": "+", "help": "of the mean shift"},
+    "modeldir": {"help": "model folder or run folder; None: simulated embeddings"},
+    "indir": {"help": "folder of the pictures that the model sees"},
+    "stress": {"action": "store_true", "help": "add 1280x720 pixels in 8 dimensions"},
+}
+MODEL = {"size": None, "modeldir": "trained_model", "indir": "inference_test/images"}
+# function and flags of each stage, and the flags that differ when all stages run
 STAGES = {
-    "processing": (benchmark_processing, add_processing_flags),
-    "data": (benchmark_data, add_data_flags),
-    "loss": (benchmark_loss, add_loss_flags),
-    "clustering": (benchmark_clustering, add_clustering_flags),
+    "processing": (benchmark_processing, {"pictures": 48}, {"pictures": 12}),
+    "data": (benchmark_data, {"size": [256, 512], "batch_size": 4, "steps": 8}, {"steps": 4}),
+    "loss": (benchmark_loss, {"size": [512, 512], "batch_size": 4}, {}),
+    "training": (benchmark_training, {"size": [512, 512], "batch_size": 1}, {}),
+    "network": (benchmark_network, MODEL, {}),
+    "clustering": (
+        benchmark_clustering,
+        {**MODEL, "size": [512, 512], "modeldir": None, "bandwidth": [0.7, 1.0, 1.5], "stress": False},
+        {"size": [256, 512], "bandwidth": [1.0]},
+    ),
+    "curves": (benchmark_curves, MODEL, {}),
+    "end-to-end": (benchmark_end_to_end, {**MODEL, "pictures": 48}, {"pictures": 24}),
 }
 
 
 def parse_args(argv=None):
+    """One namespace per stage to run."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    stages = parser.add_subparsers(dest="stage", metavar="STAGE")
-    for name, (_, add_flags) in STAGES.items():
-        stage = stages.add_parser(name, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-        stage.add_argument("--repeat", type=int, default=5, help="rounds, of which the median counts")
-        stage.add_argument("--markdown", action="store_true", help="print tables for a README")
-        add_flags(stage.add_argument)
+    stages = parser.add_subparsers(dest="stage", metavar="STAGE", help=", ".join(STAGES) + "; default all of them")
+    parsers = [stages.add_parser(name, formatter_class=argparse.ArgumentDefaultsHelpFormatter) for name in STAGES]
+    for one in (parser, *parsers):
+        # a stage's own default would hide what stands before its name
+        add = partial(one.add_argument, default=argparse.SUPPRESS)
+        add("--repeat", type=int, help="rounds, of which the median counts; default 5")
+        add("--markdown", action="store_true", help="print a table for a README")
+    parser.set_defaults(repeat=5, markdown=False)
+    for one, (_, flags, _) in zip(parsers, STAGES.values(), strict=True):
+        for flag, default in flags.items():
+            names = ("--size", "--image-size") if flag == "size" else (f"--{flag.replace('_', '-')}",)
+            one.add_argument(*names, default=default, **FLAGS[flag])
     args = parser.parse_args(argv)
-    return [args] if args.stage else [parser.parse_args([name]) for name in STAGES]
+    if args.stage:
+        return [args]
+    jobs = ({**flags, **short, "stage": name} for name, (_, flags, short) in STAGES.items())
+    return [argparse.Namespace(**{**vars(args), **job}) for job in jobs]
 
 
 def check(args):
@@ -392,7 +519,7 @@ def check(args):
     for name in ("repeat", "pictures", "batch_size", "steps"):
         if getattr(args, name, 1) < 1:
             raise ValueError(f"--{name.replace('_', '-')}: found {getattr(args, name)}, expected at least 1")
-    if any(length < 8 or length % 8 for length in getattr(args, "size", ())):
+    if any(length < 8 or length % 8 for length in getattr(args, "size", None) or ()):
         raise ValueError(f"--size: found {args.size[0]} {args.size[1]}, expected multiples of 8")
     if not all(0 < bandwidth < np.inf for bandwidth in getattr(args, "bandwidth", ())):
         raise ValueError(f"--bandwidth: found {args.bandwidth}, expected numbers above 0")
@@ -402,17 +529,25 @@ def check(args):
 
 def main(argv=None):
     jobs = parse_args(argv)
+    summary = []
     try:
         for args in jobs:
             check(args)
         for args in jobs:
-            STAGES[args.stage][0](args)
+            title, header, rows = STAGES[args.stage][0](args)
+            if len(jobs) == 1:
+                print_table(title, header, rows, args.markdown)
+            first = header.index(TIMES[0])
+            summary += [[title, ", ".join(map(str, row[:first])), *row[first : first + 3]] for row in rows]
     except (ValueError, OSError) as error:
         print(f"benchmark.py: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("benchmark.py: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+    finally:
+        if len(jobs) > 1 and summary:
+            print_table("all stages", ["stage", "variant", *TIMES], summary, jobs[0].markdown)
 
 
 if __name__ == "__main__":

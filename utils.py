@@ -56,7 +56,9 @@ def build_model(network, synchronized=False, folder=""):
     try:
         return build_enet(**{**network, "input_shape": tuple(network["input_shape"]), "synchronized": synchronized})
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{Path(folder) / CONFIG_FILE}: 'network' does not describe an ENet ({error}); restore the file") from None
+        raise ModelError(
+            f"{Path(folder) / CONFIG_FILE}: 'network' does not describe an ENet ({error}); restore the file"
+        ) from None
 
 
 def save_model(folder, model, config):

@@ -1,9 +1,10 @@
 """Pictures of what the network does: painted instances, lanes, embeddings as scatter plot and as color.
 
     python visualization.py pipeline doc/training_pipeline.png
+    python visualization.py code doc/code.png
     python visualization.py features RUN_FOLDER doc/feature_space.png
 
-The second command puts the embedding scatter plots of a training run side by side. matplotlib, which takes a second to
+The last command puts the embedding scatter plots of a training run side by side. matplotlib, which takes a second to
 import, is imported where a figure is made: inference makes none.
 """
 
@@ -128,31 +129,39 @@ def feature_space_figure(run_folder, path, count=4):
     figure.savefig(path, dpi=100)
 
 
+class _Boxes:
+    """A figure of boxes and arrows."""
+
+    def __init__(self, width, height):
+        from matplotlib.figure import Figure
+
+        self.figure = Figure(figsize=(width / 10, height / 10), layout="constrained")
+        self.axes = self.figure.add_subplot(xlim=(0, width), ylim=(0, height))
+        self.axes.axis("off")
+
+    def box(self, x, y, width, height, text, color):
+        from matplotlib.patches import FancyBboxPatch
+
+        patch = FancyBboxPatch((x, y), width, height, "round,pad=0.4,rounding_size=1.5", fc=color, ec="0.25")
+        self.axes.add_patch(patch)
+        self.axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=10)
+
+    def arrow(self, start, end, bend=0.0):
+        style = {"arrowstyle": "-|>", "color": "0.25", "lw": 1.4, "connectionstyle": f"arc3,rad={bend}"}
+        self.axes.annotate("", end, start, arrowprops=style)
+
+
 def pipeline_figure(path):
     """Save the picture of the training pipeline: what goes into the two losses."""
-    from matplotlib.figure import Figure
-    from matplotlib.patches import FancyBboxPatch
-
-    figure = Figure(figsize=(12, 4.2), layout="constrained")
-    axes = figure.add_subplot(xlim=(0, 120), ylim=(0, 42))
-    axes.axis("off")
-
-    def box(x, y, width, height, text, color):
-        axes.add_patch(FancyBboxPatch((x, y), width, height, "round,pad=0.4,rounding_size=1.5", fc=color, ec="0.25"))
-        axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=10)
-
-    def arrow(start, end, bend=0.0):
-        style = {"arrowstyle": "-|>", "color": "0.25", "lw": 1.4, "connectionstyle": f"arc3,rad={bend}"}
-        axes.annotate("", end, start, arrowprops=style)
-
-    box(2, 15, 17, 12, "picture\nRGB 0..255\n(B, H, W, 3)", "#e8e8e8")
-    box(27, 15, 20, 12, "ENet encoder\nstages 1-3, 1/8 size", "#cfe2f3")
-    box(55, 15, 15, 12, "ENet decoder\nstages 4, 5", "#cfe2f3")
-    box(77, 30, 17, 10, "embedding\n(B, H, W, D)", "#d9ead3")
-    box(77, 2, 17, 10, "semantic logits\n(B, H, W, 1)", "#fff2cc")
-    box(101, 30, 17, 10, "discriminative loss\nl_var + l_dist + l_reg", "#d9ead3")
-    box(101, 16, 17, 10, "label, instance ids\n(B, H, W)", "#e8e8e8")
-    box(101, 2, 17, 10, "semantic loss\ncross entropy", "#fff2cc")
+    boxes = _Boxes(120, 42)
+    boxes.box(2, 15, 17, 12, "picture\nRGB 0..255\n(B, H, W, 3)", "#e8e8e8")
+    boxes.box(27, 15, 20, 12, "ENet encoder\nstages 1-3, 1/8 size", "#cfe2f3")
+    boxes.box(55, 15, 15, 12, "ENet decoder\nstages 4, 5", "#cfe2f3")
+    boxes.box(77, 30, 17, 10, "embedding\n(B, H, W, D)", "#d9ead3")
+    boxes.box(77, 2, 17, 10, "semantic logits\n(B, H, W, 1)", "#fff2cc")
+    boxes.box(101, 30, 17, 10, "discriminative loss\nl_var + l_dist + l_reg", "#d9ead3")
+    boxes.box(101, 16, 17, 10, "label, instance ids\n(B, H, W)", "#e8e8e8")
+    boxes.box(101, 2, 17, 10, "semantic loss\ncross entropy", "#fff2cc")
     for start, end in (
         ((19.6, 21), (26.4, 21)),
         ((47.6, 21), (54.4, 21)),
@@ -163,10 +172,52 @@ def pipeline_figure(path):
         ((109.5, 26.6), (109.5, 29.4)),
         ((109.5, 15.4), (109.5, 12.6)),
     ):
-        arrow(start, end)
-    arrow((37, 27.6), (62.5, 27.6), -0.25)
-    axes.text(49.7, 32.5, "max-pool positions", ha="center", fontsize=9, color="0.35")
-    figure.savefig(path, dpi=100)
+        boxes.arrow(start, end)
+    boxes.arrow((37, 27.6), (62.5, 27.6), -0.25)
+    boxes.axes.text(49.7, 32.5, "max-pool positions", ha="center", fontsize=9, color="0.35")
+    boxes.figure.savefig(path, dpi=100)
+
+
+def code_figure(path):
+    """Save the picture of the modules: commands above, what they use below."""
+    boxes = _Boxes(120, 56)
+    commands, parts, core = "#fce5cd", "#cfe2f3", "#d9ead3"
+    boxes.box(
+        2,
+        44,
+        34,
+        9,
+        "data/tusimple_dataset_processing.py\ndata/synthetic_dataset.py\nwrite images/ and labels/",
+        commands,
+    )
+    boxes.box(42, 44, 16, 9, "training.py", commands)
+    boxes.box(64, 44, 16, 9, "evaluation.py", commands)
+    boxes.box(84, 44, 16, 9, "inference.py", commands)
+    boxes.box(104, 44, 14, 9, "benchmark.py\ntimes them all", commands)
+    boxes.box(32, 24, 17, 10, "train_step.py\none optimizer step", parts)
+    boxes.box(52, 24, 17, 10, "validation.py\nscore, TensorBoard", parts)
+    boxes.box(2, 24, 26, 10, "datagenerator.py\npictures to network input", parts)
+    boxes.box(72, 24, 22, 10, "clustering.py, lanes.py\ninstances, curves", parts)
+    boxes.box(98, 24, 20, 10, "pipeline.py, video.py\nvisualization.py", parts)
+    boxes.box(32, 4, 13, 10, "loss.py", core)
+    boxes.box(104, 4, 14, 10, "enet.py", core)
+    boxes.box(49, 4, 49, 10, "utils.py, export.py\nmodel folders, checkpoints", core)
+    for start, end in (
+        ((46, 43.6), (20, 34.4)),
+        ((49, 43.6), (42, 34.4)),
+        ((54, 43.6), (59, 34.4)),
+        ((72, 43.6), (80, 34.4)),
+        ((90, 43.6), (85, 34.4)),
+        ((94, 43.6), (106, 34.4)),
+        ((80.4, 48.5), (83.6, 48.5)),
+        ((38.5, 23.6), (38.5, 14.4)),
+        ((69.4, 29), (71.6, 29)),
+        ((98.4, 9), (103.6, 9)),
+        ((96, 43.6), (96, 14.4)),
+        ((50.5, 43.6), (50.5, 14.4)),
+    ):
+        boxes.arrow(start, end)
+    boxes.figure.savefig(path, dpi=100)
 
 
 def save_picture(path, picture):
@@ -189,6 +240,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("pipeline", help="the training pipeline").add_argument("path", metavar="PNG")
+    commands.add_parser("code", help="the modules and what they use").add_argument("path", metavar="PNG")
     features = commands.add_parser("features", help="embeddings over the steps of a run")
     features.add_argument("run_folder", metavar="RUN_FOLDER")
     features.add_argument("path", metavar="PNG")
@@ -196,6 +248,8 @@ def main(argv=None):
     try:
         if args.command == "pipeline":
             pipeline_figure(args.path)
+        elif args.command == "code":
+            code_figure(args.path)
         else:
             feature_space_figure(args.run_folder, args.path)
     except OSError as error:

@@ -71,7 +71,7 @@ print(json.dumps({"kills": kills, "steps": steps}))
 def test_killed_ten_times_and_still_the_same_weights(tiny_data, tmp_path):
     flags = f"--srcdir {tiny_data} --valdir {tiny_data} --modeldir none --image-size 64 96 --batch-size 2 --seed 3"
     flags += " --reg 0.001 --lr 3e-3 --optimizer adamw --schedule cosine --warmup 4 --ema 0.9 --clip-norm 10"
-    flags += " --steps 240 --save-every 3 --val-every 2 --plot-every 1000 --cluster-every 1000 --deterministic"
+    flags += " --steps 160 --save-every 3 --val-every 2 --plot-every 1000 --cluster-every 1000 --deterministic"
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     result = subprocess.run(
         [sys.executable, "-c", KILLER.replace("ROOT", repr(str(ROOT))), json.dumps(flags.split()), whole, killed],
@@ -92,7 +92,7 @@ def test_killed_ten_times_and_still_the_same_weights(tiny_data, tmp_path):
         kept = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         return [{key: value for key, value in row.items() if key != "seconds"} for row in kept]
 
-    assert rows(whole) == rows(killed) and rows(whole)[-1]["step"] == 240
+    assert rows(whole) == rows(killed) and rows(whole)[-1]["step"] == 160
     for kind in ("best", "last"):
         assert utils.read_config(whole / kind)["step"] == utils.read_config(killed / kind)["step"]
     # a killed writer may leave its temporary file, but never under a real name

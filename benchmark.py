@@ -11,28 +11,23 @@ scikit-learn row above). Variants take turns in every round, so that a busy mach
 ratios rather than the times.
 
 processing: `data/tusimple_dataset_processing.py` beside a one-thread loop of cv2's imread, imwrite and polylines.
-
 data: a training step on a batch at hand and on batches from files, decoded and augmented beside it.
-
-loss: the discriminative loss and its gradient beside a loop over pictures with `tf.unique_with_counts`; "off by" is the
-largest relative difference.
-
-training: a step of both heads, plain, `--jit` and `--mixed-precision`; "loss" is the last step's, all start alike.
-
+loss: the discriminative loss and its gradient beside a loop over pictures with `tf.unique_with_counts`.
+training: a step of both heads, plain, `--jit` and `--mixed-precision`; the last step's loss, all start alike.
 network: one picture through the network as it was trained, with XLA, with batch norm folded, both, and as TensorFlow
-Lite in two threads; "off by" is the largest difference in units of the output's largest value.
-
+    Lite in two threads. Folding changes a few pixels visibly (see `export.fold_batch_norm`), the others by rounding.
 clustering: mean shift of `clustering.py` beside scikit-learn's, on all pixels and, as inference does it, on the lane
-pixels alone. The embeddings are the network's with `--modeldir`, otherwise simulated: four lanes and background with
-means at least 3 apart, as after training with the discriminative loss, and with means drawn together and a wide spread,
-as early in training. The last columns: clusters found, largest distance between a center and scikit-learn's in
-bandwidths (- if their numbers differ), pixels labeled alike. `--stress` adds 1280x720 pixels in 8 dimensions, where
-scikit-learn would take hours: well separated, which the ratio refers to, and diffuse, with the memory used.
-
+    pixels alone. The embeddings are the network's with `--modeldir`, otherwise simulated: four lanes and background
+    with means at least 3 apart, as after training with the discriminative loss, and with means drawn together and a
+    wide spread, as early in training. The last columns: clusters found, largest distance between a center and
+    scikit-learn's in bandwidths (- if their numbers differ), pixels labeled alike. `--stress` adds 1280x720 pixels in 8
+    dimensions, where scikit-learn would take hours: well separated, which the ratio refers to, and diffuse, with the
+    memory used.
 curves: `lanes.fit_lanes` beside one parabola per instance, which says what the least costs; time per picture.
-
 end-to-end: inference.py's pipeline, from file to painted lanes in a file, beside the same steps one after the other;
-time per picture.
+    time per picture.
+
+"off by" is the largest difference from the reference in units of the reference's largest value.
 """
 
 import argparse
@@ -106,21 +101,28 @@ def measure(functions, repeat, warm=False):
     return seconds, results
 
 
-def time_rows(seconds, per=1):
+def time_rows(seconds, per=1, more=None):
     """Table rows of `measure`'s times, the first the reference.
 
     Args:
         seconds: dict of each variant's list of times in s.
         per: number of pictures or steps that a time is divided by.
+        more: one more cell for each row.
 
     Returns:
-        list of [variant, median in ms, range in ms, ratio of the reference's median to this one].
+        list of [variant, median in ms, range in ms, ratio of the reference's median to this one, more].
     """
     reference, rows = statistics.median(next(iter(seconds.values()))), []
     for name, times in seconds.items():
         low, middle, high = (1000 * f(times) / per for f in (min, statistics.median, max))
         rows.append([name, f"{middle:.1f}", f"{low:.1f}-{high:.1f}", f"{1000 * reference / per / middle:.3g}"])
-    return rows
+    return [[*row, cell] for row, cell in zip(rows, more, strict=True)] if more else rows
+
+
+def largest_difference(outputs, reference):
+    """Of arrays to those of the reference, relative to the reference's largest value."""
+    pairs = zip(outputs, reference, strict=True)
+    return f"{max(np.abs(a - b).max() / np.abs(b).max() for a, b in pairs):.1e}"
 
 
 def print_table(title, header, rows, markdown):
@@ -165,9 +167,8 @@ def simulate_embedding(size, dimensions=3, count=4, trained=True, seed=0):
     share /= np.maximum(1, share.sum(axis=0))
     embedding = means[0] + np.einsum("lhw,ld->hwd", share, means[1:] - means[0])
     for axis in range(dimensions):
-        waves = sum(
-            np.sin(2 * np.pi * (rng.uniform(1, 4, 2) @ [y.ravel(), x.ravel()] + rng.random())) for _ in range(4)
-        )
+        phases = [rng.uniform(1, 4, 2) @ [y.ravel(), x.ravel()] + rng.random() for _ in range(4)]
+        waves = sum(np.sin(2 * np.pi * phase) for phase in phases)
         embedding[..., axis] += (0.1 if trained else 0.4) * waves.reshape(size)
     embedding += rng.normal(0, 0.12 if trained else 0.3, embedding.shape)
     return embedding.astype(np.float32), label_map
@@ -268,10 +269,8 @@ def process_in_a_loop(source, outdir):
 
 def benchmark_processing(args):
     with tempfile.TemporaryDirectory() as folder:
-        outdirs = (Path(folder) / f"out-{number}" for number in itertools.count())
-        source = Path(folder) / "source"
-        source.mkdir()
-        sample_folder(source, args.pictures)
+        source = sample_folder(Path(folder), args.pictures)
+        outdirs = (source / f"out-{number}" for number in itertools.count())
         functions = {
             "one-thread loop": lambda: process_in_a_loop(source, next(outdirs)),
             "processing": lambda: process([source], next(outdirs)),
@@ -317,15 +316,12 @@ def benchmark_loss(args):
         "loss.py": with_gradient(lambda x: losses({"embedding": x}, label)[0]),
     }
     seconds, results = measure(functions, args.repeat, warm=True)
-    (value, gradient), rows = results["loop over pictures"], []
-    for row, (found, slope) in zip(time_rows(seconds), results.values(), strict=True):
-        off = max(abs(found / value - 1), np.abs(slope - gradient).max() / np.abs(gradient).max())
-        rows.append([*row, f"{off:.1e}"])
-    return f"loss, {shape_of(args)}", ["loss and gradient", *TIMES, "off by"], rows
-
-
-def shape_of(args):
-    return f"{args.batch_size} x {args.size[0]}x{args.size[1]}"
+    more = [largest_difference(found, results["loop over pictures"]) for found in results.values()]
+    return (
+        f"loss, {args.batch_size} x {args.size[0]}x{args.size[1]}",
+        ["loss and gradient", *TIMES, "off by"],
+        time_rows(seconds, more=more),
+    )
 
 
 def make_step(args, *more):
@@ -357,19 +353,23 @@ def benchmark_data(args):
 
         seconds, _ = measure({"cached": partial(steps, False), "from files": partial(steps, True)}, args.repeat)
         stream.close()
-    return f"data, {shape_of(args)}", ["training step", *TIMES], time_rows(seconds, args.steps)
+    return (
+        f"data, {args.batch_size} x {args.size[0]}x{args.size[1]}",
+        ["training step", *TIMES],
+        time_rows(seconds, args.steps),
+    )
 
 
 def benchmark_training(args):
-    samples = itertools.cycle(list_pictures(SAMPLES))
-    pictures = [prepare_picture(read_picture(next(samples)), args.size) for _ in range(args.batch_size)]
+    samples = itertools.islice(itertools.cycle(list_pictures(SAMPLES)), args.batch_size)
+    pictures = [prepare_picture(read_picture(path), tuple(args.size)) for path in samples]
     labels = [simulate_embedding(args.size, seed=seed)[1] for seed in range(args.batch_size)]
     batch = tf.constant(np.stack(pictures)), tf.constant(np.stack(labels).astype(np.int32))
     steps = {"plain": make_step(args), **{flag: make_step(args, flag) for flag in ("--jit", "--mixed-precision")}}
     functions = {name: lambda step=step: step(*batch).numpy() for name, step in steps.items()}
     seconds, results = measure(functions, args.repeat, warm=True)
-    rows = [[*row, f"{parts[0]:.3f}"] for row, parts in zip(time_rows(seconds), results.values(), strict=True)]
-    return f"training, {shape_of(args)}", ["training step", *TIMES, "loss"], rows
+    rows = time_rows(seconds, more=[f"{parts[0]:.3f}" for parts in results.values()])
+    return f"training, {args.batch_size} x {args.size[0]}x{args.size[1]}", ["training step", *TIMES, "loss"], rows
 
 
 def benchmark_network(args):
@@ -400,11 +400,9 @@ def benchmark_network(args):
             "TFLite": lambda: lite(picture=batch),
         }
         seconds, results = measure(functions, args.repeat, warm=True)
-    rows = []
-    for row, outputs in zip(time_rows(seconds), results.values(), strict=True):
-        pairs = [(outputs[name], value) for name, value in results["graph"].items()]
-        rows.append([*row, f"{max(np.abs(a - b).max() / np.abs(b).max() for a, b in pairs):.1e}"])
-    return f"network, {size[0]}x{size[1]}", ["network", *TIMES, "off by"], rows
+    expected = list(results["graph"].values())
+    more = [largest_difference([found[name] for name in results["graph"]], expected) for found in results.values()]
+    return f"network, {size[0]}x{size[1]}", ["network", *TIMES, "off by"], time_rows(seconds, more=more)
 
 
 def ready_network(args):
@@ -429,8 +427,7 @@ def benchmark_curves(args):
         "fit_lanes": lambda: [lanes.fit_lanes(label_map, size) for label_map, size in maps],
     }
     seconds, results = measure(functions, args.repeat, warm=True)
-    rows = zip(time_rows(seconds, len(maps)), results.values(), strict=True)
-    rows = [[*row, sum(map(len, curves))] for row, curves in rows]
+    rows = time_rows(seconds, len(maps), [sum(map(len, curves)) for curves in results.values()])
     return f"curves, {len(maps)} pictures", ["curve fit", *TIMES, "curves"], rows
 
 
@@ -459,9 +456,9 @@ def benchmark_end_to_end(args):
                 pipeline.run_stages(frames(), stages, ("network",), args.pictures)
 
         seconds, _ = measure({"one by one": one_by_one, "pipeline": overlapped}, args.repeat)
-    rows = time_rows(seconds, args.pictures)
-    rows = [[*row, f"{1000 / float(row[1]):.1f}"] for row in rows]
-    return f"end-to-end, {args.pictures} pictures", ["inference", *TIMES, "pictures/s"], rows
+    rates = [f"{args.pictures / statistics.median(times):.1f}" for times in seconds.values()]
+    header = ["inference", *TIMES, "pictures/s"]
+    return f"end-to-end, {args.pictures} pictures", header, time_rows(seconds, args.pictures, rates)
 
 
 FLAGS = {
@@ -537,8 +534,8 @@ def main(argv=None):
             title, header, rows = STAGES[args.stage][0](args)
             if len(jobs) == 1:
                 print_table(title, header, rows, args.markdown)
-            first = header.index(TIMES[0])
-            summary += [[title, ", ".join(map(str, row[:first])), *row[first : first + 3]] for row in rows]
+            ms = header.index("ms")
+            summary += [[title, ", ".join(map(str, row[:ms])), *row[ms : ms + 3]] for row in rows]
     except (ValueError, OSError) as error:
         print(f"benchmark.py: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

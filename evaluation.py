@@ -349,10 +349,13 @@ def parse_args(argv=None):
     if args.threshold is not None and not 0 < args.threshold < 1:
         parser.error(f"--threshold: found {args.threshold}, expected a probability between 0 and 1")
     if args.out and (Path(args.out).is_dir() or not Path(args.out).absolute().parent.is_dir()):
-        parser.error(f"--out: found {args.out} to be a folder or in none, expected a file in an existing folder")
+        parser.error(
+            f"--out: found no folder for {args.out}, or a folder of that name, expected a file in an existing one"
+        )
     folder = Path(args.pictures) if args.pictures else None
     if folder and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        parser.error(f"--pictures: found {folder} to be a file or full, expected a new or empty folder")
+        found = "files in" if folder.is_dir() else "a file,"
+        parser.error(f"--pictures: found {found} {folder}, expected a new or empty folder")
     return args
 
 

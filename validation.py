@@ -11,7 +11,7 @@ import lanes
 import visualization
 from clustering import instance_label_map
 from datagenerator import DataError, batches, make_dataset, read_label
-from inference import BANDWIDTH
+from inference import find_instances
 from train_step import PARTS
 
 
@@ -92,8 +92,8 @@ class Validation:
         """TuSimple line that inference.py with its defaults would write."""
         line, size = self.labels[index]
         found = []
-        if np.isfinite(embedding).all():
-            found = lanes.fit_lanes(instance_label_map(embedding, BANDWIDTH, semantic[:, :, 0] > 0), size)
+        if np.isfinite(embedding).all() and np.isfinite(semantic).all():
+            found = lanes.fit_lanes(find_instances({"embedding": embedding, "semantic": semantic}), size)
         return lanes.tusimple_line(line["raw_file"], found, line["h_samples"], 0.0, size)
 
 

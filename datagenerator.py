@@ -10,12 +10,15 @@ import glob
 import re
 import sys
 import zlib
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from sklearn.model_selection import train_test_split
+from tqdm import tqdm
 
 try:
     import cv2
@@ -126,6 +129,35 @@ def split_pairs(pairs, share=VALIDATION_SHARE, seed=SPLIT_SEED):
     if len(pairs) < 2:
         raise DataError(f"found {len(pairs)} picture, expected at least 2 to split; add pictures or name --valdir")
     return tuple(train_test_split(pairs, test_size=max(share, 1 / len(pairs)), random_state=seed))
+
+
+def balance_pairs(pairs):
+    """Repeat pairs so that pictures with a rare number of instances come more often.
+
+    Of every number of instances there are `count` pictures; each of them is taken round(sqrt(most / count)) times,
+    which lies half way, by ratio, between the data as they are and as many pictures of every number.
+
+    Args:
+        pairs: list of pairs.
+
+    Returns:
+        list of pairs, each at least once.
+
+    Raises:
+        DataError: a label that can't be decoded.
+    """
+    with ThreadPoolExecutor() as pool:
+        labels = tqdm(pool.map(_count_instances, pairs), "instances", len(pairs), unit="label", dynamic_ncols=True)
+        numbers = list(labels)
+    counts = Counter(numbers)
+    most = max(counts.values())
+    return [
+        pair for pair, number in zip(pairs, numbers, strict=True) for _ in range(round((most / counts[number]) ** 0.5))
+    ]
+
+
+def _count_instances(pair):
+    return np.count_nonzero(np.bincount(read_label(pair[1]).ravel())[1:])
 
 
 def read_picture(path):

@@ -28,7 +28,8 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import numpy as np
 
-from datagenerator import DataError, batches, find_pairs, make_dataset, split_pairs  # before cv2: says what it needs
+# before cv2: says what it needs
+from datagenerator import DataError, balance_pairs, batches, find_pairs, make_dataset, split_pairs
 
 import keras  # isort: skip
 import tensorflow as tf  # isort: skip
@@ -53,6 +54,7 @@ def parse_args(argv=None):
     add("--valdir", help="validation data folder; default 10 %% of srcdir, split with random state 42")
     add("--image-size", nargs=2, type=int, default=[512, 512], metavar=("H", "W"), help="network input, multiples of 8")
     add("--batch-size", type=int, default=1, help="pictures per step")
+    add("--balance", action="store_true", help="take pictures with a rare number of instances more often")
     add("--no-augment", action="store_true", help="train on the pictures as they are")
     # model
     add("--modeldir", default="pretrained_semantic_model", help="model to start from, or none")
@@ -375,7 +377,7 @@ def collect_pairs(args):
         if args.valdir is None:
             found, held_out = split_pairs(found)
             val_pairs += held_out
-        pairs += found * times
+        pairs += (balance_pairs(found) if args.balance else found) * times
     return pairs, val_pairs if args.valdir is None else find_pairs(args.valdir)
 
 

@@ -8,6 +8,7 @@ import datagenerator
 from datagenerator import (
     DataError,
     augment,
+    balance_pairs,
     batches,
     find_pairs,
     make_dataset,
@@ -40,6 +41,16 @@ def test_pairs_by_equal_stem(folder):
     pairs = find_pairs(folder)
     assert len(pairs) == 7
     assert pairs[1] == (str(folder / "images/0001.jpg"), str(folder / "labels/0001.png"))
+
+
+def test_rare_numbers_of_instances_come_more_often(tmp_path):
+    ids = [(0, 20, 70)] * 9 + [(0, 1, 2, 70), (0, 0, 0)]  # 2, 3 and no instance
+    for i, values in enumerate(ids):
+        write_pair(tmp_path, f"{i:04d}", ids=values)
+    pairs = find_pairs(tmp_path)
+    balanced = balance_pairs(pairs)
+    assert [balanced.count(pair) for pair in pairs] == [1] * 9 + [3, 3]
+    assert balance_pairs(pairs[:9]) == pairs[:9]
 
 
 @pytest.mark.parametrize("missing", ["images/0003.jpg", "labels/0003.png"])

@@ -18,7 +18,8 @@ from tqdm import tqdm
 import utils
 from datagenerator import DataError, list_pictures, read_picture
 
-THREADS = min(4, max(1, (os.cpu_count() or 1) // 2))  # of a stage that may work on several frames
+CORES = os.cpu_count() or 1
+THREADS = min(4, max(1, CORES // 2))  # of a stage that may work on several frames
 
 
 @dataclass
@@ -139,13 +140,13 @@ def _timed(name, function, first):
     return stage
 
 
-def run_stages(frames, stages, in_order=(), total=None, unit="picture", finish=None):
+def run_stages(frames, stages, threads=None, total=None, unit="picture", finish=None):
     """Send frames through stages until one comes out without a picture; report and skip the bad; print the times.
 
     Args:
         frames: iterable of Frame.
         stages: {name: function of a Frame}.
-        in_order: names of the stages that must see one frame after the other.
+        threads: {name: threads of that stage}, 1 for one that must see the frames in order; `THREADS` of the others.
         total: number of frames, if known.
         unit: what the progress bar calls a frame.
         finish: called with every finished frame, in order.
@@ -154,7 +155,7 @@ def run_stages(frames, stages, in_order=(), total=None, unit="picture", finish=N
         (frames done, frames skipped, whether Ctrl-C ended it). With nothing done, KeyboardInterrupt is raised.
     """
     threaded = [
-        (_timed(name, function, first=not position), 1 if name in in_order else THREADS)
+        (_timed(name, function, first=not position), (threads or {}).get(name, THREADS))
         for position, (name, function) in enumerate(stages.items())
     ]
     done, bad, interrupted, seconds, start = 0, 0, False, Counter(), time.perf_counter()

@@ -5,6 +5,7 @@ import pytest
 from conftest import ROOT, miniature
 
 import benchmark
+import benchmark_stages
 import utils
 
 STAGES = {
@@ -46,7 +47,7 @@ def test_stage_prints_its_table(stage, capsys, monkeypatch, model_folder):
     monkeypatch.setattr(utils, "build_model", miniature)
     flags = [stage, *STAGES[stage].split(), "--repeat", "1", "--markdown"]
     if "modeldir" in benchmark.STAGES[stage][1] and stage != "clustering":
-        flags += ["--modeldir", str(model_folder), "--indir", str(benchmark.SAMPLES)]
+        flags += ["--modeldir", str(model_folder), "--indir", str(benchmark_stages.SAMPLES)]
     benchmark.main(flags)
     title, rows, names = cells_of(capsys.readouterr().out)
     assert title.startswith(stage) and rows[0]["ratio"] == "1" and len(rows) >= 2
@@ -99,13 +100,15 @@ def test_what_is_done_is_printed_when_a_stage_fails(capsys, monkeypatch):
 
 
 def test_ratio_says_how_many_times_faster_than_the_first():
-    rows = benchmark.time_rows({"slow": [0.4, 0.2, 0.3], "fast": [0.1, 0.1, 0.2]}, per=2, more=["x", "y"])
+    rows = benchmark_stages.time_rows({"slow": [0.4, 0.2, 0.3], "fast": [0.1, 0.1, 0.2]}, per=2, more=["x", "y"])
     assert rows == [["slow", "150.0", "100.0-200.0", "1", "x"], ["fast", "50.0", "50.0-100.0", "3", "y"]]
 
 
 def test_warm_run_is_not_timed():
     calls = []
-    seconds, results = benchmark.measure({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2, warm=True)
+    seconds, results = benchmark_stages.measure(
+        {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2, warm=True
+    )
     assert calls == ["a", "b"] * 3 and [len(times) for times in seconds.values()] == [2, 2]
 
 
@@ -114,7 +117,7 @@ def test_parabolas_go_through_their_points():
     rows = np.arange(5, 35)
     label_map[rows, (0.02 * rows**2 + 7).astype(int)] = 1
     label_map[3, 50:55] = 2  # one row, no parabola
-    (curve,) = benchmark.fit_parabolas(label_map)
+    (curve,) = benchmark_stages.fit_parabolas(label_map)
     assert np.abs(np.polyval(curve, rows) - (0.02 * rows**2 + 6.5)).max() < 0.6
 
 
@@ -122,8 +125,8 @@ def test_reference_loop_writes_the_same_files(tmp_path):
     from tusimple_dataset_processing import process
 
     (tmp_path / "source").mkdir()
-    source = benchmark.sample_folder(tmp_path / "source", 2)
-    benchmark.process_in_a_loop(source, tmp_path / "loop")
+    source = benchmark_stages.sample_folder(tmp_path / "source", 2)
+    benchmark_stages.process_in_a_loop(source, tmp_path / "loop")
     process([source], tmp_path / "ours")
     for kind in ("images", "labels"):
         for path in (tmp_path / "loop" / kind).iterdir():

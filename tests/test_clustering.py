@@ -8,6 +8,7 @@ import pytest
 from sklearn.cluster import MeanShift
 
 import benchmark
+import benchmark_stages
 import clustering
 
 
@@ -49,7 +50,7 @@ def test_blobs_like_sklearn(number, dimensions):
 @pytest.mark.parametrize("seed", range(4))
 def test_trained_embeddings_like_sklearn(seed):
     """A road picture as a trained network sees it: lanes, soft edges, slow drift."""
-    embedding, _ = benchmark.simulate_embedding((96, 128), seed=seed)
+    embedding, _ = benchmark_stages.simulate_embedding((96, 128), seed=seed)
     for bandwidth in (0.7, 1.0, 1.5):
         assert_like_sklearn(embedding.reshape(-1, 3), bandwidth)
 
@@ -57,7 +58,7 @@ def test_trained_embeddings_like_sklearn(seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_early_embeddings_like_sklearn(seed):
     """Diffuse: at 1/40 of a picture's pixels a plateau of density is so rough that centers may stop 0.1 apart on it."""
-    embedding, _ = benchmark.simulate_embedding((64, 96), trained=False, seed=seed)
+    embedding, _ = benchmark_stages.simulate_embedding((64, 96), trained=False, seed=seed)
     for bandwidth in (1.0, 1.5):
         assert_like_sklearn(embedding.reshape(-1, 3), bandwidth, off=0.1, alike=0.99)
 
@@ -91,7 +92,7 @@ def test_by_hand():
 
 def test_settled_centers_are_means_of_their_balls():
     """The climb may be approximate, what is reported is not: centers are ball means, labels nearest centers."""
-    embedding, _ = benchmark.simulate_embedding((256, 320), trained=False, seed=7)
+    embedding, _ = benchmark_stages.simulate_embedding((256, 320), trained=False, seed=7)
     points = embedding.reshape(-1, 3).astype(np.float64)
     _, labels, centers = clustering.cluster(points, 0.8)
     distances = np.linalg.norm(points[:, None] - centers, axis=2)
@@ -195,7 +196,7 @@ def test_label_map_with_mask():
 
 def test_label_map_without_mask():
     """All pixels are clustered and the largest cluster is the background, whatever its embedding."""
-    embedding, truth = benchmark.simulate_embedding((128, 160), seed=1)
+    embedding, truth = benchmark_stages.simulate_embedding((128, 160), seed=1)
     ids = clustering.instance_label_map(embedding, 1.0)
     assert ids[truth == 0].mean() < 0.1
     for lane in range(1, 5):
@@ -227,10 +228,10 @@ def test_instance_colors(count):
 
 def test_many_times_faster_than_sklearn():
     """The goal is 100 on 512x512; a picture a fifth of that size, on a machine that may be busy, must show 15."""
-    embedding, _ = benchmark.simulate_embedding((192, 256), seed=2)
+    embedding, _ = benchmark_stages.simulate_embedding((192, 256), seed=2)
     points = embedding.reshape(-1, 3)
     functions = {name: lambda name=name: clustering.cluster(points, 1.0, name) for name in ("sklearn", "fast")}
-    seconds, _ = benchmark.measure(functions, 3)
+    seconds, _ = benchmark_stages.measure(functions, 3)
     assert np.median(seconds["sklearn"]) > 15 * np.median(seconds["fast"])
 
 

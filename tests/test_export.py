@@ -54,6 +54,8 @@ def test_prelu_of_a_prelu_becomes_one_and_without_slopes_a_relu():
     for number in (3, 4):
         alpha = model.get_layer(f"bottleneck1_1_prelu{number}").alpha
         alpha.assign(np.zeros(alpha.shape))
+    steep = model.get_layer("bottleneck1_3_prelu1").alpha
+    steep.assign(np.full(steep.shape, 1.5))  # no longer the larger of x and alpha x
     slopes = model.get_layer("bottleneck1_2_prelu3").alpha.numpy()
     assert (slopes < 0).any() and (slopes > 0).any()
     folded, picture = fold_batch_norm(model), noise(1, 32, 32)

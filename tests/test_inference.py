@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -319,9 +321,9 @@ def test_a_diverged_model_is_one_line(tmp_path, tiny_data, capsys):
     assert exit_.value.code == 2 and "NaN" in capsys.readouterr().err.strip().splitlines()[-1]
 
 
-def test_shipped_model_on_the_sample_pictures(tmp_path, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    inference.main(["--outdir", str(tmp_path)])
+def test_shipped_model_on_the_sample_pictures(tmp_path):
+    """As a user starts it: then the network works on several pictures at a time."""
+    subprocess.run([sys.executable, "inference.py", "--outdir", tmp_path], cwd=ROOT, check=True, capture_output=True)
     samples = sorted((ROOT / "inference_test/images").iterdir())
     assert len(samples) == 6
     for path, result in zip(samples, sorted(tmp_path.iterdir()), strict=True):

@@ -1,0 +1,421 @@
+"""The stages of benchmark.py: each is timed beside its reference and gives a table.
+
+A stage is a function of its flags that returns (title, header, rows); the columns `TIMES` are in the header. The
+references are plain code on purpose: loops over pictures, one thread, scikit-learn, NumPy's parabolas.
+"""
+
+import contextlib
+import io
+import itertools
+import json
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+import tracemalloc
+import warnings
+from functools import partial
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+import numpy as np
+
+from datagenerator import batches, find_pairs, list_pictures, make_dataset, prepare_picture, read_picture
+
+import cv2  # isort: skip
+import keras  # isort: skip
+import tensorflow as tf  # isort: skip
+from tqdm import tqdm  # isort: skip
+
+import clustering
+import export
+import inference
+import lanes
+import pipeline
+import training
+import utils
+import visualization
+
+ROOT = Path(__file__).resolve().parent
+sys.path.append(str(ROOT / "data"))
+from tusimple_dataset_processing import process  # isort: skip
+
+SAMPLES = ROOT / "inference_test" / "images"
+MASKED_SIZE = (256, 512)
+STRESS_PIXELS = 720 * 1280
+TIMES = ["ms", "range", "ratio"]
+
+
+def measure(functions, repeat, warm=False):
+    """Time functions in turn, `repeat` rounds.
+
+    Args:
+        functions: dict of functions without arguments.
+        repeat: number of rounds.
+        warm: call each once before, for tracing and compiling.
+
+    Returns:
+        (seconds, results): dicts of each function's list of times in s and of its last result.
+    """
+    seconds, results = {name: [] for name in functions}, {}
+    with tqdm(total=len(functions) * (repeat + warm), unit="run", leave=False, dynamic_ncols=True) as bar:
+        for number in range(repeat + warm):
+            for name, function in functions.items():
+                bar.set_description(name)
+                start = time.perf_counter()
+                results[name] = function()
+                if number or not warm:
+                    seconds[name].append(time.perf_counter() - start)
+                bar.update()
+    return seconds, results
+
+
+def time_rows(seconds, per=1, more=None):
+    """Table rows of `measure`'s times, the first the reference.
+
+    Args:
+        seconds: dict of each variant's list of times in s.
+        per: number of pictures or steps that a time is divided by.
+        more: one more cell for each row.
+
+    Returns:
+        list of [variant, median in ms, range in ms, ratio of the reference's median to this one, more].
+    """
+    reference, rows = statistics.median(next(iter(seconds.values()))), []
+    for name, times in seconds.items():
+        low, middle, high = (1000 * f(times) / per for f in (min, statistics.median, max))
+        rows.append([name, f"{middle:.1f}", f"{low:.1f}-{high:.1f}", f"{1000 * reference / per / middle:.3g}"])
+    return [[*row, cell] for row, cell in zip(rows, more, strict=True)] if more else rows
+
+
+def largest_difference(outputs, reference):
+    """Of arrays to those of the reference, relative to the reference's largest value."""
+    pairs = zip(outputs, reference, strict=True)
+    return f"{max(np.abs(a - b).max() / np.abs(b).max() for a, b in pairs):.1e}"
+
+
+def simulate_embedding(size, dimensions=3, count=4, trained=True, seed=0):
+    """Embeddings such as a network might give for a road picture.
+
+    Args:
+        size: (H, W) in pixels.
+        dimensions: D.
+        count: number of lanes.
+        trained: means at least 3 apart and a spread of about 0.25, or means about 1 apart and a spread of about 0.9.
+        seed: of the random numbers.
+
+    Returns:
+        (embedding, label_map): (H, W, D) float32 and (H, W) int, 0 = background, 1 to `count` = lanes.
+    """
+    rng = np.random.default_rng(seed)
+    means = []
+    while len(means) <= count:
+        mean = rng.normal(0, 3, dimensions)
+        if all(np.linalg.norm(mean - other) >= 3 for other in means):
+            means.append(mean)
+    means = np.array(means) * (1 if trained else 0.3)
+    y, x = np.mgrid[: size[0], : size[1]] / np.reshape(size, (2, 1, 1))
+    depth = np.clip(y - 0.3, 0, None)
+    offsets = [np.abs(x - 0.5 - slope * depth) for slope in np.linspace(-1, 1, count)]
+    half = 0.01 * (0.3 + depth)  # half the width of a lane; over a tenth of it lane and background mix
+    share = np.stack([np.clip(5 * (half - offset) / half + 0.5, 0, 1) * (depth > 0) for offset in offsets])
+    label_map = np.where(share.max(axis=0) > 0.5, share.argmax(axis=0) + 1, 0)
+    share /= np.maximum(1, share.sum(axis=0))
+    embedding = means[0] + np.einsum("lhw,ld->hwd", share, means[1:] - means[0])
+    for axis in range(dimensions):
+        phases = [rng.uniform(1, 4, 2) @ [y.ravel(), x.ravel()] + rng.random() for _ in range(4)]
+        waves = sum(np.sin(2 * np.pi * phase) for phase in phases)
+        embedding[..., axis] += (0.1 if trained else 0.4) * waves.reshape(size)
+    embedding += rng.normal(0, 0.12 if trained else 0.3, embedding.shape)
+    return embedding.astype(np.float32), label_map
+
+
+def network_embeddings(modeldir, indir, size):
+    """The network's embedding (H, W, D) and lane mask (H, W), None without semantic head, of the first picture."""
+    model = utils.load_model(modeldir, image_size=size)
+    outputs = inference.predict(model, prepare_picture(read_picture(list_pictures(indir)[0]), size))
+    return outputs["embedding"], outputs["semantic"][:, :, 0] > 0 if "semantic" in outputs else None
+
+
+def compare_clusterings(title, embedding, mask, bandwidth, repeat):
+    """Rows of the table for scikit-learn and ours, on all pixels or, with a mask, from embedding to label map."""
+    if mask is None:
+        pixels = embedding.reshape(-1, embedding.shape[-1])
+        cluster = partial(clustering.cluster, pixels, bandwidth)
+    else:
+        pixels = embedding[mask]
+        cluster = partial(clustering.instance_label_map, embedding, bandwidth, mask)
+    seconds, results = measure({name: partial(cluster, method=name) for name in ("sklearn", "fast")}, repeat)
+    if mask is not None:
+        results = {name: (ids.max(), ids, None) for name, ids in results.items()}
+    number, labels, centers = results["sklearn"]
+    rows = []
+    for row, (found, ids, means) in zip(time_rows(seconds), results.values(), strict=True):
+        away = "-"
+        if mask is None and found == number:
+            away = f"{np.linalg.norm(means - centers, axis=1).max() / bandwidth:.4f}"
+        rows.append([title, len(pixels), bandwidth, *row, found, away, f"{100 * np.mean(ids == labels):.3f} %"])
+    return rows
+
+
+def stress_clustering(repeat):
+    """Rows of the table for 1280x720 pixels in 8 dimensions: well separated and diffuse."""
+    rng = np.random.default_rng(0)
+    means = rng.normal(0, 4, (6, 8))
+    inputs = {"separated": means[rng.integers(6, size=STRESS_PIXELS)] + rng.normal(0, 0.2, (STRESS_PIXELS, 8))}
+    inputs |= {f"diffuse, {spread}": rng.normal(0, spread, (STRESS_PIXELS, 8)) for spread in (0.5, 1.0, 2.0, 5.0)}
+    inputs = {name: pixels.astype(np.float32) for name, pixels in inputs.items()}
+    seconds, results = measure({n: partial(clustering.cluster, x, 1.0) for n, x in inputs.items()}, repeat)
+    rows = []
+    for name, *times in time_rows(seconds):
+        tracemalloc.start()
+        clustering.cluster(inputs[name], 1.0)
+        peak = tracemalloc.get_traced_memory()[1] / 2**20
+        tracemalloc.stop()
+        rows.append([f"8-D {name}", STRESS_PIXELS, 1.0, "fast", *times, results[name][0], f"{peak:.0f} MiB", "-"])
+    return rows
+
+
+def benchmark_clustering(args):
+    if args.modeldir:
+        inputs = {"network": (network_embeddings(args.modeldir, args.indir, args.size)[0], None)}
+        masked = network_embeddings(args.modeldir, args.indir, MASKED_SIZE)
+        inputs |= {"network, lanes": masked} if masked[1] is not None else {}
+    else:
+        inputs = {n: (simulate_embedding(args.size, trained=n == "trained")[0], None) for n in ("trained", "early")}
+        embedding, label_map = simulate_embedding(MASKED_SIZE)
+        inputs["trained, lanes"] = embedding, label_map > 0
+    rows = []
+    for bandwidth, (name, pair) in itertools.product(args.bandwidth, inputs.items()):
+        rows += compare_clusterings(name, *pair, bandwidth, args.repeat)
+    if args.stress:
+        rows += stress_clustering(args.repeat)
+    header = ["embeddings", "pixels", "bandwidth", "method", *TIMES, "clusters", "centers off", "alike"]
+    return "clustering", header, rows
+
+
+def sample_folder(folder, count):
+    """A TuSimple folder of `count` clips: the sample pictures in turn, each with the same five straight lanes."""
+    samples, rows = list_pictures(SAMPLES), list(range(260, 720, 10))
+    lines = [[640 + slope * (y - 240) for y in rows] for slope in (-2, -1, 0, 1, 2)]
+    lines = [[x if 0 <= x < 1280 else -2 for x in line] for line in lines]
+    with open(folder / "label_data_samples.json", "w", encoding="utf-8") as file:
+        for number in range(count):
+            clip = folder / f"clips/{number}/20.jpg"
+            clip.parent.mkdir(parents=True)
+            shutil.copy(samples[number % len(samples)], clip)
+            label = {"raw_file": f"clips/{number}/20.jpg", "lanes": lines, "h_samples": rows}
+            file.write(json.dumps(label) + "\n")
+    return folder
+
+
+def process_in_a_loop(source, outdir):
+    """The reference of `process`: one thread, one picture after the other."""
+    (outdir / "images").mkdir(parents=True)
+    (outdir / "labels").mkdir()
+    for number, line in enumerate((source / "label_data_samples.json").read_text().splitlines()):
+        label = json.loads(line)
+        cv2.imwrite(str(outdir / f"images/{number:04d}.png"), cv2.imread(str(source / label["raw_file"])))
+        picture = np.zeros((720, 1280), np.uint8)
+        for i, lane in enumerate(label["lanes"]):
+            points = [(x, y) for x, y in zip(lane, label["h_samples"], strict=True) if x >= 0]
+            cv2.polylines(picture, [np.array(points, np.int32)], False, 50 * i + 20, 7)
+        cv2.imwrite(str(outdir / f"labels/{number:04d}.png"), picture)
+
+
+def benchmark_processing(args):
+    with tempfile.TemporaryDirectory() as folder:
+        source = sample_folder(Path(folder), args.pictures)
+        outdirs = (source / f"out-{number}" for number in itertools.count())
+        functions = {
+            "one-thread loop": lambda: process_in_a_loop(source, next(outdirs)),
+            "processing": lambda: process([source], next(outdirs)),
+        }
+        seconds, _ = measure(functions, args.repeat)
+    return f"processing, {args.pictures} pictures", ["method", *TIMES], time_rows(seconds)
+
+
+def loss_in_a_loop(prediction, label):
+    """The reference of `discriminative_loss`: one picture after the other, instances by `tf.unique_with_counts`."""
+    losses = []
+    for x, ids in zip(tf.unstack(prediction), tf.unstack(label), strict=True):
+        x = tf.reshape(x, (-1, x.shape[-1]))
+        _, index, count = tf.unique_with_counts(tf.reshape(ids, (-1,)))
+        number, count = tf.size(count), tf.cast(count, tf.float32)
+        mean = tf.math.unsorted_segment_sum(x, index, number) / count[:, None]
+        hinge = tf.maximum(tf.norm(x - tf.gather(mean, index), axis=1) - 0.5, 0) ** 2
+        l_var = tf.reduce_mean(tf.math.unsorted_segment_sum(hinge, index, number) / count)
+        between = tf.boolean_mask(mean[:, None] - mean[None], ~tf.eye(number, dtype=tf.bool))
+        l_dist = tf.reduce_mean(tf.maximum(3 - tf.norm(between, axis=1), 0) ** 2)
+        losses.append(l_var + l_dist + 0.001 * tf.reduce_mean(tf.norm(mean, axis=1)))
+    return tf.add_n(losses) / len(losses)
+
+
+def benchmark_loss(args):
+    pairs = [simulate_embedding(args.size, seed=seed) for seed in range(args.batch_size)]
+    prediction = tf.constant(np.stack([embedding for embedding, _ in pairs]))
+    label = tf.constant(np.stack([ids for _, ids in pairs]).astype(np.int32))
+    losses = training.make_losses(training.parse_args(["--reg", "0.001", "--sem", "0"]))
+
+    def with_gradient(loss):
+        @tf.function
+        def run(x):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                value = loss(x)
+            return value, tape.gradient(value, x)
+
+        return lambda: [part.numpy() for part in run(prediction)]
+
+    functions = {
+        "loop over pictures": with_gradient(lambda x: loss_in_a_loop(x, label)),
+        "loss.py": with_gradient(lambda x: losses({"embedding": x}, label)[0]),
+    }
+    seconds, results = measure(functions, args.repeat, warm=True)
+    more = [largest_difference(found, results["loop over pictures"]) for found in results.values()]
+    return (
+        f"loss, {args.batch_size} x {args.size[0]}x{args.size[1]}",
+        ["loss and gradient", *TIMES, "off by"],
+        time_rows(seconds, more=more),
+    )
+
+
+def make_step(args, *more):
+    """Training step of `training.py` for `args.size` and `args.batch_size`, with more flags."""
+    flags = training.parse_args(["--reg", "0.001", "--batch-size", str(args.batch_size), *more])
+    keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy("mixed_bfloat16" if flags.mixed_precision else "float32")
+    try:
+        model = utils.build_model({"input_shape": (*args.size, 3), "embedding_dim": flags.feature_dim})
+    finally:
+        keras.config.set_dtype_policy("float32")
+    optimizer = training.make_optimizer(flags, 1)
+    optimizer.build(model.trainable_variables)
+    return training.make_train_step(model, optimizer, flags)
+
+
+def benchmark_data(args):
+    step = make_step(args)
+    with tempfile.TemporaryDirectory() as folder:
+        process([sample_folder(Path(folder), 24)], Path(folder) / "data")
+        pairs = find_pairs(Path(folder) / "data")
+        stream = batches(make_dataset(pairs, tuple(args.size), args.batch_size, seed=0, augmented=True))
+        picture, label, _ = next(stream)
+        step(picture, label)  # tracing
+
+        def steps(fetch):
+            for _ in range(args.steps):
+                float(step(*(next(stream)[:2] if fetch else (picture, label)))[0])
+
+        seconds, _ = measure({"cached": partial(steps, False), "from files": partial(steps, True)}, args.repeat)
+        stream.close()
+    return (
+        f"data, {args.batch_size} x {args.size[0]}x{args.size[1]}",
+        ["training step", *TIMES],
+        time_rows(seconds, args.steps),
+    )
+
+
+def benchmark_training(args):
+    samples = itertools.islice(itertools.cycle(list_pictures(SAMPLES)), args.batch_size)
+    pictures = [prepare_picture(read_picture(path), tuple(args.size)) for path in samples]
+    labels = [simulate_embedding(args.size, seed=seed)[1] for seed in range(args.batch_size)]
+    batch = tf.constant(np.stack(pictures)), tf.constant(np.stack(labels).astype(np.int32))
+    steps = {"plain": make_step(args), **{flag: make_step(args, flag) for flag in ("--jit", "--mixed-precision")}}
+    functions = {name: lambda step=step: step(*batch).numpy() for name, step in steps.items()}
+    seconds, results = measure(functions, args.repeat, warm=True)
+    rows = time_rows(seconds, more=[f"{parts[0]:.3f}" for parts in results.values()])
+    return f"training, {args.batch_size} x {args.size[0]}x{args.size[1]}", ["training step", *TIMES, "loss"], rows
+
+
+def benchmark_network(args):
+    picture = read_picture(list_pictures(args.indir)[0])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.tflite"
+        export.export(args.modeldir, path, "tflite", args.size)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of a package to come in its place
+            lite = tf.lite.Interpreter(str(path), num_threads=2).get_signature_runner()
+        model = utils.load_model(args.modeldir, args.size)
+        try:
+            folded = export.fold_batch_norm(model)
+        except utils.ModelError as error:
+            raise utils.ModelError(f"--modeldir {args.modeldir}: {error}") from None
+        size = model.input_shape[1:3]
+        batch = prepare_picture(picture, size)[None]
+
+        def variant(network, jit):
+            run = tf.function(lambda x: network(x, training=False), jit_compile=jit)
+            return lambda: {name: value.numpy() for name, value in run(tf.constant(batch)).items()}
+
+        functions = {
+            "graph": variant(model, False),
+            "XLA": variant(model, True),
+            "folded": variant(folded, False),
+            "folded, XLA": variant(folded, True),
+            "TFLite": lambda: lite(picture=batch),
+        }
+        seconds, results = measure(functions, args.repeat, warm=True)
+    expected = list(results["graph"].values())
+    more = [largest_difference([found[name] for name in results["graph"]], expected) for found in results.values()]
+    return f"network, {size[0]}x{size[1]}", ["network", *TIMES, "off by"], time_rows(seconds, more=more)
+
+
+def ready_network(args):
+    """(flags of inference.py, its network) for `--modeldir` and `--size`."""
+    flags = inference.parse_args(["--modeldir", args.modeldir, "--save", "lanes"])
+    flags.size = args.size
+    return flags, inference.load_network(flags, None)
+
+
+def fit_parabolas(label_map):
+    """The reference of `fit_lanes`: one least-squares parabola per instance of three rows and more."""
+    points = [np.nonzero(label_map == label) for label in range(1, label_map.max() + 1)]
+    return [np.polyfit(y, x, 2) for y, x in points if len(np.unique(y)) > 2]
+
+
+def benchmark_curves(args):
+    pictures = [read_picture(path) for path in list_pictures(args.indir)]
+    network = ready_network(args)[1]
+    maps = [(inference.segment(network, picture)[0], picture.shape[:2]) for picture in pictures]
+    functions = {
+        "parabolas": lambda: [fit_parabolas(label_map) for label_map, _ in maps],
+        "fit_lanes": lambda: [lanes.fit_lanes(label_map, size) for label_map, size in maps],
+    }
+    seconds, results = measure(functions, args.repeat, warm=True)
+    rows = time_rows(seconds, len(maps), [sum(map(len, curves)) for curves in results.values()])
+    return f"curves, {len(maps)} pictures", ["curve fit", *TIMES, "curves"], rows
+
+
+def benchmark_end_to_end(args):
+    samples = list_pictures(args.indir)
+
+    def decode(frame):
+        frame.picture = read_picture(frame.source)
+
+    def write(frame):
+        visualization.save_picture(frame.outputs["lanes"], frame.painted["lanes"])
+
+    stages = inference.make_stages(*ready_network(args), decode, write)
+    with tempfile.TemporaryDirectory() as folder:
+
+        def frames():
+            for number, path in zip(range(args.pictures), itertools.cycle(samples), strict=False):
+                yield pipeline.Frame(path.name, path, {"lanes": Path(folder, f"{number}.png")})
+
+        def one_by_one():
+            for frame, stage in itertools.product(frames(), stages.values()):
+                stage(frame)
+
+        def overlapped():
+            with contextlib.redirect_stdout(io.StringIO()):  # the pipeline's own table of times
+                pipeline.run_stages(frames(), stages, {"network": 1}, args.pictures)
+
+        seconds, _ = measure({"one by one": one_by_one, "pipeline": overlapped}, args.repeat)
+    rates = [f"{args.pictures / statistics.median(times):.1f}" for times in seconds.values()]
+    header = ["inference", *TIMES, "pictures/s"]
+    return f"end-to-end, {args.pictures} pictures", header, time_rows(seconds, args.pictures, rates)

@@ -117,7 +117,7 @@ def test_every_kind_of_output(tiny_run, pictures, tmp_path):
     color = output("embedding").astype(float)
     means = np.array([color[labels == i].mean(axis=0) for i in np.unique(labels)])
     assert color.shape == (720, 1280, 3)
-    assert min(np.linalg.norm(a - b) for i, a in enumerate(means) for b in means[:i]) > 20
+    assert min(np.linalg.norm(a - b) for i, a in enumerate(means) for b in means[:i]) > 5
 
 
 def test_names_folders_and_patterns(tiny_run, tmp_path, monkeypatch):

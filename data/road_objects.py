@@ -108,8 +108,11 @@ def paint_bank(rng, canvas, road, light, foot, side, height, rgb):
     canvas[region] = canvas[region] * (1 - alpha) + alpha * np.clip(tone, 0, 255)
 
 
-def paint_wall(rng, canvas, road, light, offset, low, high, near, far, rgb):
-    """One panel of a barrier or sound wall, or, where `low` m is above the ground, of a guard rail with its post."""
+def paint_wall(rng, canvas, road, light, offset, low, high, near, far, rgb, foot):
+    """One panel of a barrier or sound wall, or, where `low` m is above the ground, of a guard rail with its post.
+
+    foot: brightness of a wall's lowest part, where dirt and water leave a line.
+    """
     steps = np.linspace(near, far, 5)
     tone = rgb * light["objects"] * rng.uniform(0.93, 1.05)
     lower, ridge, upper = (road.project(offset, z, steps) for z in (low, low + 0.9 * (high - low), high))
@@ -118,6 +121,9 @@ def paint_wall(rng, canvas, road, light, offset, low, high, near, far, rgb):
         stroke(canvas, post, fogged(tone * 0.6, near, light), 0.15 * (post[0, 1] - post[1, 1]))
     fill(canvas, np.concatenate([lower, upper[::-1]]), fogged(tone, near, light))
     fill(canvas, np.concatenate([ridge, upper[::-1]]), fogged(tone * 1.25, near, light))
+    if low == 0:
+        stain = road.project(offset, 0.12 * high, steps)
+        fill(canvas, np.concatenate([lower, stain[::-1]]), fogged(tone * foot, near, light))
 
 
 def paint_bridge(rng, canvas, road, light, bridge, layout):
@@ -189,8 +195,9 @@ def roadside(rng, road, layout, light, side, green):
     if wall or rng.random() < 0.4:
         low, high = (0, wall) if wall else (0.45, 0.75)
         rgb, panel = color(rng, (0.35, 0.34, 0.32), (0.72, 0.66, 0.56)), rng.uniform(3, 7)
+        foot = rng.uniform(0.4, 1.3)
         for near in np.arange(road.distance[-1], min(rng.uniform(60, 300), road.distance[road.top] - panel), panel):
-            things.append((near, paint_wall, (edge, low, high, near, near + panel, rgb)))
+            things.append((near, paint_wall, (edge, low, high, near, near + panel, rgb, foot)))
     for distance in rng.uniform(20, 200, rng.integers(0, 3)):
         things.append((distance, paint_sign, (edge + side * rng.uniform(0.5, 4), distance)))
     if rng.random() < 0.3:

@@ -141,7 +141,8 @@ def draw_layout(rng, road):
         "positions": [*beyond[0], *road.lines.T, *beyond[1]],
         "styles": styles,
         "concrete": rng.random() < 0.5,
-        "shoulders": [rng.uniform(0.3, 3.2), rng.uniform(0.5, 3.5)],  # m from the outer line
+        # m from the outer line; as wide as a lane too, so that a wall's foot a lane away isn't taken for one more line
+        "shoulders": [rng.uniform(0.3, 4.5), rng.uniform(0.5, 4.5)],
         "walls": [
             rng.choice([0, 0.85, 1.1, 4], p=p) for p in ([0.4, 0.38, 0.17, 0.05], [0.6, 0.23, 0.1, 0.07])
         ],  # m high

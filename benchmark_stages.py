@@ -138,7 +138,7 @@ def network_embeddings(modeldir, indir, size):
     """The network's embedding (H, W, D) and lane mask (H, W), None without semantic head, of the first picture."""
     model = utils.load_model(modeldir, image_size=size)
     outputs = inference.predict(model, prepare_picture(read_picture(list_pictures(indir)[0]), size))
-    return outputs["embedding"], outputs["semantic"][:, :, 0] > 0 if "semantic" in outputs else None
+    return outputs["embedding"], inference.lane_mask(outputs)
 
 
 def compare_clusterings(title, embedding, mask, bandwidth, repeat):

@@ -20,6 +20,7 @@ from enet import BatchNormalization, PReLU
 from utils import ModelError, load_model
 
 TOLERANCE = 1e-4
+ALIKE = 0.99  # share of the values that must agree: near ties in max-pools move up to 0.3 % of them
 ONNX_OPSET = 17
 
 
@@ -113,8 +114,8 @@ def export(modeldir, out, kind, image_size=None):
         image_size: (H, W) in pixels, default the size the model was trained at.
 
     Returns:
-        the largest difference between the written network's outputs and those of the Keras model, relative to the
-        largest value of the output.
+        the difference between the written network's outputs and those of the Keras model that 99 % of the values stay
+        within, relative to the largest value of the output.
 
     Raises:
         utils.ModelError: a model that can't be read or has no fixed size, a path that can't be written to, a missing
@@ -175,16 +176,17 @@ def _require(*packages):
 
 
 def _difference(pictures, expected, run):
-    """Largest difference of `run(picture) -> {name: array}` from `expected`, relative to the output's largest value.
+    """How far `run(picture) -> {name: array}` is off `expected`, relative to the output's largest value.
 
-    Of several pictures the middle one counts: a near tie in a max-pool may fall either way (`fold_batch_norm`), a wrong
-    network is wrong for all.
+    A near tie in a max-pool may fall either way (`fold_batch_norm`), which moves a few pixels around, the more the
+    larger the picture; a wrong network is wrong everywhere and for every picture. So the difference is what `ALIKE` of
+    an output's values stay within, for the middle one of the pictures.
     """
     differences = []
     for picture, outputs in zip(pictures, expected, strict=True):
         found = run(picture)
         pairs = [(np.asarray(found[name]), value) for name, value in outputs.items()]
-        differences.append(max(np.abs(a - b).max() / (np.abs(b).max() or 1) for a, b in pairs))
+        differences.append(max(np.quantile(np.abs(a - b), ALIKE) / (np.abs(b).max() or 1) for a, b in pairs))
     return float(np.median(differences))
 
 

@@ -48,7 +48,9 @@ from export import fold_batch_norm
 from pipeline import CORES, Frame, find_pictures, json_lines, name_outputs, output_folder, require_readable, run_stages
 
 BANDWIDTH = 1.0
-THRESHOLD = 0.5
+# Training weights lane pixels up, so that a probability of 0.5 says "too wide" and lines that are none cross it; best on
+# the training frames, see doc/experiments.md.
+THRESHOLD = 0.7
 INDIR = ["inference_test/images"]
 KINDS = ("overlay", "labels", "semantic", "embedding", "lanes")
 VIDEO_KINDS = ("overlay", "lanes")
@@ -96,13 +98,18 @@ def predict(model, picture):
     return {name: value[0].numpy() for name, value in _compiled[model](tf.constant(picture[None])).items()}
 
 
+def lane_mask(outputs, threshold=THRESHOLD):
+    """Where the outputs of `predict` show a lane: (H, W) bool, None for a model without semantic head."""
+    if "semantic" not in outputs:
+        return None
+    if not np.isfinite(outputs["semantic"]).all():
+        raise utils.ModelError("the model's lane probability is NaN or infinite; retrain it or name another")
+    return outputs["semantic"][:, :, 0] > math.log(threshold / (1 - threshold))
+
+
 def find_instances(outputs, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast"):
     """Cluster the outputs of `predict`: (H, W) int32 label map, see `segment`."""
-    mask = None
-    if "semantic" in outputs:
-        if not np.isfinite(outputs["semantic"]).all():
-            raise utils.ModelError("the model's lane probability is NaN or infinite; retrain it or name another")
-        mask = outputs["semantic"][:, :, 0] > math.log(threshold / (1 - threshold))
+    mask = lane_mask(outputs, threshold)
     try:
         return instance_label_map(outputs["embedding"], bandwidth, mask, method=method).astype(np.int32)
     except ValueError as error:  # an untrained or diverged network

@@ -11,7 +11,7 @@ import lanes
 import visualization
 from clustering import instance_label_map
 from datagenerator import DataError, batches, make_dataset, read_label
-from inference import find_instances
+from inference import find_instances, lane_mask
 from train_step import PARTS
 
 
@@ -138,10 +138,8 @@ class SummaryLog:
         }
         visualization.scatter_plot(embedding, self.label, self.plots / f"cluster_{step:06d}.png", f"step {step}")
         if step and step % cluster_every == 0:
-            mask = outputs["semantic"][:, :, 0] > 0 if "semantic" in outputs else None
-            shown["instances"] = visualization.paint_instances(
-                picture, instance_label_map(embedding, self.bandwidth, mask)
-            )
+            label_map = instance_label_map(embedding, self.bandwidth, lane_mask(outputs))
+            shown["instances"] = visualization.paint_instances(picture, label_map)
             visualization.save_picture(self.plots / f"instances_{step:06d}.png", shown["instances"])
         with self.writers["validation"].as_default(step):
             for name, value in shown.items():

@@ -209,6 +209,7 @@ CASES = [
     (TRAIN + "data --valdir data", ("data/labels/0.png", text), "labels/0.png"),
     (TRAIN + "data --valdir data", ("data/labels/0.png", colored), "labels/0.png"),
     (TRAIN + "data --valdir data", ("data/labels/0.png", smaller), "labels/0.png"),
+    (TRAIN + "data --balance", ("data/labels/0.png", cut), "labels/0.png"),
     (TRAIN + "data --modeldir pics", FLAG, "pics"),
     (TRAIN + "data --modeldir model", ("model/config.json", text), "model/config.json"),
     (TRAIN + "data --resume pics", FLAG, "pics"),

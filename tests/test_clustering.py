@@ -1,14 +1,19 @@
 """Mean shift against scikit-learn and arrays worked out by hand; label maps and colors; bounded cost."""
 
+import json
 import tracemalloc
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from sklearn.cluster import MeanShift
 
 import benchmark
 import benchmark_stages
 import clustering
+import inference
+import utils
+from datagenerator import prepare_picture, read_picture
 
 
 def blobs(seed, number, dimensions, count, spread=0.2):
@@ -61,6 +66,32 @@ def test_early_embeddings_like_sklearn(seed):
     embedding, _ = benchmark_stages.simulate_embedding((64, 96), trained=False, seed=seed)
     for bandwidth in (1.0, 1.5):
         assert_like_sklearn(embedding.reshape(-1, 3), bandwidth, off=0.1, alike=0.99)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return utils.load_model(ROOT / "trained_model")
+
+
+def assert_network_like_sklearn(network, path):
+    outputs = inference.predict(network, prepare_picture(read_picture(path), network.input_shape[1:3]))
+    points = outputs["embedding"].reshape(-1, outputs["embedding"].shape[-1])
+    for bandwidth in (0.7, 1.0, 1.5):
+        assert_like_sklearn(points, bandwidth)
+    assert_like_sklearn(points[inference.lane_mask(outputs).ravel()], inference.BANDWIDTH)
+
+
+@pytest.mark.parametrize("name", ["0000.jpg", "0003.jpg"])
+def test_trained_network_like_sklearn(network, name):
+    """Every pixel's embedding of the network that ships, and those of the lanes alone."""
+    assert_network_like_sklearn(network, ROOT / "inference_test" / "images" / name)
+
+
+@pytest.mark.parametrize("drive", ["0313", "0601"])
+def test_trained_network_on_real_pictures_like_sklearn(network, shared_data, drive):
+    folder = shared_data / "tusimple" / "val_set"
+    first = json.loads((folder / f"label_data_{drive}.json").read_text().splitlines()[0])
+    assert_network_like_sklearn(network, folder / first["raw_file"])
 
 
 def test_paths_that_cross_both_ways():

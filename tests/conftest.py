@@ -113,3 +113,15 @@ def miniature(network, synchronized=False, folder=""):
     if network.get("semantic", True):
         outputs["semantic"] = layers.Conv2DTranspose(1, 2, strides=2, dtype="float32", name="semantic")(x)
     return keras.Model(picture, outputs, name="miniature")
+
+
+def evaluation_error(capsys, *argv):
+    """The one line that a failing evaluation.py prints on stderr."""
+    import evaluation
+
+    with pytest.raises(SystemExit) as error:
+        evaluation.main(list(map(str, argv)))
+    assert error.value.code == 2
+    line = capsys.readouterr().err.strip().split("\n")[-1]
+    assert line.startswith("evaluation.py: error: ")
+    return line

@@ -1,4 +1,4 @@
-"""The TuSimple rules one by one by hand and against a scalar copy of them, instance metrics by hand, the commands."""
+"""The TuSimple rules one by one by hand and against a scalar copy of them, and the commands."""
 
 import json
 import math
@@ -7,11 +7,11 @@ import time
 import cv2
 import numpy as np
 import pytest
+from conftest import evaluation_error as fails
 from sklearn.linear_model import LinearRegression
 
 import evaluation
 import lanes
-import metrics
 
 ROWS = list(range(160, 360, 10))  # 20 rows: 17 of them are exactly the 85 % of a found lane
 
@@ -230,16 +230,6 @@ def write_lines(path, entries):
     return str(path)
 
 
-def fails(capsys, *argv):
-    """The one line that a failing command prints on stderr."""
-    with pytest.raises(SystemExit) as error:
-        evaluation.main(list(map(str, argv)))
-    assert error.value.code == 2
-    line = capsys.readouterr().err.strip().split("\n")[-1]
-    assert line.startswith("evaluation.py: error: ")
-    return line
-
-
 def test_file_command(tmp_path, capsys):
     names = ("a", "b", "c")
     truth = write_lines(tmp_path / "gt.json", [label(vertical(600), [-2] * 20, name=name) for name in names])
@@ -366,79 +356,6 @@ def test_model_command_with_a_real_network(tusimple_folder, tmp_path, capsys):
 def test_worst_picture_first():
     scores = np.array([[0.9, 0, 0], [0.5, 0, 0.5], [0.5, 0.5, 0.5], [0.9, 0, 0.25]])
     assert evaluation.worst_first(scores).tolist() == [2, 1, 3, 0]
-
-
-def test_instance_metrics_by_hand():
-    truth = np.zeros((4, 10), int)
-    truth[:, :4], truth[:, 4:6] = 7, 3  # 16 and 8 pixels
-    found = np.zeros((4, 10), int)
-    found[:, :2], found[:, 2:4], found[:, 5:7] = 1, 2, 9  # two halves of the first, 8 + 8; the second shifted by half
-    np.testing.assert_array_equal(metrics.overlaps(found, truth)[0], [[0, 8], [0, 8], [4, 0]])
-    np.testing.assert_allclose(metrics.iou_matrix(found, truth), [[0, 1 / 2], [0, 1 / 2], [1 / 3, 0]])
-    # Dice 2/3, 2/3, 1/2 from the prediction's side; 1/2, 2/3 from the truth's
-    assert metrics.symmetric_best_dice(found, truth) == pytest.approx(min(11 / 18, 7 / 12))
-    assert metrics.symmetric_best_dice(truth, found) == pytest.approx(7 / 12)
-    assert metrics.count_difference(found, truth) == 1
-    # at 0.5 one half matches: 1 / (3 + 2 - 1); above none does
-    np.testing.assert_allclose(metrics.average_precision(found, truth), [1 / 4] + [0] * 9)
-    np.testing.assert_allclose(metrics.panoptic_parts(found, truth), [0, 0, 3, 2])
-
-    found[:, :4], found[:, 4:], found[0, 4:6] = 4, 0, 5  # the first right, of the second a quarter
-    found[1:3, 4:6] = 5  # now three quarters
-    np.testing.assert_allclose(
-        metrics.average_precision(found, truth), [1] * 6 + [1 / 3] * 4
-    )  # IoU 0.75 counts at 0.75
-    parts = metrics.panoptic_parts(found, truth)
-    np.testing.assert_allclose(parts, [1.75, 2, 0, 0])
-    assert metrics.panoptic_quality(parts) == pytest.approx(0.875)
-    score = metrics.instance_score([(found, truth), (np.zeros((2, 2), int), np.ones((2, 2), int))])
-    np.testing.assert_allclose(list(score.values()), [(1 + 6 / 7) / 4, 0.5, 0.5, 4.4 / 12, 1.75 / 2.5])
-
-
-def test_instance_metrics_of_empty_pictures():
-    nothing, one = np.zeros((3, 3), int), np.ones((3, 3), int)
-    for pair, perfect in (((nothing, nothing), 1), ((nothing, one), 0), ((one, nothing), 0), ((one, 5 * one), 1)):
-        assert metrics.symmetric_best_dice(*pair) == perfect
-        assert metrics.count_difference(*pair) == 1 - perfect
-        np.testing.assert_array_equal(metrics.average_precision(*pair), perfect)
-        assert metrics.panoptic_quality(metrics.panoptic_parts(*pair)) == perfect
-    with pytest.raises(ValueError, match=r"\(3, 3\).*\(2, 2\)"):
-        metrics.overlaps(one, one[:2, :2])
-
-
-def test_matching_takes_the_most_pairs():
-    truth, found = np.repeat([1, 2, 3], 10)[None], np.repeat([5, 6, 7], [11, 10, 9])[None]
-    assert metrics.average_precision(found, truth, [0.5, 0.89, 0.95]) == pytest.approx([1, 2 / 4, 0])
-
-
-def test_instances_command(tmp_path, capsys):
-    folders = [tmp_path / "found", tmp_path / "true"]
-    for folder in folders:
-        folder.mkdir()
-        assert "no png" in fails(capsys, "--instances", *folders)
-    truth = np.zeros((8, 8), np.uint16)
-    truth[:4], truth[5:] = 300, 2
-    found = np.where(truth == 2, 0, truth)
-    cv2.imwrite(str(folders[0] / "0.png"), found)
-    assert "0.png in one folder only" in fails(capsys, "--instances", *folders)
-    cv2.imwrite(str(folders[1] / "0.png"), truth)
-    evaluation.main(["--instances", *map(str, folders), "--json"])
-    entries = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
-    values = [entry["value"] for entry in entries.values()]
-    np.testing.assert_allclose(values, [0.5, 1, 0.5, 0.5, 1 / 1.5])
-    assert entries["|DiC|"]["order"] == "asc" and entries["PQ"]["order"] == "desc"
-    cv2.imwrite(str(folders[1] / "0.png"), truth[:4])
-    assert "expected (4, 8)" in fails(capsys, "--instances", *folders)
-
-
-def test_bootstrap_intervals_agree_with_the_normal_ones():
-    values = np.random.default_rng(3).normal([0.9, 0.1], [0.1, 0.02], (400, 2))
-    intervals = metrics.bootstrap_intervals(values)
-    half = 1.96 * values.std(axis=0) / 20
-    expected = np.stack([values.mean(axis=0) - half, values.mean(axis=0) + half], axis=1)
-    np.testing.assert_allclose(intervals, expected, atol=0.15 * half.max())
-    np.testing.assert_array_equal(intervals, metrics.bootstrap_intervals(values))
-    np.testing.assert_allclose(metrics.bootstrap_intervals(np.ones((5, 3))), 1)
 
 
 def test_lanes_of_a_drawn_label_score_like_the_label():

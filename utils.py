@@ -6,8 +6,9 @@
 A model folder holds `model.keras` (weights) and `config.json` (the network's arguments, every flag of the training
 command, package versions, git commit). A run folder holds `config.json`, `log.jsonl`, `checkpoint.npz` and the model
 folders `best/` and `last/`. A folder with a TensorFlow 1 checkpoint of the original repo counts as a model folder
-too; `calibrate` gives such a model true moving averages over a folder of pictures. `export` writes a network for
-other programs, see export.py. Files are written under a temporary name and renamed, so none is ever seen half-written.
+too, see original_checkpoint.py; `calibrate` gives such a model true moving averages over a folder of pictures.
+`export` writes a network for other programs, see export.py. Files are written under a temporary name and renamed, so
+none is ever seen half-written.
 """
 
 import argparse
@@ -15,7 +16,6 @@ import contextlib
 import importlib.metadata
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -28,13 +28,12 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 import keras
 import numpy as np
 
+import original_checkpoint
 from enet import BatchNormalization, build_enet
 
 MODEL_FILE = "model.keras"
 CONFIG_FILE = "config.json"
 CHECKPOINT_FILE = "checkpoint.npz"
-# Variables of the original's checkpoints that a model doesn't need: step counters and Adam's slots.
-NOT_NEEDED = re.compile(r"(^|/)(Variable|global_step|beta[12]_power)(_\d+)?$|/Adam(_\d+)?$")
 PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "opencv-python")
 
 
@@ -94,7 +93,8 @@ def load_model(modeldir, image_size=None, batch_stats=None, fresh_head=False):
         network["picture_statistics"] = batch_stats
     model = build_model(network, folder=folder)
     if not (folder / MODEL_FILE).is_file():
-        _load_original(model, folder, fresh_head)
+        with _checkpoint_errors():
+            original_checkpoint.copy_weights(model, folder, fresh_head)
         return model
     try:
         model.load_weights(folder / MODEL_FILE)
@@ -118,86 +118,19 @@ def model_folder(modeldir):
 
 
 def read_network(folder):
-    """Arguments of `build_enet` for the model of a model folder; for an original checkpoint, what it was made for."""
+    """Arguments of `build_enet` for the model of a model folder; raises ModelError as `read_config`."""
     if (folder / MODEL_FILE).is_file():
         return dict(read_config(folder)["network"])
-    reader = _original_checkpoint(folder)
-    head = reader.get_variable_to_shape_map().get("Instance/transfer_layer/conv2d_transpose/weights")
-    return {
-        "input_shape": [512, 512, 3],
-        "embedding_dim": head[2] if head else 3,
-        "semantic": head is None,
-        "rescale": 1,
-        "embedding_activation": "relu",
-        "picture_statistics": True,
-    }
+    with _checkpoint_errors():
+        return original_checkpoint.network_arguments(folder)
 
 
-def _original_checkpoint(folder):
-    """Reader of the TensorFlow 1 checkpoint in `folder`, the one that its `checkpoint` file names, else the newest."""
-    import tensorflow as tf
-
-    prefixes = sorted(folder.glob("*.index"), key=lambda path: [int(n) for n in re.findall(r"\d+", path.stem)[-1:]])
-    chosen = prefixes[-1].with_suffix("")
-    with contextlib.suppress(OSError):
-        named = re.search(r'^model_checkpoint_path: "(.*)"', (folder / "checkpoint").read_text(), re.MULTILINE)
-        # the path is that of the machine that wrote it: only the name counts
-        name = re.split(r"[\\/]", named.group(1))[-1] if named else ""
-        if name and (folder / f"{name}.index").is_file():
-            chosen = folder / name
+@contextlib.contextmanager
+def _checkpoint_errors():
     try:
-        return tf.train.load_checkpoint(str(chosen))
-    except (tf.errors.OpError, ValueError) as error:
-        raise ModelError(f"{chosen}: {str(error).splitlines()[0]}, expected a TensorFlow 1 checkpoint") from None
-
-
-def original_name(layer, variable):
-    """Name in the original's checkpoints of a variable of our network: `layer` and `variable` are Keras names."""
-    if layer == "embedding":
-        return f"Instance/transfer_layer/conv2d_transpose/{'weights' if variable == 'kernel' else 'biases'}"
-    if variable == "alpha":
-        return f"ENet/{layer}alpha"
-    if variable in ("beta", "moving_mean", "moving_variance"):
-        # the upsampling blocks' first batch norm lacks an underscore there
-        layer = re.sub(r"^(bottleneck[45]_0)_batch_norm1$", r"\1batch_norm1", layer)
-        return f"ENet/{layer}/{variable}"
-    if layer.endswith("_transposed_conv2"):
-        return f"ENet/{layer}_filters"
-    return f"ENet/{layer}/{'weights' if variable == 'kernel' else 'biases'}"
-
-
-def _load_original(model, folder, fresh_head):
-    """Copy an original checkpoint into `model`; the 12-class head is not needed where there is an embedding head."""
-    reader = _original_checkpoint(folder)
-    shapes = {n: s for n, s in reader.get_variable_to_shape_map().items() if not NOT_NEEDED.search(n)}
-    head = {kind: f"ENet/fullconv/{kind}" for kind in ("weights", "biases")}
-    has_embedding = any(name.startswith("Instance/") for name in shapes)
-    if not has_embedding and not fresh_head:
-        raise ModelError(
-            f"{folder}: found a semantic checkpoint without embedding head, expected one with it; "
-            "it can only be trained from: training.py --modeldir"
-        )
-    problems, used = [], set(head.values())
-    for layer in model.layers:
-        if layer.name == "semantic":
-            if shapes.get(head["weights"], [0, 0, 0])[2] == 2:
-                # a softmax over two classes is a sigmoid of the difference of their logits
-                weights, biases = (reader.get_tensor(head[kind]) for kind in ("weights", "biases"))
-                layer.set_weights([weights[:, :, 1:] - weights[:, :, :1], biases[1:] - biases[:1]])
-            continue
-        if layer.name == "embedding" and not has_embedding:
-            continue
-        for variable in layer.weights:
-            name = original_name(layer.name, variable.name)
-            used.add(name)
-            expected = [variable.shape[-1]] if variable.name == "alpha" else list(variable.shape)
-            if shapes.get(name) != expected:
-                problems.append(f"{name} {'missing' if name not in shapes else shapes[name]} instead of {expected}")
-            else:
-                variable.assign(reader.get_tensor(name).reshape(variable.shape))
-    problems += [f"{name} not known" for name in sorted(shapes.keys() - used)]
-    if problems:
-        raise ModelError(f"{folder}: the checkpoint is not of the original's ENet: {'; '.join(problems)}")
+        yield
+    except original_checkpoint.CheckpointError as error:
+        raise ModelError(str(error)) from None
 
 
 def read_config(folder):

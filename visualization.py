@@ -201,7 +201,7 @@ def code_figure(path):
     boxes.box(98, 24, 20, 10, "pipeline.py, video.py\nvisualization.py", parts)
     boxes.box(32, 4, 13, 10, "loss.py", core)
     boxes.box(104, 4, 14, 10, "enet.py", core)
-    boxes.box(49, 4, 49, 10, "utils.py, export.py\nmodel folders, checkpoints", core)
+    boxes.box(49, 4, 49, 10, "utils.py, original_checkpoint.py, export.py\nmodel folders, checkpoints", core)
     for start, end in (
         ((46, 43.6), (20, 34.4)),
         ((49, 43.6), (42, 34.4)),

@@ -5,13 +5,15 @@ climbs to the instances: post-processing of De Brabandere et al., arXiv 1708.025
 Comaniciu and Meer, "Mean Shift: A Robust Approach Toward Feature Space Analysis", PAMI 24(5), 2002. The rules are those
 of `sklearn.cluster.MeanShift(bandwidth, bin_seeding=True)`; only the sums are found faster:
 
- 1. Cells: pixels are summed in grid cells of side bandwidth / 8. Cells of up to 8 pixels are kept as single pixels.
+ 1. Cells: pixels are summed in grid cells of side bandwidth / 8. Cells of up to 40 pixels are kept as single pixels
+    (20 or 8 where that would be too many).
  2. Seeds: every occupied bin of side bandwidth holds one.
  3. Climb: all seeds move at once to the mean of the cells in their balls, by matrix products; a cell on the sphere
     counts by the part of it inside, as if its pixels were spread evenly.
  4. A seed that meets another's path follows it to its end; one that moves less than 0.003 bandwidth is a candidate.
  5. Settle: candidates go on with the exact mean, of whole cells and of the single pixels of the cells on the sphere, to
-    scikit-learn's stop, a move of at most 0.001 bandwidth.
+    scikit-learn's stop, a move of at most 0.001 bandwidth. One that goes far had only slowed down on a slope: it climbs
+    as in step 3 again first.
  6. Merge: the center with most pixels in its ball removes all others within one bandwidth, and so on down.
  7. Label: cells get their nearest center; where the boundary between two centers crosses a cell, each pixel does.
 
@@ -39,12 +41,13 @@ STOP = 1e-3  # a smaller move ends the climb, as in scikit-learn
 CANDIDATE = 3e-3  # the same for the approximate climb, so loose that it overruns no halt of the exact one
 PATH = 1 / 128  # paths are one where they pass the same cell of this side
 DUPLICATE = 0.02  # candidates closer than this are one
+ESCAPE = 0.1  # a candidate that has gone this far had halted on a slope, and is on its way to somewhere else
 SLACK = 0.05  # way a candidate may go before the pixels near the sphere are collected anew
 PIXEL_EDGE = 1e-6  # single pixels are in or out
 MAX_SPREAD = 2**20  # over a wider range float32 doesn't resolve the bandwidth
 # Cells and work
 PARTS = (8, 4)  # cells per bandwidth and dimension, the first that gives few enough
-SPARSE = 8  # pixels up to which a cell is kept as single pixels
+SPARSE = (40, 20, 8)  # pixels up to which a cell is kept as single pixels, the first that gives few enough
 MAX_CELL_DIMENSIONS = 4
 DENSE_GRID = 2**22  # up to this volume the grid is an array, above it the occupied cells are sorted
 EXACT_PIXELS = 1024
@@ -54,7 +57,7 @@ MAX_MOVES = 300  # of a seed in the climb, of a candidate in settling, as in sci
 MAX_SEED_PAIRS = 2**25  # seeds times atoms
 MAX_PAIRS = 3 * 2**26  # pairs of a seed and an atom in the climb, in all moves together
 MAX_READS = 2**26  # coordinates of pixels looked at in settling
-ROWS = 8  # seeds per matrix product; few share most of their surroundings
+ROWS = 64  # most seeds per matrix product
 OVERHEAD = 2048  # atoms that take as long as starting a product
 PRODUCT = 2**18  # multiplications OpenBLAS does in the calling thread; waking others stalls if the network is running
 
@@ -248,46 +251,51 @@ def _bin_seeds(cells, bandwidth):
 
 def _climb(seeds, columns, cells, bandwidth):
     """Candidates `(K, D)`, where their last move began, and their densities `(K,)`, by descending density."""
-    full = cells.counts > SPARSE
+    for sparse in SPARSE:
+        full = cells.counts > sparse
+        if cells.counts[~full].sum() <= MAX_ATOMS:
+            break
     single, weight = np.flatnonzero(~full.take(cells.index)), 1.0
     if len(single) > MAX_ATOMS:
         weight = len(single) / SAMPLE
         single = np.random.default_rng(0).choice(single, SAMPLE, replace=False)
-    positions = np.concatenate([cells.sums[:, full] / cells.counts[full], columns.take(single, axis=1)], axis=1)
+    offset = (cells.sums.sum(axis=1, keepdims=True) / len(cells.index)).astype(columns.dtype)
+    means = (cells.sums[:, full] / cells.counts[full] - offset).astype(columns.dtype)
+    positions = np.concatenate([means, columns.take(single, axis=1) - offset], axis=1)
     weights = np.concatenate([cells.counts[full], np.full(len(single), weight)])
     edges = np.repeat([cells.side / bandwidth, PIXEL_EDGE], [np.count_nonzero(full), len(single)])
-    positions -= (offset := np.average(positions, axis=1, weights=weights)[:, None])
     axis = np.argmax(np.ptp(positions, axis=1))  # sorted along the longest axis, a seed's surroundings are a slice
-    order = np.argsort(positions[axis])
-    positions, weights, edges = positions[:, order], weights[order], edges[order]
     # Squared distances are expanded, which in float32 costs 1e-7 of the squared distance from the offset.
     real = np.float32 if np.abs(positions).max() < 30 * bandwidth else np.float64
+    order = np.argsort(positions[axis])
+    positions, weights, edges = positions.take(order, axis=1).astype(real), weights.take(order), edges.take(order)
     # Part of an atom inside the ball: 1/2 + (bandwidth^2 - |x - seed|^2) / (2 edge bandwidth^2), clipped to 0..1
     slopes = 0.5 / (edges * bandwidth**2)
-    constant = 0.5 + slopes * (bandwidth**2 - (positions**2).sum(axis=0))
-    factors = np.concatenate([2 * slopes * positions, -slopes[None], constant[None]]).astype(real)
-    moments = np.concatenate([weights * positions, weights[None]]).T.astype(real, order="C")
-    along, reach = positions[axis].astype(real), float(bandwidth * (1 + edges.max()) ** 0.5)
+    constant = 0.5 + slopes * (bandwidth**2 - (positions.astype(np.float64) ** 2).sum(axis=0))
+    factors = np.concatenate([positions * (2 * slopes).astype(real), -slopes[None], constant[None]]).astype(real)
+    moments = np.concatenate([positions, np.ones_like(positions[:1])]).T * weights[:, None].astype(real)
+    along, reach = positions[axis], float(bandwidth * (1 + edges.max()) ** 0.5)
     centers = (seeds[: max(1, MAX_SEED_PAIRS // len(weights))] - offset.T).astype(real)
     starts, density = centers.copy(), np.zeros(len(centers))
     active, leaders, passed, work = np.arange(len(centers)), list(range(len(centers))), {}, 0
-    width = PRODUCT // (ROWS * len(factors))
     for _ in range(MAX_MOVES):
         active = active[np.argsort(centers[active, axis])]
         old = centers[active]
         queries = np.concatenate([old, (old**2).sum(axis=1, keepdims=True), np.ones((len(old), 1), real)], axis=1)
-        queries = queries[np.minimum(np.arange(-(-len(old) // ROWS) * ROWS), len(old) - 1)]  # the last block filled up
-        sums = np.zeros((len(queries), len(moments.T)), real)
-        lows = np.searchsorted(along, queries[::ROWS, axis] - reach)
-        highs = np.searchsorted(along, queries[ROWS - 1 :: ROWS, axis] + reach)
-        for block, low, high in zip(range(0, len(queries), ROWS), lows.tolist(), highs.tolist(), strict=True):
-            rows = slice(block, block + ROWS)
-            for first in range(low, high, width):
-                near = slice(first, min(first + width, high))
+        sums = np.zeros((len(old), len(moments.T)), real)
+        # An interval of atoms with all the seeds that it may concern, which are neighbors in the order too
+        width = max(1, PRODUCT // (len(factors) * min(len(old), ROWS)))
+        firsts = np.arange(0, len(along), width)
+        lows = np.searchsorted(old[:, axis], along[firsts] - reach)
+        highs = np.searchsorted(old[:, axis], along[np.minimum(firsts + width, len(along)) - 1] + reach, side="right")
+        for first, low, high in zip(firsts.tolist(), lows.tolist(), highs.tolist(), strict=True):
+            near = slice(first, first + width)
+            for row in range(low, high, ROWS):
+                rows = slice(row, min(row + ROWS, high))
                 inside = queries[rows] @ factors[:, near]
                 sums[rows] += inside.clip(0, 1, out=inside) @ moments[near]
-        work += ROWS * int((highs - lows + OVERHEAD).sum())
-        found = np.flatnonzero(sums[: len(old), -1] > 0)
+        work += int(width * (highs - lows).sum()) + OVERHEAD * len(firsts)
+        found = np.flatnonzero(sums[:, -1] > 0)
         active, old, sums = active[found], old[found], sums[found]
         starts[active], density[active], centers[active] = old, sums[:, -1], sums[:, :-1] / sums[:, -1:]
         active = active[((centers[active] - old) ** 2).sum(axis=1) > (CANDIDATE * bandwidth) ** 2]
@@ -320,8 +328,10 @@ def _settle_one(center, columns, cells, bandwidth):
     def squared_distances(rows):
         return sum((row - row.dtype.type(x)) ** 2 for row, x in zip(rows, center, strict=True))
 
-    anchor, work = None, 0
+    anchor, work, start = None, 0, center
     for _ in range(MAX_MOVES + 1):
+        if cells.side and ((center - start) ** 2).sum() > (ESCAPE * bandwidth) ** 2:
+            start = center = _drift(center, columns, cells, bandwidth)
         if anchor is None or ((center - anchor) ** 2).sum() > (SLACK * bandwidth) ** 2:
             anchor = center
             distances, shell = squared_distances(cells.middles), cells.reach + 1.01 * SLACK * bandwidth
@@ -340,6 +350,23 @@ def _settle_one(center, columns, cells, bandwidth):
         if ((center - old) ** 2).sum() <= (STOP * bandwidth) ** 2:
             break
     return center, count, work
+
+
+def _drift(center, columns, cells, bandwidth):
+    """Approximate climb of one candidate that was on a slope, over whole cells, to where `_climb` would stop."""
+    real = columns.dtype.type
+    moments = np.concatenate([cells.sums, cells.counts[None]]).astype(real)
+    positions = moments[:-1] / moments[-1]
+    for _ in range(MAX_MOVES):
+        squared = sum((row - real(x)) ** 2 for row, x in zip(positions, center, strict=True))
+        inside = (0.5 + (bandwidth**2 - squared) / (2 * cells.side * bandwidth)).clip(0, 1)
+        *total, count = (moments @ inside).astype(np.float64)
+        if not count:
+            break
+        old, center = center, np.array(total) / count
+        if ((center - old) ** 2).sum() <= (CANDIDATE * bandwidth) ** 2:
+            break
+    return center
 
 
 def _strongest(centers, counts, radius):

@@ -268,7 +268,7 @@ def test_many_times_faster_than_sklearn():
 
 @pytest.mark.parametrize(("dimensions", "spread"), [(2, 10), (3, 5), (4, 2), (8, 1)])
 def test_bounded_for_any_input(dimensions, spread):
-    """1280x720 diffuse pixels: under 20 times the time of well-separated ones, 30 if the machine is busy, and 1 GiB."""
+    """1280x720 diffuse pixels: under 20 times the time of well-separated ones, and under 1 GiB."""
     rng = np.random.default_rng(0)
     count = 720 * 1280
     means = rng.normal(0, 4, (6, dimensions))
@@ -283,8 +283,8 @@ def test_bounded_for_any_input(dimensions, spread):
         assert peak < 2**30
         assert labels.shape == (count,) and labels.max() == number - 1 and centers.shape == (number, dimensions)
     functions = {name: lambda points=points: clustering.cluster(points, 1.0) for name, points in inputs.items()}
-    seconds, _ = benchmark_stages.measure(functions, 2)
-    assert np.median(seconds["diffuse"]) < 30 * np.median(seconds["separated"])
+    seconds, _ = benchmark_stages.measure(functions, 3)
+    assert min(seconds["diffuse"]) < 20 * min(seconds["separated"])
 
 
 def test_benchmark_command(capsys):

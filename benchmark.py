@@ -35,9 +35,11 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from benchmark_stages import (  # first: it sets TensorFlow up
+import numpy as np
+
+from benchmark_clustering import benchmark_clustering
+from benchmark_stages import (
     TIMES,
-    benchmark_clustering,
     benchmark_curves,
     benchmark_data,
     benchmark_end_to_end,
@@ -46,8 +48,6 @@ from benchmark_stages import (  # first: it sets TensorFlow up
     benchmark_processing,
     benchmark_training,
 )
-
-import numpy as np  # isort: skip
 
 
 def print_table(title, header, rows, markdown):

@@ -35,7 +35,7 @@ import numpy as np
 # Lengths, in bandwidths
 STOP = 1e-3  # a smaller move ends the climb, as in scikit-learn
 CANDIDATE = 3e-3  # the same for the approximate climb, so loose that it overruns no halt of the exact one
-PATH = 1 / 128  # paths are one where they pass the same cell of this side
+PATH = 1 / 64  # paths are one where they pass the same cell of this side
 DUPLICATE = 0.02  # candidates closer than this are one
 ESCAPE = 0.1  # a candidate that has gone this far had halted on a slope, and is on its way to somewhere else
 SLACK = 0.05  # way a candidate may go before the pixels near the sphere are collected anew
@@ -237,12 +237,14 @@ def _settle(candidates, density, columns, cells, bandwidth):
     for i, center in enumerate(centers):
         if work > MAX_READS:
             break
-        centers[i], counts[i], pairs = _settle_one(center, columns, cells, bandwidth)
+        centers[i], counts[i], pairs = _settle_one(center, columns, cells, bandwidth, centers[:i])
         work += pairs
     return centers[counts > 0], counts[counts > 0]
 
 
-def _settle_one(center, columns, cells, bandwidth):
+def _settle_one(center, columns, cells, bandwidth, settled):
+    """Exact center, its count and the work; count 0 if it climbed to one of `settled`."""
+
     def squared_distances(rows):
         return sum((row - row.dtype.type(x)) ** 2 for row, x in zip(rows, center, strict=True))
 
@@ -250,6 +252,8 @@ def _settle_one(center, columns, cells, bandwidth):
     for _ in range(MAX_MOVES + 1):
         if cells.side and ((center - start) ** 2).sum() > (ESCAPE * bandwidth) ** 2:
             start = center = _drift(center, columns, cells, bandwidth)
+            if (((settled - center) ** 2).sum(axis=1) <= (DUPLICATE * bandwidth) ** 2).any():
+                return center, 0, work
         if anchor is None or ((center - anchor) ** 2).sum() > (SLACK * bandwidth) ** 2:
             anchor = center
             distances, shell = squared_distances(cells.middles), cells.reach + 1.01 * SLACK * bandwidth

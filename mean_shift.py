@@ -248,10 +248,12 @@ def _settle_one(center, columns, cells, bandwidth, settled):
     def squared_distances(rows):
         return sum((row - row.dtype.type(x)) ** 2 for row, x in zip(rows, center, strict=True))
 
-    anchor, work, start = None, 0, center
+    anchor, work, start = None, 0, center if cells.side else None
     for _ in range(MAX_MOVES + 1):
-        if cells.side and ((center - start) ** 2).sum() > (ESCAPE * bandwidth) ** 2:
-            start = center = _drift(center, columns, cells, bandwidth)
+        if start is not None and ((center - start) ** 2).sum() > (ESCAPE * bandwidth) ** 2:
+            start = None  # once: the moves stay bounded
+            center, pairs = _drift(center, columns, cells, bandwidth)
+            work += pairs
             if (((settled - center) ** 2).sum(axis=1) <= (DUPLICATE * bandwidth) ** 2).any():
                 return center, 0, work
         if anchor is None or ((center - anchor) ** 2).sum() > (SLACK * bandwidth) ** 2:
@@ -275,11 +277,13 @@ def _settle_one(center, columns, cells, bandwidth, settled):
 
 
 def _drift(center, columns, cells, bandwidth):
-    """Approximate climb of one candidate that was on a slope, over whole cells, to where `_climb` would stop."""
+    """Approximate climb over whole cells of one candidate that was on a slope: where `_climb` would stop, and work."""
     real = columns.dtype.type
     moments = np.concatenate([cells.sums, cells.counts[None]]).astype(real)
     positions = moments[:-1] / moments[-1]
+    work = 0
     for _ in range(MAX_MOVES):
+        work += positions.size
         squared = sum((row - real(x)) ** 2 for row, x in zip(positions, center, strict=True))
         inside = (0.5 + (bandwidth**2 - squared) / (2 * cells.side * bandwidth)).clip(0, 1)
         *total, count = (moments @ inside).astype(np.float64)
@@ -288,7 +292,7 @@ def _drift(center, columns, cells, bandwidth):
         old, center = center, np.array(total) / count
         if ((center - old) ** 2).sum() <= (CANDIDATE * bandwidth) ** 2:
             break
-    return center
+    return center, work
 
 
 def _strongest(centers, counts, radius):

@@ -26,6 +26,7 @@ MIN_SHARE = 0.25  # share of an instance's pixels near a curve below which the i
 MIN_COVER = 0.25  # share of a lane's rows that show evidence
 END_SLACK = 4.0  # rows: an end this close to a sample reaches it
 END_GAP = 25.0  # rows: evidence that stops this close to the picture's border is believed, see _finish
+FAR_END = 15.0  # the lanes of a picture end this close below the highest one
 HYPOTHESES = 64  # three-point curves tried per piece
 MAX_PIECES = 12
 # Mean and spread of the coefficients over the labels, in picture widths: the prior of a ridge regression that keeps
@@ -260,7 +261,9 @@ def fit_lanes(label_map, picture_size=PICTURE_SIZE, max_lanes=5, min_length=120.
     """Lane curves of an instance label map.
 
     Every instance is searched for lines, lines that continue each other are joined, and what is too short, too sparse
-    or in conflict with a better lane is dropped.
+    or in conflict with a better lane is dropped. Cars hide the far end of one lane and not of the next, but a road's
+    lines vanish at one distance (in TuSimple's labels 84 % of the lanes start within 10 pixels of the picture's highest
+    lane, 94 % within 20): a lane that ends lower is continued to `FAR_END` below the highest.
 
     Args:
         label_map: (H, W) integers of any size, 0 = background, every other value an instance; shows the whole picture.
@@ -294,7 +297,9 @@ def fit_lanes(label_map, picture_size=PICTURE_SIZE, max_lanes=5, min_length=120.
         if abs(found - top) < HORIZON_MARGIN * unit / 2:
             break
         top = found
-    return kept[:max_lanes]
+    kept = kept[:max_lanes]
+    far = min((lane.top for lane in kept), default=top) + FAR_END * unit
+    return [lane._replace(top=min(lane.top, far)) for lane in kept]
 
 
 def lanes_to_tusimple(lanes, h_samples, picture_size=PICTURE_SIZE):

@@ -94,6 +94,18 @@ def test_nothing_above_the_farthest_evidence(size):
         assert (first >= top - 6).all() and (first <= top + 10).all()
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_a_hidden_far_end_is_continued_to_where_the_others_end(size):
+    curves = [road_lane(-1.1, 150), road_lane(0.7, 150)]
+    label_map = draw(curves, size)
+    hidden = draw(curves[:1], size, top=330)
+    label_map[(label_map == 20) & (hidden == 0)] = 0
+    x = found_x(label_map)
+    first = np.array(ROWS)[(x >= 0).argmax(axis=1)]
+    assert sorted(first)[0] in (240, 250) and sorted(first)[1] in (250, 260)
+    assert matches(x, curves, top=260, pixels=10.0, beyond=2)
+
+
 def test_extended_down_to_the_border_and_no_further():
     curves = [road_lane(-1.0), road_lane(0.6), road_lane(2.0)]
     x = found_x(draw(curves, bottom=480))

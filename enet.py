@@ -17,6 +17,7 @@ EPSILON = 1e-3
 # in inference mode as in training mode after a few dozen steps, and still averages over ten batches.
 MOMENTUM = 0.9
 HEAD_BIAS = 10.0
+HUGE = 1e30  # times the difference of two values: at least 1 unless they are equal
 
 STAGE_TWO = ("regular", 2, "asymmetric", 4, "regular", 8, "asymmetric", 16)
 
@@ -103,17 +104,17 @@ class MaxPoolWithPositions(layers.Layer):
     """
 
     def call(self, x, training=None):
-        height, width, channels = ops.shape(x)[1], ops.shape(x)[2], x.shape[3]
-        # In this shape the four places of a window are plain slices; strided slices cost several times as much.
-        rows = ops.reshape(x, (-1, height // 2, 2, width // 2, 2 * channels))
-        corners = [rows[:, :, row, :, start : start + channels] for row in (0, 1) for start in (0, channels)]
+        corners = _corners(x)
         top = ops.maximum(ops.maximum(*corners[:2]), ops.maximum(*corners[2:]))
-        places, taken = [], None
+        # 1 where a corner is the first maximum, else 0, in arithmetic: comparisons and logic would break TFLite's
+        # XNNPACK graph into pieces, which makes the exported network a third slower
+        free, places = 1.0, []
         for corner in corners:
-            here = ops.equal(corner, top)
-            places.append(here if taken is None else ops.logical_and(here, ops.logical_not(taken)))
-            taken = here if taken is None else ops.logical_or(taken, here)
-        positions = ops.stack([ops.cast(place, self.compute_dtype) for place in places], axis=3)
+            here = 1 - ops.minimum((ops.stop_gradient(top) - ops.stop_gradient(corner)) * HUGE, 1)
+            places.append(free * here)
+            free = free - places[-1]
+        height, width, channels = ops.shape(x)[1], ops.shape(x)[2], x.shape[3]
+        positions = ops.reshape(ops.concatenate(places, axis=3), (-1, height // 2, width // 2, 4, channels))
         if not training:
             return top, positions
 
@@ -147,11 +148,24 @@ class MaxUnpool(layers.Layer):
         return (batch, height and 2 * height, width and 2 * width, channels)
 
 
+def _corners(x):
+    """The four pixels of each 2x2 window, row-major: (B, H, W, C) -> four (B, H/2, W/2, C)."""
+    height, width, channels = ops.shape(x)[1], ops.shape(x)[2], x.shape[3]
+    # In these shapes they are plain slices; strided slices cost several times as much.
+    rows = ops.reshape(x, (-1, height // 2, 2 * width * channels))
+    corners = []
+    for row in (rows[:, :, : width * channels], rows[:, :, width * channels :]):
+        row = ops.reshape(row, (-1, height // 2, width // 2, 2 * channels))
+        corners += [row[..., :channels], row[..., channels:]]
+    return corners
+
+
 def _unpool(x, positions):
     height, width, channels = ops.shape(x)[1], ops.shape(x)[2], x.shape[3]
-    windows = ops.reshape(ops.expand_dims(x, 3) * positions, (-1, height, width, 4 * channels))
-    rows = ops.stack([windows[..., : 2 * channels], windows[..., 2 * channels :]], axis=2)  # (B, H, 2, W, 2C)
-    return ops.reshape(rows, (-1, 2 * height, 2 * width, channels))
+    windows = ops.concatenate([x] * 4, axis=3) * ops.reshape(positions, (-1, height, width, 4 * channels))
+    rows = [windows[..., : 2 * channels], windows[..., 2 * channels :]]
+    rows = [ops.reshape(row, (-1, height, 2 * width * channels)) for row in rows]
+    return ops.reshape(ops.concatenate(rows, axis=2), (-1, 2 * height, 2 * width, channels))
 
 
 def build_enet(

@@ -31,7 +31,7 @@ class _BoundedPReLU(PReLU):
         return ops.maximum(inputs, self.alpha * inputs)
 
 
-def fold_batch_norm(model):
+def fold_batch_norm(model, bounded_prelu=True):
     """Copy of a model for inference, every batch norm folded into the convolution before it and dropout left out.
 
     So is the rescaling of the picture. A PReLU of a PReLU becomes one, and one whose slopes are all 0 a ReLU, which
@@ -40,6 +40,8 @@ def fold_batch_norm(model):
 
     Args:
         model: keras.Model of `enet.build_enet` that normalizes with moving averages.
+        bounded_prelu: write a PReLU of slopes up to 1 as a maximum, two passes over memory instead of TensorFlow's
+            five; TFLite knows PReLU as one operation.
 
     Returns:
         keras.Model with the same input and outputs; the layers that are left keep their names.
@@ -71,7 +73,7 @@ def fold_batch_norm(model):
             return lambda x, **_: x
         if layer.name in slopes and not slopes[layer.name].any():
             return layers.ReLU(name=layer.name)
-        if layer.name in slopes and slopes[layer.name].max() <= 1:
+        if bounded_prelu and layer.name in slopes and slopes[layer.name].max() <= 1:
             return _BoundedPReLU.from_config(config)
         if layer.name in rescaled and not isinstance(layer, layers.Conv2D):  # the pool: a quarter is left to rescale
             pool, after = type(layer).from_config(config), type(rescale).from_config(rescale.get_config())
@@ -144,7 +146,7 @@ def export(modeldir, out, kind, image_size=None):
         raise ModelError(f"{modeldir}: found outputs that are not finite, expected a trained model; retrain it")
     with tqdm(total=3, desc="fold", unit="step", dynamic_ncols=True) as progress:
         norms = (layer for layer in model.layers if isinstance(layer, BatchNormalization))
-        network = model if any(norm.picture_statistics for norm in norms) else fold_batch_norm(model)
+        network = model if any(norm.picture_statistics for norm in norms) else fold_batch_norm(model, kind != "tflite")
         progress.update()
         progress.set_description("write")
         # beside `out`, so that it can be renamed; whatever happens, the folder goes

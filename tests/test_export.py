@@ -138,6 +138,8 @@ def test_tflite_needs_built_in_operations_only(saved, tmp_path):
         interpreter = tf.lite.Interpreter(str(path))
     operations = {operation["op_name"] for operation in interpreter._get_ops_details()}
     assert "CONV_2D" in operations and not any(name.startswith(("Flex", "CUSTOM")) for name in operations)
+    # what XNNPACK doesn't know cuts its graph into pieces and costs a third of the speed
+    assert "PRELU" in operations and not operations & {"EQUAL", "CAST", "PACK", "LOGICAL_AND", "LOGICAL_NOT", "ARG_MAX"}
     picture = noise(1, 32, 64, seed=1)
     found = interpreter.get_signature_runner()(picture=picture)
     for name, value in utils.load_model(folder, (32, 64))(picture).items():

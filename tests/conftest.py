@@ -17,6 +17,13 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "data")]
 
 
+def pytest_collection_modifyitems(items):
+    """With `-n`, a file's tests go to one process, and so do all that need the tiny run, which is made once."""
+    for item in items:
+        group = "tiny_run" if "tiny_run" in item.fixturenames else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def shared_data():
     """Folder of real TuSimple pictures and labels, which are not part of the project; skips where it is absent."""

@@ -17,11 +17,19 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "data")]
 
 
+# begun first, so that two processes end at about the same time
+SLOWEST = ["tiny_run", "test_strategies.py", "test_resume.py", "test_export.py", "test_original_checkpoints.py"]
+
+
 def pytest_collection_modifyitems(items):
     """With `-n`, a file's tests go to one process, and so do all that need the tiny run, which is made once."""
+
+    def group(item):
+        return "tiny_run" if "tiny_run" in item.fixturenames else item.path.name
+
     for item in items:
-        group = "tiny_run" if "tiny_run" in item.fixturenames else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+    items.sort(key=lambda item: SLOWEST.index(group(item)) if group(item) in SLOWEST else len(SLOWEST))
 
 
 @pytest.fixture(scope="session")

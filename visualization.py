@@ -195,7 +195,7 @@ def code_figure(path):
     boxes.box(84, 44, 16, 9, "inference.py", commands)
     boxes.box(104, 44, 14, 9, "benchmark.py\ntimes them all", commands)
     boxes.box(32, 24, 17, 10, "train_step.py\none optimizer step", parts)
-    boxes.box(52, 24, 17, 10, "validation.py\nscore, TensorBoard", parts)
+    boxes.box(52, 24, 17, 10, "validation.py\nrun_folder.py\nscore, log, TensorBoard", parts)
     boxes.box(2, 24, 26, 10, "datagenerator.py\npictures to network input", parts)
     boxes.box(72, 24, 22, 10, "clustering.py, mean_shift.py\nlanes.py: instances, curves", parts)
     boxes.box(98, 24, 20, 10, "pipeline.py, video.py\nvisualization.py", parts)

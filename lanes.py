@@ -263,7 +263,7 @@ def fit_lanes(label_map, picture_size=PICTURE_SIZE, max_lanes=5, min_length=120.
     Every instance is searched for lines, lines that continue each other are joined, and what is too short, too sparse
     or in conflict with a better lane is dropped. Cars hide the far end of one lane and not of the next, but a road's
     lines vanish at one distance (in TuSimple's labels 84 % of the lanes start within 10 pixels of the picture's highest
-    lane, 94 % within 20): a lane that ends lower is continued to `FAR_END` below the highest.
+    lane, 94 % within 20): a lane that ends lower is continued to `FAR_END` below the highest, unless it meets another.
 
     Args:
         label_map: (H, W) integers of any size, 0 = background, every other value an instance; shows the whole picture.
@@ -299,7 +299,11 @@ def fit_lanes(label_map, picture_size=PICTURE_SIZE, max_lanes=5, min_length=120.
         top = found
     kept = kept[:max_lanes]
     far = min((lane.top for lane in kept), default=top) + FAR_END * unit
-    return [lane._replace(top=min(lane.top, far)) for lane in kept]
+    for index, lane in enumerate(kept):
+        longer = lane._replace(top=min(lane.top, far))
+        if all(_agree(longer, other, view) for other in kept if other is not lane):
+            kept[index] = longer
+    return kept
 
 
 def lanes_to_tusimple(lanes, h_samples, picture_size=PICTURE_SIZE):

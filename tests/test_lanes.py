@@ -275,3 +275,13 @@ def test_true_label_maps_score_almost_one(shared_data, size, pattern, step):
     entries = [entry for path in sorted(shared_data.glob(pattern)) for entry in evaluation.read_tusimple(path)]
     score = upper_bound(entries[::step], size)
     assert score["Accuracy"] >= 0.985 and score["FP"] <= 0.02 and score["FN"] <= 0.02, score
+
+
+def test_no_lane_is_continued_across_another():
+    def stray(y):  # seen low down only; continued, it meets its neighbor
+        return 640 + 0.2 * (y - HORIZON) - 0.54 * (430 - y)
+
+    label_map = draw([road_lane(-1.1, 150), road_lane(0.7, 150)])
+    label_map[draw([stray], top=430) > 0] = 120
+    tops = sorted(lane.top for lane in lanes.fit_lanes(label_map))
+    assert len(tops) == 3 and tops[1] < 250 and tops[2] > 420

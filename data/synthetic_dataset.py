@@ -2,12 +2,15 @@
 
     python data/synthetic_dataset.py synthetic_set --count 500 --seed 1
     python data/synthetic_dataset.py OUTDIR --count 500 --geometry label_data_0313.json label_data_0531.json
+    python data/synthetic_dataset.py OUTDIR --count 500 --traffic-on train_set
 
 Writes OUTDIR/clips/synthetic/NNNNNN/20.jpg (1280x720) and OUTDIR/label_data_synthetic.json, one TuSimple line per
 picture: `lanes` has x in pixels at the rows `h_samples`, -2 where a lane has no point. With --geometry each scene has
 the lane lines of one line of the given TuSimple label files, in an order drawn from the seed. Scene number i depends on
 the seed and on i alone, not on the number of workers. With --pictures-only OUTDIR gets plain 0000.jpg, 0001.jpg, ...
 and no label. With --empty-share some pictures have no lane line: roads without marks, noise, gradients, shapes.
+With --traffic-on the scenes are the labeled pictures of TuSimple folders, turn by turn, with cars painted into their
+lanes and the labels unchanged: TuSimple's labels follow a lane behind the cars that hide it.
 Nothing appears in OUTDIR before every picture is done.
 """
 
@@ -24,7 +27,11 @@ from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
-from tusimple_dataset_processing import check_label  # before the painters: it explains a failing import of cv2
+from tusimple_dataset_processing import (
+    LabelError,
+    check_label,
+    find_clips,
+)  # before the painters: it explains a failing import of cv2
 
 # isort: split
 import cv2
@@ -33,6 +40,7 @@ from road_geometry import HEIGHT, WIDTH, random_road, road_from_label
 from road_objects import paint_objects
 from road_scene import develop, draw_layout, draw_light
 from road_surface import paint_background
+from road_vehicles import draw_traffic, paint_vehicle
 
 H_SAMPLES = list(range(160, 720, 10))
 
@@ -83,6 +91,21 @@ def render_scene(rng, geometry=None, empty=False):
     return develop(rng, canvas, road, light), label
 
 
+def add_traffic(rng, picture, label):
+    """Paint cars into the lanes of a labeled picture, in place.
+
+    Args:
+        rng: numpy Generator.
+        picture: (720, 1280, 3) uint8, RGB.
+        label: its TuSimple dict with at least one lane of two points.
+    """
+    road, light = road_from_label(label), draw_light(rng)
+    cars = draw_traffic(rng, {"offsets": road.offsets, "shoulders": [1.0, 1.0]})
+    for distance, offset, kind, oncoming in sorted(cars, key=lambda car: -car[0]):
+        if not oncoming:  # where the other carriageway is, the label doesn't say
+            paint_vehicle(rng, picture, road, light, offset, distance, kind, oncoming)
+
+
 def fail(message):
     """End the command with one line on stderr."""
     print(f"synthetic_dataset.py: error: {message}", file=sys.stderr)
@@ -124,15 +147,49 @@ def read_geometry(paths):
     return labels
 
 
-def write_scene(index, folder, seed, geometry, pictures_only, empty_share):
+def read_clips(folders):
+    """Labeled pictures of TuSimple folders with at least one lane of two points; a bad label ends the command.
+
+    Returns:
+        list of (path of the jpg, TuSimple dict), in the order of the folders, files and lines.
+    """
+    try:
+        clips, bad = find_clips(folders)
+    except LabelError as error:
+        fail(f"{error}; name another with --traffic-on")
+    if bad:
+        fail(f"{bad[0]}; mend it or name another folder with --traffic-on")
+    clips = [clip for clip in clips if any(sum(x >= 0 for x in lane) > 1 for lane in clip[1]["lanes"])]
+    if not clips:
+        fail(f"{folders[0]}: found no lane of two points, expected labeled pictures; name another with --traffic-on")
+    return clips
+
+
+def read_clip(path):
+    """Picture of a clip, (720, 1280, 3) uint8 RGB; raises LabelError if there is none of that size."""
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    if picture is None:
+        raise LabelError(f"{path}: found no picture that can be read, expected a jpg; mend it or remove its label")
+    if picture.shape != (HEIGHT, WIDTH, 3):
+        found = f"{picture.shape[1]}x{picture.shape[0]} pixels"
+        raise LabelError(f"{path}: found {found}, expected {WIDTH}x{HEIGHT}; name another folder with --traffic-on")
+    return picture
+
+
+def write_scene(index, folder, seed, geometry, pictures_only, empty_share, clips=None):
     """Render scene number `index` into a folder; returns its TuSimple line."""
     rng = np.random.default_rng([seed, index])
-    # a generator of its own, so that the other scenes are the same with every share
-    empty = np.random.default_rng([seed, index, 1]).random() < empty_share
-    if geometry is not None:
-        order = np.random.default_rng(seed).permutation(len(geometry))
-        geometry = geometry[order[index % len(order)]]
-    picture, label = render_scene(rng, geometry, empty)
+    source = clips or geometry
+    if source:
+        source = source[np.random.default_rng(seed).permutation(len(source))[index % len(source)]]
+    if clips:
+        path, label = source
+        picture, label = read_clip(path), {key: label[key] for key in ("lanes", "h_samples")}
+        add_traffic(rng, picture, label)
+    else:
+        # a generator of its own, so that the other scenes are the same with every share
+        empty = np.random.default_rng([seed, index, 1]).random() < empty_share
+        picture, label = render_scene(rng, source, empty)
     name = f"{index:04d}.jpg" if pictures_only else f"clips/synthetic/{index:06d}/20.jpg"
     quality = 90 if pictures_only else int(rng.integers(70, 97))
     path = Path(folder, name)
@@ -147,7 +204,7 @@ def start_worker():
     cv2.setNumThreads(1)
 
 
-def write_dataset(outdir, count, seed, geometry=None, workers=1, pictures_only=False, empty_share=0.0):
+def write_dataset(outdir, count, seed, geometry=None, workers=1, pictures_only=False, empty_share=0.0, clips=None):
     """Render a data set, complete or not at all.
 
     Args:
@@ -158,9 +215,11 @@ def write_dataset(outdir, count, seed, geometry=None, workers=1, pictures_only=F
         workers: number of processes.
         pictures_only: write 0000.jpg, ... without labels.
         empty_share: share of the scenes that get no lane line.
+        clips: list of (path, TuSimple dict) to paint cars on instead of rendering whole scenes, or None.
 
     Raises:
         OSError: `outdir` can't be written.
+        LabelError: a picture of `clips` can't be used.
     """
     outdir = Path(outdir).absolute()
     fresh = not outdir.exists()
@@ -174,6 +233,7 @@ def write_dataset(outdir, count, seed, geometry=None, workers=1, pictures_only=F
             geometry=geometry,
             pictures_only=pictures_only,
             empty_share=empty_share,
+            clips=clips,
         )
         bar = partial(tqdm, total=count, desc="rendering", unit="scene", dynamic_ncols=True)
         if workers == 1:
@@ -203,6 +263,9 @@ def main(argv=None):
     parser.add_argument(
         "--geometry", nargs="+", metavar="JSON", help="TuSimple label files to take the lane lines from"
     )
+    parser.add_argument(
+        "--traffic-on", nargs="+", metavar="DIR", help="TuSimple folders on whose labeled pictures to paint cars"
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
     parser.add_argument("--empty-share", type=float, default=0.0, help="share of pictures without a lane line, 0 to 1")
     parser.add_argument("--pictures-only", action="store_true", help="write OUTDIR/0000.jpg, ... and no label")
@@ -212,12 +275,20 @@ def main(argv=None):
             fail(f"--{flag}: found {getattr(args, flag)}, expected at least {least}; choose a larger number")
     if not 0 <= args.empty_share <= 1:
         fail(f"--empty-share: found {args.empty_share}, expected a share from 0 to 1; choose one")
+    if args.traffic_on and (args.geometry or args.empty_share):
+        other = "--geometry" if args.geometry else "--empty-share"
+        fail(f"--traffic-on: found {other} too, expected it alone, whose pictures have their lanes; leave one out")
     outdir = Path(args.outdir)
     if outdir.is_dir() and any(outdir.iterdir()) and not args.pictures_only:
         fail(f"{outdir}: found a folder with files, expected a new or empty one; remove it or name another")
     geometry = read_geometry(args.geometry) if args.geometry else None
+    clips = read_clips(args.traffic_on) if args.traffic_on else None
     try:
-        write_dataset(outdir, args.count, args.seed, geometry, args.workers, args.pictures_only, args.empty_share)
+        write_dataset(
+            outdir, args.count, args.seed, geometry, args.workers, args.pictures_only, args.empty_share, clips
+        )
+    except LabelError as error:
+        fail(error)
     except OSError as error:
         fail(f"{error.filename or outdir}: found {error.strerror}, expected a folder to write in; name another OUTDIR")
     except KeyboardInterrupt:

@@ -16,7 +16,7 @@ import synthetic_dataset
 import tusimple_dataset_processing
 from road_geometry import HEIGHT, LANE_WIDTH, ROWS, WIDTH, Road, random_road, road_from_label
 from road_scene import draw_layout, draw_light
-from synthetic_dataset import H_SAMPLES, label_of, main, render_scene
+from synthetic_dataset import H_SAMPLES, add_traffic, label_of, main, render_scene
 
 FOCAL, CAMERA, HORIZON = 1200.0, 1.5, 250.0  # px, m, px
 OFFSETS = np.array([-5.4, -1.8, 1.8, 5.4])  # m
@@ -216,6 +216,49 @@ def test_command_with_geometry_and_pictures_only(tmp_path):
     assert np.abs(picture - render_scene(np.random.default_rng([3, 0]))[0]).mean() < 4  # but for the JPEG
 
 
+def test_command_paints_traffic_on_labeled_pictures(tmp_path):
+    """Labels and pictures are those given, but for the cars; the same for any number of workers."""
+    given, source = [], tmp_path / "given"
+    for i, gray in enumerate((90, 120)):
+        path = source / f"clips/{i}/20.jpg"
+        path.parent.mkdir(parents=True)
+        cv2.imwrite(str(path), np.full((720, 1280, 3), gray, np.uint8))
+        given.append({"raw_file": f"clips/{i}/20.jpg", **flat_label(H_SAMPLES, first_row=260 + 10 * i)})
+    (source / "label_data_a.json").write_text("".join(json.dumps(line) + "\n" for line in given))
+    for workers in ("1", "2"):
+        main([str(tmp_path / workers), "--count", "8", "--traffic-on", str(source), "--workers", workers])
+    assert files_of(tmp_path / "1") == files_of(tmp_path / "2")
+    clips, bad = tusimple_dataset_processing.find_clips([tmp_path / "1"])
+    assert len(clips) == 8 and not bad
+    assert sorted(label["lanes"] for _, label in clips) == sorted(4 * [line["lanes"] for line in given])
+    shares = []
+    for path, label in clips:
+        gray = 90 if label["lanes"] == given[0]["lanes"] else 120
+        changed = np.abs(cv2.imread(str(path)).astype(int) - gray).max(-1) > 12  # but for the JPEG
+        shares.append(changed.mean())
+    assert 0.01 < np.mean(shares) < 0.3 and len(set(shares)) > 4
+
+
+def test_traffic_stands_where_the_pinhole_camera_has_it(monkeypatch):
+    """A sedan 20 m ahead in the right lane of a flat road: body inside its lane, nothing above its roof."""
+    monkeypatch.setattr(synthetic_dataset, "draw_traffic", lambda rng, layout: [(20.0, 3.6, "sedan", False)])
+    monkeypatch.setattr(synthetic_dataset, "draw_light", lambda rng: {**draw_light(rng), "sun": 0.0})
+    for seed in range(5):
+        picture = np.full((HEIGHT, WIDTH, 3), (255, 0, 255), np.uint8)
+        add_traffic(np.random.default_rng(seed), picture, flat_label(H_SAMPLES))
+        changed = (picture != (255, 0, 255)).any(-1)
+        # road_from_label takes TuSimple's focal length, 1450 px, and lanes of 3.65 m from the gap of 3.6 / 1.5 px a row
+        scale = 1450 / 20  # px per m
+        ground = HORIZON + scale * LANE_WIDTH * CAMERA / 3.6
+        middle = WIDTH / 2 + 3.6 * scale
+        body = changed[int(ground - 0.6 * scale), int(middle - 0.8 * scale) : int(middle + 0.8 * scale)]
+        assert body.all()
+        columns, rows = np.flatnonzero(changed.any(0)), np.flatnonzero(changed.any(1))
+        assert abs(columns[-1] - (middle + 0.9 * scale)) < 0.3 * scale
+        assert abs(rows[0] - (ground - 1.45 * scale)) < 0.2 * scale and abs(rows[-1] - ground) < 0.3 * scale
+        assert columns[0] > WIDTH / 2 + 1.8 * FOCAL / 1450 * scale  # not beyond its lane's left line
+
+
 @pytest.mark.parametrize(
     ("flags", "parts"),
     [
@@ -230,6 +273,14 @@ def test_command_with_geometry_and_pictures_only(tmp_path):
         (["new", "--geometry", "falling.json"], ["falling.json:1: found h_samples out of order"]),
         (["new", "--geometry", "empty.json"], ["empty.json: found no lane of two points"]),
         (["new", "--geometry", "full"], ["full: found Is a directory"]),
+        (["new", "--traffic-on", "absent"], ["absent: no such folder", "--traffic-on"]),
+        (["new", "--traffic-on", "full"], ["full: no label_data_*.json", "--traffic-on"]),
+        (["new", "--traffic-on", "pictureless"], ["label_data_a.json:1: no file", "--traffic-on"]),
+        (["new", "--traffic-on", "laneless"], ["laneless: found no lane of two points"]),
+        (["new", "--traffic-on", "small"], ["small/a: found 64x48 pixels, expected 1280x720"]),
+        (["new", "--traffic-on", "torn"], ["torn/a: found no picture"]),
+        (["new", "--traffic-on", "small", "--geometry", "good.json"], ["--traffic-on: found --geometry too"]),
+        (["new", "--traffic-on", "small", "--empty-share", "0.5"], ["--traffic-on: found --empty-share too"]),
     ],
     ids=lambda value: " ".join(value) if value and value[0] in ("new", "full", "full/file/new") else "",
 )
@@ -243,12 +294,23 @@ def test_errors_are_one_line_and_leave_nothing(tmp_path, monkeypatch, capsys, fl
     Path("uneven.json").write_text(json.dumps({"raw_file": "a", "lanes": [[1, 2]], "h_samples": H_SAMPLES}))
     Path("falling.json").write_text(json.dumps({"raw_file": "a", "lanes": [[1, 2]], "h_samples": [300, 290]}))
     Path("empty.json").write_text(json.dumps({"raw_file": "a", "lanes": [], "h_samples": H_SAMPLES}) + "\n\n")
+    for folder, picture, line in (
+        ("pictureless", None, good),
+        ("laneless", b"x", Path("empty.json").read_text()),
+        ("small", cv2.imencode(".jpg", np.zeros((48, 64, 3), np.uint8))[1].tobytes(), good),
+        ("torn", b"x", good),
+    ):
+        Path(folder).mkdir()
+        Path(folder, "label_data_a.json").write_text(line)
+        if picture:
+            Path(folder, "a").write_bytes(picture)
     before = files_of(tmp_path)
     with pytest.raises(SystemExit) as stop:
         main(flags)
-    message = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert message.startswith("synthetic_dataset.py: error: ") and message.count("\n") == 1
+    *bar, message, end = capsys.readouterr().err.split("\n")
+    assert stop.value.code == 2 and not end
+    assert message.startswith("synthetic_dataset.py: error: ")
+    assert all(line.startswith("\rrendering: ") for line in bar)  # a picture is read when its turn comes
     assert all(part in message for part in parts), message
     assert files_of(tmp_path) == before and not Path("new").exists()
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-import evaluation
 import lanes
+import tusimple
 import visualization
 from clustering import instance_label_map
 from datagenerator import DataError, batches, make_dataset, read_label
@@ -32,8 +32,8 @@ def tusimple_labels(pairs):
         path = Path(picture).parent.parent / "labels.json"
         if path not in lines:
             try:
-                lines[path] = evaluation.read_tusimple(path) if path.is_file() else []
-            except evaluation.EvaluationError as error:
+                lines[path] = tusimple.read_tusimple(path) if path.is_file() else []
+            except tusimple.EvaluationError as error:
                 raise DataError(str(error)) from None
         number = int(Path(picture).stem) if Path(picture).stem.isdecimal() else len(lines[path])
         if number >= len(lines[path]):
@@ -84,7 +84,7 @@ class Validation:
                 ]
         result = dict(zip(PARTS, (total / count).round(5).tolist(), strict=True))
         if self.labels:
-            score = evaluation.tusimple_score(predictions, [line for line, _ in self.labels], math.inf)
+            score = tusimple.tusimple_score(predictions, [line for line, _ in self.labels], math.inf)
             result |= {name: round(value, 5) for name, value in score.items()}
         return result
 

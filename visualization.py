@@ -191,7 +191,7 @@ def code_figure(path):
         commands,
     )
     boxes.box(42, 44, 16, 9, "training.py", commands)
-    boxes.box(64, 44, 16, 9, "evaluation.py", commands)
+    boxes.box(64, 44, 16, 9, "evaluation.py\ntusimple.py\nmetrics.py", commands)
     boxes.box(84, 44, 16, 9, "inference.py", commands)
     boxes.box(104, 44, 14, 9, "benchmark.py\ntimes them all", commands)
     boxes.box(32, 24, 17, 10, "train_step.py\none optimizer step", parts)

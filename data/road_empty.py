@@ -1,4 +1,4 @@
-"""Pictures without a lane line: unmarked roads, and what is no road at all (noise, gradients, flat colors, shapes).
+"""Pictures without a lane line: unmarked roads and streets, and what is no road: noise, gradients, flat colors, shapes.
 
 They teach a network to find nothing where nothing is. Colors are RGB in 0..1, float32.
 """
@@ -8,7 +8,7 @@ import numpy as np
 from road_geometry import HEIGHT, WIDTH
 from road_scene import draw_layout, fill, noise_at, stroke
 
-KINDS = {"road": 0.25, "flat": 0.1, "gradient": 0.22, "noise": 0.22, "shapes": 0.21}  # share of each
+KINDS = {"road": 0.2, "street": 0.3, "flat": 0.07, "gradient": 0.15, "noise": 0.14, "shapes": 0.14}  # share of each
 
 
 def draw_empty_kind(rng):
@@ -24,8 +24,14 @@ def unmarked_layout(rng, road):
     return layout
 
 
+def street_layout(rng, road):
+    """Unmarked layout of a town street: no barriers and bridges, the curb close to the lanes."""
+    layout = unmarked_layout(rng, road)
+    return {**layout, "shoulders": rng.uniform(0.2, 2.8, 2).tolist(), "walls": [0, 0], "bridges": []}
+
+
 def paint_nothing(rng, kind):
-    """Picture of a kind of KINDS other than "road".
+    """Picture of a kind of KINDS other than "road" and "street".
 
     Args:
         rng: numpy Generator.

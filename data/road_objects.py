@@ -215,7 +215,7 @@ def roadside(rng, road, layout, light, side, green):
     return things
 
 
-def paint_objects(rng, canvas, road, layout, light, shade):
+def paint_objects(rng, canvas, road, layout, light, shade, beside=roadside):
     """Paint everything that stands on the ground, in place.
 
     Args:
@@ -225,10 +225,11 @@ def paint_objects(rng, canvas, road, layout, light, shade):
         layout: dict of `road_scene.draw_layout`.
         light: dict of `road_scene.draw_light`.
         shade: (HEIGHT - road.top, WIDTH) float, share of light on the ground.
+        beside: function that draws what stands on one side, `roadside` or another of its form.
     """
     paint_dots(rng, canvas, road, layout, shade)
     green = color(rng, (0.05, 0.06, 0.03), (0.18, 0.2, 0.1))
-    things = [thing for side in (-1, 1) for thing in roadside(rng, road, layout, light, side, green)]
+    things = [thing for side in (-1, 1) for thing in beside(rng, road, layout, light, side, green)]
     things += [(b["distance"], paint_bridge, (b, layout)) for b in layout["bridges"] if b["distance"] > 15]
     things += [(car[0], paint_vehicle, (car[1], car[0], *car[2:])) for car in draw_traffic(rng, layout)]
     for _, paint, arguments in sorted(things, key=lambda thing: -thing[0]):

@@ -8,7 +8,7 @@ Writes OUTDIR/clips/synthetic/NNNNNN/20.jpg (1280x720) and OUTDIR/label_data_syn
 picture: `lanes` has x in pixels at the rows `h_samples`, -2 where a lane has no point. With --geometry each scene has
 the lane lines of one line of the given TuSimple label files, in an order drawn from the seed. Scene number i depends on
 the seed and on i alone, not on the number of workers. With --pictures-only OUTDIR gets plain 0000.jpg, 0001.jpg, ...
-and no label. With --empty-share some pictures have no lane line: roads without marks, noise, gradients, shapes.
+and no label. With --empty-share some pictures have no lane line: unmarked roads and town streets, noise, gradients.
 With --traffic-on the scenes are the labeled pictures of TuSimple folders, turn by turn, with cars painted into their
 lanes and the labels unchanged: TuSimple's labels follow a lane behind the cars that hide it.
 Nothing appears in OUTDIR before every picture is done.
@@ -35,10 +35,11 @@ from tusimple_dataset_processing import (
 
 # isort: split
 import cv2
-from road_empty import draw_empty_kind, paint_nothing, unmarked_layout
+from road_empty import draw_empty_kind, paint_nothing, street_layout, unmarked_layout
 from road_geometry import HEIGHT, WIDTH, random_road, road_from_label
-from road_objects import paint_objects
+from road_objects import paint_objects, roadside
 from road_scene import develop, draw_layout, draw_light
+from road_street import street_side
 from road_surface import paint_background
 from road_vehicles import draw_traffic, paint_vehicle
 
@@ -75,7 +76,7 @@ def render_scene(rng, geometry=None, empty=False):
         (720, 1280, 3) uint8 RGB picture, and its label {"lanes": ..., "h_samples": ...}.
     """
     kind = draw_empty_kind(rng) if empty else "road"
-    if kind != "road":
+    if kind not in ("road", "street"):
         return paint_nothing(rng, kind), {"lanes": [], "h_samples": H_SAMPLES}
     if geometry is None:
         road, first_row = random_road(rng)
@@ -83,11 +84,15 @@ def render_scene(rng, geometry=None, empty=False):
     else:
         road, label = road_from_label(geometry), {key: geometry[key] for key in ("lanes", "h_samples")}
     light = draw_light(rng)
-    layout = unmarked_layout(rng, road) if empty else draw_layout(rng, road)
+    beside = roadside
+    if kind == "street":
+        layout, beside = street_layout(rng, road), street_side
+    else:
+        layout = unmarked_layout(rng, road) if empty else draw_layout(rng, road)
     if empty:
         label = {**label, "lanes": []}
     canvas, shade = paint_background(rng, road, layout, light)
-    paint_objects(rng, canvas, road, layout, light, shade)
+    paint_objects(rng, canvas, road, layout, light, shade, beside)
     return develop(rng, canvas, road, light), label
 
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import road_empty
+import road_street
 import road_surface
 import road_vehicles
 import synthetic_dataset
@@ -363,7 +364,29 @@ def test_pictures_of_nothing():
     rng = np.random.default_rng(1)
     kinds = {road_empty.draw_empty_kind(rng) for _ in range(100)}
     assert kinds == set(road_empty.KINDS)
-    for kind in sorted(kinds - {"road"}):
+    for kind in sorted(kinds - {"road", "street"}):
         pictures = [road_empty.paint_nothing(rng, kind) for _ in range(3)]
         assert all(p.shape == (HEIGHT, WIDTH, 3) and p.dtype == np.uint8 for p in pictures)
         assert (pictures[0] != pictures[1]).mean() > 0.5
+
+
+def test_town_streets(monkeypatch):
+    """Houses stand beside the road and hide the sky, above the horizon only where the painter was told to put them."""
+    monkeypatch.setattr(synthetic_dataset, "draw_empty_kind", lambda rng: "street")
+    for seed in range(4):
+        picture, label = render_scene(np.random.default_rng(seed), empty=True)
+        assert picture.shape == (HEIGHT, WIDTH, 3) and picture.dtype == np.uint8
+        assert label == {"lanes": [], "h_samples": H_SAMPLES}
+    canvas = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    light = {"objects": 1.0, "fog": 1e9, "horizon": np.ones(3)}
+    # 10 m high, 20 to 40 m ahead, its front 9 m to the right: corners by the pinhole camera
+    rgb = np.array([0.9, 0.1, 0.1])
+    road_street.paint_house(np.random.default_rng(0), canvas, flat_road(), light, 9.0, 1, 20.0, 40.0, 10.0, rgb)
+    rows, columns = np.nonzero(canvas.any(-1))
+    near, far = FOCAL / 20, FOCAL / 40  # px per m
+    assert abs(columns.min() - (WIDTH / 2 + 9 * far)) < 2 and abs(columns.max() - (WIDTH - 1)) < 2
+    assert rows.min() == 0 and abs(rows.max() - (HORIZON + CAMERA * near)) < 2  # higher than the picture
+    x = int(WIDTH / 2 + 9 * far) + 2
+    assert np.flatnonzero(canvas[:, x].any(-1))[[0, -1]] == pytest.approx(
+        [HORIZON - (10 - CAMERA) * far, HORIZON + CAMERA * far], abs=5
+    )

@@ -10,10 +10,27 @@ import cv2
 import numpy as np
 import pytest
 from conftest import draw_scene
+from damage import (
+    NETWORK,
+    colored,
+    cut,
+    empty,
+    folder,
+    missing,
+    nested,
+    network,
+    one_byte,
+    one_frame,
+    other_weights,
+    replaced,
+    smaller,
+    text,
+    without_end,
+    zero_filled,
+    zeros,
+)
 
 import utils
-
-NETWORK = {"input_shape": [64, 96, 3]}
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +38,8 @@ def good(tmp_path_factory):
     """A folder in which every command would succeed."""
     base = tmp_path_factory.mktemp("good")
     rng = np.random.default_rng(0)
-    for folder in ("pics", "data/images", "data/labels", "train_set/clips/a", "pred", "true"):
-        (base / folder).mkdir(parents=True)
+    for path in ("pics", "data/images", "data/labels", "train_set/clips/a", "pred", "true"):
+        (base / path).mkdir(parents=True)
     lines = []
     for name in ("0", "1", "2"):
         picture, label = draw_scene(rng)
@@ -40,99 +57,13 @@ def good(tmp_path_factory):
     semantic = model.get_layer("semantic")
     semantic.set_weights([np.zeros(semantic.weights[0].shape), np.ones(1)])  # everything is lane
     utils.save_model(base / "diverged", model, {"network": NETWORK})
-    network = NETWORK | {"semantic": False}
-    utils.save_model(base / "headless", utils.build_model(network), {"network": network})
+    headless = NETWORK | {"semantic": False}
+    utils.save_model(base / "headless", utils.build_model(headless), {"network": headless})
     return base
 
 
 def snapshot(folder):
     return {path.relative_to(folder): path.is_file() and path.read_bytes() for path in folder.rglob("*")}
-
-
-# Ways to damage a file
-
-
-def empty(path):
-    path.write_bytes(b"")
-
-
-def text(path):
-    path.write_text("no picture, no model\n")
-
-
-def cut(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-
-
-def without_end(path):
-    path.write_bytes(path.read_bytes()[:-2])
-
-
-def zero_filled(path):
-    data = path.read_bytes()
-    path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
-
-
-def one_byte(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 0xFF
-    path.write_bytes(data)
-
-
-def missing(path):
-    path.unlink()
-
-
-def folder(path):
-    path.unlink()
-    path.mkdir()
-
-
-def zeros(count):
-    def change(path):
-        path.write_bytes(bytes(count))
-
-    return change
-
-
-def replaced(old, new):
-    def change(path):
-        assert old in path.read_text()
-        path.write_text(path.read_text().replace(old, new, 1))
-
-    return change
-
-
-def nested(path):
-    path.write_text("[" * 100_000)
-
-
-def network(**values):
-    def change(path):
-        config = json.loads(path.read_text())
-        config["network"] |= values
-        path.write_text(json.dumps(config))
-
-    return change
-
-
-def colored(path):
-    cv2.imwrite(str(path), np.full((96, 160, 3), (0, 0, 255), np.uint8))
-
-
-def smaller(path):
-    cv2.imwrite(str(path), np.zeros((50, 160), np.uint8))
-
-
-def one_frame(path):
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 25, (160, 96))
-    writer.write(np.zeros((96, 160, 3), np.uint8))
-    writer.release()
-
-
-def other_weights(path):
-    network = NETWORK | {"embedding_dim": 7}
-    utils.build_model(network).save(path)
 
 
 INFER = "inference.py --modeldir model --outdir out --indir "

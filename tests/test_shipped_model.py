@@ -1,0 +1,64 @@
+"""The model in trained_model/ on the sample pictures and on a real drive that it never saw."""
+
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+from conftest import ROOT
+from test_inference import painted_ids
+
+import inference
+import utils
+from datagenerator import read_picture
+
+
+def test_shipped_model_on_the_sample_pictures(tmp_path):
+    """As a user starts it: then the network works on several pictures at a time."""
+    subprocess.run([sys.executable, "inference.py", "--outdir", tmp_path], cwd=ROOT, check=True, capture_output=True)
+    samples = sorted((ROOT / "inference_test/images").iterdir())
+    assert len(samples) == 6
+    for path, result in zip(samples, sorted(tmp_path.iterdir()), strict=True):
+        picture, painted = read_picture(path), read_picture(result)
+        ids, mask = painted_ids(picture, painted)
+        assert ids >= 2 and mask.mean() < 0.15
+        # the committed result, up to pixels on the threshold
+        committed = read_picture(ROOT / "inference_test/results" / result.name)
+        assert (painted != committed).any(axis=2).mean() < 0.002
+
+
+def test_shipped_model_on_an_unseen_drive(shared_data):
+    """The two middle lanes of every frame of another drive are separate and continuous instances."""
+    folder = shared_data / "tusimple" / "val_set"
+    model = utils.load_model(ROOT / "trained_model")
+    for line in (folder / "label_data_0601.json").read_text().splitlines():
+        label = json.loads(line)
+        picture = read_picture(folder / label["raw_file"])
+        label_map, _ = inference.segment(model, picture)
+        full = cv2.resize(label_map.astype(np.uint8), picture.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+        owners = [follow(full, lane, label["h_samples"]) for lane in middle_lanes(label)]
+        assert len(owners) == 2 and owners[0] != owners[1], label["raw_file"]
+
+
+def middle_lanes(label):
+    """The lanes left and right of the car: nearest to the middle of the picture at their lowest point."""
+    bottoms = []
+    for lane in label["lanes"]:
+        points = [(x, y) for x, y in zip(lane, label["h_samples"], strict=True) if x >= 0]
+        if len(points) > 5:
+            (x0, y0), (x1, y1) = points[-6], points[-1]
+            bottoms.append((x1 + (x1 - x0) * (720 - y1) / (y1 - y0), lane))
+    left = [item for item in bottoms if item[0] < 640]
+    right = [item for item in bottoms if item[0] >= 640]
+    return [max(left)[1], min(right)[1]]
+
+
+def follow(label_map, lane, rows, radius=20):
+    """The instance that runs along a lane; fails if it misses more than a fifth of its rows."""
+    rows = [(x, y) for x, y in zip(lane, rows, strict=True) if x >= 0]
+    near = [np.unique(label_map[y, max(0, x - radius) : x + radius + 1]) for x, y in rows]
+    hits = np.bincount(np.concatenate(near))
+    owner = 1 + hits[1:].argmax()
+    assert hits[owner] / len(rows) >= 0.8
+    return owner

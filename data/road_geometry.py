@@ -72,9 +72,9 @@ def random_road(rng):
     Returns:
         Road, and the first image row at which its lines are labeled.
     """
-    focal, camera, horizon = rng.uniform(1000, 1650), rng.uniform(1.3, 1.9), rng.uniform(240, 290)  # px, m, px
+    focal, camera, horizon = rng.uniform(1000, 1650), rng.uniform(1.3, 1.9), rng.uniform(215, 290)  # px, m, px
     ahead = np.geomspace(1.5, 450, 3000)  # m
-    rise = rng.normal(0, 2.5e-5) * ahead**2
+    rise = rng.normal(0, 2.5e-5 if rng.random() < 0.6 else 1e-4) * ahead**2  # the latter 1 m in 100, 4 m in 200 m
     row = horizon + focal * (camera - rise) / ahead
     visible = slice(0, int(np.argmin(row)) + 1)  # the rest lies behind a crest
     bend = rng.normal(0, 1e-4) if rng.random() < 0.5 else rng.choice([-1, 1]) / rng.uniform(300, 1500)  # 1/m
@@ -90,7 +90,9 @@ def random_road(rng):
     scale = focal / distance
     lines = WIDTH / 2 + rng.normal(0, 40) + scale[:, None] * (np.interp(distance, ahead, side)[:, None] + offsets)
     top = int(np.ceil(row[-1]))
-    return Road(lines, offsets, scale, distance, top), int(max(top, horizon) + rng.uniform(6, 40))
+    # Labels end at some distance, on flat ground 6 to 40 rows below the horizon; uphill that is above it.
+    last = np.interp(focal * camera / rng.uniform(6, 40), ahead, row)
+    return Road(lines, offsets, scale, distance, top), int(max(top + 4, last))
 
 
 def extend(rows, points, values, slope_points=3):

@@ -135,10 +135,10 @@ def paint_vehicle(rng, canvas, road, light, offset, distance, kind, oncoming):
         box(-0.09, 0.09, middle, middle + 0.12 / height, (0.7, 0.71, 0.7))
 
 
-def draw_traffic(rng, layout):
-    """Random vehicles, as (distance, offset, kind, oncoming), in the lanes and on the opposite carriageway."""
+def draw_lane_traffic(rng, offsets):
+    """Random vehicles, as (distance, offset, kind, oncoming), in the lanes between lines at rising offsets (m)."""
     density, kinds, placed = rng.choice([0.0, 0.3, 0.6, 1.0], p=[0.1, 0.35, 0.35, 0.2]), list(VEHICLES), []
-    for left, right in zip(layout["offsets"], layout["offsets"][1:], strict=False):
+    for left, right in zip(offsets, offsets[1:], strict=False):
         if not 2.6 < right - left < 6:
             continue
         middle = (left + right) / 2
@@ -148,6 +148,12 @@ def draw_traffic(rng, layout):
                 kind = str(rng.choice(kinds, p=[0.4, 0.26, 0.08, 0.14, 0.05, 0.07]))
                 placed.append((distance, middle + rng.normal(0, 0.25), kind, False))
             distance += VEHICLES["truck"][1][2] + rng.uniform(6, 60)
+    return placed
+
+
+def draw_traffic(rng, layout):
+    """Vehicles of `draw_lane_traffic` and, in half of the scenes, others on the opposite carriageway."""
+    placed, kinds = draw_lane_traffic(rng, layout["offsets"]), list(VEHICLES)
     if rng.random() < 0.5:
         beyond = layout["offsets"][0] - layout["shoulders"][0] - rng.uniform(4, 12)
         for distance in rng.uniform(25, 250, rng.integers(0, 12)):

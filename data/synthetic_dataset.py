@@ -27,11 +27,9 @@ from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
-from tusimple_dataset_processing import (
-    LabelError,
-    check_label,
-    find_clips,
-)  # before the painters: it explains a failing import of cv2
+
+# before the painters: it explains a failing import of cv2
+from tusimple_dataset_processing import LabelError, check_label, find_clips, read_clip
 
 # isort: split
 import cv2
@@ -41,7 +39,7 @@ from road_objects import paint_objects, roadside
 from road_scene import develop, draw_layout, draw_light
 from road_street import street_side
 from road_surface import paint_background
-from road_vehicles import draw_traffic, paint_vehicle
+from road_vehicles import draw_lane_traffic, paint_vehicle
 
 H_SAMPLES = list(range(160, 720, 10))
 
@@ -105,10 +103,8 @@ def add_traffic(rng, picture, label):
         label: its TuSimple dict with at least one lane of two points.
     """
     road, light = road_from_label(label), draw_light(rng)
-    cars = draw_traffic(rng, {"offsets": road.offsets, "shoulders": [1.0, 1.0]})
-    for distance, offset, kind, oncoming in sorted(cars, key=lambda car: -car[0]):
-        if not oncoming:  # where the other carriageway is, the label doesn't say
-            paint_vehicle(rng, picture, road, light, offset, distance, kind, oncoming)
+    for distance, offset, kind, oncoming in sorted(draw_lane_traffic(rng, road.offsets), key=lambda car: -car[0]):
+        paint_vehicle(rng, picture, road, light, offset, distance, kind, oncoming)
 
 
 def fail(message):
@@ -160,24 +156,26 @@ def read_clips(folders):
     """
     try:
         clips, bad = find_clips(folders)
+        if bad:
+            raise bad[0]
     except LabelError as error:
-        fail(f"{error}; name another with --traffic-on")
-    if bad:
-        fail(f"{bad[0]}; mend it or name another folder with --traffic-on")
+        fail(f"{error}; mend it or name another folder with --traffic-on")
     clips = [clip for clip in clips if any(sum(x >= 0 for x in lane) > 1 for lane in clip[1]["lanes"])]
     if not clips:
         fail(f"{folders[0]}: found no lane of two points, expected labeled pictures; name another with --traffic-on")
     return clips
 
 
-def read_clip(path):
-    """Picture of a clip, (720, 1280, 3) uint8 RGB; raises LabelError if there is none of that size."""
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-    if picture is None:
-        raise LabelError(f"{path}: found no picture that can be read, expected a jpg; mend it or remove its label")
+def paint_clip(rng, path, label):
+    """Picture of a clip with traffic: (720, 1280, 3) uint8 RGB.
+
+    Raises:
+        LabelError: no picture there, or one of another size.
+    """
+    picture = cv2.cvtColor(read_clip(path), cv2.COLOR_BGR2RGB)
     if picture.shape != (HEIGHT, WIDTH, 3):
-        found = f"{picture.shape[1]}x{picture.shape[0]} pixels"
-        raise LabelError(f"{path}: found {found}, expected {WIDTH}x{HEIGHT}; name another folder with --traffic-on")
+        raise LabelError(f"{path}: found {picture.shape[1]}x{picture.shape[0]} pixels, expected {WIDTH}x{HEIGHT}")
+    add_traffic(rng, picture, label)
     return picture
 
 
@@ -189,8 +187,7 @@ def write_scene(index, folder, seed, geometry, pictures_only, empty_share, clips
         source = source[np.random.default_rng(seed).permutation(len(source))[index % len(source)]]
     if clips:
         path, label = source
-        picture, label = read_clip(path), {key: label[key] for key in ("lanes", "h_samples")}
-        add_traffic(rng, picture, label)
+        picture, label = paint_clip(rng, path, label), {key: label[key] for key in ("lanes", "h_samples")}
     else:
         # a generator of its own, so that the other scenes are the same with every share
         empty = np.random.default_rng([seed, index, 1]).random() < empty_share
@@ -293,7 +290,7 @@ def main(argv=None):
             outdir, args.count, args.seed, geometry, args.workers, args.pictures_only, args.empty_share, clips
         )
     except LabelError as error:
-        fail(error)
+        fail(f"{error}; mend it or name another folder with --traffic-on")
     except OSError as error:
         fail(f"{error.filename or outdir}: found {error.strerror}, expected a folder to write in; name another OUTDIR")
     except KeyboardInterrupt:

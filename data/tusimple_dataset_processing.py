@@ -29,6 +29,7 @@ except ImportError as error:
     sys.exit(f"opencv-python: {error}; on Debian or Ubuntu run: apt-get install -y libgl1 libglib2.0-0")
 
 THICKNESS = 7
+MEND = "mend it or use --skip-bad"
 # The original's values for five lanes; further lanes get what lies between them, then the rest of 8 bits.
 _FIRST = [*range(20, 256, 50), *range(45, 256, 50)]
 GRAY_VALUES = (*_FIRST, *(value for value in range(1, 256) if value not in _FIRST))
@@ -54,7 +55,7 @@ def read_labels(path):
                 try:
                     lines.append((number, check_label(text)))
                 except ValueError as error:
-                    lines.append((number, LabelError(f"{path}:{number}: {error}; mend the line or use --skip-bad")))
+                    lines.append((number, LabelError(f"{path}:{number}: {error}")))
     return lines
 
 
@@ -104,7 +105,7 @@ def find_clips(folders):
                 if clip.is_file():
                     clips.append((clip, label))
                 else:
-                    bad.append(LabelError(f"{file}:{number}: no file {clip}, expected the clip's jpg; use --skip-bad"))
+                    bad.append(LabelError(f"{file}:{number}: no file {clip}, expected the clip's jpg"))
         if len(clips) + len(bad) == before:
             raise LabelError(f"{folder}: found label files without a line, expected one JSON object per picture")
     return clips, bad
@@ -131,7 +132,7 @@ def process(folders, outdir, skip_bad=False):
     """
     clips, bad = find_clips(folders)
     if bad and not skip_bad:
-        raise bad[0]
+        raise LabelError(f"{bad[0]}; {MEND}")
     outdir = Path(outdir)
     fresh = not outdir.exists()
     outdir.mkdir(parents=True, exist_ok=True)
@@ -147,7 +148,7 @@ def process(folders, outdir, skip_bad=False):
                 done.append(number)
             except LabelError as error:
                 if not skip_bad:
-                    raise
+                    raise LabelError(f"{error}; {MEND}") from None
                 bad.append(error)
         if not done:
             raise LabelError(f"{folders[0]}: found no usable picture, expected at least one; mend the data ({bad[0]})")
@@ -174,12 +175,18 @@ def process(folders, outdir, skip_bad=False):
     return len(done), bad
 
 
-def _process_clip(work, number, clip, label):
+def read_clip(clip):
+    """Read the jpg of a clip as (h, w, 3) uint8 BGR; raises LabelError if it is cut off or no picture."""
     data = np.fromfile(clip, np.uint8)
     # imread fills what is missing of a cut file with gray, imdecode refuses it
     picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if picture is None:
-        raise LabelError(f"{clip}: could not be decoded, expected a jpg picture; replace it or use --skip-bad")
+        raise LabelError(f"{clip}: could not be decoded, expected a jpg picture")
+    return picture
+
+
+def _process_clip(work, number, clip, label):
+    picture = read_clip(clip)
     for kind, array in (("images", picture), ("labels", draw_label(label, picture.shape[:2]))):
         path = work / f"{kind}-{number}.png"
         if not cv2.imwrite(str(path), array):

@@ -184,7 +184,7 @@ def test_scene_is_a_function_of_the_seed():
 
 def test_traffic_stands_where_the_pinhole_camera_has_it(monkeypatch):
     """A sedan 20 m ahead in the right lane of a flat road: body inside its lane, nothing above its roof."""
-    monkeypatch.setattr(synthetic_dataset, "draw_traffic", lambda rng, layout: [(20.0, 3.6, "sedan", False)])
+    monkeypatch.setattr(synthetic_dataset, "draw_lane_traffic", lambda rng, offsets: [(20.0, 3.6, "sedan", False)])
     monkeypatch.setattr(synthetic_dataset, "draw_light", lambda rng: {**draw_light(rng), "sun": 0.0})
     for seed in range(5):
         picture = np.full((HEIGHT, WIDTH, 3), (255, 0, 255), np.uint8)

@@ -88,7 +88,8 @@ def test_command_paints_traffic_on_labeled_pictures(tmp_path):
         (["new", "--traffic-on", "pictureless"], ["label_data_a.json:1: no file", "--traffic-on"]),
         (["new", "--traffic-on", "laneless"], ["laneless: found no lane of two points"]),
         (["new", "--traffic-on", "small"], ["small/a: found 64x48 pixels, expected 1280x720"]),
-        (["new", "--traffic-on", "torn"], ["torn/a: found no picture"]),
+        (["new", "--traffic-on", "cut"], ["cut/a: could not be decoded", "--traffic-on"]),
+        (["new", "--traffic-on", "torn"], ["torn/a: could not be decoded", "--traffic-on"]),
         (["new", "--traffic-on", "small", "--geometry", "good.json"], ["--traffic-on: found --geometry too"]),
         (["new", "--traffic-on", "small", "--empty-share", "0.5"], ["--traffic-on: found --empty-share too"]),
     ],
@@ -108,6 +109,7 @@ def test_errors_are_one_line_and_leave_nothing(tmp_path, monkeypatch, capsys, fl
         ("pictureless", None, good),
         ("laneless", b"x", Path("empty.json").read_text()),
         ("small", cv2.imencode(".jpg", np.zeros((48, 64, 3), np.uint8))[1].tobytes(), good),
+        ("cut", cv2.imencode(".jpg", np.full((720, 1280, 3), 99, np.uint8))[1].tobytes()[:5000], good),
         ("torn", b"x", good),
     ):
         Path(folder).mkdir()

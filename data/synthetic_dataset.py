@@ -97,6 +97,8 @@ def render_scene(rng, geometry=None, empty=False):
 def add_traffic(rng, picture, label):
     """Paint cars into the lanes of a labeled picture, in place.
 
+    How far the picture's own cars are is not known, so a painted car can lie over a nearer one.
+
     Args:
         rng: numpy Generator.
         picture: (720, 1280, 3) uint8, RGB.

@@ -7,10 +7,11 @@ from functools import partial
 import numpy as np
 
 import clustering
-import inference
+import segmentation
 import utils
 from benchmark_stages import TIMES, measure, simulate_embedding, time_rows
-from datagenerator import list_pictures, prepare_picture, read_picture
+from datagenerator import prepare_picture
+from picture_files import list_pictures, read_picture
 
 MASKED_SIZE = (256, 512)
 STRESS_PIXELS = 720 * 1280
@@ -19,8 +20,8 @@ STRESS_PIXELS = 720 * 1280
 def network_embeddings(modeldir, indir, size):
     """The network's embedding (H, W, D) and lane mask (H, W), None without semantic head, of the first picture."""
     model = utils.load_model(modeldir, image_size=size)
-    outputs = inference.predict(model, prepare_picture(read_picture(list_pictures(indir)[0]), size))
-    return outputs["embedding"], inference.lane_mask(outputs)
+    outputs = segmentation.predict(model, prepare_picture(read_picture(list_pictures(indir)[0]), size))
+    return outputs["embedding"], segmentation.lane_mask(outputs)
 
 
 def compare_clusterings(title, embedding, mask, bandwidth, repeat):

@@ -23,7 +23,8 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import numpy as np
 
-from datagenerator import batches, find_pairs, list_pictures, make_dataset, prepare_picture, read_picture
+from datagenerator import batches, make_dataset, prepare_picture
+from picture_files import find_pairs, list_pictures, read_picture
 
 import cv2  # isort: skip
 import keras  # isort: skip
@@ -34,6 +35,7 @@ import export
 import inference
 import lanes
 import pipeline
+import segmentation
 import training
 import utils
 import visualization
@@ -313,7 +315,7 @@ def fit_parabolas(label_map):
 def benchmark_curves(args):
     pictures = [read_picture(path) for path in list_pictures(args.indir)]
     network = ready_network(args)[1]
-    maps = [(inference.segment(network, picture)[0], picture.shape[:2]) for picture in pictures]
+    maps = [(segmentation.segment(network, picture)[0], picture.shape[:2]) for picture in pictures]
     functions = {
         "parabolas": lambda: [fit_parabolas(label_map) for label_map, _ in maps],
         "fit_lanes": lambda: [lanes.fit_lanes(label_map, size) for label_map, size in maps],

@@ -51,7 +51,7 @@ def predict(model, srcdir, labels, **settings):
         model: keras.Model of `utils.load_model`.
         srcdir: folder that the labels' raw_file is relative to.
         labels: TuSimple dicts.
-        settings: bandwidth, threshold and method of `inference.segment`.
+        settings: bandwidth, threshold and method of `segmentation.segment`.
 
     Returns:
         TuSimple dicts; run_time is that from the decoded picture to the lanes, in ms.
@@ -59,8 +59,8 @@ def predict(model, srcdir, labels, **settings):
     Raises:
         DataError: a picture that is missing or can't be decoded.
     """
-    from datagenerator import read_picture
-    from inference import segment
+    from picture_files import read_picture
+    from segmentation import segment
 
     result = []
     for label in tqdm(labels, unit="picture", dynamic_ncols=True):
@@ -84,7 +84,7 @@ def write_pictures(folder, srcdir, predictions, ground_truth, scores):
         ground_truth: TuSimple dicts of the same pictures.
         scores: (N, 3) of `score_pictures`.
     """
-    from datagenerator import read_picture
+    from picture_files import read_picture
     from visualization import draw_lanes, save_picture
 
     Path(folder).mkdir(parents=True, exist_ok=True)
@@ -106,7 +106,9 @@ def worst_first(scores):
 @contextlib.contextmanager
 def _input_errors():
     """Errors of the modules that are imported only where needed become EvaluationError."""
-    from inference import DataError, utils  # the first import of TensorFlow must be inference's, which sets it up
+    from picture_files import DataError  # first: says what cv2 needs
+
+    import utils  # isort: skip
 
     try:
         yield

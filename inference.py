@@ -26,7 +26,6 @@ import math
 import os
 import sys
 import time
-import weakref
 from itertools import count
 from pathlib import Path
 
@@ -35,7 +34,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import numpy as np
 
-from datagenerator import DataError, prepare_picture, read_picture  # first: says what cv2 needs
+from picture_files import DataError, read_picture  # first: says what cv2 needs
 
 import cv2  # isort: skip
 import tensorflow as tf  # isort: skip
@@ -43,14 +42,11 @@ import tensorflow as tf  # isort: skip
 import lanes
 import utils
 import visualization
-from clustering import instance_label_map
+from datagenerator import prepare_picture
 from export import fold_batch_norm
 from pipeline import CORES, Frame, find_pictures, json_lines, name_outputs, output_folder, require_readable, run_stages
+from segmentation import BANDWIDTH, THRESHOLD, compile_network, find_instances, predict
 
-BANDWIDTH = 1.0
-# Training weights lane pixels up: at 0.5 lanes come out 2.8 times too wide. Best on the training frames, see
-# doc/experiments.md.
-THRESHOLD = 0.7
 INDIR = ["inference_test/images"]
 KINDS = ("overlay", "labels", "semantic", "embedding", "lanes")
 VIDEO_KINDS = ("overlay", "lanes")
@@ -58,14 +54,6 @@ VIDEO_KINDS = ("overlay", "lanes")
 JIT_PICTURES = 500
 MAX_CURVES = 5  # TuSimple's labels have no more
 SIZES = "height and width, multiples of 8 from 64 to 4096"
-
-_compiled = weakref.WeakKeyDictionary()
-
-
-def compile_network(model, jit=False):
-    """Trace the network for `predict`, with `jit` through XLA."""
-    reference = weakref.ref(model)
-    _compiled[model] = tf.function(lambda batch: reference()(batch, training=False), jit_compile=jit)
 
 
 def pictures_at_once():
@@ -81,62 +69,6 @@ def pictures_at_once():
     except RuntimeError:  # TensorFlow has started already
         return 1
     return CORES
-
-
-def predict(model, picture):
-    """Run the network on one prepared picture.
-
-    Args:
-        model: keras.Model of `utils.load_model`.
-        picture: (H, W, 3) float32 of `datagenerator.prepare_picture`.
-
-    Returns:
-        {"embedding": (H, W, D) float32, "semantic": (H, W, 1) float32 logits if the model has that head}.
-    """
-    if model not in _compiled:
-        compile_network(model)
-    return {name: value[0].numpy() for name, value in _compiled[model](tf.constant(picture[None])).items()}
-
-
-def lane_mask(outputs, threshold=THRESHOLD):
-    """Where the outputs of `predict` show a lane: (H, W) bool, None for a model without semantic head."""
-    if "semantic" not in outputs:
-        return None
-    if not np.isfinite(outputs["semantic"]).all():
-        raise utils.ModelError("the model's lane probability is NaN or infinite; retrain it or name another")
-    return outputs["semantic"][:, :, 0] > math.log(threshold / (1 - threshold))
-
-
-def find_instances(outputs, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast"):
-    """Cluster the outputs of `predict`: (H, W) int32 label map, see `segment`."""
-    mask = lane_mask(outputs, threshold)
-    try:
-        return instance_label_map(outputs["embedding"], bandwidth, mask, method=method).astype(np.int32)
-    except ValueError as error:  # an untrained or diverged network
-        raise utils.ModelError(f"the model's output can't be clustered: {error}; retrain it or name another") from None
-
-
-def segment(model, picture, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast"):
-    """Instances of one picture.
-
-    Args:
-        model: keras.Model of `utils.load_model`.
-        picture: (h, w, 3) uint8 RGB of any size.
-        bandwidth: of the mean shift, in units of the embedding.
-        threshold: lane probability from which a pixel counts as lane (models with a semantic head).
-        method: "fast" or "sklearn", see `clustering.instance_label_map`.
-
-    Returns:
-        (H, W) int32 label map at network size, 0 = background, and {"network": s, "cluster": s} in seconds.
-
-    Raises:
-        utils.ModelError: outputs that are not finite.
-    """
-    start = time.perf_counter()
-    outputs = predict(model, prepare_picture(picture, model.input_shape[1:3]))
-    middle = time.perf_counter()
-    label_map = find_instances(outputs, bandwidth, threshold, method)
-    return label_map, {"network": middle - start, "cluster": time.perf_counter() - middle}
 
 
 def h_samples(height):

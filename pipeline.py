@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 import utils
-from datagenerator import DataError, list_pictures, read_picture
+from picture_files import DataError, list_pictures, read_picture
 
 CORES = os.cpu_count() or 1
 THREADS = min(4, max(1, CORES // 2))  # of a stage that may work on several frames
@@ -31,7 +31,7 @@ class Frame:
     outputs: dict = field(default_factory=dict)  # kind of picture: file to write
     picture: np.ndarray | None = None  # (h, w, 3) uint8 RGB
     problem: DataError | None = None
-    prediction: dict | None = None  # of `inference.predict`
+    prediction: dict | None = None  # of `segmentation.predict`
     label_map: np.ndarray | None = None  # (H, W) int32
     line: dict | None = None  # of TuSimple
     painted: dict = field(default_factory=dict)  # kind of picture: (h, w, 3) uint8 RGB or (h, w)

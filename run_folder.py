@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import utils
-from datagenerator import DataError
+from picture_files import DataError
 from train_step import PARTS
 from validation import figure_of_merit
 

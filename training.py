@@ -26,7 +26,8 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 import numpy as np
 
 # before cv2: says what it needs
-from datagenerator import DataError, balance_pairs, batches, find_pairs, make_dataset, split_pairs
+from datagenerator import balance_pairs, batches, make_dataset, split_pairs
+from picture_files import DataError, find_pairs
 
 import keras  # isort: skip
 import tensorflow as tf  # isort: skip

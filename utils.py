@@ -6,7 +6,8 @@
 A model folder holds `model.keras` (weights) and `config.json` (the network's arguments, every flag of the training
 command, package versions, git commit). A run folder holds `config.json`, `log.jsonl`, `checkpoint.npz` and the model
 folders `best/` and `last/`. A folder with a TensorFlow 1 checkpoint of the original repo counts as a model folder
-too, see original_checkpoint.py; `calibrate` gives such a model true moving averages over a folder of pictures.
+too, see original_checkpoint.py; `calibrate` gives such a model true moving averages over a folder of pictures, see
+calibration.py.
 `export` writes a network for other programs, see export.py. Files are written under a temporary name and renamed, so
 none is ever seen half-written.
 """
@@ -29,7 +30,7 @@ import keras
 import numpy as np
 
 import original_checkpoint
-from enet import BatchNormalization, build_enet
+from enet import build_enet
 
 MODEL_FILE = "model.keras"
 CONFIG_FILE = "config.json"
@@ -246,43 +247,6 @@ def start_from(model, modeldir):
     return fresh
 
 
-def calibrate(modeldir, pictures, image_size=None):
-    """Replace the moving averages of batch norm by the true averages over pictures.
-
-    Every picture is normalized with its own statistics on its way through the network, and the mean and variance that
-    each batch norm sees are averaged over all pictures with equal weight.
-
-    Args:
-        modeldir: model folder whose model normalizes with picture statistics (or any other).
-        pictures: non-empty iterable of (H, W, 3) float32 network inputs.
-        image_size: (H, W) of the pictures, default the model's own.
-
-    Returns:
-        (keras.Model that normalizes with moving averages, its network config).
-    """
-    source = load_model(modeldir, image_size)
-    network = {**read_network(model_folder(modeldir)), "input_shape": list(source.input_shape[1:])}
-    network["picture_statistics"] = False
-    # without dropout, training mode differs from inference only in batch norm
-    model = build_model({**network, "dropout": False})
-    _copy_weights(source, model)
-    norms = [layer for layer in model.layers if isinstance(layer, BatchNormalization)]
-    for count, picture in enumerate(pictures):
-        for layer in norms:
-            layer.momentum = count / (count + 1)  # makes the moving average the mean of all so far
-        model(picture[None], training=True)
-    calibrated = build_model(network)
-    _copy_weights(model, calibrated)
-    return calibrated, network
-
-
-def _copy_weights(source, target):
-    """By layer name: the order of the layers depends on whether there is dropout."""
-    for layer in target.layers:
-        if layer.weights:
-            layer.set_weights(source.get_layer(layer.name).get_weights())
-
-
 def write_json(path, value):
     """Write `value` as JSON under a temporary name and rename."""
     with replacing(Path(path)) as temporary:
@@ -331,7 +295,8 @@ def parse_args(argv=None):
 
 def main(argv=None):
     args = parse_args(argv)
-    from datagenerator import DataError, list_pictures, prepare_picture, read_picture
+    from datagenerator import prepare_picture
+    from picture_files import DataError, list_pictures, read_picture
 
     try:
         if args.command == "export":
@@ -341,6 +306,8 @@ def main(argv=None):
             print(f"{args.out}: within {difference:.1e} of the Keras model's outputs")
             return
         from tqdm import tqdm
+
+        from calibration import calibrate
 
         size = read_network(model_folder(args.modeldir))["input_shape"][:2]
         paths = tqdm(list_pictures(args.pictures), unit="picture", dynamic_ncols=True)

@@ -10,8 +10,9 @@ import lanes
 import tusimple
 import visualization
 from clustering import instance_label_map
-from datagenerator import DataError, batches, make_dataset, read_label
-from inference import find_instances, lane_mask
+from datagenerator import batches, make_dataset
+from picture_files import DataError, read_label
+from segmentation import find_instances, lane_mask
 from train_step import PARTS
 
 

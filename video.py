@@ -17,9 +17,9 @@ from scipy.optimize import linear_sum_assignment
 
 import utils
 from clustering import instance_colors
-from datagenerator import DataError
+from picture_files import DataError
 
-import cv2  # isort: skip  # datagenerator says what it needs
+import cv2  # isort: skip  # picture_files says what it needs
 
 FPS = 25.0  # where a camera doesn't say
 COMPLETE = 0.9  # a video is cut off if fewer of its frames can be decoded; the number it tells may be an estimate

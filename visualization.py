@@ -196,12 +196,12 @@ def code_figure(path):
     boxes.box(104, 44, 14, 9, "benchmark.py\ntimes them all", commands)
     boxes.box(32, 24, 17, 10, "train_step.py\none optimizer step", parts)
     boxes.box(52, 24, 17, 10, "validation.py\nrun_folder.py\nscore, log, TensorBoard", parts)
-    boxes.box(2, 24, 26, 10, "datagenerator.py\npictures to network input", parts)
-    boxes.box(72, 24, 22, 10, "clustering.py, mean_shift.py\nlanes.py: instances, curves", parts)
+    boxes.box(2, 24, 26, 10, "datagenerator.py\npicture_files.py\npictures to network input", parts)
+    boxes.box(72, 24, 22, 10, "segmentation.py\nclustering.py, mean_shift.py\nlanes.py", parts)
     boxes.box(98, 24, 20, 10, "pipeline.py, video.py\nvisualization.py", parts)
     boxes.box(32, 4, 13, 10, "loss.py", core)
     boxes.box(104, 4, 14, 10, "enet.py", core)
-    boxes.box(49, 4, 49, 10, "utils.py, original_checkpoint.py, export.py\nmodel folders, checkpoints", core)
+    boxes.box(49, 4, 49, 10, "utils.py, export.py: model folders\noriginal_checkpoint.py, calibration.py", core)
     for start, end in (
         ((46, 43.6), (20, 34.4)),
         ((49, 43.6), (42, 34.4)),
@@ -209,7 +209,6 @@ def code_figure(path):
         ((72, 43.6), (80, 34.4)),
         ((90, 43.6), (85, 34.4)),
         ((94, 43.6), (106, 34.4)),
-        ((80.4, 48.5), (83.6, 48.5)),
         ((38.5, 23.6), (38.5, 14.4)),
         ((69.4, 29), (71.6, 29)),
         ((98.4, 9), (103.6, 9)),

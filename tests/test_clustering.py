@@ -11,7 +11,7 @@ from sklearn.cluster import MeanShift
 import benchmark
 import benchmark_stages
 import clustering
-import inference
+import segmentation
 import utils
 from datagenerator import prepare_picture, read_picture
 
@@ -74,11 +74,11 @@ def network():
 
 
 def assert_network_like_sklearn(network, path):
-    outputs = inference.predict(network, prepare_picture(read_picture(path), network.input_shape[1:3]))
+    outputs = segmentation.predict(network, prepare_picture(read_picture(path), network.input_shape[1:3]))
     points = outputs["embedding"].reshape(-1, outputs["embedding"].shape[-1])
     for bandwidth in (0.7, 1.0, 1.5):
         assert_like_sklearn(points, bandwidth)
-    assert_like_sklearn(points[inference.lane_mask(outputs).ravel()], inference.BANDWIDTH)
+    assert_like_sklearn(points[segmentation.lane_mask(outputs).ravel()], segmentation.BANDWIDTH)
 
 
 @pytest.mark.parametrize("name", ["0000.jpg", "0003.jpg"])

@@ -79,7 +79,7 @@ def tusimple_folder(tmp_path):
 
 
 def test_model_command_writes_submission_and_pictures(tusimple_folder, tmp_path, capsys, monkeypatch):
-    import inference
+    import segmentation
     import utils
 
     folder, entries = tusimple_folder
@@ -96,7 +96,7 @@ def test_model_command_writes_submission_and_pictures(tusimple_folder, tmp_path,
         return label_map, {"network": 0.0, "cluster": 0.0}
 
     monkeypatch.setattr(utils, "load_model", lambda modeldir: None)
-    monkeypatch.setattr(inference, "segment", segment)
+    monkeypatch.setattr(segmentation, "segment", segment)
     out, pictures = tmp_path / "pred.json", tmp_path / "pictures"
     argv = ["--modeldir", "m", "--srcdir", str(folder), "--labels", "label_data.json", "--bandwidth", "0.7"]
     evaluation.main([*argv, "--out", str(out), "--pictures", str(pictures), "--json"])

@@ -14,6 +14,7 @@ from conftest import draw_scene
 
 import inference
 import pipeline
+import segmentation
 import utils
 from clustering import instance_colors
 from datagenerator import DataError, read_picture
@@ -59,7 +60,7 @@ def test_every_picture_is_painted_at_its_own_size(tiny_run, pictures, tmp_path, 
 def test_instances_are_the_drawn_lines(tiny_run):
     """On a scene of the training set every line is its own instance and little else is."""
     picture, label = draw_scene(np.random.default_rng(0))
-    label_map, seconds = inference.segment(utils.load_model(tiny_run), picture[:, :, ::-1])
+    label_map, seconds = segmentation.segment(utils.load_model(tiny_run), picture[:, :, ::-1])
     label = cv2.resize(label, (96, 64), interpolation=cv2.INTER_NEAREST)
     assert label_map.shape == (64, 96) and label_map.dtype == np.int32 and set(seconds) == {"network", "cluster"}
     owners = set()
@@ -99,7 +100,7 @@ def test_every_kind_of_output(tiny_run, pictures, tmp_path):
         assert all(change[y, x].any() for x, y in inside)
 
     model = utils.load_model(tiny_run)
-    label_map, _ = inference.segment(model, picture)
+    label_map, _ = segmentation.segment(model, picture)
     labels = output("labels")
     assert labels.dtype == np.uint16 and labels.shape == (720, 1280)
     # network pixel (r, c) shows the picture's rows around 720 (r + 0.5) / 64
@@ -108,7 +109,7 @@ def test_every_kind_of_output(tiny_run, pictures, tmp_path):
     assert (labels[at] != label_map).mean() < 0.002  # folded batch norm may move a pixel on the threshold
     painted = (output("cluster")[:, :, ::-1] != picture).any(axis=2)
     assert (painted[at] != (label_map > 0)).mean() < 0.01
-    logits = inference.predict(model, inference.prepare_picture(picture, (64, 96)))["semantic"][:, :, 0]
+    logits = segmentation.predict(model, inference.prepare_picture(picture, (64, 96)))["semantic"][:, :, 0]
     probability = output("semantic")
     assert probability.shape == (720, 1280) and probability.dtype == np.uint8
     assert np.abs(probability[at] / 255 - 1 / (1 + np.exp(-logits.astype(float)))).mean() < 0.02
@@ -299,7 +300,7 @@ def test_without_semantic_head_all_pixels_are_clustered(tmp_path):
     model = utils.build_model(network)
     utils.save_model(tmp_path / "model", model, {"network": network})
     picture, _ = draw_scene(np.random.default_rng(1))
-    label_map, _ = inference.segment(utils.load_model(tmp_path / "model"), picture)
+    label_map, _ = segmentation.segment(utils.load_model(tmp_path / "model"), picture)
     sizes = np.bincount(label_map.ravel())
     assert sizes[0] == sizes.max()  # the largest cluster is the background
 

@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 from conftest import fake_step
 
+import calibration
 import inference
 import training
 import utils
@@ -301,12 +302,12 @@ def test_calibration_makes_a_normal_model(checkpoint, float64):
     folder, values = checkpoint
     rng = np.random.default_rng(2)
     pictures = [rng.uniform(0, 255, (64, 64, 3)) for _ in range(3)]
-    model, network = utils.calibrate(folder, pictures[:1], (64, 64))
+    model, network = calibration.calibrate(folder, pictures[:1], (64, 64))
     assert network["picture_statistics"] is False
     own = utils.load_model(folder, (64, 64))(pictures[0][None])["embedding"].numpy()
     assert relative(model(pictures[0][None])["embedding"].numpy(), own) < 1e-3
 
-    averaged, _ = utils.calibrate(folder, pictures, (64, 64))
+    averaged, _ = calibration.calibrate(folder, pictures, (64, 64))
     kernel, biases = (values[f"ENet/initial_block_1_conv/{kind}"] for kind in ("weights", "biases"))
     means = [(tf.nn.conv2d(p[None], kernel, 2, "SAME") + biases).numpy().mean(axis=(0, 1, 2)) for p in pictures]
     layer = averaged.get_layer("initial_block_1_batchnorm")

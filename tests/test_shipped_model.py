@@ -9,7 +9,7 @@ import numpy as np
 from conftest import ROOT
 from test_inference import painted_ids
 
-import inference
+import segmentation
 import utils
 from datagenerator import read_picture
 
@@ -35,7 +35,7 @@ def test_shipped_model_on_an_unseen_drive(shared_data):
     for line in (folder / "label_data_0601.json").read_text().splitlines():
         label = json.loads(line)
         picture = read_picture(folder / label["raw_file"])
-        label_map, _ = inference.segment(model, picture)
+        label_map, _ = segmentation.segment(model, picture)
         full = cv2.resize(label_map.astype(np.uint8), picture.shape[1::-1], interpolation=cv2.INTER_NEAREST)
         owners = [follow(full, lane, label["h_samples"]) for lane in middle_lanes(label)]
         assert len(owners) == 2 and owners[0] != owners[1], label["raw_file"]

@@ -1,0 +1,82 @@
+"""From a picture to its instances: the network's outputs, the pixels that count as lane, and their clusters."""
+
+import math
+import time
+import weakref
+
+import numpy as np
+
+import utils
+from clustering import instance_label_map
+from datagenerator import prepare_picture
+
+import tensorflow as tf  # isort: skip  # after utils, which sets its log level
+
+BANDWIDTH = 1.0
+# Training weights lane pixels up: at 0.5 lanes come out 2.8 times too wide. Best on the training frames, see
+# doc/experiments.md.
+THRESHOLD = 0.7
+
+_compiled = weakref.WeakKeyDictionary()
+
+
+def compile_network(model, jit=False):
+    """Trace the network for `predict`, with `jit` through XLA."""
+    reference = weakref.ref(model)
+    _compiled[model] = tf.function(lambda batch: reference()(batch, training=False), jit_compile=jit)
+
+
+def predict(model, picture):
+    """Run the network on one prepared picture.
+
+    Args:
+        model: keras.Model of `utils.load_model`.
+        picture: (H, W, 3) float32 of `datagenerator.prepare_picture`.
+
+    Returns:
+        {"embedding": (H, W, D) float32, "semantic": (H, W, 1) float32 logits if the model has that head}.
+    """
+    if model not in _compiled:
+        compile_network(model)
+    return {name: value[0].numpy() for name, value in _compiled[model](tf.constant(picture[None])).items()}
+
+
+def lane_mask(outputs, threshold=THRESHOLD):
+    """Where the outputs of `predict` show a lane: (H, W) bool, None for a model without semantic head."""
+    if "semantic" not in outputs:
+        return None
+    if not np.isfinite(outputs["semantic"]).all():
+        raise utils.ModelError("the model's lane probability is NaN or infinite; retrain it or name another")
+    return outputs["semantic"][:, :, 0] > math.log(threshold / (1 - threshold))
+
+
+def find_instances(outputs, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast"):
+    """Cluster the outputs of `predict`: (H, W) int32 label map, see `segment`."""
+    mask = lane_mask(outputs, threshold)
+    try:
+        return instance_label_map(outputs["embedding"], bandwidth, mask, method=method).astype(np.int32)
+    except ValueError as error:  # an untrained or diverged network
+        raise utils.ModelError(f"the model's output can't be clustered: {error}; retrain it or name another") from None
+
+
+def segment(model, picture, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast"):
+    """Instances of one picture.
+
+    Args:
+        model: keras.Model of `utils.load_model`.
+        picture: (h, w, 3) uint8 RGB of any size.
+        bandwidth: of the mean shift, in units of the embedding.
+        threshold: lane probability from which a pixel counts as lane (models with a semantic head).
+        method: "fast" or "sklearn", see `clustering.instance_label_map`.
+
+    Returns:
+        (H, W) int32 label map at network size, 0 = background, and {"network": s, "cluster": s} in seconds.
+
+    Raises:
+        utils.ModelError: outputs that are not finite.
+    """
+    start = time.perf_counter()
+    outputs = predict(model, prepare_picture(picture, model.input_shape[1:3]))
+    middle = time.perf_counter()
+    label_map = find_instances(outputs, bandwidth, threshold, method)
+    return label_map, {"network": middle - start, "cluster": time.perf_counter() - middle}

@@ -9,7 +9,8 @@ import numpy as np
 import clustering
 import segmentation
 import utils
-from benchmark_stages import TIMES, measure, simulate_embedding, time_rows
+from benchmark_stages import simulate_embedding
+from benchmark_timing import TIMES, measure, time_rows
 from datagenerator import prepare_picture
 from picture_files import list_pictures, read_picture
 

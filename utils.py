@@ -7,9 +7,8 @@ A model folder holds `model.keras` (weights) and `config.json` (the network's ar
 command, package versions, git commit). A run folder holds `config.json`, `log.jsonl`, `checkpoint.npz` and the model
 folders `best/` and `last/`. A folder with a TensorFlow 1 checkpoint of the original repo counts as a model folder
 too, see original_checkpoint.py; `calibrate` gives such a model true moving averages over a folder of pictures, see
-calibration.py.
-`export` writes a network for other programs, see export.py. Files are written under a temporary name and renamed, so
-none is ever seen half-written.
+calibration.py. `export` writes a network for other programs, see export.py. Files are written under a temporary name
+and renamed, so none is ever seen half-written.
 """
 
 import argparse

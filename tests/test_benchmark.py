@@ -6,6 +6,7 @@ from conftest import ROOT, miniature
 
 import benchmark
 import benchmark_stages
+import benchmark_timing
 import utils
 
 STAGES = {
@@ -100,13 +101,13 @@ def test_what_is_done_is_printed_when_a_stage_fails(capsys, monkeypatch):
 
 
 def test_ratio_says_how_many_times_faster_than_the_first():
-    rows = benchmark_stages.time_rows({"slow": [0.4, 0.2, 0.3], "fast": [0.1, 0.1, 0.2]}, per=2, more=["x", "y"])
+    rows = benchmark_timing.time_rows({"slow": [0.4, 0.2, 0.3], "fast": [0.1, 0.1, 0.2]}, per=2, more=["x", "y"])
     assert rows == [["slow", "150.0", "100.0-200.0", "1", "x"], ["fast", "50.0", "50.0-100.0", "3", "y"]]
 
 
 def test_warm_run_is_not_timed():
     calls = []
-    seconds, results = benchmark_stages.measure(
+    seconds, results = benchmark_timing.measure(
         {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2, warm=True
     )
     assert calls == ["a", "b"] * 3 and [len(times) for times in seconds.values()] == [2, 2]

@@ -10,6 +10,7 @@ from sklearn.cluster import MeanShift
 
 import benchmark
 import benchmark_stages
+import benchmark_timing
 import clustering
 import segmentation
 import utils
@@ -262,7 +263,7 @@ def test_many_times_faster_than_sklearn():
     embedding, _ = benchmark_stages.simulate_embedding((192, 256), seed=2)
     points = embedding.reshape(-1, 3)
     functions = {name: lambda name=name: clustering.cluster(points, 1.0, name) for name in ("sklearn", "fast")}
-    seconds, _ = benchmark_stages.measure(functions, 3)
+    seconds, _ = benchmark_timing.measure(functions, 3)
     assert np.median(seconds["sklearn"]) > 15 * np.median(seconds["fast"])
 
 
@@ -283,7 +284,7 @@ def test_bounded_for_any_input(dimensions, spread):
         assert peak < 2**30
         assert labels.shape == (count,) and labels.max() == number - 1 and centers.shape == (number, dimensions)
     functions = {name: lambda points=points: clustering.cluster(points, 1.0) for name, points in inputs.items()}
-    seconds, _ = benchmark_stages.measure(functions, 3)
+    seconds, _ = benchmark_timing.measure(functions, 3)
     assert min(seconds["diffuse"]) < 20 * min(seconds["separated"])
 
 

@@ -106,7 +106,7 @@ def prepare_label(label, size):
 
 
 def augment(picture, label, size, rng):
-    """Random view of a pair: hill, flip, shift, scale, rotation, shear, then color, light, shadow, blur and noise.
+    """Random view of a pair: flip, shift, scale, rotation, shear, then color, light, shadow, blur and noise.
 
     The shear is anchored in the upper third of the picture, which on a road moves the car sideways. What comes into
     the picture from outside is black and background. One warp goes from the file's size to the network's.
@@ -121,12 +121,10 @@ def augment(picture, label, size, rng):
         (H, W, 3) float32 in 0..255 and (H, W) int32.
     """
     matrix = _random_affine(picture.shape[:2], size, rng)
-    columns, rows = np.arange(size[1]), np.arange(size[0])[:, None]
-    x, y = (row[0] * columns + row[1] * rows + row[2] for row in matrix)
-    flat, hilly = _random_hill(label, rng)
-    x, y = x.astype(np.float32), np.interp(y, hilly, flat).astype(np.float32)
-    picture = cv2.remap(picture, x, y, cv2.INTER_LINEAR)
-    label = cv2.remap(label, x, y, cv2.INTER_NEAREST)
+    shape = (size[1], size[0])
+    inverse = cv2.WARP_INVERSE_MAP
+    picture = cv2.warpAffine(picture, matrix, shape, flags=cv2.INTER_LINEAR | inverse)
+    label = cv2.warpAffine(label, matrix, shape, flags=cv2.INTER_NEAREST | inverse)
     return _random_light(picture.astype(np.float32), rng), label.astype(np.int32)
 
 
@@ -146,25 +144,6 @@ def _random_affine(source, target, rng):
     # pixel centers stand at half-integers
     offset = linear @ (to_source @ [0.5, 0.5] - anchor) + anchor + shift - 0.5
     return np.column_stack([linear @ to_source, offset])
-
-
-def _random_hill(label, rng):
-    """Rows of a flat road and the rows where a rise or a dip ahead would show them, both increasing, for `np.interp`.
-
-    From the highest label up, everything moves by one lift, and the more slowly the nearer to the car below it: a road
-    that climbs in the distance. Without it a network learns one camera's horizon by heart and ends every lane there.
-    """
-    height = len(label)
-    labeled = np.flatnonzero(label.any(axis=1))
-    top = labeled[0] if labeled.size else 0.35 * height
-    reach = rng.uniform(0.1, 0.25) * height
-    lift = rng.uniform(-0.3, 0.7) * reach if rng.random() < 0.5 else 0.0
-    near = np.linspace(0, 1, 33)  # 0 at the highest label, 1 where the road is level
-    flat = top + reach * near
-    hilly = flat - lift * (1 - near) ** 2
-    beyond = 2 * height  # rotated views look far outside
-    flat = np.concatenate([[top - beyond], flat, [top + reach + beyond]])
-    return flat, np.concatenate([[top - beyond - lift], hilly, [top + reach + beyond]])
 
 
 def _random_light(picture, rng):

@@ -83,8 +83,12 @@ def random_road(rng):
     ahead, row, side = ahead[visible], row[visible], side[visible]
     distance = np.interp(np.arange(ROWS), row[::-1], ahead[::-1])
 
-    left, right = rng.choice([(1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (3, 2)], p=[0.08, 0.13, 0.13, 0.44, 0.11, 0.11])
-    offsets = np.cumsum(rng.uniform(3.3, 3.9) * rng.normal(1, 0.015, left + right))
+    left, right = rng.choice([(1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (3, 2)], p=[0.08, 0.12, 0.12, 0.36, 0.16, 0.16])
+    # In TuSimple's labels 22 % (0313, 0601) or 35 % (0531) of the lanes beside the car's differ in width from that by
+    # more than 15 %, up to half and twice: ramps, shoulders, bus lanes.
+    widths = rng.normal(1, 0.05, left + right)
+    other = (rng.random(left + right) < 0.25) & (np.arange(left + right) != left)
+    offsets = np.cumsum(rng.uniform(3.3, 3.9) * np.where(other, rng.uniform(0.6, 1.9, left + right), widths))
     middle = rng.normal(0, 0.25) if rng.random() < 0.85 else rng.uniform(-1.7, 1.7)  # keeping or changing the lane
     offsets += middle - (offsets[left - 1] + offsets[left]) / 2
     scale = focal / distance

@@ -67,6 +67,21 @@ def test_random_roads_keep_perspective_and_label_form():
     assert 160 <= min(tops) < 230 and 260 < max(tops) <= 360  # TuSimple's labels begin at rows 160 to 340
 
 
+def test_lanes_beside_the_cars_differ_in_width_as_in_tusimple():
+    """Widths by hand from the lines' pixels at one row. TuSimple's labels: 22 % (0313, 0601) and 35 % (0531)."""
+    ratios, own = [], []
+    for seed in range(200):
+        road, _ = random_road(np.random.default_rng(seed))
+        widths = np.diff(road.lines[700]) / road.scale[700]
+        at = np.searchsorted(road.offsets, 0) - 1
+        own.append(widths[at])
+        ratios.extend(np.delete(widths, at) / widths[at])
+    different = np.abs(np.array(ratios) - 1) > 0.15
+    assert 0.18 < different.mean() < 0.35
+    assert min(ratios) < 0.7 and max(ratios) > 1.5
+    assert 3.0 < np.quantile(own, 0.02) and np.quantile(own, 0.98) < 4.3  # m, the car's own lane is a lane
+
+
 def test_dash_share_is_the_mean_over_the_stretch():
     start = np.array([3.0, 10.1, 24.0, 80.0])
     stop = start + np.array([0.02, 1.5, 9.0, 40.0])

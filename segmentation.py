@@ -16,6 +16,9 @@ BANDWIDTH = 1.0
 # Training weights lane pixels up: at 0.5 lanes come out 2.8 times too wide. Best on the training frames, see
 # doc/experiments.md.
 THRESHOLD = 0.7
+# How far an instance's mean lane probability must lie above the threshold, as a share of the way from there to 1. Below
+# 0.28 are mostly rows of parked cars, snow banks and scraps beyond the road's lines, see doc/experiments.md.
+SURENESS = 0.28
 
 _compiled = weakref.WeakKeyDictionary()
 
@@ -51,12 +54,23 @@ def lane_mask(outputs, threshold=THRESHOLD):
 
 
 def find_instances(outputs, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast"):
-    """Cluster the outputs of `predict`: (H, W) int32 label map, see `segment`."""
+    """Cluster the outputs of `predict` and drop the unsure instances: (H, W) int32 label map, see `segment`."""
     mask = lane_mask(outputs, threshold)
     try:
-        return instance_label_map(outputs["embedding"], bandwidth, mask, method=method).astype(np.int32)
+        label_map = instance_label_map(outputs["embedding"], bandwidth, mask, method=method).astype(np.int32)
     except ValueError as error:  # an untrained or diverged network
         raise utils.ModelError(f"the model's output can't be clustered: {error}; retrain it or name another") from None
+    return label_map if mask is None else _sure(label_map, outputs["semantic"][:, :, 0], threshold)
+
+
+def _sure(label_map, logits, threshold):
+    """The label map without instances whose mean lane probability is barely above the threshold, numbered anew."""
+    inside = label_map > 0
+    labels = label_map[inside]
+    probability = 0.5 + 0.5 * np.tanh(logits[inside] / 2)  # the sigmoid, which does not overflow in this form
+    means = np.bincount(labels, probability, minlength=1) / np.maximum(np.bincount(labels, minlength=1), 1)
+    sure = means >= threshold + SURENESS * (1 - threshold)  # not the background, number 0, which has no pixels here
+    return (np.cumsum(sure) * sure).astype(np.int32)[label_map]
 
 
 def segment(model, picture, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast"):
@@ -66,7 +80,8 @@ def segment(model, picture, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fa
         model: keras.Model of `utils.load_model`.
         picture: (h, w, 3) uint8 RGB of any size.
         bandwidth: of the mean shift, in units of the embedding.
-        threshold: lane probability from which a pixel counts as lane (models with a semantic head).
+        threshold: lane probability from which a pixel counts as lane (models with a semantic head). An instance counts
+            if its mean probability lies above it by `SURENESS` of the way to 1.
         method: "fast" or "sklearn", see `clustering.instance_label_map`.
 
     Returns:

@@ -57,6 +57,23 @@ def test_every_picture_is_painted_at_its_own_size(tiny_run, pictures, tmp_path, 
         assert unit == "fps" and float(milliseconds) * float(fps) == pytest.approx(1000, rel=0.1)
 
 
+def test_unsure_instances_are_dropped_and_the_others_numbered_anew():
+    """Probabilities by hand: the left line 0.9, the middle one 0.75 and the right one half 0.72, half 0.95."""
+    probability, embedding = np.full((40, 60), 0.01), np.zeros((40, 60, 2), np.float32)
+    for column, p in ((5, 0.9), (25, 0.75), (45, np.repeat([0.72, 0.95], 20)[:, None])):
+        width = {5: 6, 25: 10, 45: 5}[column]  # the largest instance is the one to go
+        probability[:, column : column + width] = p
+        embedding[:, column : column + width] = column
+    outputs = {"embedding": embedding, "semantic": np.log(probability / (1 - probability))[..., None]}
+    find = lambda threshold: segmentation.find_instances(outputs, 1.0, threshold)[[0, 39]][:, [5, 25, 45]].tolist()  # noqa: E731
+    assert find(0.5) == [[2, 1, 3], [2, 1, 3]]  # 0.5 + 0.28 * 0.5 = 0.64: all three are surer
+    assert find(0.7) == [[1, 0, 2], [1, 0, 2]]  # 0.784: 0.75 is not, the mean 0.835 is
+    assert find(0.8) == [[1, 0, 0], [1, 0, 2]]  # the weak half is no lane, what is left has 0.95
+    assert find(0.97) == [[0, 0, 0], [0, 0, 0]]
+    del outputs["semantic"]  # a model without that head: nothing to go by, the largest cluster is the background
+    assert segmentation.find_instances(outputs, 1.0)[0, [0, 5, 25, 45]].tolist() == [0, 2, 1, 3]
+
+
 def test_instances_are_the_drawn_lines(tiny_run):
     """On a scene of the training set every line is its own instance and little else is."""
     picture, label = draw_scene(np.random.default_rng(0))

@@ -16,9 +16,6 @@ BANDWIDTH = 1.0
 # Training weights lane pixels up: at 0.5 lanes come out 2.8 times too wide. Best on the training frames, see
 # doc/experiments.md.
 THRESHOLD = 0.7
-# How far an instance's mean lane probability must lie above the threshold, as a share of the way from there to 1. Below
-# 0.28 are mostly rows of parked cars, snow banks and scraps beyond the road's lines, see doc/experiments.md.
-SURENESS = 0.28
 
 _compiled = weakref.WeakKeyDictionary()
 
@@ -53,36 +50,36 @@ def lane_mask(outputs, threshold=THRESHOLD):
     return outputs["semantic"][:, :, 0] > math.log(threshold / (1 - threshold))
 
 
-def find_instances(outputs, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast"):
-    """Cluster the outputs of `predict` and drop the unsure instances: (H, W) int32 label map, see `segment`."""
+def find_instances(outputs, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast", sure=0.0):
+    """Cluster the outputs of `predict`: (H, W) int32 label map, see `segment`."""
     mask = lane_mask(outputs, threshold)
     try:
         label_map = instance_label_map(outputs["embedding"], bandwidth, mask, method=method).astype(np.int32)
     except ValueError as error:  # an untrained or diverged network
         raise utils.ModelError(f"the model's output can't be clustered: {error}; retrain it or name another") from None
-    return label_map if mask is None else _sure(label_map, outputs["semantic"][:, :, 0], threshold)
+    return label_map if mask is None or not sure else _drop_unsure(label_map, outputs["semantic"][:, :, 0], sure)
 
 
-def _sure(label_map, logits, threshold):
-    """The label map without instances whose mean lane probability is barely above the threshold, numbered anew."""
+def _drop_unsure(label_map, logits, sure):
+    """The label map without instances whose mean lane probability is below `sure`, numbered anew."""
     inside = label_map > 0
     labels = label_map[inside]
     probability = 0.5 + 0.5 * np.tanh(logits[inside] / 2)  # the sigmoid, which does not overflow in this form
     means = np.bincount(labels, probability, minlength=1) / np.maximum(np.bincount(labels, minlength=1), 1)
-    sure = means >= threshold + SURENESS * (1 - threshold)  # not the background, number 0, which has no pixels here
-    return (np.cumsum(sure) * sure).astype(np.int32)[label_map]
+    kept = means >= sure  # not the background, number 0, which has no pixels here
+    return (np.cumsum(kept) * kept).astype(np.int32)[label_map]
 
 
-def segment(model, picture, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast"):
+def segment(model, picture, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast", sure=0.0):
     """Instances of one picture.
 
     Args:
         model: keras.Model of `utils.load_model`.
         picture: (h, w, 3) uint8 RGB of any size.
         bandwidth: of the mean shift, in units of the embedding.
-        threshold: lane probability from which a pixel counts as lane (models with a semantic head). An instance counts
-            if its mean probability lies above it by `SURENESS` of the way to 1.
+        threshold: lane probability from which a pixel counts as lane (models with a semantic head).
         method: "fast" or "sklearn", see `clustering.instance_label_map`.
+        sure: mean lane probability of its pixels from which an instance counts, see `utils.read_sure`.
 
     Returns:
         (H, W) int32 label map at network size, 0 = background, and {"network": s, "cluster": s} in seconds.
@@ -93,5 +90,5 @@ def segment(model, picture, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fa
     start = time.perf_counter()
     outputs = predict(model, prepare_picture(picture, model.input_shape[1:3]))
     middle = time.perf_counter()
-    label_map = find_instances(outputs, bandwidth, threshold, method)
+    label_map = find_instances(outputs, bandwidth, threshold, method, sure)
     return label_map, {"network": middle - start, "cluster": time.perf_counter() - middle}

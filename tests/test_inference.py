@@ -65,13 +65,14 @@ def test_unsure_instances_are_dropped_and_the_others_numbered_anew():
         probability[:, column : column + width] = p
         embedding[:, column : column + width] = column
     outputs = {"embedding": embedding, "semantic": np.log(probability / (1 - probability))[..., None]}
-    find = lambda threshold: segmentation.find_instances(outputs, 1.0, threshold)[[0, 39]][:, [5, 25, 45]].tolist()  # noqa: E731
-    assert find(0.5) == [[2, 1, 3], [2, 1, 3]]  # 0.5 + 0.28 * 0.5 = 0.64: all three are surer
-    assert find(0.7) == [[1, 0, 2], [1, 0, 2]]  # 0.784: 0.75 is not, the mean 0.835 is
-    assert find(0.8) == [[1, 0, 0], [1, 0, 2]]  # the weak half is no lane, what is left has 0.95
-    assert find(0.97) == [[0, 0, 0], [0, 0, 0]]
+    places = np.ix_([0, 39], [5, 25, 45])
+    find = lambda *settings: segmentation.find_instances(outputs, 1.0, *settings)[places].tolist()  # noqa: E731
+    assert find(0.7) == [[2, 1, 3], [2, 1, 3]]
+    assert find(0.7, "fast", 0.784) == [[1, 0, 2], [1, 0, 2]]  # 0.9 and the mean 0.835 are that sure
+    assert find(0.7, "fast", 0.85) == [[1, 0, 0], [1, 0, 0]]
+    assert find(0.7, "fast", 0.95) == find(0.97, "fast", 0.5) == [[0, 0, 0], [0, 0, 0]]
     del outputs["semantic"]  # a model without that head: nothing to go by, the largest cluster is the background
-    assert segmentation.find_instances(outputs, 1.0)[0, [0, 5, 25, 45]].tolist() == [0, 2, 1, 3]
+    assert find(0.7, "fast", 0.9)[0] == [2, 1, 3]
 
 
 def test_instances_are_the_drawn_lines(tiny_run):

@@ -28,6 +28,21 @@ def test_shipped_model_on_the_sample_pictures(tmp_path):
         assert (painted != committed).any(axis=2).mean() < 0.002
 
 
+def test_shipped_model_is_quiet_where_it_is_unsure(tmp_path):
+    """The config's limit holds without a flag, and `--sure 0` lifts it: then there are more instances, nowhere fewer."""
+    assert 0.7 < utils.read_sure(ROOT / "trained_model") < 0.8
+    more = [(), ("--sure", "0")]
+    for name, flags in zip("ab", more, strict=True):
+        command = [sys.executable, "inference.py", "--save", "labels", "--outdir", tmp_path / name, *flags]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    quiet, all_ = (
+        [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in sorted((tmp_path / name).iterdir())] for name in "ab"
+    )
+    assert len(quiet) == len(all_) == 6
+    assert all(((a > 0) | (q == 0)).all() for q, a in zip(quiet, all_, strict=True))
+    assert sum(a.max() - q.max() for q, a in zip(quiet, all_, strict=True)) >= 2
+
+
 def test_shipped_model_on_an_unseen_drive(shared_data):
     """The two middle lanes of every frame of another drive are separate and continuous instances."""
     folder = shared_data / "tusimple" / "val_set"

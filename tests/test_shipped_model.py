@@ -29,7 +29,7 @@ def test_shipped_model_on_the_sample_pictures(tmp_path):
 
 
 def test_shipped_model_is_quiet_where_it_is_unsure(tmp_path):
-    """The config's limit holds without a flag, and `--sure 0` lifts it: then there are more instances, nowhere fewer."""
+    """The limit of the config holds without a flag; `--sure 0` lifts it: more instances, nowhere fewer."""
     assert 0.7 < utils.read_sure(ROOT / "trained_model") < 0.8
     more = [(), ("--sure", "0")]
     for name, flags in zip("ab", more, strict=True):

@@ -51,7 +51,7 @@ def predict(model, srcdir, labels, **settings):
         model: keras.Model of `utils.load_model`.
         srcdir: folder that the labels' raw_file is relative to.
         labels: TuSimple dicts.
-        settings: bandwidth, threshold, method and sure of `segmentation.segment`.
+        settings: bandwidth, threshold, method and confidence of `segmentation.segment`.
 
     Returns:
         TuSimple dicts; run_time is that from the decoded picture to the lanes, in ms.
@@ -125,7 +125,7 @@ def run_model(args):
     flags = {"bandwidth": args.bandwidth, "threshold": args.threshold, "method": args.cluster}
     settings = {name: value for name, value in flags.items() if value is not None}
     model = utils.load_model(args.modeldir)
-    settings["sure"] = utils.read_sure(args.modeldir) if args.sure is None else args.sure
+    settings["confidence"] = utils.read_confidence(args.modeldir) if args.confidence is None else args.confidence
     predictions = predict(model, args.srcdir, ground_truth, **settings)
     if args.out:
         with utils.replacing(args.out) as temporary:
@@ -194,12 +194,7 @@ def parse_args(argv=None):
     add("--out", help="submission file to write")
     add("--bandwidth", type=float, help="of the mean shift; default that of inference.py")
     add("--threshold", type=float, help="lane probability that counts as lane; default that of inference.py")
-    add(
-        "--sure",
-        type=float,
-        metavar="P",
-        help="mean lane probability from which an instance counts; default the model's",
-    )
+    add("--confidence", type=float, metavar="P", help="mean lane probability an instance needs; default the model's")
     add("--cluster", choices=("fast", "sklearn"), help="mean shift; default that of inference.py")
     add("--strict-time", action="store_true", help="score pictures over 200 ms 0, 0, 1 as the benchmark does")
     add = parser.add_argument_group("score label maps").add_argument
@@ -222,8 +217,8 @@ def parse_args(argv=None):
         parser.error(f"--bandwidth: found {args.bandwidth}, expected a number above 0")
     if args.threshold is not None and not 0 < args.threshold < 1:
         parser.error(f"--threshold: found {args.threshold}, expected a probability between 0 and 1")
-    if args.sure is not None and not 0 <= args.sure < 1:
-        parser.error(f"--sure: found {args.sure}, expected a number from 0, all count, to below 1")
+    if args.confidence is not None and not 0 <= args.confidence < 1:
+        parser.error(f"--confidence: found {args.confidence}, expected a number from 0, all count, to below 1")
     if args.out and (Path(args.out).is_dir() or not Path(args.out).absolute().parent.is_dir()):
         parser.error(
             f"--out: found no folder for {args.out}, or a folder of that name, expected a file in an existing one"

@@ -84,7 +84,7 @@ def make_stages(args, model, decode, write, track=None):
 
     def cluster(frame):
         start = time.perf_counter()
-        label_map = find_instances(frame.prediction, args.bandwidth, args.threshold, args.cluster, args.sure)
+        label_map = find_instances(frame.prediction, args.bandwidth, args.threshold, args.cluster, args.confidence)
         if args.max_lanes:
             label_map[label_map > args.max_lanes] = 0  # the largest come first
         frame.label_map = label_map
@@ -123,8 +123,8 @@ def load_network(args, pictures):
     """The model of `--modeldir` for this many pictures (None: not known), ready to run."""
     try:
         model = utils.load_model(args.modeldir, args.size)
-        if args.sure is None:
-            args.sure = utils.read_sure(args.modeldir)
+        if args.confidence is None:
+            args.confidence = utils.read_confidence(args.modeldir)
         if "semantic" in args.save and "semantic" not in model.output:
             raise utils.ModelError(f"--save semantic: {args.modeldir} has no semantic head; leave semantic out")
         if utils.read_network(utils.model_folder(args.modeldir)).get("picture_statistics"):
@@ -239,12 +239,7 @@ def parse_args(argv=None):
     add("--size", nargs=2, type=int, metavar=("H", "W"), help="size the network works at; default that of its training")
     add("--bandwidth", type=float, default=BANDWIDTH, help="of the mean shift; default %(default)s")
     add("--threshold", type=float, default=THRESHOLD, help="lane probability that counts as lane; default %(default)s")
-    add(
-        "--sure",
-        type=float,
-        metavar="P",
-        help="mean lane probability from which an instance counts; default the model's",
-    )
+    add("--confidence", type=float, metavar="P", help="mean lane probability an instance needs; default the model's")
     add("--max-lanes", type=int, metavar="N", help="keep the N largest instances")
     add("--cluster", choices=("fast", "sklearn"), default="fast", help="mean shift of clustering.py or of scikit-learn")
     add(
@@ -262,7 +257,7 @@ def parse_args(argv=None):
         (not args.size or all(64 <= n <= 4096 and n % 8 == 0 for n in args.size), "--size", args.size, SIZES),
         (0 < args.bandwidth < math.inf, "--bandwidth", args.bandwidth, "a number above 0"),
         (0 < args.threshold < 1, "--threshold", args.threshold, "a probability between 0 and 1"),
-        (args.sure is None or 0 <= args.sure < 1, "--sure", args.sure, "a number from 0, all count, to below 1"),
+        (0 <= (args.confidence or 0) < 1, "--confidence", args.confidence, "a number from 0, all count, to below 1"),
         (args.max_lanes is None or args.max_lanes > 0, "--max-lanes", args.max_lanes, "a number from 1 on"),
     ):
         if not right:

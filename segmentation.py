@@ -50,27 +50,29 @@ def lane_mask(outputs, threshold=THRESHOLD):
     return outputs["semantic"][:, :, 0] > math.log(threshold / (1 - threshold))
 
 
-def find_instances(outputs, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast", sure=0.0):
+def find_instances(outputs, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast", confidence=0.0):
     """Cluster the outputs of `predict`: (H, W) int32 label map, see `segment`."""
     mask = lane_mask(outputs, threshold)
     try:
         label_map = instance_label_map(outputs["embedding"], bandwidth, mask, method=method).astype(np.int32)
     except ValueError as error:  # an untrained or diverged network
         raise utils.ModelError(f"the model's output can't be clustered: {error}; retrain it or name another") from None
-    return label_map if mask is None or not sure else _drop_unsure(label_map, outputs["semantic"][:, :, 0], sure)
+    if mask is not None and confidence:
+        return _drop_unsure(label_map, outputs["semantic"][:, :, 0], confidence)
+    return label_map
 
 
-def _drop_unsure(label_map, logits, sure):
-    """The label map without instances whose mean lane probability is below `sure`, numbered anew."""
+def _drop_unsure(label_map, logits, confidence):
+    """The label map without instances whose mean lane probability is below `confidence`, numbered anew."""
     inside = label_map > 0
     labels = label_map[inside]
     probability = 0.5 + 0.5 * np.tanh(logits[inside] / 2)  # the sigmoid, which does not overflow in this form
     means = np.bincount(labels, probability, minlength=1) / np.maximum(np.bincount(labels, minlength=1), 1)
-    kept = means >= sure  # not the background, number 0, which has no pixels here
+    kept = means >= confidence  # not the background, number 0, which has no pixels here
     return (np.cumsum(kept) * kept).astype(np.int32)[label_map]
 
 
-def segment(model, picture, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast", sure=0.0):
+def segment(model, picture, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast", confidence=0.0):
     """Instances of one picture.
 
     Args:
@@ -79,7 +81,7 @@ def segment(model, picture, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fa
         bandwidth: of the mean shift, in units of the embedding.
         threshold: lane probability from which a pixel counts as lane (models with a semantic head).
         method: "fast" or "sklearn", see `clustering.instance_label_map`.
-        sure: mean lane probability of its pixels from which an instance counts, see `utils.read_sure`.
+        confidence: mean lane probability of its pixels from which an instance counts, see `utils.read_confidence`.
 
     Returns:
         (H, W) int32 label map at network size, 0 = background, and {"network": s, "cluster": s} in seconds.
@@ -90,5 +92,5 @@ def segment(model, picture, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fa
     start = time.perf_counter()
     outputs = predict(model, prepare_picture(picture, model.input_shape[1:3]))
     middle = time.perf_counter()
-    label_map = find_instances(outputs, bandwidth, threshold, method, sure)
+    label_map = find_instances(outputs, bandwidth, threshold, method, confidence)
     return label_map, {"network": middle - start, "cluster": time.perf_counter() - middle}

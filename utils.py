@@ -125,19 +125,21 @@ def read_network(folder):
         return original_checkpoint.network_arguments(folder)
 
 
-def read_sure(modeldir):
-    """Mean lane probability from which an instance of a model counts: `sure` of its config, 0 (all count) without it.
+def read_confidence(modeldir):
+    """Mean lane probability that an instance of a model needs: `confidence` in its config, 0 (none) without it.
 
     How sure a network is of its lanes depends on its training; whoever has measured it writes it there.
 
     Raises:
-        ModelError: as `read_config`, or `sure` is no probability.
+        ModelError: as `read_config`, or `confidence` is no probability.
     """
     folder = model_folder(modeldir)
-    sure = read_config(folder).get("sure", 0.0) if (folder / MODEL_FILE).is_file() else 0.0
-    if type(sure) not in (int, float) or not 0 <= sure < 1:
-        raise ModelError(f"{folder / CONFIG_FILE}: sure: found {sure!r}, expected a number from 0 to below 1; mend it")
-    return sure
+    confidence = read_config(folder).get("confidence", 0.0) if (folder / MODEL_FILE).is_file() else 0.0
+    if type(confidence) not in (int, float) or not 0 <= confidence < 1:
+        raise ModelError(
+            f"{folder / CONFIG_FILE}: confidence: found {confidence!r}, expected a number from 0 to below 1; mend it"
+        )
+    return confidence
 
 
 @contextlib.contextmanager

@@ -85,7 +85,7 @@ def random_road(rng):
 
     left, right = rng.choice([(1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (3, 2)], p=[0.08, 0.12, 0.12, 0.36, 0.16, 0.16])
     # In TuSimple's labels 22 % (0313, 0601) or 35 % (0531) of the lanes beside the car's differ in width from that by
-    # more than 15 %, up to half and twice: ramps, shoulders, bus lanes.
+    # more than 15 %; 98 % of 0531's lie between 0.53 and 1.8 times it.
     widths = rng.normal(1, 0.05, left + right)
     other = (rng.random(left + right) < 0.25) & (np.arange(left + right) != left)
     offsets = np.cumsum(rng.uniform(3.3, 3.9) * np.where(other, rng.uniform(0.6, 1.9, left + right), widths))

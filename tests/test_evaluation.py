@@ -96,12 +96,12 @@ def test_model_command_writes_submission_and_pictures(tusimple_folder, tmp_path,
         return label_map, {"network": 0.0, "cluster": 0.0}
 
     monkeypatch.setattr(utils, "load_model", lambda modeldir: None)
-    monkeypatch.setattr(utils, "read_sure", lambda modeldir: 0.6)
+    monkeypatch.setattr(utils, "read_confidence", lambda modeldir: 0.6)
     monkeypatch.setattr(segmentation, "segment", segment)
     out, pictures = tmp_path / "pred.json", tmp_path / "pictures"
     argv = ["--modeldir", "m", "--srcdir", str(folder), "--labels", "label_data.json", "--bandwidth", "0.7"]
     evaluation.main([*argv, "--out", str(out), "--pictures", str(pictures), "--json"])
-    assert calls == [{"bandwidth": 0.7, "sure": 0.6}] * 4
+    assert calls == [{"bandwidth": 0.7, "confidence": 0.6}] * 4
     captured = capsys.readouterr()
     values = {entry["name"]: entry["value"] for entry in json.loads(captured.out)}
     assert values["Accuracy"] > 0.87 and values["FP"] == 0 and values["FN"] == pytest.approx(1 / 9)

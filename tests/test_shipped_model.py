@@ -29,9 +29,9 @@ def test_shipped_model_on_the_sample_pictures(tmp_path):
 
 
 def test_shipped_model_is_quiet_where_it_is_unsure(tmp_path):
-    """The limit of the config holds without a flag; `--sure 0` lifts it: more instances, nowhere fewer."""
-    assert 0.7 < utils.read_sure(ROOT / "trained_model") < 0.8
-    more = [(), ("--sure", "0")]
+    """The limit of the config holds without a flag; `--confidence 0` lifts it: more instances, nowhere fewer."""
+    assert 0.7 < utils.read_confidence(ROOT / "trained_model") < 0.8
+    more = [(), ("--confidence", "0")]
     for name, flags in zip("ab", more, strict=True):
         command = [sys.executable, "inference.py", "--save", "labels", "--outdir", tmp_path / name, *flags]
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True)

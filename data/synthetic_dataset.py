@@ -33,13 +33,13 @@ from tusimple_dataset_processing import LabelError, check_label, find_clips, rea
 
 # isort: split
 import cv2
-from road_empty import draw_empty_kind, paint_nothing, street_layout, unmarked_layout
-from road_geometry import HEIGHT, WIDTH, random_road, road_from_label
-from road_objects import paint_objects, roadside
-from road_scene import develop, draw_layout, draw_light
-from road_street import street_side
-from road_surface import paint_background
-from road_vehicles import draw_lane_traffic, paint_vehicle
+from road.empty import draw_empty_kind, paint_nothing, street_layout, unmarked_layout
+from road.geometry import HEIGHT, WIDTH, random_road, road_from_label
+from road.objects import paint_objects, roadside
+from road.scene import develop, draw_layout, draw_light
+from road.street import street_side
+from road.surface import paint_background
+from road.vehicles import draw_lane_traffic, paint_vehicle
 
 H_SAMPLES = list(range(160, 720, 10))
 
@@ -48,7 +48,7 @@ def label_of(road, first_row):
     """Label of a road's lines.
 
     Args:
-        road: road_geometry.Road.
+        road: road.geometry.Road.
         first_row: int, row above which no point is labeled.
 
     Returns:
@@ -68,7 +68,7 @@ def render_scene(rng, geometry=None, empty=False):
     Args:
         rng: numpy Generator; the scene is a function of its state, of `geometry` and of `empty`.
         geometry: TuSimple dict whose lane lines to use, at least one of two points; None for a random road.
-        empty: no lane line; the picture is of a kind of `road_empty.KINDS`.
+        empty: no lane line; the picture is of a kind of `road.empty.KINDS`.
 
     Returns:
         (720, 1280, 3) uint8 RGB picture, and its label {"lanes": ..., "h_samples": ...}.

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from pathlib import Path
 
 import cv2
@@ -14,7 +13,6 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 # a shell starts jobs in the background with Ctrl-C ignored, and two tests send it
 signal.signal(signal.SIGINT, signal.default_int_handler)
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "data")]
 
 
 # begun first, so that two processes end at about the same time

@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 import pytest
-import road_empty
-import road_street
-import road_surface
-import road_vehicles
 import synthetic_dataset
-from road_geometry import HEIGHT, LANE_WIDTH, ROWS, WIDTH, Road, random_road, road_from_label
-from road_scene import draw_layout, draw_light
+from road import empty as road_empty
+from road import street as road_street
+from road import surface as road_surface
+from road import vehicles as road_vehicles
+from road.geometry import HEIGHT, LANE_WIDTH, ROWS, WIDTH, Road, random_road, road_from_label
+from road.scene import draw_layout, draw_light
 from synthetic_dataset import H_SAMPLES, add_traffic, label_of, render_scene
 
 FOCAL, CAMERA, HORIZON = 1200.0, 1.5, 250.0  # px, m, px

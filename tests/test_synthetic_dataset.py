@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import synthetic_dataset
 import tusimple_dataset_processing
-from road_geometry import HEIGHT, WIDTH
+from road.geometry import HEIGHT, WIDTH
 from synthetic_dataset import H_SAMPLES, main, render_scene
 from test_road_scenes import flat_label
 

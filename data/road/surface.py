@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from road_geometry import HEIGHT, LANE_WIDTH, ROWS, WIDTH
-from road_scene import color, noise_at, paint_hills, paint_sky
+
+from .geometry import HEIGHT, LANE_WIDTH, ROWS, WIDTH
+from .scene import color, noise_at, paint_hills, paint_sky
 
 
 class Ground(NamedTuple):
@@ -259,9 +260,9 @@ def paint_background(rng, road, layout, light):
 
     Args:
         rng: numpy Generator.
-        road: road_geometry.Road.
-        layout: dict of `road_scene.draw_layout`.
-        light: dict of `road_scene.draw_light`.
+        road: geometry.Road.
+        layout: dict of `scene.draw_layout`.
+        light: dict of `scene.draw_light`.
 
     Returns:
         canvas: (HEIGHT, WIDTH, 3) uint8, RGB.

@@ -1,13 +1,14 @@
 """Light, layout, sky, hills and camera of a drawn highway scene, and the brushes of all its painters.
 
-The ground is painted by `road_surface.py`, what stands on it by `road_objects.py`. Colors are RGB in 0..1, float32.
+The ground is painted by `surface.py`, what stands on it by `objects.py`. Colors are RGB in 0..1, float32.
 """
 
 from functools import lru_cache
 
 import cv2
 import numpy as np
-from road_geometry import HEIGHT, LANE_WIDTH, ROWS, WIDTH
+
+from .geometry import HEIGHT, LANE_WIDTH, ROWS, WIDTH
 
 TILE = 1024  # side of a noise tile, pixels
 
@@ -196,7 +197,7 @@ def develop(rng, canvas, road, light):
     Args:
         rng: numpy Generator.
         canvas: (HEIGHT, WIDTH, 3) uint8, RGB.
-        road: road_geometry.Road.
+        road: geometry.Road.
         light: dict of `draw_light`.
 
     Returns:

@@ -1,14 +1,15 @@
 """Draws what stands on the road and beside it: reflective dots, walls, banks, trees, bridges, signs and lamps.
 
-Everything is placed in meters (lateral offset, height, distance) and projected by the `road_geometry.Road`. Things are
-painted from far to near on an 8-bit RGB canvas, in place; the vehicles among them are in `road_vehicles.py`.
+Everything is placed in meters (lateral offset, height, distance) and projected by the `geometry.Road`. Things are
+painted from far to near on an 8-bit RGB canvas, in place; the vehicles among them are in `vehicles.py`.
 """
 
 import cv2
 import numpy as np
-from road_geometry import HEIGHT, WIDTH
-from road_scene import TILE, color, fill, fogged, noise_tile, stroke
-from road_vehicles import draw_traffic, paint_vehicle
+
+from .geometry import HEIGHT, WIDTH
+from .scene import TILE, color, fill, fogged, noise_tile, stroke
+from .vehicles import draw_traffic, paint_vehicle
 
 
 def paint_dots(rng, canvas, road, layout, shade):
@@ -221,9 +222,9 @@ def paint_objects(rng, canvas, road, layout, light, shade, beside=roadside):
     Args:
         rng: numpy Generator.
         canvas: (HEIGHT, WIDTH, 3) uint8, RGB: sky and ground.
-        road: road_geometry.Road.
-        layout: dict of `road_scene.draw_layout`.
-        light: dict of `road_scene.draw_light`.
+        road: geometry.Road.
+        layout: dict of `scene.draw_layout`.
+        light: dict of `scene.draw_light`.
         shade: (HEIGHT - road.top, WIDTH) float, share of light on the ground.
         beside: function that draws what stands on one side, `roadside` or another of its form.
     """

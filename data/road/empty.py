@@ -5,8 +5,9 @@ They teach a network to find nothing where nothing is. Colors are RGB in 0..1, f
 
 import cv2
 import numpy as np
-from road_geometry import HEIGHT, WIDTH
-from road_scene import draw_layout, fill, noise_at, stroke
+
+from .geometry import HEIGHT, WIDTH
+from .scene import draw_layout, fill, noise_at, stroke
 
 KINDS = {"road": 0.2, "street": 0.3, "flat": 0.07, "gradient": 0.15, "noise": 0.14, "shapes": 0.14}  # share of each
 
@@ -17,7 +18,7 @@ def draw_empty_kind(rng):
 
 
 def unmarked_layout(rng, road):
-    """Layout of `road_scene.draw_layout` whose lines have no paint and no dots; joints, shoulders, walls stay."""
+    """Layout of `scene.draw_layout` whose lines have no paint and no dots; joints, shoulders, walls stay."""
     layout = draw_layout(rng, road)
     for style in layout["styles"]:
         style.update({"kind": "solid", "opacity": 0.0})

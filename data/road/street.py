@@ -4,9 +4,10 @@ Their long straight edges run like lane lines and are none. Colors are RGB in 0.
 """
 
 import numpy as np
-from road_objects import paint_bank, paint_lamp, paint_tree, paint_wall
-from road_scene import color, fill, fogged
-from road_vehicles import VEHICLES, paint_vehicle
+
+from .objects import paint_bank, paint_lamp, paint_tree, paint_wall
+from .scene import color, fill, fogged
+from .vehicles import VEHICLES, paint_vehicle
 
 FLOOR = 3.2  # m from floor to floor
 

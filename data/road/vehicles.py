@@ -2,8 +2,9 @@
 
 import cv2
 import numpy as np
-from road_geometry import LANE_WIDTH
-from road_scene import color, darken, fill, fogged
+
+from .geometry import LANE_WIDTH
+from .scene import color, darken, fill, fogged
 
 CAR_COLORS = np.array(  # a third white and silver, a third gray, a quarter black
     [

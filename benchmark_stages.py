@@ -32,12 +32,12 @@ import tensorflow as tf  # isort: skip
 
 import export
 import inference
-import lanes
 import pipeline
 import segmentation
 import training
 import utils
 import visualization
+from lanes.curves import fit_lanes
 
 ROOT = Path(__file__).resolve().parent
 sys.path.append(str(ROOT / "data"))
@@ -274,7 +274,7 @@ def benchmark_curves(args):
     maps = [(segmentation.segment(network, picture)[0], picture.shape[:2]) for picture in pictures]
     functions = {
         "parabolas": lambda: [fit_parabolas(label_map) for label_map, _ in maps],
-        "fit_lanes": lambda: [lanes.fit_lanes(label_map, size) for label_map, size in maps],
+        "fit_lanes": lambda: [fit_lanes(label_map, size) for label_map, size in maps],
     }
     seconds, results = measure(functions, args.repeat, warm=True)
     rows = time_rows(seconds, len(maps), [sum(map(len, curves)) for curves in results.values()])

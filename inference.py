@@ -39,11 +39,12 @@ from picture_files import DataError, read_picture  # first: says what cv2 needs
 import cv2  # isort: skip
 import tensorflow as tf  # isort: skip
 
-import lanes
 import utils
 import visualization
 from datagenerator import prepare_picture
 from export import fold_batch_norm
+from lanes.curves import fit_lanes
+from lanes.tusimple import h_samples, tusimple_line
 from pipeline import CORES, Frame, find_pictures, json_lines, name_outputs, output_folder, require_readable, run_stages
 from segmentation import BANDWIDTH, THRESHOLD, compile_network, find_instances, predict
 
@@ -71,11 +72,6 @@ def pictures_at_once():
     return CORES
 
 
-def h_samples(height):
-    """TuSimple's rows, 160, 170, ..., 710, for a picture `height` pixels high instead of 720."""
-    return list(range(height * 2 // 9 // 10 * 10, height, 10))
-
-
 def make_stages(args, model, decode, write, track=None):
     """The stages of `pipeline.run_stages`; `track` gives a frame's instances their ids, its lanes their colors."""
 
@@ -90,9 +86,9 @@ def make_stages(args, model, decode, write, track=None):
         frame.label_map = label_map
         if args.json or "lanes" in args.save:
             size = frame.picture.shape[:2]
-            curves = lanes.fit_lanes(label_map, size, args.max_lanes or MAX_CURVES)
+            curves = fit_lanes(label_map, size, args.max_lanes or MAX_CURVES)
             run_time = 1000 * (sum(frame.seconds.values()) + time.perf_counter() - start)
-            frame.line = lanes.tusimple_line(frame.raw_file, curves, h_samples(size[0]), run_time, size)
+            frame.line = tusimple_line(frame.raw_file, curves, h_samples(size[0]), run_time, size)
 
     def paint(frame):
         colors = track(frame) if track else None

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-import lanes
-import tusimple
 import visualization
 from clustering import instance_label_map
 from datagenerator import batches, make_dataset
+from evaluation import tusimple
+from lanes.curves import fit_lanes
+from lanes.tusimple import tusimple_line
 from picture_files import DataError, read_label
 from segmentation import find_instances, lane_mask
 from train_step import PARTS
@@ -94,8 +95,8 @@ class Validation:
         line, size = self.labels[index]
         found = []
         if np.isfinite(embedding).all() and np.isfinite(semantic).all():
-            found = lanes.fit_lanes(find_instances({"embedding": embedding, "semantic": semantic}), size)
-        return lanes.tusimple_line(line["raw_file"], found, line["h_samples"], 0.0, size)
+            found = fit_lanes(find_instances({"embedding": embedding, "semantic": semantic}), size)
+        return tusimple_line(line["raw_file"], found, line["h_samples"], 0.0, size)
 
 
 def figure_of_merit(validation):

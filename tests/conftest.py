@@ -129,12 +129,12 @@ def miniature(network, synchronized=False, folder=""):
 
 
 def evaluation_error(capsys, *argv):
-    """The one line that a failing evaluation.py prints on stderr."""
-    import evaluation
+    """The one line that a failing evaluation prints on stderr."""
+    from evaluation.__main__ import main
 
     with pytest.raises(SystemExit) as error:
-        evaluation.main(list(map(str, argv)))
+        main(list(map(str, argv)))
     assert error.value.code == 2
     line = capsys.readouterr().err.strip().split("\n")[-1]
-    assert line.startswith("evaluation.py: error: ")
+    assert line.startswith("evaluation: error: ")
     return line

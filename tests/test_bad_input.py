@@ -70,8 +70,8 @@ INFER = "inference.py --modeldir model --outdir out --indir "
 VIDEO = "inference.py --modeldir model --outdir out --video "
 TRAIN = "training.py --modeldir none --outdir out --logdir out/log --image-size 64 96 --steps 1 --srcdir "
 TUSIMPLE = "tusimple_dataset_processing.py -o out "
-SCORE = "evaluation.py --pred pred.json --gt gt.json "
-RUN = "evaluation.py --modeldir model --srcdir train_set --labels label_data_1.json "
+SCORE = "evaluation --pred pred.json --gt gt.json "
+RUN = "evaluation --modeldir model --srcdir train_set --labels label_data_1.json "
 FLAG = (None, None)
 
 # command, (file, what happens to it), what the line must name
@@ -158,7 +158,7 @@ CASES = [
     (TRAIN + "data --logdir pred.json", FLAG, "--logdir"),
     (TRAIN + "data --outdir pred.json", FLAG, "--outdir"),
     (TRAIN + "data --modeldir model", ("model/config.json", network(embedding_activation="none such")), "config.json"),
-    # evaluation.py
+    # evaluation
     (SCORE, ("pred.json", missing), "pred.json"),
     (SCORE, ("gt.json", empty), "gt.json"),
     (SCORE, ("gt.json", folder), "gt.json"),
@@ -177,10 +177,10 @@ CASES = [
     (RUN, ("model/config.json", replaced('"network"', '"confidence": 1, "network"')), "model/config.json"),
     (RUN + "--out nowhere/pred.json", FLAG, "--out"),
     (RUN + "--out pics", FLAG, "--out"),
-    ("evaluation.py", FLAG, "--pred"),
-    ("evaluation.py --instances pred true", ("true/1.png", missing), "1.png"),
-    ("evaluation.py --instances pred true", ("pred/1.png", smaller), "1.png"),
-    ("evaluation.py --instances pred nowhere", FLAG, "nowhere"),
+    ("evaluation", FLAG, "--pred"),
+    ("evaluation --instances pred true", ("true/1.png", missing), "1.png"),
+    ("evaluation --instances pred true", ("pred/1.png", smaller), "1.png"),
+    ("evaluation --instances pred nowhere", FLAG, "nowhere"),
     # data/tusimple_dataset_processing.py
     (TUSIMPLE + "nowhere", FLAG, "nowhere"),
     (TUSIMPLE + "pics", FLAG, "pics"),
@@ -211,7 +211,8 @@ def test_one_line_and_nothing_touched(case, good, tmp_path, monkeypatch, capfd):
         change(Path(path))
     before = snapshot(base)
     program, *flags = command.split()
-    main = importlib.import_module(Path(program).stem).main
+    module = f"{program}.__main__" if Path(__file__).parents[1].joinpath(program).is_dir() else Path(program).stem
+    main = importlib.import_module(module).main
     capfd.readouterr()
     with pytest.raises(SystemExit) as exit_:
         main(flags)

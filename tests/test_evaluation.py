@@ -7,10 +7,11 @@ import cv2
 import numpy as np
 import pytest
 from conftest import evaluation_error as fails
-from test_tusimple import label, prediction, reference_score, score, vertical
+from test_tusimple_score import label, prediction, reference_score, score, vertical
 
-import evaluation
-import lanes
+from evaluation import __main__ as evaluation
+from lanes.curves import fit_lanes
+from lanes.tusimple import tusimple_line
 
 
 def write_lines(path, entries):
@@ -152,8 +153,8 @@ def test_lanes_of_a_drawn_label_score_like_the_label():
     entry = label(
         [640 - 2 * (y - 150) if y < 470 else -2 for y in rows], [640 + (y - 150) // 2 for y in rows], rows=rows
     )
-    found = lanes.fit_lanes(drawn(entry))
-    line = lanes.tusimple_line(entry["raw_file"], found, entry["h_samples"], 12.3456)
+    found = fit_lanes(drawn(entry))
+    line = tusimple_line(entry["raw_file"], found, entry["h_samples"], 12.3456)
     assert line["run_time"] == 12.346 and json.loads(json.dumps(line)) == line
     accuracy, fp, fn = score(line, entry)
     assert accuracy > 0.98 and (fp, fn) == (0, 0)

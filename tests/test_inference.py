@@ -18,6 +18,7 @@ import segmentation
 import utils
 from clustering import instance_colors
 from datagenerator import DataError, read_picture
+from lanes.tusimple import h_samples
 
 
 def painted_ids(picture, result):
@@ -309,8 +310,8 @@ def test_ctrl_c_keeps_what_is_done(tiny_run, tiny_data, tmp_path, capsys):
 
 
 def test_rows_of_other_heights():
-    assert inference.h_samples(720) == list(range(160, 720, 10))
-    assert inference.h_samples(1080)[0] == 240 and inference.h_samples(1080)[-1] == 1070
+    assert h_samples(720) == list(range(160, 720, 10))
+    assert h_samples(1080)[0] == 240 and h_samples(1080)[-1] == 1070
 
 
 def test_without_semantic_head_all_pixels_are_clustered(tmp_path):

@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-import evaluation
-import lanes
+from evaluation.tusimple import read_tusimple, tusimple_score
+from lanes.curves import fit_lanes, lane_x
+from lanes.tusimple import lanes_to_tusimple, tusimple_line
 
 ROWS = list(range(160, 720, 10))
 HORIZON = 200.0
@@ -32,7 +33,7 @@ def draw(curves, size=(256, 512), top=240, bottom=719, interpolation=cv2.INTER_N
 
 def found_x(label_map, rows=ROWS, **options):
     """(lanes, rows) x, sorted from left to right by their lowest points' direction."""
-    return np.array(lanes.lanes_to_tusimple(lanes.fit_lanes(label_map, **options), rows), float).reshape(-1, len(rows))
+    return np.array(lanes_to_tusimple(fit_lanes(label_map, **options), rows), float).reshape(-1, len(rows))
 
 
 def matches(found, curves, top=240, pixels=6.0, least=0.97, beyond=1):
@@ -68,21 +69,21 @@ def test_clean_lanes_of_every_shape(size, bend):
 @pytest.mark.parametrize("size", SIZES)
 def test_no_shift_between_network_and_picture(size):
     curves = [road_lane(position) for position in (-0.8, 0.1, 0.9)]
-    for lane in lanes.fit_lanes(draw(curves, size)):
+    for lane in fit_lanes(draw(curves, size)):
         y = np.arange(260.0, 700.0)
-        difference = min((lanes.lane_x(lane, y) - curve(y) for curve in curves), key=lambda d: np.abs(d).mean())
+        difference = min((lane_x(lane, y) - curve(y) for curve in curves), key=lambda d: np.abs(d).mean())
         assert np.abs(difference).mean() < 0.5 and np.abs(difference).max() < 1.5
 
 
 def test_picture_size_scales_the_result():
-    small = lanes.fit_lanes(draw(FOUR), picture_size=(360, 640))
-    large = lanes.fit_lanes(draw(FOUR), picture_size=(720, 1280))
+    small = fit_lanes(draw(FOUR), picture_size=(360, 640))
+    large = fit_lanes(draw(FOUR), picture_size=(720, 1280))
     assert len(small) == len(large) == 4
     y = np.arange(260.0, 700.0)
     for a, b in zip(small, large, strict=True):
-        np.testing.assert_allclose(2 * lanes.lane_x(a, (y + 0.5) / 2 - 0.5) + 0.5, lanes.lane_x(b, y), atol=0.05)
+        np.testing.assert_allclose(2 * lane_x(a, (y + 0.5) / 2 - 0.5) + 0.5, lane_x(b, y), atol=0.05)
         assert 2 * a.top + 0.5 == pytest.approx(b.top, abs=0.1)
-    x = np.array(lanes.lanes_to_tusimple(small, range(0, 360, 5), (360, 640)))
+    x = np.array(lanes_to_tusimple(small, range(0, 360, 5), (360, 640)))
     assert x.max() <= 639 and x.min() == -2
 
 
@@ -116,7 +117,7 @@ def test_extended_down_to_the_border_and_no_further():
 
 
 def test_absent_and_outside_points_are_minus_two():
-    result = lanes.lanes_to_tusimple(lanes.fit_lanes(draw(FOUR)), range(0, 900, 10))
+    result = lanes_to_tusimple(fit_lanes(draw(FOUR)), range(0, 900, 10))
     assert json.loads(json.dumps(result)) == result and all(type(x) is int for lane in result for x in lane)
     x = np.array(result)
     assert ((x == -2) | ((x >= 0) & (x <= 1279))).all()
@@ -124,17 +125,17 @@ def test_absent_and_outside_points_are_minus_two():
 
 
 def test_best_lanes_first_and_no_more_than_asked():
-    all_five = lanes.fit_lanes(draw([*FOUR, road_lane(0.0, 150)]))
+    all_five = fit_lanes(draw([*FOUR, road_lane(0.0, 150)]))
     support = [lane.support for lane in all_five]
     assert len(support) == 5 and support == sorted(support, reverse=True)
-    three = lanes.fit_lanes(draw([*FOUR, road_lane(0.0, 150)]), max_lanes=3)
+    three = fit_lanes(draw([*FOUR, road_lane(0.0, 150)]), max_lanes=3)
     assert [lane.support for lane in three] == support[:3]
 
 
 @pytest.mark.parametrize("label_map", [np.zeros((256, 512), int), np.ones((256, 512), int), np.eye(3, dtype=np.uint8)])
 def test_maps_without_a_lane(label_map):
-    assert lanes.fit_lanes(label_map) == []
-    assert lanes.lanes_to_tusimple([], ROWS) == []
+    assert fit_lanes(label_map) == []
+    assert lanes_to_tusimple([], ROWS) == []
 
 
 def test_ids_and_types_do_not_matter():
@@ -157,8 +158,8 @@ def test_what_is_no_lane_is_dropped():
 
 
 def test_a_piece_near_the_horizon_is_no_lane():
-    assert lanes.fit_lanes(draw([road_lane(2.0)], bottom=300)) == []  # 60 rows seen of 280 down to the border
-    assert len(lanes.fit_lanes(draw([road_lane(2.0)], bottom=360))) == 1
+    assert fit_lanes(draw([road_lane(2.0)], bottom=300)) == []  # 60 rows seen of 280 down to the border
+    assert len(fit_lanes(draw([road_lane(2.0)], bottom=360))) == 1
 
 
 def test_clutter_in_the_sky_and_scattered_over_the_picture():
@@ -222,7 +223,7 @@ def test_halves_side_by_side_are_one_line():
 def test_pieces_of_different_lines_are_not_joined():
     upper, lower = road_lane(0.5), road_lane(1.3)
     label_map = draw([upper], top=240, bottom=400) + draw([lower], top=440, bottom=719) * 2
-    assert len(lanes.fit_lanes(label_map)) == 2
+    assert len(fit_lanes(label_map)) == 2
 
 
 @pytest.mark.parametrize("pair", [(0, 1), (1, 2), (0, 3)])
@@ -242,10 +243,10 @@ def test_lines_that_touch_near_the_horizon():
 def test_lanes_never_cross():
     """Labels don't (1 of 19,866 pairs does, by 15 pixels); the shorter of two crossing lines is an error."""
     crossing = draw([lambda y: 740 - 0.9 * (y - 400)], top=320, bottom=480)
-    assert len(lanes.fit_lanes(crossing)) == 1
-    found = lanes.fit_lanes(np.where(crossing > 0, 99, draw([road_lane(0.5)], top=300)))
+    assert len(fit_lanes(crossing)) == 1
+    found = fit_lanes(np.where(crossing > 0, 99, draw([road_lane(0.5)], top=300)))
     assert len(found) == 1
-    np.testing.assert_allclose(lanes.lane_x(found[0], [400.0, 600.0]), [740, 840], atol=4)
+    np.testing.assert_allclose(lane_x(found[0], [400.0, 600.0]), [740, 840], atol=4)
 
 
 def test_same_map_same_lanes():
@@ -265,14 +266,14 @@ def upper_bound(entries, size):
             cv2.polylines(canvas, [np.array(points, np.int32)], False, 50 * index + 20, 7)
         label_map = cv2.resize(canvas, size[::-1], interpolation=cv2.INTER_NEAREST)
         truth.append({**entry, "raw_file": str(number), "lanes": labeled})
-        predictions.append(lanes.tusimple_line(str(number), lanes.fit_lanes(label_map), entry["h_samples"], 1.0))
-    return evaluation.tusimple_score(predictions, truth)
+        predictions.append(tusimple_line(str(number), fit_lanes(label_map), entry["h_samples"], 1.0))
+    return tusimple_score(predictions, truth)
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("pattern", "step"), [("tusimple/*/label_data_*.json", 1), ("tusimple_labels/*.json", 20)])
 def test_true_label_maps_score_almost_one(shared_data, size, pattern, step):
-    entries = [entry for path in sorted(shared_data.glob(pattern)) for entry in evaluation.read_tusimple(path)]
+    entries = [entry for path in sorted(shared_data.glob(pattern)) for entry in read_tusimple(path)]
     score = upper_bound(entries[::step], size)
     assert score["Accuracy"] >= 0.985 and score["FP"] <= 0.02 and score["FN"] <= 0.02, score
 
@@ -283,5 +284,5 @@ def test_no_lane_is_continued_across_another():
 
     label_map = draw([road_lane(-1.1, 150), road_lane(0.7, 150)])
     label_map[draw([stray], top=430) > 0] = 120
-    tops = sorted(lane.top for lane in lanes.fit_lanes(label_map))
+    tops = sorted(lane.top for lane in fit_lanes(label_map))
     assert len(tops) == 3 and tops[1] < 250 and tops[2] > 420

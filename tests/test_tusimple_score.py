@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
 
-import tusimple
+from evaluation import tusimple
 
 ROWS = list(range(160, 360, 10))  # 20 rows: 17 of them are exactly the 85 % of a found lane
 

@@ -1,8 +1,8 @@
 """How good are lanes, by the TuSimple benchmark's own rules, and how good are instances?
 
-    python evaluation.py --pred pred.json --gt test_label.json
-    python evaluation.py --modeldir trained_model --srcdir tusimple/train_set --labels label_data_0313.json
-    python evaluation.py --instances predicted_labels true_labels
+    python -m evaluation --pred pred.json --gt test_label.json
+    python -m evaluation --modeldir trained_model --srcdir tusimple/train_set --labels label_data_0313.json
+    python -m evaluation --instances predicted_labels true_labels
 
 The first scores a submission file. The second runs a model on the labeled pictures of a TuSimple folder and scores
 that; `--out` writes the submission file. `--pictures` (both ways; needs `--srcdir`) writes the pictures with prediction
@@ -27,19 +27,17 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-import lanes
-import metrics
-from tusimple import (
+from evaluation import instances
+from evaluation.tusimple import (
     NAMES,
     PREDICTION_KEYS,
     TIME_LIMIT,
     EvaluationError,
     read_tusimple,
     score_pictures,
-    tusimple_score,
 )
-
-__all__ = ["EvaluationError", "predict", "read_tusimple", "score_pictures", "tusimple_score", "write_pictures"]
+from lanes.curves import fit_lanes
+from lanes.tusimple import tusimple_line
 
 ORANGE, BLUE = (255, 120, 0), (0, 160, 255)
 
@@ -68,9 +66,9 @@ def predict(model, srcdir, labels, **settings):
         if not result:
             segment(model, picture, **settings)  # tracing is no part of the times
         size, start = picture.shape[:2], time.perf_counter()
-        found = lanes.fit_lanes(segment(model, picture, **settings)[0], size)
+        found = fit_lanes(segment(model, picture, **settings)[0], size)
         run_time = 1000 * (time.perf_counter() - start)
-        result.append(lanes.tusimple_line(label["raw_file"], found, label["h_samples"], run_time, size))
+        result.append(tusimple_line(label["raw_file"], found, label["h_samples"], run_time, size))
     return result
 
 
@@ -106,9 +104,8 @@ def worst_first(scores):
 @contextlib.contextmanager
 def _input_errors():
     """Errors of the modules that are imported only where needed become EvaluationError."""
+    import utils
     from picture_files import DataError  # first: says what cv2 needs
-
-    import utils  # isort: skip
 
     try:
         yield
@@ -158,8 +155,8 @@ def run_tusimple(args, report):
             accuracy, fp, fn = scores[index]
             entry = predictions[index]
             report(f"{accuracy:8.4f} {fp:7.4f} {fn:7.4f} {entry['run_time']:8.1f}  {entry['raw_file']}")
-    means, intervals = scores.mean(axis=0), metrics.bootstrap_intervals(scores)
-    report(f"{len(scores)} pictures         95 % interval ({metrics.RESAMPLES} bootstrap samples of the pictures)")
+    means, intervals = scores.mean(axis=0), instances.bootstrap_intervals(scores)
+    report(f"{len(scores)} pictures         95 % interval ({instances.RESAMPLES} bootstrap samples of the pictures)")
     for name, mean, (low, high) in zip(NAMES, means, intervals, strict=True):
         report(f"{name:9} {mean:7.4f}   {low:7.4f} .. {high:7.4f}")
     slow = sum(entry["run_time"] > TIME_LIMIT for entry in predictions)
@@ -174,7 +171,7 @@ def run_tusimple(args, report):
 
 def run_instances(args, report):
     with _input_errors():
-        score = metrics.instance_score(metrics.read_pairs(*args.instances))
+        score = instances.instance_score(instances.read_pairs(*args.instances))
     for name, value in score.items():
         report(f"{name:9} {value:7.4f}")
     return score
@@ -182,7 +179,7 @@ def run_instances(args, report):
 
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(
-        prog="evaluation.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="evaluation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument_group("score a submission file").add_argument
     add("--pred", help="TuSimple submission: one JSON object per line with raw_file, lanes, run_time")
@@ -238,10 +235,10 @@ def main(argv=None):
     try:
         score = run(args, functools.partial(print, file=stream))
     except (EvaluationError, OSError) as error:
-        print(f"evaluation.py: error: {error}", file=sys.stderr)
+        print(f"evaluation: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("evaluation.py: interrupted", file=sys.stderr)
+        print("evaluation: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
     if args.json:
         orders = {name: "asc" if name in ("FP", "FN", "|DiC|") else "desc" for name in score}

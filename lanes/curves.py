@@ -1,4 +1,4 @@
-"""Instance label map -> lane curves in picture coordinates -> TuSimple lines.
+"""Instance label map -> lane curves in picture coordinates.
 
 A lane is x(y) = a t + b + c / t + d / t^2, t = (y - horizon) / (height - horizon): how a flat road shows a line whose
 lateral position is a cubic of the distance, because distance goes as 1 / t. Of the forms tried on the 3,624 TuSimple
@@ -7,7 +7,7 @@ continues a lane well: fitted to the upper half of a lane, it stays within 20 pi
 half's rows, polynomials on 60-76 %.
 
     lanes = fit_lanes(label_map)                     # label_map (H, W) at network size, 0 = background
-    xs = lanes_to_tusimple(lanes, range(160, 720, 10))
+    x = lane_x(lanes[0], range(160, 720, 10))
 
 Lengths below are pixels of a picture 1280 wide and are scaled to the picture at hand.
 """
@@ -17,14 +17,12 @@ from typing import NamedTuple
 import numpy as np
 
 PICTURE_SIZE = (720, 1280)  # TuSimple, (height, width)
-ABSENT = -2  # TuSimple's x where a lane has no point
 TOLERANCE = 10.0  # distance from the curve up to which a pixel supports it
 HORIZON_MARGIN = 30.0  # the horizon lies about this far above the highest point of the labels
 MAX_THICKNESS = 30.0  # a stripe wider than this is a blob, no line
 MIN_ROWS = 5  # label map rows below which nothing can be said
 MIN_SHARE = 0.25  # share of an instance's pixels near a curve below which the instance is no line
 MIN_COVER = 0.25  # share of a lane's rows that show evidence
-END_SLACK = 4.0  # rows: an end this close to a sample reaches it
 END_GAP = 25.0  # rows: evidence that stops this close to the picture's border is believed, see _finish
 FAR_END = 15.0  # the lanes of a picture end this close below the highest one
 HYPOTHESES = 64  # three-point curves tried per piece
@@ -304,38 +302,3 @@ def fit_lanes(label_map, picture_size=PICTURE_SIZE, max_lanes=5, min_length=120.
         if all(_agree(longer, other, view) for other in kept if other is not lane):
             kept[index] = longer
     return kept
-
-
-def lanes_to_tusimple(lanes, h_samples, picture_size=PICTURE_SIZE):
-    """x of lanes at given rows as TuSimple writes them.
-
-    Args:
-        lanes: list of `Lane`.
-        h_samples: R picture rows.
-        picture_size: (height, width) of the picture in pixels.
-
-    Returns:
-        list of lists of R int: whole pixels, -2 where the lane is absent or outside the picture.
-    """
-    rows = np.asarray(h_samples, float)
-    result = []
-    for lane in lanes:
-        x = np.rint(lane_x(lane, rows))
-        reached = (rows >= lane.top - END_SLACK) & (rows <= lane.bottom + END_SLACK)
-        inside = (x >= 0) & (x <= picture_size[1] - 1)
-        result.append(np.where(reached & inside, x, ABSENT).astype(int).tolist())
-    return result
-
-
-def tusimple_line(raw_file, lanes, h_samples, run_time, picture_size=PICTURE_SIZE):
-    """One line of a TuSimple submission as a dict, for `json.dumps`.
-
-    Args:
-        raw_file: name of the picture, relative to the data set's folder.
-        lanes: list of `Lane`.
-        h_samples: picture rows.
-        run_time: milliseconds the prediction took.
-        picture_size: (height, width) of the picture in pixels.
-    """
-    xs = lanes_to_tusimple(lanes, h_samples, picture_size)
-    return {"raw_file": raw_file, "lanes": xs, "h_samples": list(h_samples), "run_time": round(float(run_time), 3)}

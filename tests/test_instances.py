@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from conftest import evaluation_error as fails
 
-import evaluation
-import metrics
+from evaluation import __main__ as evaluation
+from evaluation import instances
 
 
 def test_instance_metrics_by_hand():
@@ -16,42 +16,42 @@ def test_instance_metrics_by_hand():
     truth[:, :4], truth[:, 4:6] = 7, 3  # 16 and 8 pixels
     found = np.zeros((4, 10), int)
     found[:, :2], found[:, 2:4], found[:, 5:7] = 1, 2, 9  # two halves of the first, 8 + 8; the second shifted by half
-    np.testing.assert_array_equal(metrics.overlaps(found, truth)[0], [[0, 8], [0, 8], [4, 0]])
-    np.testing.assert_allclose(metrics.iou_matrix(found, truth), [[0, 1 / 2], [0, 1 / 2], [1 / 3, 0]])
+    np.testing.assert_array_equal(instances.overlaps(found, truth)[0], [[0, 8], [0, 8], [4, 0]])
+    np.testing.assert_allclose(instances.iou_matrix(found, truth), [[0, 1 / 2], [0, 1 / 2], [1 / 3, 0]])
     # Dice 2/3, 2/3, 1/2 from the prediction's side; 1/2, 2/3 from the truth's
-    assert metrics.symmetric_best_dice(found, truth) == pytest.approx(min(11 / 18, 7 / 12))
-    assert metrics.symmetric_best_dice(truth, found) == pytest.approx(7 / 12)
-    assert metrics.count_difference(found, truth) == 1
+    assert instances.symmetric_best_dice(found, truth) == pytest.approx(min(11 / 18, 7 / 12))
+    assert instances.symmetric_best_dice(truth, found) == pytest.approx(7 / 12)
+    assert instances.count_difference(found, truth) == 1
     # at 0.5 one half matches: 1 / (3 + 2 - 1); above none does
-    np.testing.assert_allclose(metrics.average_precision(found, truth), [1 / 4] + [0] * 9)
-    np.testing.assert_allclose(metrics.panoptic_parts(found, truth), [0, 0, 3, 2])
+    np.testing.assert_allclose(instances.average_precision(found, truth), [1 / 4] + [0] * 9)
+    np.testing.assert_allclose(instances.panoptic_parts(found, truth), [0, 0, 3, 2])
 
     found[:, :4], found[:, 4:], found[0, 4:6] = 4, 0, 5  # the first right, of the second a quarter
     found[1:3, 4:6] = 5  # now three quarters
     np.testing.assert_allclose(
-        metrics.average_precision(found, truth), [1] * 6 + [1 / 3] * 4
+        instances.average_precision(found, truth), [1] * 6 + [1 / 3] * 4
     )  # IoU 0.75 counts at 0.75
-    parts = metrics.panoptic_parts(found, truth)
+    parts = instances.panoptic_parts(found, truth)
     np.testing.assert_allclose(parts, [1.75, 2, 0, 0])
-    assert metrics.panoptic_quality(parts) == pytest.approx(0.875)
-    score = metrics.instance_score([(found, truth), (np.zeros((2, 2), int), np.ones((2, 2), int))])
+    assert instances.panoptic_quality(parts) == pytest.approx(0.875)
+    score = instances.instance_score([(found, truth), (np.zeros((2, 2), int), np.ones((2, 2), int))])
     np.testing.assert_allclose(list(score.values()), [(1 + 6 / 7) / 4, 0.5, 0.5, 4.4 / 12, 1.75 / 2.5])
 
 
 def test_instance_metrics_of_empty_pictures():
     nothing, one = np.zeros((3, 3), int), np.ones((3, 3), int)
     for pair, perfect in (((nothing, nothing), 1), ((nothing, one), 0), ((one, nothing), 0), ((one, 5 * one), 1)):
-        assert metrics.symmetric_best_dice(*pair) == perfect
-        assert metrics.count_difference(*pair) == 1 - perfect
-        np.testing.assert_array_equal(metrics.average_precision(*pair), perfect)
-        assert metrics.panoptic_quality(metrics.panoptic_parts(*pair)) == perfect
+        assert instances.symmetric_best_dice(*pair) == perfect
+        assert instances.count_difference(*pair) == 1 - perfect
+        np.testing.assert_array_equal(instances.average_precision(*pair), perfect)
+        assert instances.panoptic_quality(instances.panoptic_parts(*pair)) == perfect
     with pytest.raises(ValueError, match=r"\(3, 3\).*\(2, 2\)"):
-        metrics.overlaps(one, one[:2, :2])
+        instances.overlaps(one, one[:2, :2])
 
 
 def test_matching_takes_the_most_pairs():
     truth, found = np.repeat([1, 2, 3], 10)[None], np.repeat([5, 6, 7], [11, 10, 9])[None]
-    assert metrics.average_precision(found, truth, [0.5, 0.89, 0.95]) == pytest.approx([1, 2 / 4, 0])
+    assert instances.average_precision(found, truth, [0.5, 0.89, 0.95]) == pytest.approx([1, 2 / 4, 0])
 
 
 def test_instances_command(tmp_path, capsys):
@@ -76,9 +76,9 @@ def test_instances_command(tmp_path, capsys):
 
 def test_bootstrap_intervals_agree_with_the_normal_ones():
     values = np.random.default_rng(3).normal([0.9, 0.1], [0.1, 0.02], (400, 2))
-    intervals = metrics.bootstrap_intervals(values)
+    intervals = instances.bootstrap_intervals(values)
     half = 1.96 * values.std(axis=0) / 20
     expected = np.stack([values.mean(axis=0) - half, values.mean(axis=0) + half], axis=1)
     np.testing.assert_allclose(intervals, expected, atol=0.15 * half.max())
-    np.testing.assert_array_equal(intervals, metrics.bootstrap_intervals(values))
-    np.testing.assert_allclose(metrics.bootstrap_intervals(np.ones((5, 3))), 1)
+    np.testing.assert_array_equal(intervals, instances.bootstrap_intervals(values))
+    np.testing.assert_allclose(instances.bootstrap_intervals(np.ones((5, 3))), 1)

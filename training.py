@@ -34,9 +34,9 @@ import tensorflow as tf  # isort: skip
 from tqdm import tqdm  # isort: skip
 
 import utils
-from run_folder import Run
-from train_step import PARTS, WeightAverages, is_chief, make_losses, make_optimizer, make_strategy, make_train_step
-from validation import SummaryLog, Validation
+from run.folder import Run
+from run.train_step import PARTS, WeightAverages, is_chief, make_losses, make_optimizer, make_strategy, make_train_step
+from run.validation import SummaryLog, Validation
 
 # What TensorFlow raises on the workers that are left when one is gone
 LOST_WORKER = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InternalError, tf.errors.CancelledError)

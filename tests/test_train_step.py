@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 from conftest import miniature
 
-import train_step
 import training
+from run import train_step
 
 SIZE = (16, 24)
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from keras import layers
 
-import train_step
 import training
 from datagenerator import DataError, find_pairs
-from validation import Validation, figure_of_merit, tusimple_labels
+from run import train_step
+from run.validation import Validation, figure_of_merit, tusimple_labels
 
 ROWS = list(range(240, 720, 10))
 

@@ -10,8 +10,8 @@ import numpy as np
 
 import utils
 from picture_files import DataError
-from train_step import PARTS
-from validation import figure_of_merit
+from run.train_step import PARTS
+from run.validation import figure_of_merit
 
 LOG_FILE = "log.jsonl"
 

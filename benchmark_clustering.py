@@ -7,12 +7,12 @@ from functools import partial
 import numpy as np
 
 import clustering
-import segmentation
 import utils
 from benchmark_stages import simulate_embedding
 from benchmark_timing import TIMES, measure, time_rows
 from datagenerator import prepare_picture
 from picture_files import list_pictures, read_picture
+from pipeline import segmentation
 
 MASKED_SIZE = (256, 512)
 STRESS_PIXELS = 720 * 1280

@@ -32,12 +32,12 @@ import tensorflow as tf  # isort: skip
 
 import export
 import inference
-import pipeline
-import segmentation
 import training
 import utils
 import visualization
 from lanes.curves import fit_lanes
+from pipeline import segmentation
+from pipeline import stages as pipeline
 
 ROOT = Path(__file__).resolve().parent
 sys.path.append(str(ROOT / "data"))

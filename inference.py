@@ -45,8 +45,17 @@ from datagenerator import prepare_picture
 from export import fold_batch_norm
 from lanes.curves import fit_lanes
 from lanes.tusimple import h_samples, tusimple_line
-from pipeline import CORES, Frame, find_pictures, json_lines, name_outputs, output_folder, require_readable, run_stages
-from segmentation import BANDWIDTH, THRESHOLD, compile_network, find_instances, predict
+from pipeline.segmentation import BANDWIDTH, THRESHOLD, compile_network, find_instances, predict
+from pipeline.stages import (
+    CORES,
+    Frame,
+    find_pictures,
+    json_lines,
+    name_outputs,
+    output_folder,
+    require_readable,
+    run_stages,
+)
 
 INDIR = ["inference_test/images"]
 KINDS = ("overlay", "labels", "semantic", "embedding", "lanes")
@@ -173,7 +182,7 @@ def run_pictures(args):
 
 def run_video(args):
     """Segment and paint the frames of `args.video`; returns the exit code."""
-    import video
+    from pipeline import video
 
     clip = video.open_video(args.video)
     paths = {

@@ -58,7 +58,7 @@ def predict(model, srcdir, labels, **settings):
         DataError: a picture that is missing or can't be decoded.
     """
     from picture_files import read_picture
-    from segmentation import segment
+    from pipeline.segmentation import segment
 
     result = []
     for label in tqdm(labels, unit="picture", dynamic_ncols=True):

@@ -13,8 +13,8 @@ from evaluation import tusimple
 from lanes.curves import fit_lanes
 from lanes.tusimple import tusimple_line
 from picture_files import DataError, read_label
+from pipeline.segmentation import find_instances, lane_mask
 from run.train_step import PARTS
-from segmentation import find_instances, lane_mask
 
 
 def tusimple_labels(pairs):

@@ -12,9 +12,9 @@ import benchmark
 import benchmark_stages
 import benchmark_timing
 import clustering
-import segmentation
 import utils
 from datagenerator import prepare_picture, read_picture
+from pipeline import segmentation
 
 
 def blobs(seed, number, dimensions, count, spread=0.2):

@@ -80,8 +80,8 @@ def tusimple_folder(tmp_path):
 
 
 def test_model_command_writes_submission_and_pictures(tusimple_folder, tmp_path, capsys, monkeypatch):
-    import segmentation
     import utils
+    from pipeline import segmentation
 
     folder, entries = tusimple_folder
     calls = []

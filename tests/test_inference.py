@@ -13,12 +13,12 @@ import pytest
 from conftest import draw_scene
 
 import inference
-import pipeline
-import segmentation
 import utils
 from clustering import instance_colors
 from datagenerator import DataError, read_picture
 from lanes.tusimple import h_samples
+from pipeline import segmentation
+from pipeline import stages as pipeline
 
 
 def painted_ids(picture, result):

@@ -9,9 +9,9 @@ import numpy as np
 from conftest import ROOT
 from test_inference import painted_ids
 
-import segmentation
 import utils
 from datagenerator import read_picture
+from pipeline import segmentation
 
 
 def test_shipped_model_on_the_sample_pictures(tmp_path):

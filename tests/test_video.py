@@ -14,9 +14,9 @@ from conftest import draw_scene
 
 import inference
 import utils
-import video
 from clustering import instance_colors
 from datagenerator import DataError
+from pipeline import video
 
 
 def write_video(path, count=12, size=(96, 160), fps=20):

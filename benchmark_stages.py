@@ -30,11 +30,12 @@ import cv2  # isort: skip
 import keras  # isort: skip
 import tensorflow as tf  # isort: skip
 
-import export
 import inference
 import training
 import utils
 import visualization
+from export.folding import fold_batch_norm
+from export.formats import export
 from lanes.curves import fit_lanes
 from pipeline import segmentation
 from pipeline import stages as pipeline
@@ -226,13 +227,13 @@ def benchmark_network(args):
     picture = read_picture(list_pictures(args.indir)[0])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.tflite"
-        export.export(args.modeldir, path, "tflite", args.size)
+        export(args.modeldir, path, "tflite", args.size)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of a package to come in its place
             lite = tf.lite.Interpreter(str(path), num_threads=2).get_signature_runner()
         model = utils.load_model(args.modeldir, args.size)
         try:
-            folded = export.fold_batch_norm(model)
+            folded = fold_batch_norm(model)
         except utils.ModelError as error:
             raise utils.ModelError(f"--modeldir {args.modeldir}: {error}") from None
         size = model.input_shape[1:3]

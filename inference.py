@@ -42,7 +42,7 @@ import tensorflow as tf  # isort: skip
 import utils
 import visualization
 from datagenerator import prepare_picture
-from export import fold_batch_norm
+from export.folding import fold_batch_norm
 from lanes.curves import fit_lanes
 from lanes.tusimple import h_samples, tusimple_line
 from pipeline.segmentation import BANDWIDTH, THRESHOLD, compile_network, find_instances, predict

@@ -1,23 +1,17 @@
 """Model folders and run folders: build, save and load a model, and the checkpoint a training run goes on from.
 
-    python utils.py calibrate MODELDIR PICTURES OUT
-    python utils.py export MODELDIR --format savedmodel|tflite|onnx OUT [--size H W]
-
 A model folder holds `model.keras` (weights) and `config.json` (the network's arguments, every flag of the training
 command, package versions, git commit). A run folder holds `config.json`, `log.jsonl`, `checkpoint.npz` and the model
 folders `best/` and `last/`. A folder with a TensorFlow 1 checkpoint of the original repo counts as a model folder
-too, see original_checkpoint.py; `calibrate` gives such a model true moving averages over a folder of pictures, see
-calibration.py. `export` writes a network for other programs, see export.py. Files are written under a temporary name
-and renamed, so none is ever seen half-written.
+too, see original_checkpoint.py. Files are written under a temporary name and renamed, so none is ever seen
+half-written.
 """
 
-import argparse
 import contextlib
 import importlib.metadata
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -289,56 +283,3 @@ def _umask():
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    calibrating = commands.add_parser("calibrate", help="true moving averages over a folder of pictures")
-    exporting = commands.add_parser("export", help="a network for other programs")
-    for command in (calibrating, exporting):
-        command.add_argument("modeldir", metavar="MODELDIR", help="model folder, run folder or TensorFlow 1 checkpoint")
-    calibrating.add_argument("pictures", metavar="PICTURES", help="folder of pictures like those the model is for")
-    calibrating.add_argument("out", metavar="OUT", help="model folder to write")
-    exporting.add_argument("--format", choices=("savedmodel", "tflite", "onnx"), required=True, help="of the file")
-    exporting.add_argument("out", metavar="OUT", help="file, or with savedmodel folder, to write")
-    exporting.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="default: that of the training")
-    args = parser.parse_args(argv)
-    if args.command == "export" and args.size and any(side < 8 or side % 8 for side in args.size):
-        exporting.error(f"--size: found {args.size[0]} {args.size[1]}, expected two multiples of 8")
-    return args
-
-
-def main(argv=None):
-    args = parse_args(argv)
-    from datagenerator import prepare_picture
-    from picture_files import DataError, list_pictures, read_picture
-
-    try:
-        if args.command == "export":
-            from export import export
-
-            difference = export(args.modeldir, args.out, args.format, args.size)
-            print(f"{args.out}: within {difference:.1e} of the Keras model's outputs")
-            return
-        from tqdm import tqdm
-
-        from calibration import calibrate
-
-        size = read_network(model_folder(args.modeldir))["input_shape"][:2]
-        paths = tqdm(list_pictures(args.pictures), unit="picture", dynamic_ncols=True)
-        model, network = calibrate(args.modeldir, (prepare_picture(read_picture(path), size) for path in paths))
-        save_model(args.out, model, run_config(vars(args), network))
-    except (DataError, ModelError, OSError) as error:
-        print(f"utils.py: error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("utils.py: interrupted, nothing written", file=sys.stderr)
-        raise SystemExit(130) from None
-    print(f"{len(paths)} pictures, calibrated model in {args.out}")
-
-
-if __name__ == "__main__":
-    import utils  # export.py raises the errors of this module, not those of __main__
-
-    utils.main()

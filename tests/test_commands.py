@@ -36,7 +36,7 @@ def test_opencv_without_libgl_ends_in_the_line_that_helps(command, tmp_path):
     assert "libGL.so.1" in last and "apt-get install -y libgl1 libglib2.0-0" in last
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "utils.py"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_names_the_flags(command, capsys):
     with pytest.raises(SystemExit) as exit_:
         importlib.import_module(Path(command).stem).main(["--help"])

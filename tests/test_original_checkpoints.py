@@ -13,10 +13,11 @@ import pytest
 import tensorflow as tf
 from conftest import fake_step
 
-import calibration
 import inference
 import training
 import utils
+from export import __main__ as export_command
+from export import calibration
 
 BOTTLENECKS = [(f"1_{i}", "regular") for i in range(1, 5)]
 RUN = ["regular", "dilated2", "asymmetric", "dilated4", "regular", "dilated8", "asymmetric", "dilated16"]
@@ -320,7 +321,7 @@ def test_commands_take_the_folder(checkpoint, tmp_path, tiny_data, capsys, monke
     def small(network):
         return {**network, "input_shape": [64, 64, 3]}
 
-    utils.main(["calibrate", str(checkpoint[0]), str(tiny_data / "images"), str(tmp_path / "calibrated")])
+    export_command.main(["calibrate", str(checkpoint[0]), str(tiny_data / "images"), str(tmp_path / "calibrated")])
     assert utils.read_config(tmp_path / "calibrated")["network"]["picture_statistics"] is False
     capsys.readouterr()
     for folder, said in ((checkpoint[0], True), (tmp_path / "calibrated", False)):

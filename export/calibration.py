@@ -1,4 +1,4 @@
-"""Batch norm statistics of a model that never collected any, as the original repo's: `python utils.py calibrate`."""
+"""Batch norm statistics of a model that never collected any: `python -m export calibrate`."""
 
 import utils
 from enet import BatchNormalization

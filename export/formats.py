@@ -1,6 +1,4 @@
-"""A network for inference only: batch norm folded into the convolutions, written for other programs to run.
-
-    python utils.py export MODELDIR --format savedmodel|tflite|onnx OUT [--size H W]
+"""The network in the formats of other programs: SavedModel, TFLite, ONNX.
 
 The exported network takes "picture", float32 RGB in 0..255, and gives "embedding" and "semantic" (logits, of models
 with that head). A SavedModel takes any number of pictures at once, the other two formats one.
@@ -11,99 +9,16 @@ import tempfile
 import warnings
 from pathlib import Path
 
-import keras
 import numpy as np
-from keras import layers, ops
 from tqdm import tqdm
 
-from enet import BatchNormalization, PReLU
+from enet import BatchNormalization
+from export.folding import fold_batch_norm
 from utils import ModelError, load_model
 
 TOLERANCE = 1e-4
 ALIKE = 0.99  # share of the values that must agree: near ties in max-pools move up to 0.3 % of them
 ONNX_OPSET = 17
-
-
-class _BoundedPReLU(PReLU):
-    """PReLU of slopes that are all at most 1, for inference: two passes over memory instead of five."""
-
-    def call(self, inputs):
-        return ops.maximum(inputs, self.alpha * inputs)
-
-
-def fold_batch_norm(model, bounded_prelu=True):
-    """Copy of a model for inference, every batch norm folded into the convolution before it and dropout left out.
-
-    So is the rescaling of the picture. A PReLU of a PReLU becomes one, and one whose slopes are all 0 a ReLU, which
-    runs as part of the convolution. The outputs agree up to rounding. Where two values of a max-pool window differ by
-    no more than that, a value may be put back at the other one's place, which shows in the few pixels around.
-
-    Args:
-        model: keras.Model of `enet.build_enet` that normalizes with moving averages.
-        bounded_prelu: write a PReLU of slopes up to 1 as a maximum, two passes over memory instead of TensorFlow's
-            five; TFLite knows PReLU as one operation.
-
-    Returns:
-        keras.Model with the same input and outputs; the layers that are left keep their names.
-
-    Raises:
-        utils.ModelError: the model normalizes with the statistics of each picture.
-    """
-    norms = [layer for layer in model.layers if isinstance(layer, BatchNormalization)]
-    if any(norm.picture_statistics for norm in norms):
-        raise ModelError(
-            "found a model that normalizes with the statistics of each picture, expected moving averages; "
-            "run utils.py calibrate first"
-        )
-    before = {id(norm.input): norm for norm in norms}
-    folded = {layer.name: before[id(layer.output)] for layer in model.layers if id(layer.output) in before}
-    slopes = {layer.name: layer.get_weights()[0] for layer in model.layers if isinstance(layer, layers.PReLU)}
-    for name in [name for name in slopes if name.endswith("_prelu4")]:
-        # the block's prelu3 comes right before; where its slope is negative, its output is never
-        second, first = slopes.pop(name), name.replace("_prelu4", "_prelu3")
-        slopes[first] = np.where(slopes[first] < 0, slopes[first], slopes[first] * second)
-
-    rescale = model.get_layer("rescale")
-    rescaled = [layer.name for layer in model.layers if layer.input is rescale.output]
-
-    def clone(layer):
-        config = layer.get_config()
-        merged = isinstance(layer, layers.PReLU) and layer.name not in slopes
-        if merged or isinstance(layer, (BatchNormalization, layers.SpatialDropout2D)) or layer is rescale:
-            return lambda x, **_: x
-        if layer.name in slopes and not slopes[layer.name].any():
-            return layers.ReLU(name=layer.name)
-        if bounded_prelu and layer.name in slopes and slopes[layer.name].max() <= 1:
-            return _BoundedPReLU.from_config(config)
-        if layer.name in rescaled and not isinstance(layer, layers.Conv2D):  # the pool: a quarter is left to rescale
-            pool, after = type(layer).from_config(config), type(rescale).from_config(rescale.get_config())
-            return lambda x, **_: after(pool(x))
-        if layer.name in folded:
-            config["use_bias"] = True
-        return type(layer).from_config(config)
-
-    fast = keras.models.clone_model(model, clone_function=clone)
-    for layer in fast.layers:
-        source = model.get_layer(layer.name)
-        if layer.name in folded:
-            layer.set_weights(_fold(source, folded[layer.name]))
-        elif isinstance(layer, layers.PReLU):
-            layer.set_weights([slopes[layer.name]])
-        elif layer.weights:
-            layer.set_weights(source.get_weights())
-        if layer.name in rescaled and layer.weights:
-            layer.kernel.assign(layer.kernel * rescale.scale)
-    return fast
-
-
-def _fold(convolution, norm):
-    """[kernel, bias] of the convolution followed by the batch norm."""
-    beta, mean, variance = (np.asarray(value, np.float64) for value in norm.get_weights())
-    scale = 1 / np.sqrt(variance + norm.epsilon)
-    kernel, *bias = convolution.get_weights()
-    # a transposed convolution has its outputs on the last axis but one
-    axis = (slice(None), None) if isinstance(convolution, layers.Conv2DTranspose) else slice(None)
-    return [kernel * scale[axis], ((bias[0] if bias else 0) - mean) * scale + beta]
 
 
 def export(modeldir, out, kind, image_size=None):

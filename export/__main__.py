@@ -1,0 +1,68 @@
+"""Write a network for other programs, or give an original checkpoint true batch norm averages.
+
+python -m export MODELDIR OUT --format savedmodel|tflite|onnx [--size H W]
+python -m export calibrate MODELDIR IMAGES OUT
+"""
+
+import argparse
+import sys
+
+from tqdm import tqdm
+
+import utils
+from datagenerator import prepare_picture
+from export.calibration import calibrate
+from export.formats import export
+from picture_files import DataError, list_pictures, read_picture
+
+FORMATS = ("savedmodel", "tflite", "onnx")
+
+
+def parse_args(argv=None):
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(
+        prog="export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    calibrating = argv[:1] == ["calibrate"]
+    if calibrating:
+        parser.add_argument("command", choices=["calibrate"], help="true moving averages over a folder of images")
+    parser.add_argument("modeldir", metavar="MODELDIR", help="model folder, run folder or TensorFlow 1 checkpoint")
+    if calibrating:
+        parser.add_argument("images", metavar="IMAGES", help="folder of images like those the model is for")
+        parser.add_argument("out", metavar="OUT", help="model folder to write")
+        return parser.parse_args(argv)
+    parser.add_argument("out", metavar="OUT", help="file, or with savedmodel folder, to write")
+    parser.add_argument("--format", choices=FORMATS, required=True, help="of the file")
+    parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="default: that of the training")
+    args = parser.parse_args(argv)
+    if args.size and any(side < 8 or side % 8 for side in args.size):
+        parser.error(f"--size: found {args.size[0]} {args.size[1]}, expected two multiples of 8")
+    return args
+
+
+def run_calibration(args):
+    size = utils.read_network(utils.model_folder(args.modeldir))["input_shape"][:2]
+    paths = tqdm(list_pictures(args.images), unit="image", dynamic_ncols=True)
+    model, network = calibrate(args.modeldir, (prepare_picture(read_picture(path), size) for path in paths))
+    utils.save_model(args.out, model, utils.run_config(vars(args), network))
+    print(f"{len(paths)} images, calibrated model in {args.out}")
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    try:
+        if "images" in args:
+            run_calibration(args)
+        else:
+            difference = export(args.modeldir, args.out, args.format, args.size)
+            print(f"{args.out}: within {difference:.1e} of the Keras model's outputs")
+    except (DataError, utils.ModelError, OSError) as error:
+        print(f"export: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("export: interrupted, nothing written", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

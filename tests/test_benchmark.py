@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from conftest import ROOT, miniature
 
-import benchmark
-import benchmark_stages
-import benchmark_timing
 import utils
+from benchmark import __main__ as benchmark
+from benchmark import stages as benchmark_stages
+from benchmark import timing as benchmark_timing
 
 STAGES = {
     "processing": "--pictures 2",
@@ -96,7 +96,7 @@ def test_what_is_done_is_printed_when_a_stage_fails(capsys, monkeypatch):
     with pytest.raises(SystemExit) as exit_:
         benchmark.main([])
     output = capsys.readouterr()
-    assert exit_.value.code == 2 and output.err == "benchmark.py: error: no space\n"
+    assert exit_.value.code == 2 and output.err == "benchmark: error: no space\n"
     assert output.out.splitlines()[-1].split() == ["processing", "a", "1", "1-1", "1"]
 
 

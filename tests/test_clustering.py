@@ -8,11 +8,11 @@ import pytest
 from conftest import ROOT
 from sklearn.cluster import MeanShift
 
-import benchmark
-import benchmark_stages
-import benchmark_timing
 import clustering
 import utils
+from benchmark import __main__ as benchmark
+from benchmark import stages as benchmark_stages
+from benchmark import timing as benchmark_timing
 from datagenerator import prepare_picture, read_picture
 from pipeline import segmentation
 

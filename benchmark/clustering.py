@@ -1,4 +1,4 @@
-"""The clustering stage of benchmark.py: our mean shift beside scikit-learn's, on real or simulated embeddings."""
+"""The clustering stage of the benchmark: our mean shift beside scikit-learn's, on real or simulated embeddings."""
 
 import itertools
 import tracemalloc
@@ -8,8 +8,8 @@ import numpy as np
 
 import clustering
 import utils
-from benchmark_stages import simulate_embedding
-from benchmark_timing import TIMES, measure, time_rows
+from benchmark.stages import simulate_embedding
+from benchmark.timing import TIMES, measure, time_rows
 from datagenerator import prepare_picture
 from picture_files import list_pictures, read_picture
 from pipeline import segmentation

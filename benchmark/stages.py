@@ -1,4 +1,4 @@
-"""The stages of benchmark.py: each is timed beside its reference and gives a table.
+"""The stages of `python -m benchmark`: each is timed beside its reference and gives a table.
 
 A stage is a function of its flags that returns (title, header, rows); the columns `TIMES` are in the header. The
 references are plain code on purpose: loops over pictures, one thread, scikit-learn, NumPy's parabolas.
@@ -8,43 +8,33 @@ import contextlib
 import io
 import itertools
 import json
-import os
 import shutil
 import statistics
-import sys
 import tempfile
 import warnings
 from functools import partial
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-
+import cv2
+import keras
 import numpy as np
-
-from benchmark_timing import TIMES, measure, time_rows
-from datagenerator import batches, make_dataset, prepare_picture
-from picture_files import find_pairs, list_pictures, read_picture
-
-import cv2  # isort: skip
-import keras  # isort: skip
-import tensorflow as tf  # isort: skip
+import tensorflow as tf
 
 import inference
 import training
 import utils
 import visualization
+from benchmark.timing import TIMES, measure, time_rows
+from data.tusimple_dataset_processing import process
+from datagenerator import batches, make_dataset, prepare_picture
 from export.folding import fold_batch_norm
 from export.formats import export
 from lanes.curves import fit_lanes
+from picture_files import find_pairs, list_pictures, read_picture
 from pipeline import segmentation
 from pipeline import stages as pipeline
 
-ROOT = Path(__file__).resolve().parent
-sys.path.append(str(ROOT / "data"))
-from tusimple_dataset_processing import process  # isort: skip
-
-SAMPLES = ROOT / "inference_test" / "images"
+SAMPLES = Path(__file__).resolve().parents[1] / "inference_test" / "images"
 
 
 def largest_difference(outputs, reference):

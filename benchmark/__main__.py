@@ -1,9 +1,9 @@
 """Time each stage beside its reference, in one run on this machine.
 
-    python benchmark.py
-    python benchmark.py --markdown
-    python benchmark.py network --modeldir trained_model --size 512 512
-    python benchmark.py clustering --stress
+    python -m benchmark
+    python -m benchmark --markdown
+    python -m benchmark network --modeldir trained_model --size 512 512
+    python -m benchmark clustering --stress
 
 Without a stage's name it runs all of them, with shorter settings than a stage alone, and prints one table: median time
 and its range, and how many times faster than the reference, which is the stage's first row (in clustering the
@@ -37,8 +37,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark_clustering import benchmark_clustering
-from benchmark_stages import (
+from benchmark.clustering import benchmark_clustering
+from benchmark.stages import (
     TIMES,
     benchmark_curves,
     benchmark_data,
@@ -139,10 +139,10 @@ def main(argv=None):
             ms = header.index("ms")
             summary += [[title, ", ".join(map(str, row[:ms])), *row[ms : ms + 3]] for row in rows]
     except (ValueError, OSError) as error:
-        print(f"benchmark.py: error: {error}", file=sys.stderr)
+        print(f"benchmark: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("benchmark.py: interrupted", file=sys.stderr)
+        print("benchmark: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
     finally:
         if len(jobs) > 1 and summary:

@@ -1,41 +1,145 @@
-"""Picture and label pairs as a `tf.data` pipeline, and the one place that says how a picture becomes network input.
+"""Image and label files as a `tf.data` pipeline, and the one place that says how an image becomes network input.
 
-Pictures are resized bilinearly and labels by nearest neighbor. Sample number n of a run depends on the seed and n
-alone, so that a run can be repeated or continued whatever the number of threads. The files are found and read by
-picture_files.py, whose names can be had from here too.
+A data folder holds `images/` (jpg, png, bmp or webp) and `labels/` (8- or 16-bit single-channel png whose gray values
+are instance ids, 0 = background); an image and its label have the same stem. Images are resized bilinearly and labels
+by nearest neighbor. Sample number n of a run depends on the seed and n alone, so that a run can be repeated or
+continued whatever the number of threads.
 """
 
+import glob
 import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from pathlib import Path
 
+import cv2
 import numpy as np
 import tensorflow as tf
 from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
-from picture_files import DataError, find_pairs, list_pictures, read_label, read_picture  # first: says what cv2 needs
-
-import cv2  # isort: skip
-
-__all__ = [
-    "DataError",
-    "augment",
-    "balance_pairs",
-    "batches",
-    "find_pairs",
-    "list_pictures",
-    "make_dataset",
-    "prepare_label",
-    "prepare_picture",
-    "read_label",
-    "read_picture",
-    "split_pairs",
-]
-
-VALIDATION_SHARE = 0.1
 SPLIT_SEED = 42
+VALIDATION_SHARE = 0.1
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+
+class DataError(ValueError):
+    """Input data that can't be used; the message names the file, what was found and what to do."""
+
+
+def find_pairs(folder):
+    """Pair the pictures of `folder/images` with the labels of `folder/labels` by stem.
+
+    Args:
+        folder: path of the data folder.
+
+    Returns:
+        list of (picture path, label path) as str, sorted by stem.
+
+    Raises:
+        DataError: a folder is missing or empty, a stem stands twice, or a file has no partner.
+    """
+    folder = Path(folder)
+    pictures = _by_stem(folder / "images", PICTURE_SUFFIXES)
+    labels = _by_stem(folder / "labels", (".png",))
+    for found, other, missing in ((pictures, labels, "labels"), (labels, pictures, "images")):
+        alone = sorted(found.keys() - other.keys())
+        if alone:
+            raise DataError(
+                f"{found[alone[0]]}: no file of that stem in {folder / missing} ({len(alone)} such file(s)), "
+                "expected one label per picture; add the missing files or remove these"
+            )
+    return [(str(pictures[stem]), str(labels[stem])) for stem in sorted(pictures)]
+
+
+def _by_stem(folder, suffixes):
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: no such folder, expected images/ and labels/ in the data folder; "
+            "make them with data/tusimple_dataset_processing.py or name another folder"
+        )
+    files = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in suffixes or path.name.startswith("."):
+            continue
+        if path.stem in files:
+            raise DataError(
+                f"{path}: {files[path.stem].name} has the same stem, expected one file per stem; rename one"
+            )
+        files[path.stem] = path
+    if not files:
+        raise DataError(f"{folder}: found no file, expected {' '.join(suffixes)}; fill it or name another folder")
+    return files
+
+
+def list_pictures(source, recursive=False):
+    """Find the pictures that a folder, a file's name or a glob pattern stands for.
+
+    Args:
+        source: folder; or a file, whatever its suffix; or a pattern, in which `**` stands for any number of folders.
+        recursive: look into the folder's subfolders too.
+
+    Returns:
+        list of Path in the order of their names; of folders and patterns only files with a picture's suffix that, like
+        the subfolders, are not hidden.
+
+    Raises:
+        DataError: nothing there.
+    """
+    source = Path(source)
+    if source.is_dir():
+        paths = source.rglob("*") if recursive else source.iterdir()
+    elif source.exists() or not glob.has_magic(str(source)):
+        paths = [source]
+        if not source.exists():
+            raise DataError(f"{source}: no such file or folder, expected pictures; name another one")
+        return paths
+    else:
+        paths = map(Path, glob.glob(str(source), recursive=True))
+    paths = sorted(path for path in paths if path.suffix.lower() in PICTURE_SUFFIXES and not path.is_dir())
+    hidden = len(source.parts) if source.is_dir() else 0
+    paths = [path for path in paths if not any(part.startswith(".") for part in path.parts[hidden:] if part != "..")]
+    if not paths:
+        inside = "" if recursive or not source.is_dir() else " (--recursive looks into subfolders)"
+        raise DataError(f"{source}: found no {' '.join(PICTURE_SUFFIXES)}{inside}; name another folder")
+    return paths
+
+
+def read_picture(path):
+    """Read a picture as (h, w, 3) uint8 RGB; raises DataError if it can't be decoded."""
+    return _read(path, cv2.IMREAD_COLOR_RGB, "a jpg, png, bmp or webp picture")
+
+
+def read_label(path):
+    """Read a label as (h, w) uint8 or uint16 ids; raises DataError if it can't be decoded or has several channels."""
+    label = _read(path, cv2.IMREAD_UNCHANGED, "a png label")
+    if label.ndim != 2 or label.dtype not in (np.uint8, np.uint16):
+        raise DataError(
+            f"{path}: found {label.dtype} of shape {label.shape}, expected one 8- or 16-bit channel whose values are "
+            "instance ids; convert the colors to ids"
+        )
+    return label
+
+
+def _read(path, flags, expected):
+    path, picture, state = Path(path), None, "no regular file"
+    # opening a named pipe would wait for its writer
+    if path.is_file() or not path.exists():
+        try:
+            data, state = path.read_bytes(), "could not be decoded"
+            # OpenCV refuses what is cut off or fails a checksum, but fills a jpg whose rest is zeros with gray
+            if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[len(data) // 2 :]:
+                state = "damaged, no end of the jpg"
+            elif data:
+                picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        except OSError as error:
+            state = error.strerror.lower()
+        except cv2.error as error:
+            state = " ".join(error.err.split())
+    if picture is None:
+        raise DataError(f"{path}: {state}, expected {expected}; replace or remove it")
+    return picture
 
 
 def split_pairs(pairs, share=VALIDATION_SHARE, seed=SPLIT_SEED):

@@ -29,19 +29,13 @@ import time
 from itertools import count
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-
+import cv2
 import numpy as np
-
-from picture_files import DataError, read_picture  # first: says what cv2 needs
-
-import cv2  # isort: skip
-import tensorflow as tf  # isort: skip
+import tensorflow as tf
 
 import utils
 import visualization
-from datagenerator import prepare_picture
+from datagenerator import DataError, prepare_picture, read_picture
 from export.folding import fold_batch_norm
 from lanes.curves import fit_lanes
 from lanes.tusimple import h_samples, tusimple_line

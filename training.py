@@ -20,20 +20,13 @@ import shlex
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-
+import keras
 import numpy as np
-
-# before cv2: says what it needs
-from datagenerator import balance_pairs, batches, make_dataset, split_pairs
-from picture_files import DataError, find_pairs
-
-import keras  # isort: skip
-import tensorflow as tf  # isort: skip
-from tqdm import tqdm  # isort: skip
+import tensorflow as tf
+from tqdm import tqdm
 
 import utils
+from datagenerator import DataError, balance_pairs, batches, find_pairs, make_dataset, split_pairs
 from run.folder import Run
 from run.train_step import PARTS, WeightAverages, is_chief, make_losses, make_optimizer, make_strategy, make_train_step
 from run.validation import SummaryLog, Validation

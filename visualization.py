@@ -13,14 +13,10 @@ import contextlib
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from clustering import instance_colors
-
-try:
-    import cv2
-except ImportError as error:
-    sys.exit(f"opencv-python: {error}; on Debian or Ubuntu run: apt-get install -y libgl1 libglib2.0-0")
 
 ALPHA = 0.3
 
@@ -196,12 +192,12 @@ def code_figure(path):
     boxes.box(104, 44, 14, 9, "benchmark.py\ntimes them all", commands)
     boxes.box(32, 24, 17, 10, "train_step.py\none optimizer step", parts)
     boxes.box(52, 24, 17, 10, "validation.py\nrun_folder.py\nscore, log, TensorBoard", parts)
-    boxes.box(2, 24, 26, 10, "datagenerator.py\npicture_files.py\npictures to network input", parts)
+    boxes.box(2, 24, 26, 10, "datagenerator.py\ndatagenerator.py\npictures to network input", parts)
     boxes.box(72, 24, 22, 10, "segmentation.py\nclustering.py, mean_shift.py\nlanes.py", parts)
     boxes.box(98, 24, 20, 10, "pipeline.py, video.py\nvisualization.py", parts)
     boxes.box(32, 4, 13, 10, "loss.py", core)
     boxes.box(104, 4, 14, 10, "enet.py", core)
-    boxes.box(49, 4, 49, 10, "utils.py, export.py: model folders\noriginal_checkpoint.py, calibration.py", core)
+    boxes.box(49, 4, 49, 10, "utils.py, export.py: model folders\nutils.py, calibration.py", core)
     for start, end in (
         ((46, 43.6), (20, 34.4)),
         ((49, 43.6), (42, 34.4)),

@@ -10,8 +10,7 @@ import clustering
 import utils
 from benchmark.stages import simulate_embedding
 from benchmark.timing import TIMES, measure, time_rows
-from datagenerator import prepare_picture
-from picture_files import list_pictures, read_picture
+from datagenerator import list_pictures, prepare_picture, read_picture
 from pipeline import segmentation
 
 MASKED_SIZE = (256, 512)

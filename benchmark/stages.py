@@ -26,11 +26,10 @@ import utils
 import visualization
 from benchmark.timing import TIMES, measure, time_rows
 from data.tusimple_dataset_processing import process
-from datagenerator import batches, make_dataset, prepare_picture
+from datagenerator import batches, find_pairs, list_pictures, make_dataset, prepare_picture, read_picture
 from export.folding import fold_batch_norm
 from export.formats import export
 from lanes.curves import fit_lanes
-from picture_files import find_pairs, list_pictures, read_picture
 from pipeline import segmentation
 from pipeline import stages as pipeline
 

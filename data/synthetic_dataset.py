@@ -25,14 +25,8 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
-from tqdm import tqdm
-
-# before the painters: it explains a failing import of cv2
-from tusimple_dataset_processing import LabelError, check_label, find_clips, read_clip
-
-# isort: split
 import cv2
+import numpy as np
 from road.empty import draw_empty_kind, paint_nothing, street_layout, unmarked_layout
 from road.geometry import HEIGHT, WIDTH, random_road, road_from_label
 from road.objects import paint_objects, roadside
@@ -40,6 +34,8 @@ from road.scene import develop, draw_layout, draw_light
 from road.street import street_side
 from road.surface import paint_background
 from road.vehicles import draw_lane_traffic, paint_vehicle
+from tqdm import tqdm
+from tusimple_dataset_processing import LabelError, check_label, find_clips, read_clip
 
 H_SAMPLES = list(range(160, 720, 10))
 

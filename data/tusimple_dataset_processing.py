@@ -20,13 +20,9 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 from tqdm import tqdm
-
-try:
-    import cv2
-except ImportError as error:
-    sys.exit(f"opencv-python: {error}; on Debian or Ubuntu run: apt-get install -y libgl1 libglib2.0-0")
 
 THICKNESS = 7
 MEND = "mend it or use --skip-bad"

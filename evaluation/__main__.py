@@ -57,7 +57,7 @@ def predict(model, srcdir, labels, **settings):
     Raises:
         DataError: a picture that is missing or can't be decoded.
     """
-    from picture_files import read_picture
+    from datagenerator import read_picture
     from pipeline.segmentation import segment
 
     result = []
@@ -82,7 +82,7 @@ def write_pictures(folder, srcdir, predictions, ground_truth, scores):
         ground_truth: TuSimple dicts of the same pictures.
         scores: (N, 3) of `score_pictures`.
     """
-    from picture_files import read_picture
+    from datagenerator import read_picture
     from visualization import draw_lanes, save_picture
 
     Path(folder).mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ def worst_first(scores):
 def _input_errors():
     """Errors of the modules that are imported only where needed become EvaluationError."""
     import utils
-    from picture_files import DataError  # first: says what cv2 needs
+    from datagenerator import DataError  # first: says what cv2 needs
 
     try:
         yield

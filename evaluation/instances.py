@@ -124,7 +124,7 @@ def read_pairs(prediction_dir, truth_dir):
     Raises:
         DataError: the names or the sizes differ, there is no png, or one can't be decoded.
     """
-    from picture_files import DataError, read_label
+    from datagenerator import DataError, read_label
 
     folders = Path(prediction_dir), Path(truth_dir)
     names, other = (sorted(path.name for path in folder.glob("*.png")) for folder in folders)

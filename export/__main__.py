@@ -10,10 +10,9 @@ import sys
 from tqdm import tqdm
 
 import utils
-from datagenerator import prepare_picture
+from datagenerator import DataError, list_pictures, prepare_picture, read_picture
 from export.calibration import calibrate
 from export.formats import export
-from picture_files import DataError, list_pictures, read_picture
 
 FORMATS = ("savedmodel", "tflite", "onnx")
 

@@ -5,12 +5,11 @@ import time
 import weakref
 
 import numpy as np
+import tensorflow as tf
 
 import utils
 from clustering import instance_label_map
 from datagenerator import prepare_picture
-
-import tensorflow as tf  # isort: skip  # after utils, which sets its log level
 
 BANDWIDTH = 1.0
 # Training weights lane pixels up: at 0.5 lanes come out 2.8 times too wide. Best on the training frames, see

@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 import utils
-from picture_files import DataError, list_pictures, read_picture
+from datagenerator import DataError, list_pictures, read_picture
 
 CORES = os.cpu_count() or 1
 THREADS = min(4, max(1, CORES // 2))  # of a stage that may work on several frames

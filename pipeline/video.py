@@ -6,20 +6,16 @@ Kuhn 1955). One that isn't seen for some frames is remembered.
 
 import contextlib
 import math
-import os
 from pathlib import Path
 from typing import NamedTuple
 
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg's own messages; ours says what is wrong
-
+import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 import utils
 from clustering import instance_colors
-from picture_files import DataError
-
-import cv2  # isort: skip  # picture_files says what it needs
+from datagenerator import DataError
 
 FPS = 25.0  # where a camera doesn't say
 COMPLETE = 0.9  # a video is cut off if fewer of its frames can be decoded; the number it tells may be an estimate

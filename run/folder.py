@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import utils
-from picture_files import DataError
+from datagenerator import DataError
 from run.train_step import PARTS
 from run.validation import figure_of_merit
 

@@ -11,8 +11,8 @@ import os
 import keras
 import tensorflow as tf
 
+from datagenerator import DataError
 from loss import LANE_WEIGHT, discriminative_loss, semantic_loss
-from picture_files import DataError
 
 PARTS = ("loss", "l_var", "l_dist", "l_reg", "l_sem")
 DECAY, DECAY_STEPS = 0.96, 5000

@@ -8,11 +8,10 @@ import tensorflow as tf
 
 import visualization
 from clustering import instance_label_map
-from datagenerator import batches, make_dataset
+from datagenerator import DataError, batches, make_dataset, read_label
 from evaluation import tusimple
 from lanes.curves import fit_lanes
 from lanes.tusimple import tusimple_line
-from picture_files import DataError, read_label
 from pipeline.segmentation import find_instances, lane_mask
 from run.train_step import PARTS
 

@@ -20,8 +20,8 @@ from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
 SPLIT_SEED = 42
-VALIDATION_SHARE = 0.1
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+VALIDATION_FRACTION = 0.1
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 class DataError(ValueError):
@@ -29,28 +29,28 @@ class DataError(ValueError):
 
 
 def find_pairs(folder):
-    """Pair the pictures of `folder/images` with the labels of `folder/labels` by stem.
+    """Pair the images of `folder/images` with the labels of `folder/labels` by stem.
 
     Args:
         folder: path of the data folder.
 
     Returns:
-        list of (picture path, label path) as str, sorted by stem.
+        list of (image path, label path) as str, sorted by stem.
 
     Raises:
         DataError: a folder is missing or empty, a stem stands twice, or a file has no partner.
     """
     folder = Path(folder)
-    pictures = _by_stem(folder / "images", PICTURE_SUFFIXES)
+    images = _by_stem(folder / "images", IMAGE_SUFFIXES)
     labels = _by_stem(folder / "labels", (".png",))
-    for found, other, missing in ((pictures, labels, "labels"), (labels, pictures, "images")):
+    for found, other, missing in ((images, labels, "labels"), (labels, images, "images")):
         alone = sorted(found.keys() - other.keys())
         if alone:
             raise DataError(
                 f"{found[alone[0]]}: no file of that stem in {folder / missing} ({len(alone)} such file(s)), "
-                "expected one label per picture; add the missing files or remove these"
+                "expected one label per image; add the missing files or remove these"
             )
-    return [(str(pictures[stem]), str(labels[stem])) for stem in sorted(pictures)]
+    return [(str(images[stem]), str(labels[stem])) for stem in sorted(images)]
 
 
 def _by_stem(folder, suffixes):
@@ -73,15 +73,15 @@ def _by_stem(folder, suffixes):
     return files
 
 
-def list_pictures(source, recursive=False):
-    """Find the pictures that a folder, a file's name or a glob pattern stands for.
+def list_images(source, recursive=False):
+    """Find the images that a folder, a file's name or a glob pattern stands for.
 
     Args:
         source: folder; or a file, whatever its suffix; or a pattern, in which `**` stands for any number of folders.
         recursive: look into the folder's subfolders too.
 
     Returns:
-        list of Path in the order of their names; of folders and patterns only files with a picture's suffix that, like
+        list of Path in the order of their names; of folders and patterns only files with an image's suffix that, like
         the subfolders, are not hidden.
 
     Raises:
@@ -93,22 +93,22 @@ def list_pictures(source, recursive=False):
     elif source.exists() or not glob.has_magic(str(source)):
         paths = [source]
         if not source.exists():
-            raise DataError(f"{source}: no such file or folder, expected pictures; name another one")
+            raise DataError(f"{source}: no such file or folder, expected images; name another one")
         return paths
     else:
         paths = map(Path, glob.glob(str(source), recursive=True))
-    paths = sorted(path for path in paths if path.suffix.lower() in PICTURE_SUFFIXES and not path.is_dir())
+    paths = sorted(path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir())
     hidden = len(source.parts) if source.is_dir() else 0
     paths = [path for path in paths if not any(part.startswith(".") for part in path.parts[hidden:] if part != "..")]
     if not paths:
         inside = "" if recursive or not source.is_dir() else " (--recursive looks into subfolders)"
-        raise DataError(f"{source}: found no {' '.join(PICTURE_SUFFIXES)}{inside}; name another folder")
+        raise DataError(f"{source}: found no {' '.join(IMAGE_SUFFIXES)}{inside}; name another folder")
     return paths
 
 
-def read_picture(path):
-    """Read a picture as (h, w, 3) uint8 RGB; raises DataError if it can't be decoded."""
-    return _read(path, cv2.IMREAD_COLOR_RGB, "a jpg, png, bmp or webp picture")
+def read_image(path):
+    """Read an image as (h, w, 3) uint8 RGB; raises DataError if it can't be decoded."""
+    return _read(path, cv2.IMREAD_COLOR_RGB, "a jpg, png, bmp or webp image")
 
 
 def read_label(path):
@@ -123,7 +123,7 @@ def read_label(path):
 
 
 def _read(path, flags, expected):
-    path, picture, state = Path(path), None, "no regular file"
+    path, image, state = Path(path), None, "no regular file"
     # opening a named pipe would wait for its writer
     if path.is_file() or not path.exists():
         try:
@@ -132,22 +132,22 @@ def _read(path, flags, expected):
             if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[len(data) // 2 :]:
                 state = "damaged, no end of the jpg"
             elif data:
-                picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+                image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         except OSError as error:
             state = error.strerror.lower()
         except cv2.error as error:
             state = " ".join(error.err.split())
-    if picture is None:
+    if image is None:
         raise DataError(f"{path}: {state}, expected {expected}; replace or remove it")
-    return picture
+    return image
 
 
-def split_pairs(pairs, share=VALIDATION_SHARE, seed=SPLIT_SEED):
+def split_pairs(pairs, fraction=VALIDATION_FRACTION, seed=SPLIT_SEED):
     """Split into training and validation pairs, at least one each (the original's split: 90/10, random state 42).
 
     Args:
         pairs: list of at least two pairs.
-        share: share of the validation pairs.
+        fraction: fraction of the validation pairs.
         seed: random state of scikit-learn's `train_test_split`.
 
     Returns:
@@ -157,15 +157,15 @@ def split_pairs(pairs, share=VALIDATION_SHARE, seed=SPLIT_SEED):
         DataError: fewer than two pairs.
     """
     if len(pairs) < 2:
-        raise DataError(f"found {len(pairs)} picture, expected at least 2 to split; add pictures or name --valdir")
-    return tuple(train_test_split(pairs, test_size=max(share, 1 / len(pairs)), random_state=seed))
+        raise DataError(f"found {len(pairs)} image, expected at least 2 to split; add images or name --valdir")
+    return tuple(train_test_split(pairs, test_size=max(fraction, 1 / len(pairs)), random_state=seed))
 
 
 def balance_pairs(pairs):
-    """Repeat pairs so that pictures with a rare number of instances come more often.
+    """Repeat pairs so that images with a rare number of instances come more often.
 
-    Of every number of instances there are `count` pictures; each of them is taken round(sqrt(most / count)) times,
-    which lies half way, by ratio, between the data as they are and as many pictures of every number.
+    Of every number of instances there are `count` images; each of them is taken round(sqrt(most / count)) times,
+    which lies half way, by ratio, between the data as they are and as many images of every number.
 
     Args:
         pairs: list of pairs.
@@ -190,33 +190,33 @@ def _count_instances(pair):
     return np.count_nonzero(np.bincount(read_label(pair[1]).ravel())[1:])
 
 
-def prepare_picture(picture, size):
-    """Make network input of a picture: bilinear resize, values left at 0..255 (the model rescales).
+def prepare_image(image, size):
+    """Make network input of an image: bilinear resize, values left at 0..255 (the model rescales).
 
     Args:
-        picture: (h, w, 3) uint8 RGB.
+        image: (h, w, 3) uint8 RGB.
         size: (H, W) in pixels.
 
     Returns:
         (H, W, 3) float32.
     """
-    return cv2.resize(picture, (size[1], size[0]), interpolation=cv2.INTER_LINEAR).astype(np.float32)
+    return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR).astype(np.float32)
 
 
 def prepare_label(label, size):
     """Resize (h, w) ids to (H, W) int32 by nearest neighbor: no id appears that was not there."""
-    # INTER_NEAREST takes the upper left of the nearest pixels, which moves labels against the bilinear picture
+    # INTER_NEAREST takes the upper left of the nearest pixels, which moves labels against the bilinear image
     return cv2.resize(label, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)
 
 
-def augment(picture, label, size, rng):
+def augment(image, label, size, rng):
     """Random view of a pair: flip, shift, scale, rotation, shear, then color, light, shadow, blur and noise.
 
-    The shear is anchored in the upper third of the picture, which on a road moves the car sideways. What comes into
-    the picture from outside is black and background. One warp goes from the file's size to the network's.
+    The shear is anchored in the upper third of the image, which on a road moves the car sideways. What comes into
+    the image from outside is black and background. One warp goes from the file's size to the network's.
 
     Args:
-        picture: (h, w, 3) uint8 RGB.
+        image: (h, w, 3) uint8 RGB.
         label: (h, w) uint8 or uint16 ids.
         size: (H, W) in pixels.
         rng: numpy Generator.
@@ -224,18 +224,18 @@ def augment(picture, label, size, rng):
     Returns:
         (H, W, 3) float32 in 0..255 and (H, W) int32.
     """
-    matrix = _random_affine(picture.shape[:2], size, rng)
+    matrix = _random_affine(image.shape[:2], size, rng)
     shape = (size[1], size[0])
     inverse = cv2.WARP_INVERSE_MAP
-    picture = cv2.warpAffine(picture, matrix, shape, flags=cv2.INTER_LINEAR | inverse)
+    image = cv2.warpAffine(image, matrix, shape, flags=cv2.INTER_LINEAR | inverse)
     label = cv2.warpAffine(label, matrix, shape, flags=cv2.INTER_NEAREST | inverse)
-    return _random_light(picture.astype(np.float32), rng), label.astype(np.int32)
+    return _random_light(image.astype(np.float32), rng), label.astype(np.int32)
 
 
 def _random_affine(source, target, rng):
     """2x3 matrix from pixels of the network's size to pixels of the file's size."""
     height, width = source
-    # in units of the picture, origin in the middle of the anchor row
+    # in units of the image, origin in the middle of the anchor row
     scale = np.exp(rng.uniform(-0.12, 0.3))
     angle = np.deg2rad(rng.uniform(-4, 4))
     shear = rng.uniform(-0.45, 0.45)
@@ -250,70 +250,70 @@ def _random_affine(source, target, rng):
     return np.column_stack([linear @ to_source, offset])
 
 
-def _random_light(picture, rng):
+def _random_light(image, rng):
     """Color and light of (H, W, 3) float32, each change with its own chance."""
-    height, width = picture.shape[:2]
-    if rng.random() < 0.3:  # shadow or light patch: half-plane strip across the picture
+    height, width = image.shape[:2]
+    if rng.random() < 0.3:  # shadow or light patch: half-plane strip across the image
         angle, near, far = rng.uniform(0, np.pi), *np.sort(rng.uniform(-0.6, 0.6, 2))
         y, x = np.mgrid[0:height, 0:width].astype(np.float32)
         along = np.cos(angle) * (x / width - 0.5) + np.sin(angle) * (y / height - 0.5)
         softness = rng.uniform(0.002, 0.03)
         inside = np.clip((along - near) / softness, 0, 1) * np.clip((far - along) / softness, 0, 1)
-        picture = picture * (1 + (rng.uniform(0.35, 1.2) - 1) * inside[:, :, None].astype(np.float32))
-    gray = picture.mean(axis=2, keepdims=True)
-    picture = gray + (picture - gray) * rng.uniform(0.4, 1.5)  # saturation
-    picture = picture * rng.uniform(0.93, 1.07, 3).astype(np.float32)  # white balance
+        image = image * (1 + (rng.uniform(0.35, 1.2) - 1) * inside[:, :, None].astype(np.float32))
+    gray = image.mean(axis=2, keepdims=True)
+    image = gray + (image - gray) * rng.uniform(0.4, 1.5)  # saturation
+    image = image * rng.uniform(0.93, 1.07, 3).astype(np.float32)  # white balance
     middle = float(gray.mean())
-    picture = (picture - middle) * rng.uniform(0.6, 1.4) + middle + rng.uniform(-45, 45)  # contrast, brightness
+    image = (image - middle) * rng.uniform(0.6, 1.4) + middle + rng.uniform(-45, 45)  # contrast, brightness
     if rng.random() < 0.4:
-        picture = 255 * (np.clip(picture, 0, 255) / 255) ** np.float32(np.exp(rng.uniform(-0.5, 0.5)))  # gamma
+        image = 255 * (np.clip(image, 0, 255) / 255) ** np.float32(np.exp(rng.uniform(-0.5, 0.5)))  # gamma
     if rng.random() < 0.25:
-        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.4, 1.2))
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.2))
     if rng.random() < 0.4:
-        picture = picture + rng.normal(0, rng.uniform(1, 10), picture.shape).astype(np.float32)
-    return np.clip(picture, 0, 255).astype(np.float32)
+        image = image + rng.normal(0, rng.uniform(1, 10), image.shape).astype(np.float32)
+    return np.clip(image, 0, 255).astype(np.float32)
 
 
-def make_dataset(pairs, size, batch_size, seed=None, augmented=False, first_sample=0, share=(0, 1, 1)):
+def make_dataset(pairs, size, batch_size, seed=None, augmented=False, first_sample=0, fraction=(0, 1, 1)):
     """Batches of network input and labels, decoded in parallel and prefetched.
 
     Args:
-        pairs: list of (picture path, label path).
+        pairs: list of (image path, label path).
         size: (H, W) in pixels, multiples of 8.
-        batch_size: pictures per batch.
+        batch_size: images per batch.
         seed: None reads every pair once in order (the last batch may be smaller). An int repeats without end, each
             round over the pairs in its own order; sample n is a function of (seed, n).
         augmented: apply `augment` (needs a seed).
         first_sample: number of the first sample, to go on where a run stopped.
-        share: (offset, count, total): of every `total` samples take `count` from number `offset` on. Gives each of
+        fraction: (offset, count, total): of every `total` samples take `count` from number `offset` on. Gives each of
             several machines its part of every global batch, and only the files of that part are read.
 
     Returns:
-        tf.data.Dataset of (picture (B, H, W, 3) float32, label (B, H, W) int32, index (B,) int64 into `pairs`).
+        tf.data.Dataset of (image (B, H, W, 3) float32, label (B, H, W) int32, index (B,) int64 into `pairs`).
         Iterate it through `batches` to get DataError for files that can't be used.
     """
 
-    offset, count, total = share
+    offset, count, total = fraction
 
     def load(number):
         sample = first_sample + number // count * total + offset + number % count
         index = (
             int(sample) if seed is None else int(_order(len(pairs), seed, sample // len(pairs))[sample % len(pairs)])
         )
-        picture_path, label_path = pairs[index]
-        picture, label = read_picture(picture_path), read_label(label_path)
-        if picture.shape[:2] != label.shape:
+        image_path, label_path = pairs[index]
+        image, label = read_image(image_path), read_label(label_path)
+        if image.shape[:2] != label.shape:
             raise DataError(
                 f"{label_path}: found {label.shape[1]}x{label.shape[0]} pixels, expected "
-                f"{picture.shape[1]}x{picture.shape[0]} as in {picture_path}; make the label of that picture again"
+                f"{image.shape[1]}x{image.shape[0]} as in {image_path}; make the label of that image again"
             )
         if augmented:
-            return *augment(picture, label, size, np.random.default_rng([seed, sample])), np.int64(index)
-        return prepare_picture(picture, size), prepare_label(label, size), np.int64(index)
+            return *augment(image, label, size, np.random.default_rng([seed, sample])), np.int64(index)
+        return prepare_image(image, size), prepare_label(label, size), np.int64(index)
 
     def load_tensors(number):
-        picture, label, index = tf.numpy_function(load, [number], (tf.float32, tf.int32, tf.int64))
-        return tf.ensure_shape(picture, (*size, 3)), tf.ensure_shape(label, size), tf.ensure_shape(index, ())
+        image, label, index = tf.numpy_function(load, [number], (tf.float32, tf.int32, tf.int64))
+        return tf.ensure_shape(image, (*size, 3)), tf.ensure_shape(label, size), tf.ensure_shape(index, ())
 
     stop = len(pairs) if seed is None else 2**62
     dataset = tf.data.Dataset.range(stop).map(load_tensors, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

@@ -13,7 +13,7 @@ import keras
 from keras import layers, ops
 
 EPSILON = 1e-3
-# Share of the old moving average kept at each step. 0.9 follows the weights closely enough that a model is as good
+# Fraction of the old moving average kept at each step. 0.9 follows the weights closely enough that a model is as good
 # in inference mode as in training mode after a few dozen steps, and still averages over ten batches.
 MOMENTUM = 0.9
 HEAD_BIAS = 10.0
@@ -24,21 +24,21 @@ STAGE_TWO = ("regular", 2, "asymmetric", 4, "regular", 8, "asymmetric", 16)
 
 @keras.saving.register_keras_serializable(package="enet")
 class BatchNormalization(layers.BatchNormalization):
-    """Batch normalization without gamma that can use the statistics of each picture at inference.
+    """Batch normalization without gamma that can use the statistics of each image at inference.
 
     Args:
-        picture_statistics: if True, inference normalizes every picture with its own mean and variance over (H, W)
+        image_statistics: if True, inference normalizes every image with its own mean and variance over (H, W)
             and ignores the moving averages. Networks whose averages were never updated need this.
     """
 
-    def __init__(self, picture_statistics=False, scale=False, epsilon=EPSILON, momentum=MOMENTUM, **kwargs):
+    def __init__(self, image_statistics=False, scale=False, epsilon=EPSILON, momentum=MOMENTUM, **kwargs):
         super().__init__(scale=scale, epsilon=epsilon, momentum=momentum, **kwargs)
-        self.picture_statistics = picture_statistics
+        self.image_statistics = image_statistics
 
     def call(self, inputs, training=None, mask=None):
         if training and self.trainable and not self.synchronized:
             return self._train(inputs)
-        if training or not self.picture_statistics:
+        if training or not self.image_statistics:
             return super().call(inputs, training=training, mask=mask)
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
         mean, variance = ops.moments(x, axes=(1, 2), keepdims=True)  # (B, 1, 1, C)
@@ -69,7 +69,7 @@ class BatchNormalization(layers.BatchNormalization):
         return ops.cast(normalize(x, self.beta + 0.0), self.compute_dtype)  # + 0: a tensor, no variable
 
     def get_config(self):
-        return {**super().get_config(), "picture_statistics": self.picture_statistics}
+        return {**super().get_config(), "image_statistics": self.image_statistics}
 
 
 @keras.saving.register_keras_serializable(package="enet")
@@ -177,10 +177,10 @@ def build_enet(
     embedding_activation=None,
     stage_two_repeat=2,
     skip_connections=False,
-    picture_statistics=False,
+    image_statistics=False,
     synchronized=False,
 ):
-    """Build ENet for RGB pictures with values in 0..255.
+    """Build ENet for RGB images with values in 0..255.
 
     Args:
         input_shape: (H, W, 3), H and W multiples of 8; None for a size left open.
@@ -192,7 +192,7 @@ def build_enet(
             would ever leave zero.
         stage_two_repeat: runs of the eight bottlenecks at 1/8 resolution (2 in the paper: stages 2 and 3).
         skip_connections: add the encoder's output of the same size after each upsampling.
-        picture_statistics: normalize with the statistics of the picture at inference, see `BatchNormalization`.
+        image_statistics: normalize with the statistics of the image at inference, see `BatchNormalization`.
         synchronized: in training, batch statistics over all replicas of a strategy (TensorFlow backend only).
 
     Returns:
@@ -209,7 +209,7 @@ def build_enet(
         raise ValueError(f"embedding_dim {embedding_dim} and stage_two_repeat {stage_two_repeat} must be at least 1")
 
     def norm(x, name):
-        return BatchNormalization(picture_statistics, synchronized=synchronized, name=name)(x)
+        return BatchNormalization(image_statistics, synchronized=synchronized, name=name)(x)
 
     def drop(x, rate, name):
         return layers.SpatialDropout2D(rate, name=f"{name}_dropout")(x) if dropout else x
@@ -267,8 +267,8 @@ def build_enet(
         y = drop(ops.relu(norm(y, f"{name}_batch_norm4")), rate, name)
         return ops.relu(layers.Add(name=f"{name}_add")([main, y]))
 
-    picture = keras.Input(shape=input_shape, name="picture")
-    x = layers.Rescaling(rescale, name="rescale")(picture)
+    image = keras.Input(shape=input_shape, name="image")
+    x = layers.Rescaling(rescale, name="rescale")(image)
 
     y = layers.Conv2D(13, 3, strides=2, padding="same", name="initial_block_1_conv")(x)
     y = _prelu(norm(y, "initial_block_1_batchnorm"), "initial_block_1_prelu")
@@ -308,7 +308,7 @@ def build_enet(
     }
     if semantic:
         outputs["semantic"] = layers.Conv2DTranspose(1, 2, strides=2, dtype="float32", name="semantic")(x)
-    return keras.Model(picture, outputs, name="enet")
+    return keras.Model(image, outputs, name="enet")
 
 
 def _prelu(x, name):

@@ -1,22 +1,22 @@
-"""Find the lanes (or other instances) of pictures or of a video and paint them.
+"""Find the lanes (or other instances) of images or of a video and paint them.
 
     python inference.py
-    python inference.py --indir my_pictures --outdir my_results --save overlay,labels,lanes --json my_lanes.json
+    python inference.py --indir my_images --outdir my_results --save overlay,labels,lanes --json my_lanes.json
     python inference.py --indir "drives/**/20.jpg" --outdir my_results --keep-names
     python inference.py --video drive.mp4 --outdir my_results
 
-Reads the pictures of `--indir` (folders, files, glob patterns; jpg, png, bmp, webp of any size, turned as their EXIF
-data say) in the order of their names and writes to `--outdir` what `--save` lists, at the size of the picture:
+Reads the images of `--indir` (folders, files, glob patterns; jpg, png, bmp, webp of any size, turned as their EXIF
+data say) in the order of their names and writes to `--outdir` what `--save` lists, at the size of the image:
 
-    overlay    cluster_0000.png    the picture with each instance in its own color
+    overlay    cluster_0000.png    the image with each instance in its own color
     labels     labels_0000.png     16-bit instance ids, 0 = background
     semantic   semantic_0000.png   lane probability, 0..255
     embedding  embedding_0000.png  the first three channels as color
-    lanes      lanes_0000.png      the picture with the fitted curves
+    lanes      lanes_0000.png      the image with the fitted curves
 
 With the semantic head, mean shift runs on the lane pixels; without it on all pixels, the largest cluster being the
 background. Decoding, network, clustering, painting and writing overlap in threads; memory doesn't grow with the number
-of pictures. Exit code 3: some files could not be read and were skipped; 2: nothing done; 130: Ctrl-C, what is done is
+of images. Exit code 3: some files could not be read and were skipped; 2: nothing done; 130: Ctrl-C, what is done is
 kept.
 """
 
@@ -35,7 +35,7 @@ import tensorflow as tf
 
 import utils
 import visualization
-from datagenerator import DataError, prepare_picture, read_picture
+from datagenerator import DataError, prepare_image, read_image
 from export.folding import fold_batch_norm
 from lanes.curves import fit_lanes
 from lanes.tusimple import h_samples, tusimple_line
@@ -43,7 +43,7 @@ from pipeline.segmentation import BANDWIDTH, THRESHOLD, compile_network, find_in
 from pipeline.stages import (
     CORES,
     Frame,
-    find_pictures,
+    find_images,
     json_lines,
     name_outputs,
     output_folder,
@@ -54,17 +54,17 @@ from pipeline.stages import (
 INDIR = ["inference_test/images"]
 KINDS = ("overlay", "labels", "semantic", "embedding", "lanes")
 VIDEO_KINDS = ("overlay", "lanes")
-# With a GPU. On CPU cores with a picture each XLA is slower: 76 ms a picture where TensorFlow's kernels take 59.
-JIT_PICTURES = 500
+# With a GPU. On CPU cores with an image each XLA is slower: 76 ms an image where TensorFlow's kernels take 59.
+JIT_IMAGES = 500
 MAX_CURVES = 5  # TuSimple's labels have no more
 SIZES = "height and width, multiples of 8 from 64 to 4096"
 
 
-def pictures_at_once():
-    """How many pictures the network should work on at a time, each in a thread of its own.
+def images_at_once():
+    """How many images the network should work on at a time, each in a thread of its own.
 
     ENet's operations are so small that sharing one among two cores makes it only 1.4 times faster: without a GPU
-    TensorFlow is told to run every operation in one thread, and every core gets a picture.
+    TensorFlow is told to run every operation in one thread, and every core gets an image.
     """
     if tf.config.list_physical_devices("GPU"):
         return 1
@@ -79,7 +79,7 @@ def make_stages(args, model, decode, write, track=None):
     """The stages of `pipeline.run_stages`; `track` gives a frame's instances their ids, its lanes their colors."""
 
     def network(frame):
-        frame.prediction = predict(model, prepare_picture(frame.picture, model.input_shape[1:3]))
+        frame.prediction = predict(model, prepare_image(frame.image, model.input_shape[1:3]))
 
     def cluster(frame):
         start = time.perf_counter()
@@ -88,7 +88,7 @@ def make_stages(args, model, decode, write, track=None):
             label_map[label_map > args.max_lanes] = 0  # the largest come first
         frame.label_map = label_map
         if args.json or "lanes" in args.save:
-            size = frame.picture.shape[:2]
+            size = frame.image.shape[:2]
             curves = fit_lanes(label_map, size, args.max_lanes or MAX_CURVES)
             run_time = 1000 * (sum(frame.seconds.values()) + time.perf_counter() - start)
             frame.line = tusimple_line(frame.raw_file, curves, h_samples(size[0]), run_time, size)
@@ -102,15 +102,15 @@ def make_stages(args, model, decode, write, track=None):
 
 
 def paint_kind(kind, frame, lane_colors=None):
-    """The picture of a kind of `--save`, at the size of the frame's picture."""
-    picture = frame.picture
-    shape = picture.shape[1::-1]
+    """The image of a kind of `--save`, at the size of the frame's image."""
+    image = frame.image
+    shape = image.shape[1::-1]
     if kind == "overlay":
-        return visualization.paint_instances(picture, frame.label_map)
+        return visualization.paint_instances(image, frame.label_map)
     if kind == "labels":
         return cv2.resize(frame.label_map.astype(np.uint16), shape, interpolation=cv2.INTER_NEAREST_EXACT)
     if kind == "lanes":
-        return visualization.draw_lanes(picture, frame.line["lanes"], frame.line["h_samples"], lane_colors)
+        return visualization.draw_lanes(image, frame.line["lanes"], frame.line["h_samples"], lane_colors)
     if kind == "semantic":
         small = np.rint(127.5 + 127.5 * np.tanh(frame.prediction["semantic"][:, :, 0] / 2)).astype(np.uint8)
     else:
@@ -118,19 +118,19 @@ def paint_kind(kind, frame, lane_colors=None):
     return cv2.resize(small, shape, interpolation=cv2.INTER_LINEAR)
 
 
-def load_network(args, pictures):
-    """The model of `--modeldir` for this many pictures (None: not known), ready to run."""
+def load_network(args, images):
+    """The model of `--modeldir` for this many images (None: not known), ready to run."""
     try:
         model = utils.load_model(args.modeldir, args.size)
         if args.confidence is None:
             args.confidence = utils.read_confidence(args.modeldir)
         if "semantic" in args.save and "semantic" not in model.output:
             raise utils.ModelError(f"--save semantic: {args.modeldir} has no semantic head; leave semantic out")
-        if utils.read_network(utils.model_folder(args.modeldir)).get("picture_statistics"):
-            print("batch norm uses the statistics of each picture, as this model's config says")
+        if utils.read_network(utils.model_folder(args.modeldir)).get("image_statistics"):
+            print("batch norm uses the statistics of each image, as this model's config says")
         else:
             model = fold_batch_norm(model)
-        pays = (pictures or 0) >= JIT_PICTURES and tf.config.list_physical_devices("GPU")
+        pays = (images or 0) >= JIT_IMAGES and tf.config.list_physical_devices("GPU")
         compile_network(model, args.jit == "on" or args.jit == "auto" and bool(pays))
         predict(model, np.zeros((*model.input_shape[1:3], 3), np.float32))  # tracing is no part of the times
     except (utils.ModelError, OSError):
@@ -143,26 +143,26 @@ def load_network(args, pictures):
     return model
 
 
-def run_pictures(args):
-    """Segment and paint the pictures of `args.indir`; returns the exit code."""
-    found = find_pictures(args.indir, args.recursive)
+def run_images(args):
+    """Segment and paint the images of `args.indir`; returns the exit code."""
+    found = find_images(args.indir, args.recursive)
     outputs = name_outputs([name for _, name in found], args.outdir, args.save, args.keep_names)
     inputs = {os.path.realpath(path) for path, _ in found}
     for path in (*(path for files in outputs for path in files.values()), *([Path(args.json)] if args.json else ())):
         if os.path.realpath(path) in inputs:
-            raise DataError(f"{path}: found one of the pictures there, expected to write to it; name another --outdir")
+            raise DataError(f"{path}: found one of the images there, expected to write to it; name another --outdir")
     require_readable([path for path, _ in found])
 
     def decode(frame):
         try:
-            frame.picture = read_picture(frame.source)
+            frame.image = read_image(frame.source)
         except DataError as error:
             frame.problem = error
 
     def write(frame):
         for kind, path in frame.outputs.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            visualization.save_picture(path, frame.painted[kind])
+            visualization.save_image(path, frame.painted[kind])
 
     frames = (Frame(name.as_posix(), path, files) for (path, name), files in zip(found, outputs, strict=True))
     with output_folder(args.outdir), json_lines(args.json) as write_line:
@@ -170,8 +170,8 @@ def run_pictures(args):
         done, bad, interrupted = run_stages(
             frames, stages, {"network": args.at_once}, len(found), finish=lambda frame: write_line(frame.line)
         )
-    print(f"{done} pictures in {args.outdir}")
-    return end(interrupted, bad and f"{bad} of {len(found)} pictures could not be read and were skipped")
+    print(f"{done} images in {args.outdir}")
+    return end(interrupted, bad and f"{bad} of {len(found)} images could not be read and were skipped")
 
 
 def run_video(args):
@@ -187,7 +187,7 @@ def run_video(args):
             raise DataError(f"{path}: found the video itself there, expected to write to it; name another --outdir")
 
     def decode(frame):
-        frame.picture = video.read_frame(clip)
+        frame.image = video.read_frame(clip)
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(output_folder(args.outdir))
@@ -229,10 +229,10 @@ def parse_args(argv=None):
     add("--modeldir", default="trained_model", help="model folder or run folder; default %(default)s")
     add("--indir", nargs="+", default=INDIR, help=f"folders, files or glob patterns; default {INDIR[0]}")
     add("-r", "--recursive", action="store_true", help="the folders' subfolders too")
-    add("--video", metavar="FILE_OR_CAMERA", help="video, or number of a camera, instead of pictures: writes an mp4")
+    add("--video", metavar="FILE_OR_CAMERA", help="video, or number of a camera, instead of images: writes an mp4")
     add("--outdir", default="inference_test/results", help="folder to write; default %(default)s")
     add("--save", default="overlay", help="what to write, of " + ",".join(KINDS) + "; default %(default)s")
-    add("--json", metavar="FILE", help="TuSimple lines to write, one per picture or frame")
+    add("--json", metavar="FILE", help="TuSimple lines to write, one per image or frame")
     add("--keep-names", action="store_true", help="SUBFOLDER/NAME_cluster.png instead of cluster_0000.png")
     add = parser.add_argument_group("how to find instances").add_argument
     add("--size", nargs=2, type=int, metavar=("H", "W"), help="size the network works at; default that of its training")
@@ -245,7 +245,7 @@ def parse_args(argv=None):
         "--jit",
         choices=("auto", "on", "off"),
         default="auto",
-        help=f"compile the network with XLA, some 15 s; auto: with a GPU from {JIT_PICTURES} pictures on",
+        help=f"compile the network with XLA, some 15 s; auto: with a GPU from {JIT_IMAGES} images on",
     )
     args = parser.parse_args(argv)
     args.save = list(dict.fromkeys(args.save.split(",")))
@@ -275,9 +275,9 @@ def main(argv=None):
         cv2.utils.logging.LOG_LEVEL_SILENT
     )  # what OpenCV says of a file, our one line says too
     # settings of TensorFlow are for the command alone; a program that calls this function has its own
-    args.at_once = pictures_at_once() if argv is None else 1
+    args.at_once = images_at_once() if argv is None else 1
     try:
-        code = run_video(args) if args.video else run_pictures(args)
+        code = run_video(args) if args.video else run_images(args)
     except (DataError, utils.ModelError, OSError) as error:
         print(f"inference.py: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

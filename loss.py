@@ -7,7 +7,7 @@ original.
 
 from keras import ops
 
-# Room for the means of one picture. Pictures with more instances than this lose the ones with the highest ids.
+# Room for the means of one image. Images with more instances than this lose the ones with the highest ids.
 MAX_INSTANCES = 512
 LANE_WEIGHT = 10.0
 
@@ -30,7 +30,7 @@ def discriminative_loss(
         delta_v: hinge margin of the variance term: embeddings nearer to their mean than this cost nothing.
         delta_d: half the hinge margin of the distance term: means further apart than 2 * delta_d cost nothing.
         param_var, param_dist, param_reg: weights alpha, beta, gamma of equation 4.
-        max_instances: instances counted per picture.
+        max_instances: instances counted per image.
 
     Returns:
         (loss, l_var, l_dist, l_reg), float32 scalars: the three weighted parts and their sum, means over the batch.
@@ -41,14 +41,14 @@ def discriminative_loss(
     x = ops.reshape(ops.cast(prediction, "float32"), (batch * pixels, dim))
     slot = instance_slots(ops.reshape(ops.cast(correct_label, "int32"), (batch, pixels)))
 
-    # one row per instance and picture; the last row of a picture collects what is over max_instances
+    # one row per instance and image; the last row of an image collects what is over max_instances
     rows = max_instances + 1
     slot = ops.minimum(slot, max_instances)
     segment = ops.reshape(slot + rows * ops.expand_dims(ops.arange(batch, dtype="int32"), 1), (-1,))  # (B * H * W,)
     counted = ops.cast(ops.arange(rows) < max_instances, "float32")  # (K,)
 
     # Sums and sizes in one pass. Scatters and gathers of rows that are multiples of four long are the fast ones, so
-    # ones fill them up. A picture has 10^5 pixels: float32 sums of that many terms would lose three digits.
+    # ones fill them up. An image has 10^5 pixels: float32 sums of that many terms would lose three digits.
     filling = 4 - dim % 4
     total = ops.cast(ops.concatenate([x, ops.ones((batch * pixels, filling))], axis=1), "float64")
     total = ops.cast(ops.segment_sum(total, segment, num_segments=batch * rows), "float32")
@@ -59,8 +59,8 @@ def discriminative_loss(
     mean = total[:, :, :dim] * ops.expand_dims(present / ops.maximum(size, 1.0), -1)  # (B, K, D)
 
     # Equation 1. Every pixel gets the mean of its instance and its weight, 1 / (C * N_c).
-    share = present / (ops.expand_dims(instances, 1) * ops.maximum(size, 1.0))  # (B, K)
-    table = ops.concatenate([mean, ops.repeat(ops.expand_dims(share, -1), filling, axis=-1)], axis=-1)
+    weight = present / (ops.expand_dims(instances, 1) * ops.maximum(size, 1.0))  # (B, K)
+    table = ops.concatenate([mean, ops.repeat(ops.expand_dims(weight, -1), filling, axis=-1)], axis=-1)
     own = ops.take(ops.reshape(table, (batch * rows, dim + filling)), segment, axis=0)  # (B * H * W, D + filling)
     hinge = ops.square(ops.maximum(_norm(x - own[:, :dim]) - delta_v, 0.0))  # (B * H * W,)
     l_var = ops.cast(ops.sum(ops.cast(hinge * own[:, dim], "float64")), "float32")
@@ -75,15 +75,15 @@ def discriminative_loss(
     l_reg = ops.sum(ops.sum(_norm(mean), axis=1) / instances)
 
     # Equation 4.
-    pictures = ops.cast(batch, "float32")
-    l_var, l_dist, l_reg = param_var * l_var / pictures, param_dist * l_dist / pictures, param_reg * l_reg / pictures
+    images = ops.cast(batch, "float32")
+    l_var, l_dist, l_reg = param_var * l_var / images, param_dist * l_dist / images, param_reg * l_reg / images
     return l_var + l_dist + l_reg, l_var, l_dist, l_reg
 
 
 def instance_slots(label):
-    """Rank of each pixel's id among the ids of its picture: 0 for the smallest, 1 for the next, ...
+    """Rank of each pixel's id among the ids of its image: 0 for the smallest, 1 for the next, ...
 
-    Walks the distinct ids of all pictures in ascending order, one pass over the pixels each: no table as long as the
+    Walks the distinct ids of all images in ascending order, one pass over the pixels each: no table as long as the
     largest id, no sort, no shape that depends on the data.
 
     Args:

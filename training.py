@@ -7,7 +7,7 @@
 
 Reads `images/` and `labels/` of the data folder(s). Writes to the run folder `--outdir`: `config.json` (every flag,
 package versions, git commit), `log.jsonl` (one line per epoch), `checkpoint.npz` (to go on from), the model folders
-`best/` and `last/`, and a folder named after the loss weights with pictures of one validation picture's embeddings.
+`best/` and `last/`, and a folder named after the loss weights with images of one validation image's embeddings.
 TensorBoard events go to `--logdir`. Ctrl-C saves and ends; `--resume` goes on, after a crash too. If the validation
 folder has the `labels.json` of the data scripts, the best model is the one of the best TuSimple score, else that of the
 least loss.
@@ -41,12 +41,12 @@ def parse_args(argv=None):
     )
     add = parser.add_argument
     # data
-    add("--srcdir", nargs="+", default=["data"], help="data folder(s); FOLDER:N takes its pictures N times as often")
+    add("--srcdir", nargs="+", default=["data"], help="data folder(s); FOLDER:N takes its images N times as often")
     add("--valdir", help="validation data folder; default 10 %% of srcdir, split with random state 42")
     add("--image-size", nargs=2, type=int, default=[512, 512], metavar=("H", "W"), help="network input, multiples of 8")
-    add("--batch-size", type=int, default=1, help="pictures per step")
-    add("--balance", action="store_true", help="take pictures with a rare number of instances more often")
-    add("--no-augment", action="store_true", help="train on the pictures as they are")
+    add("--batch-size", type=int, default=1, help="images per step")
+    add("--balance", action="store_true", help="take images with a rare number of instances more often")
+    add("--no-augment", action="store_true", help="train on the images as they are")
     # model
     add("--modeldir", default="pretrained_semantic_model", help="model to start from, or none")
     add("--feature-dim", type=int, default=3, help="channels of the embedding")
@@ -55,7 +55,7 @@ def parse_args(argv=None):
     add("--outdir", default="saved_model", help="run folder to write")
     add("--resume", metavar="RUN_FOLDER", help="go on with an interrupted run, with its own flags")
     add("--logdir", default="log", help="folder of the TensorBoard events")
-    add("--epochs", type=int, default=50, help="rounds over the training pictures")
+    add("--epochs", type=int, default=50, help="rounds over the training images")
     add("--steps", type=int, help="optimizer steps, instead of --epochs")
     add("--seed", type=int, default=42, help="of weights, data order, augmentation and dropout")
     add("--jit", action="store_true", help="compile the whole step with XLA: slower start, faster steps")
@@ -85,9 +85,9 @@ def parse_args(argv=None):
     # cycles
     add("--save-every", type=int, default=500, help="steps between checkpoints")
     add("--plot-every", type=int, default=1000, help="steps between TensorBoard summaries and scatter plots")
-    add("--cluster-every", type=int, default=5000, help="steps between mean-shift pictures")
+    add("--cluster-every", type=int, default=5000, help="steps between mean-shift images")
     add("--val-every", type=int, default=1, help="epochs between validations")
-    add("--bandwidth", type=float, default=0.7, help="mean-shift bandwidth of those pictures")
+    add("--bandwidth", type=float, default=0.7, help="mean-shift bandwidth of those images")
     args = parser.parse_args(argv)
 
     for name in (
@@ -156,8 +156,8 @@ def train(args):
     size = tuple(args.image_size)
     pairs, val_pairs = collect_pairs(args)
     found = {"training": len(pairs), "validation": len(val_pairs)}
-    if resume and config.get("pictures", found) != found:
-        raise DataError(f"--resume {outdir}: found {found} pictures, expected {config['pictures']} as when it started")
+    if resume and config.get("images", found) != found:
+        raise DataError(f"--resume {outdir}: found {found} images, expected {config['images']} as when it started")
     steps_per_epoch = max(1, len(pairs) // args.batch_size)
     steps = args.steps or args.epochs * steps_per_epoch
 
@@ -191,7 +191,7 @@ def train(args):
         print(f"{outdir}: going on from step {run.state['step']}")
     else:
         flags = {k: v for k, v in vars(args).items() if k not in ("resume", "command")}
-        config = {**utils.run_config(flags, network, command=args.command), "pictures": found}
+        config = {**utils.run_config(flags, network, command=args.command), "images": found}
     run.config = config
     plots = outdir / f"var{args.var:g}_dist{args.dist:g}_reg{args.reg:g}_dvar{args.dvar:g}_ddist{args.ddist:g}"
     log = validation = None
@@ -200,7 +200,7 @@ def train(args):
         plots.mkdir(parents=True, exist_ok=True)
         utils.write_json(outdir / utils.CONFIG_FILE, config)
         log = SummaryLog(args.logdir, model, shown, plots, args.bandwidth)
-    print(f"{len(pairs)} training and {len(val_pairs)} validation pictures, {steps} steps, run folder {outdir}")
+    print(f"{len(pairs)} training and {len(val_pairs)} validation images, {steps} steps, run folder {outdir}")
 
     def input_function(context):
         workers = context.num_input_pipelines
@@ -212,7 +212,7 @@ def train(args):
             args.seed,
             not args.no_augment,
             first_sample=run.state["step"] * args.batch_size,
-            share=(context.input_pipeline_id * part, part, args.batch_size),
+            fraction=(context.input_pipeline_id * part, part, args.batch_size),
         )
 
     train_step = make_train_step(model, optimizer, args, strategy, averages)
@@ -220,10 +220,10 @@ def train(args):
     bar = tqdm(total=steps, initial=run.state["step"], unit="step", dynamic_ncols=True, disable=not chief)
     try:
         if log and run.state["step"] == 0:
-            log.pictures(0, args.cluster_every)
+            log.images(0, args.cluster_every)
         while run.state["step"] < steps:
-            picture, label, index = next(data)
-            parts = train_step(picture, label).numpy()
+            image, label, index = next(data)
+            parts = train_step(image, label).numpy()
             if not np.isfinite(parts).all():
                 run.save(chief)
                 indices = np.concatenate([i.numpy() for i in strategy.experimental_local_results(index)])
@@ -236,7 +236,7 @@ def train(args):
                 log.scalars("train", step, {**run.means(), "learning_rate": float(optimizer.learning_rate)})
                 log.weights(step)
             if log and (step % args.plot_every == 0 or step % args.cluster_every == 0):
-                log.pictures(step, args.cluster_every)
+                log.images(step, args.cluster_every)
             if validating:
                 run.finish_epoch(validation, log, step / steps_per_epoch)
             elif step % args.save_every == 0:

@@ -74,7 +74,7 @@ def load_model(modeldir, image_size=None, batch_stats=None, fresh_head=False):
     Args:
         modeldir: path of the folder.
         image_size: (H, W) to build the network for, default the size it was trained at.
-        batch_stats: normalize with the statistics of each picture (True) or with the moving averages (False); default
+        batch_stats: normalize with the statistics of each image (True) or with the moving averages (False); default
             as the config says, which for an original checkpoint is True, because its averages were never updated.
         fresh_head: accept an original checkpoint without embedding head, which gets fresh weights.
 
@@ -89,7 +89,7 @@ def load_model(modeldir, image_size=None, batch_stats=None, fresh_head=False):
     if image_size is not None:
         network["input_shape"] = (*image_size, 3)
     if batch_stats is not None:
-        network["picture_statistics"] = batch_stats
+        network["image_statistics"] = batch_stats
     model = build_model(network, folder=folder)
     if not (folder / MODEL_FILE).is_file():
         copy_original_weights(model, folder, fresh_head)
@@ -134,7 +134,7 @@ def read_confidence(modeldir):
     confidence = read_config(folder).get("confidence", 0.0) if (folder / MODEL_FILE).is_file() else 0.0
     if type(confidence) not in (int, float) or not 0 <= confidence < 1:
         raise ModelError(
-            f"{folder / CONFIG_FILE}: confidence: found {confidence!r}, expected a number from 0 to below 1; mend it"
+            f"{folder / CONFIG_FILE}: confidence: found {confidence!r}, expected a number from 0 to below 1; fix it"
         )
     return confidence
 
@@ -268,7 +268,7 @@ def original_network(folder):
         "semantic": head is None,
         "rescale": 1,
         "embedding_activation": "relu",
-        "picture_statistics": True,
+        "image_statistics": True,
     }
 
 

@@ -1,4 +1,4 @@
-"""Pictures of what the network does: painted instances, lanes, embeddings as scatter plot and as color.
+"""Images of what the network does: painted instances, lanes, embeddings as scatter plot and as color.
 
     python visualization.py pipeline doc/training_pipeline.png
     python visualization.py code doc/code.png
@@ -21,27 +21,27 @@ from clustering import instance_colors
 ALPHA = 0.3
 
 
-def paint_instances(picture, label_map, alpha=ALPHA):
-    """Blend the color of each instance over a picture, as the original does; the background stays as it is.
+def paint_instances(image, label_map, alpha=ALPHA):
+    """Blend the color of each instance over an image, as the original does; the background stays as it is.
 
     Args:
-        picture: (h, w, 3) uint8 RGB.
-        label_map: (H, W) integers of any size, 0 = background; scaled to the picture by nearest neighbor.
+        image: (h, w, 3) uint8 RGB.
+        label_map: (H, W) integers of any size, 0 = background; scaled to the image by nearest neighbor.
         alpha: weight of the color.
 
     Returns:
         (h, w, 3) uint8 RGB.
     """
     colors = np.vstack([np.zeros((1, 3), np.uint8), instance_colors(int(label_map.max(initial=0)))])
-    mask = cv2.resize(colors[label_map], picture.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-    return cv2.addWeighted(picture, 1.0, mask, alpha, 0.0)  # no color is black, so black leaves the picture
+    mask = cv2.resize(colors[label_map], image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    return cv2.addWeighted(image, 1.0, mask, alpha, 0.0)  # no color is black, so black leaves the image
 
 
-def draw_lanes(picture, lanes, h_samples, color=None, thickness=5):
+def draw_lanes(image, lanes, h_samples, color=None, thickness=5):
     """Draw TuSimple lanes as open polylines.
 
     Args:
-        picture: (h, w, 3) uint8 RGB.
+        image: (h, w, 3) uint8 RGB.
         lanes: lists of x in pixels, one per row of `h_samples`, negative where the lane has no point.
         h_samples: rows y in pixels.
         color: RGB of all lanes, or (N, 3), that of each; default each lane its own.
@@ -50,14 +50,12 @@ def draw_lanes(picture, lanes, h_samples, color=None, thickness=5):
     Returns:
         (h, w, 3) uint8 RGB, a copy.
     """
-    picture = picture.copy()
+    image = image.copy()
     colors = instance_colors(len(lanes)) if color is None else np.broadcast_to(color, (len(lanes), 3))
     for lane, line_color in zip(lanes, colors.tolist(), strict=True):
         points = [(x, y) for x, y in zip(lane, h_samples, strict=True) if x >= 0]
-        cv2.polylines(
-            picture, [np.array(points, np.int32).reshape(-1, 1, 2)], False, line_color, thickness, cv2.LINE_AA
-        )
-    return picture
+        cv2.polylines(image, [np.array(points, np.int32).reshape(-1, 1, 2)], False, line_color, thickness, cv2.LINE_AA)
+    return image
 
 
 def embedding_to_color(embedding):
@@ -69,7 +67,7 @@ def embedding_to_color(embedding):
 
 
 def scatter_plot(embedding, label, path, title="", max_points=6000):
-    """Save a scatter plot of a picture's embeddings colored by the true instance (3-D if D >= 3, else 2-D).
+    """Save a scatter plot of an image's embeddings colored by the true instance (3-D if D >= 3, else 2-D).
 
     Args:
         embedding: (H, W, D) float.
@@ -148,9 +146,9 @@ class _Boxes:
 
 
 def pipeline_figure(path):
-    """Save the picture of the training pipeline: what goes into the two losses."""
+    """Save the image of the training pipeline: what goes into the two losses."""
     boxes = _Boxes(120, 42)
-    boxes.box(2, 15, 17, 12, "picture\nRGB 0..255\n(B, H, W, 3)", "#e8e8e8")
+    boxes.box(2, 15, 17, 12, "image\nRGB 0..255\n(B, H, W, 3)", "#e8e8e8")
     boxes.box(27, 15, 20, 12, "ENet encoder\nstages 1-3, 1/8 size", "#cfe2f3")
     boxes.box(55, 15, 15, 12, "ENet decoder\nstages 4, 5", "#cfe2f3")
     boxes.box(77, 30, 17, 10, "embedding\n(B, H, W, D)", "#d9ead3")
@@ -175,7 +173,7 @@ def pipeline_figure(path):
 
 
 def code_figure(path):
-    """Save the picture of the modules: commands above, what they use below."""
+    """Save the image of the modules: commands above, what they use below."""
     boxes = _Boxes(120, 56)
     commands, parts, core = "#fce5cd", "#cfe2f3", "#d9ead3"
     boxes.box(
@@ -192,7 +190,7 @@ def code_figure(path):
     boxes.box(104, 44, 14, 9, "benchmark.py\ntimes them all", commands)
     boxes.box(32, 24, 17, 10, "train_step.py\none optimizer step", parts)
     boxes.box(52, 24, 17, 10, "validation.py\nrun_folder.py\nscore, log, TensorBoard", parts)
-    boxes.box(2, 24, 26, 10, "datagenerator.py\ndatagenerator.py\npictures to network input", parts)
+    boxes.box(2, 24, 26, 10, "datagenerator.py\ndatagenerator.py\nimages to network input", parts)
     boxes.box(72, 24, 22, 10, "segmentation.py\nclustering.py, mean_shift.py\nlanes.py", parts)
     boxes.box(98, 24, 20, 10, "pipeline.py, video.py\nvisualization.py", parts)
     boxes.box(32, 4, 13, 10, "loss.py", core)
@@ -215,11 +213,11 @@ def code_figure(path):
     boxes.figure.savefig(path, dpi=100)
 
 
-def save_picture(path, picture):
+def save_image(path, image):
     """Write (h, w, 3) uint8 RGB or (h, w) uint8/uint16 to a file under a temporary name and rename."""
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.part{path.suffix}")
-    _, data = cv2.imencode(path.suffix, picture[:, :, ::-1] if picture.ndim == 3 else picture)
+    _, data = cv2.imencode(path.suffix, image[:, :, ::-1] if image.ndim == 3 else image)
     try:
         temporary.write_bytes(data)
         temporary.replace(path)

@@ -12,9 +12,9 @@ ratios rather than the times.
 
 processing: `data/tusimple_dataset_processing.py` beside a one-thread loop of cv2's imread, imwrite and polylines.
 data: a training step on a batch at hand and on batches from files, decoded and augmented beside it.
-loss: the discriminative loss and its gradient beside a loop over pictures with `tf.unique_with_counts`.
+loss: the discriminative loss and its gradient beside a loop over images with `tf.unique_with_counts`.
 training: a step of both heads, plain, `--jit` and `--mixed-precision`; the last step's loss, all start alike.
-network: one picture through the network as it was trained, with XLA, with batch norm folded, both, and as TensorFlow
+network: one image through the network as it was trained, with XLA, with batch norm folded, both, and as TensorFlow
     Lite in two threads. Folding changes a few pixels visibly (see `export.fold_batch_norm`), the others by rounding.
 clustering: mean shift of `clustering.py` beside scikit-learn's, on all pixels and, as inference does it, on the lane
     pixels alone. The embeddings are the network's with `--modeldir`, otherwise simulated: four lanes and background
@@ -23,9 +23,9 @@ clustering: mean shift of `clustering.py` beside scikit-learn's, on all pixels a
     scikit-learn's in bandwidths (- if their numbers differ), pixels labeled alike. `--stress` adds 1280x720 pixels in 8
     dimensions, where scikit-learn would take hours: well separated, which the ratio refers to, and diffuse, with the
     memory used.
-curves: `lanes.fit_lanes` beside one parabola per instance, which says what the least costs; time per picture.
+curves: `lanes.fit_lanes` beside one parabola per instance, which says what the least costs; time per image.
 end-to-end: inference.py's pipeline, from file to painted lanes in a file, beside the same steps one after the other;
-    time per picture.
+    time per image.
 
 "off by" is the largest difference from the reference in units of the reference's largest value.
 """
@@ -65,18 +65,18 @@ def print_table(title, header, rows, markdown):
 
 FLAGS = {
     "size": {"nargs": 2, "type": int, "metavar": ("H", "W"), "help": "multiples of 8; None: the model's own"},
-    "batch_size": {"type": int, "help": "pictures per step"},
+    "batch_size": {"type": int, "help": "images per step"},
     "steps": {"type": int, "help": "training steps per round"},
-    "pictures": {"type": int, "help": "per round; the samples over and over"},
+    "images": {"type": int, "help": "per round; the samples over and over"},
     "bandwidth": {"type": float, "nargs": "+", "help": "of the mean shift"},
     "modeldir": {"help": "model folder or run folder; None: simulated embeddings"},
-    "indir": {"help": "folder of the pictures that the model sees"},
+    "indir": {"help": "folder of the images that the model sees"},
     "stress": {"action": "store_true", "help": "add 1280x720 pixels in 8 dimensions"},
 }
 MODEL = {"size": None, "modeldir": "trained_model", "indir": "inference_test/images"}
 # function and flags of each stage, and the flags that differ when all stages run
 STAGES = {
-    "processing": (benchmark_processing, {"pictures": 48}, {"pictures": 12}),
+    "processing": (benchmark_processing, {"images": 48}, {"images": 12}),
     "data": (benchmark_data, {"size": [256, 512], "batch_size": 4, "steps": 8}, {"steps": 4}),
     "loss": (benchmark_loss, {"size": [512, 512], "batch_size": 4}, {}),
     "training": (benchmark_training, {"size": [512, 512], "batch_size": 1}, {}),
@@ -87,7 +87,7 @@ STAGES = {
         {"size": [256, 512], "bandwidth": [1.0]},
     ),
     "curves": (benchmark_curves, MODEL, {}),
-    "end-to-end": (benchmark_end_to_end, {**MODEL, "pictures": 48}, {"pictures": 24}),
+    "end-to-end": (benchmark_end_to_end, {**MODEL, "images": 48}, {"images": 24}),
 }
 
 
@@ -115,7 +115,7 @@ def parse_args(argv=None):
 
 def check(args):
     """Raise ValueError, naming the flag, if a value can't be used."""
-    for name in ("repeat", "pictures", "batch_size", "steps"):
+    for name in ("repeat", "images", "batch_size", "steps"):
         if getattr(args, name, 1) < 1:
             raise ValueError(f"--{name.replace('_', '-')}: found {getattr(args, name)}, expected at least 1")
     if any(length < 8 or length % 8 for length in getattr(args, "size", None) or ()):

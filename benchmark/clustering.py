@@ -10,7 +10,7 @@ import clustering
 import utils
 from benchmark.stages import simulate_embedding
 from benchmark.timing import TIMES, measure, time_rows
-from datagenerator import list_pictures, prepare_picture, read_picture
+from datagenerator import list_images, prepare_image, read_image
 from pipeline import segmentation
 
 MASKED_SIZE = (256, 512)
@@ -18,9 +18,9 @@ STRESS_PIXELS = 720 * 1280
 
 
 def network_embeddings(modeldir, indir, size):
-    """The network's embedding (H, W, D) and lane mask (H, W), None without semantic head, of the first picture."""
+    """The network's embedding (H, W, D) and lane mask (H, W), None without semantic head, of the first image."""
     model = utils.load_model(modeldir, image_size=size)
-    outputs = segmentation.predict(model, prepare_picture(read_picture(list_pictures(indir)[0]), size))
+    outputs = segmentation.predict(model, prepare_image(read_image(list_images(indir)[0]), size))
     return outputs["embedding"], segmentation.lane_mask(outputs)
 
 

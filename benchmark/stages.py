@@ -1,7 +1,7 @@
 """The stages of `python -m benchmark`: each is timed beside its reference and gives a table.
 
 A stage is a function of its flags that returns (title, header, rows); the columns `TIMES` are in the header. The
-references are plain code on purpose: loops over pictures, one thread, scikit-learn, NumPy's parabolas.
+references are plain code on purpose: loops over images, one thread, scikit-learn, NumPy's parabolas.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ import utils
 import visualization
 from benchmark.timing import TIMES, measure, time_rows
 from data.tusimple_dataset_processing import process
-from datagenerator import batches, find_pairs, list_pictures, make_dataset, prepare_picture, read_picture
+from datagenerator import batches, find_pairs, list_images, make_dataset, prepare_image, read_image
 from export.folding import fold_batch_norm
 from export.formats import export
 from lanes.curves import fit_lanes
@@ -43,7 +43,7 @@ def largest_difference(outputs, reference):
 
 
 def simulate_embedding(size, dimensions=3, count=4, trained=True, seed=0):
-    """Embeddings such as a network might give for a road picture.
+    """Embeddings such as a network might give for a road image.
 
     Args:
         size: (H, W) in pixels.
@@ -66,10 +66,10 @@ def simulate_embedding(size, dimensions=3, count=4, trained=True, seed=0):
     depth = np.clip(y - 0.3, 0, None)
     offsets = [np.abs(x - 0.5 - slope * depth) for slope in np.linspace(-1, 1, count)]
     half = 0.01 * (0.3 + depth)  # half the width of a lane; over a tenth of it lane and background mix
-    share = np.stack([np.clip(5 * (half - offset) / half + 0.5, 0, 1) * (depth > 0) for offset in offsets])
-    label_map = np.where(share.max(axis=0) > 0.5, share.argmax(axis=0) + 1, 0)
-    share /= np.maximum(1, share.sum(axis=0))
-    embedding = means[0] + np.einsum("lhw,ld->hwd", share, means[1:] - means[0])
+    fraction = np.stack([np.clip(5 * (half - offset) / half + 0.5, 0, 1) * (depth > 0) for offset in offsets])
+    label_map = np.where(fraction.max(axis=0) > 0.5, fraction.argmax(axis=0) + 1, 0)
+    fraction /= np.maximum(1, fraction.sum(axis=0))
+    embedding = means[0] + np.einsum("lhw,ld->hwd", fraction, means[1:] - means[0])
     for axis in range(dimensions):
         phases = [rng.uniform(1, 4, 2) @ [y.ravel(), x.ravel()] + rng.random() for _ in range(4)]
         waves = sum(np.sin(2 * np.pi * phase) for phase in phases)
@@ -79,8 +79,8 @@ def simulate_embedding(size, dimensions=3, count=4, trained=True, seed=0):
 
 
 def sample_folder(folder, count):
-    """A TuSimple folder of `count` clips: the sample pictures in turn, each with the same five straight lanes."""
-    samples, rows = list_pictures(SAMPLES), list(range(260, 720, 10))
+    """A TuSimple folder of `count` clips: the sample images in turn, each with the same five straight lanes."""
+    samples, rows = list_images(SAMPLES), list(range(260, 720, 10))
     lines = [[640 + slope * (y - 240) for y in rows] for slope in (-2, -1, 0, 1, 2)]
     lines = [[x if 0 <= x < 1280 else -2 for x in line] for line in lines]
     with open(folder / "label_data_samples.json", "w", encoding="utf-8") as file:
@@ -94,33 +94,33 @@ def sample_folder(folder, count):
 
 
 def process_in_a_loop(source, outdir):
-    """The reference of `process`: one thread, one picture after the other."""
+    """The reference of `process`: one thread, one image after the other."""
     (outdir / "images").mkdir(parents=True)
     (outdir / "labels").mkdir()
     for number, line in enumerate((source / "label_data_samples.json").read_text().splitlines()):
         label = json.loads(line)
         cv2.imwrite(str(outdir / f"images/{number:04d}.png"), cv2.imread(str(source / label["raw_file"])))
-        picture = np.zeros((720, 1280), np.uint8)
+        image = np.zeros((720, 1280), np.uint8)
         for i, lane in enumerate(label["lanes"]):
             points = [(x, y) for x, y in zip(lane, label["h_samples"], strict=True) if x >= 0]
-            cv2.polylines(picture, [np.array(points, np.int32)], False, 50 * i + 20, 7)
-        cv2.imwrite(str(outdir / f"labels/{number:04d}.png"), picture)
+            cv2.polylines(image, [np.array(points, np.int32)], False, 50 * i + 20, 7)
+        cv2.imwrite(str(outdir / f"labels/{number:04d}.png"), image)
 
 
 def benchmark_processing(args):
     with tempfile.TemporaryDirectory() as folder:
-        source = sample_folder(Path(folder), args.pictures)
+        source = sample_folder(Path(folder), args.images)
         outdirs = (source / f"out-{number}" for number in itertools.count())
         functions = {
             "one-thread loop": lambda: process_in_a_loop(source, next(outdirs)),
             "processing": lambda: process([source], next(outdirs)),
         }
         seconds, _ = measure(functions, args.repeat)
-    return f"processing, {args.pictures} pictures", ["method", *TIMES], time_rows(seconds)
+    return f"processing, {args.images} images", ["method", *TIMES], time_rows(seconds)
 
 
 def loss_in_a_loop(prediction, label):
-    """The reference of `discriminative_loss`: one picture after the other, instances by `tf.unique_with_counts`."""
+    """The reference of `discriminative_loss`: one image after the other, instances by `tf.unique_with_counts`."""
     losses = []
     for x, ids in zip(tf.unstack(prediction), tf.unstack(label), strict=True):
         x = tf.reshape(x, (-1, x.shape[-1]))
@@ -152,11 +152,11 @@ def benchmark_loss(args):
         return lambda: [part.numpy() for part in run(prediction)]
 
     functions = {
-        "loop over pictures": with_gradient(lambda x: loss_in_a_loop(x, label)),
+        "loop over images": with_gradient(lambda x: loss_in_a_loop(x, label)),
         "loss.py": with_gradient(lambda x: losses({"embedding": x}, label)[0]),
     }
     seconds, results = measure(functions, args.repeat, warm=True)
-    more = [largest_difference(found, results["loop over pictures"]) for found in results.values()]
+    more = [largest_difference(found, results["loop over images"]) for found in results.values()]
     return (
         f"loss, {args.batch_size} x {args.size[0]}x{args.size[1]}",
         ["loss and gradient", *TIMES, "off by"],
@@ -184,12 +184,12 @@ def benchmark_data(args):
         process([sample_folder(Path(folder), 24)], Path(folder) / "data")
         pairs = find_pairs(Path(folder) / "data")
         stream = batches(make_dataset(pairs, tuple(args.size), args.batch_size, seed=0, augmented=True))
-        picture, label, _ = next(stream)
-        step(picture, label)  # tracing
+        image, label, _ = next(stream)
+        step(image, label)  # tracing
 
         def steps(fetch):
             for _ in range(args.steps):
-                float(step(*(next(stream)[:2] if fetch else (picture, label)))[0])
+                float(step(*(next(stream)[:2] if fetch else (image, label)))[0])
 
         seconds, _ = measure({"cached": partial(steps, False), "from files": partial(steps, True)}, args.repeat)
         stream.close()
@@ -201,10 +201,10 @@ def benchmark_data(args):
 
 
 def benchmark_training(args):
-    samples = itertools.islice(itertools.cycle(list_pictures(SAMPLES)), args.batch_size)
-    pictures = [prepare_picture(read_picture(path), tuple(args.size)) for path in samples]
+    samples = itertools.islice(itertools.cycle(list_images(SAMPLES)), args.batch_size)
+    images = [prepare_image(read_image(path), tuple(args.size)) for path in samples]
     labels = [simulate_embedding(args.size, seed=seed)[1] for seed in range(args.batch_size)]
-    batch = tf.constant(np.stack(pictures)), tf.constant(np.stack(labels).astype(np.int32))
+    batch = tf.constant(np.stack(images)), tf.constant(np.stack(labels).astype(np.int32))
     steps = {"plain": make_step(args), **{flag: make_step(args, flag) for flag in ("--jit", "--mixed-precision")}}
     functions = {name: lambda step=step: step(*batch).numpy() for name, step in steps.items()}
     seconds, results = measure(functions, args.repeat, warm=True)
@@ -213,7 +213,7 @@ def benchmark_training(args):
 
 
 def benchmark_network(args):
-    picture = read_picture(list_pictures(args.indir)[0])
+    image = read_image(list_images(args.indir)[0])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.tflite"
         export(args.modeldir, path, "tflite", args.size)
@@ -226,7 +226,7 @@ def benchmark_network(args):
         except utils.ModelError as error:
             raise utils.ModelError(f"--modeldir {args.modeldir}: {error}") from None
         size = model.input_shape[1:3]
-        batch = prepare_picture(picture, size)[None]
+        batch = prepare_image(image, size)[None]
 
         def variant(network, jit):
             run = tf.function(lambda x: network(x, training=False), jit_compile=jit)
@@ -237,7 +237,7 @@ def benchmark_network(args):
             "XLA": variant(model, True),
             "folded": variant(folded, False),
             "folded, XLA": variant(folded, True),
-            "TFLite": lambda: lite(picture=batch),
+            "TFLite": lambda: lite(image=batch),
         }
         seconds, results = measure(functions, args.repeat, warm=True)
     expected = list(results["graph"].values())
@@ -259,32 +259,32 @@ def fit_parabolas(label_map):
 
 
 def benchmark_curves(args):
-    pictures = [read_picture(path) for path in list_pictures(args.indir)]
+    images = [read_image(path) for path in list_images(args.indir)]
     network = ready_network(args)[1]
-    maps = [(segmentation.segment(network, picture)[0], picture.shape[:2]) for picture in pictures]
+    maps = [(segmentation.segment(network, image)[0], image.shape[:2]) for image in images]
     functions = {
         "parabolas": lambda: [fit_parabolas(label_map) for label_map, _ in maps],
         "fit_lanes": lambda: [fit_lanes(label_map, size) for label_map, size in maps],
     }
     seconds, results = measure(functions, args.repeat, warm=True)
     rows = time_rows(seconds, len(maps), [sum(map(len, curves)) for curves in results.values()])
-    return f"curves, {len(maps)} pictures", ["curve fit", *TIMES, "curves"], rows
+    return f"curves, {len(maps)} images", ["curve fit", *TIMES, "curves"], rows
 
 
 def benchmark_end_to_end(args):
-    samples = list_pictures(args.indir)
+    samples = list_images(args.indir)
 
     def decode(frame):
-        frame.picture = read_picture(frame.source)
+        frame.image = read_image(frame.source)
 
     def write(frame):
-        visualization.save_picture(frame.outputs["lanes"], frame.painted["lanes"])
+        visualization.save_image(frame.outputs["lanes"], frame.painted["lanes"])
 
     stages = inference.make_stages(*ready_network(args), decode, write)
     with tempfile.TemporaryDirectory() as folder:
 
         def frames():
-            for number, path in zip(range(args.pictures), itertools.cycle(samples), strict=False):
+            for number, path in zip(range(args.images), itertools.cycle(samples), strict=False):
                 yield pipeline.Frame(path.name, path, {"lanes": Path(folder, f"{number}.png")})
 
         def one_by_one():
@@ -293,9 +293,9 @@ def benchmark_end_to_end(args):
 
         def overlapped():
             with contextlib.redirect_stdout(io.StringIO()):  # the pipeline's own table of times
-                pipeline.run_stages(frames(), stages, {"network": 1}, args.pictures)
+                pipeline.run_stages(frames(), stages, {"network": 1}, args.images)
 
         seconds, _ = measure({"one by one": one_by_one, "pipeline": overlapped}, args.repeat)
-    rates = [f"{args.pictures / statistics.median(times):.1f}" for times in seconds.values()]
-    header = ["inference", *TIMES, "pictures/s"]
-    return f"end-to-end, {args.pictures} pictures", header, time_rows(seconds, args.pictures, rates)
+    rates = [f"{args.images / statistics.median(times):.1f}" for times in seconds.values()]
+    header = ["inference", *TIMES, "images/s"]
+    return f"end-to-end, {args.images} images", header, time_rows(seconds, args.images, rates)

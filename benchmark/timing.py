@@ -37,7 +37,7 @@ def time_rows(seconds, per=1, more=None):
 
     Args:
         seconds: dict of each variant's list of times in s.
-        per: number of pictures or steps that a time is divided by.
+        per: number of images or steps that a time is divided by.
         more: one more cell for each row.
 
     Returns:

@@ -6,9 +6,9 @@
 Reads every `label_data_*.json` of the folder(s), one JSON object per line: `raw_file` (a clip's jpg, relative to the
 folder), `lanes` (lists of x in pixels, -2 = no point) and `h_samples` (rows y in pixels, 48 or 56 of them). Writes
 `images/0000.png`, ... (the clips), `labels/0000.png`, ... (8-bit, lane i drawn 7 px wide with its own gray value, 50
-* i + 20 for the first five, background 0) and `labels.json` (the TuSimple line of each picture, in the same order).
+* i + 20 for the first five, background 0) and `labels.json` (the TuSimple line of each image, in the same order).
 Numbers follow the order of the folders, of their JSON files and of the lines. Nothing appears in the output folder
-before every picture is done.
+before every image is done.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import numpy as np
 from tqdm import tqdm
 
 THICKNESS = 7
-MEND = "mend it or use --skip-bad"
+FIX = "fix it or use --skip-bad"
 # The original's values for five lanes; further lanes get what lies between them, then the rest of 8 bits.
 _FIRST = [*range(20, 256, 50), *range(45, 256, 50)]
 GRAY_VALUES = (*_FIRST, *(value for value in range(1, 256) if value not in _FIRST))
@@ -103,32 +103,32 @@ def find_clips(folders):
                 else:
                     bad.append(LabelError(f"{file}:{number}: no file {clip}, expected the clip's jpg"))
         if len(clips) + len(bad) == before:
-            raise LabelError(f"{folder}: found label files without a line, expected one JSON object per picture")
+            raise LabelError(f"{folder}: found label files without a line, expected one JSON object per image")
     return clips, bad
 
 
 def draw_label(label, shape=(720, 1280)):
     """Draw the lanes of a TuSimple label as (h, w) uint8, lane i with value `GRAY_VALUES[i]`, background 0."""
-    picture = np.zeros(shape, np.uint8)
+    image = np.zeros(shape, np.uint8)
     for lane, gray in zip(label["lanes"], GRAY_VALUES, strict=False):
         points = [(x, y) for x, y in zip(lane, label["h_samples"], strict=True) if x >= 0]
         if points:
-            cv2.polylines(picture, [np.array(points, np.int32)], isClosed=False, color=gray, thickness=THICKNESS)
-    return picture
+            cv2.polylines(image, [np.array(points, np.int32)], isClosed=False, color=gray, thickness=THICKNESS)
+    return image
 
 
 def process(folders, outdir, skip_bad=False):
     """Write the data set of TuSimple `folders` to `outdir`.
 
     Returns:
-        (number of pictures written, list of LabelErrors skipped).
+        (number of images written, list of LabelErrors skipped).
 
     Raises:
-        LabelError: bad input and not `skip_bad`, nothing usable, or other pictures in `outdir`.
+        LabelError: bad input and not `skip_bad`, nothing usable, or other images in `outdir`.
     """
     clips, bad = find_clips(folders)
     if bad and not skip_bad:
-        raise LabelError(f"{bad[0]}; {MEND}")
+        raise LabelError(f"{bad[0]}; {FIX}")
     outdir = Path(outdir)
     fresh = not outdir.exists()
     outdir.mkdir(parents=True, exist_ok=True)
@@ -138,16 +138,16 @@ def process(folders, outdir, skip_bad=False):
     try:
         done = []
         tasks = [pool.submit(_process_clip, work, number, *clip) for number, clip in enumerate(clips)]
-        for number, task in enumerate(tqdm(tasks, desc="processing", unit="picture", dynamic_ncols=True)):
+        for number, task in enumerate(tqdm(tasks, desc="processing", unit="image", dynamic_ncols=True)):
             try:
                 task.result()
                 done.append(number)
             except LabelError as error:
                 if not skip_bad:
-                    raise LabelError(f"{error}; {MEND}") from None
+                    raise LabelError(f"{error}; {FIX}") from None
                 bad.append(error)
         if not done:
-            raise LabelError(f"{folders[0]}: found no usable picture, expected at least one; mend the data ({bad[0]})")
+            raise LabelError(f"{folders[0]}: found no usable image, expected at least one; fix the data ({bad[0]})")
         names = [f"{number:04d}.png" for number in range(len(done))]
         for kind in ("images", "labels"):
             other = {path.name for path in (outdir / kind).glob("*")} - set(names)
@@ -172,18 +172,18 @@ def process(folders, outdir, skip_bad=False):
 
 
 def read_clip(clip):
-    """Read the jpg of a clip as (h, w, 3) uint8 BGR; raises LabelError if it is cut off or no picture."""
+    """Read the jpg of a clip as (h, w, 3) uint8 BGR; raises LabelError if it is cut off or no image."""
     data = np.fromfile(clip, np.uint8)
     # imread fills what is missing of a cut file with gray, imdecode refuses it
-    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if picture is None:
-        raise LabelError(f"{clip}: could not be decoded, expected a jpg picture")
-    return picture
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if image is None:
+        raise LabelError(f"{clip}: could not be decoded, expected a jpg image")
+    return image
 
 
 def _process_clip(work, number, clip, label):
-    picture = read_clip(clip)
-    for kind, array in (("images", picture), ("labels", draw_label(label, picture.shape[:2]))):
+    image = read_clip(clip)
+    for kind, array in (("images", image), ("labels", draw_label(label, image.shape[:2]))):
         path = work / f"{kind}-{number}.png"
         if not cv2.imwrite(str(path), array):
             raise OSError(f"{path}: could not be written; free space or name another folder with -o")
@@ -207,7 +207,7 @@ def main(argv=None):
         raise SystemExit(130) from None
     for error in bad:
         print(f"skipped: {error}", file=sys.stderr)
-    print(f"{count} pictures in {args.outdir}" + (f", {len(bad)} skipped" if bad else ""))
+    print(f"{count} images in {args.outdir}" + (f", {len(bad)} skipped" if bad else ""))
 
 
 if __name__ == "__main__":

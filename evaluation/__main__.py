@@ -4,15 +4,15 @@
     python -m evaluation --modeldir trained_model --srcdir tusimple/train_set --labels label_data_0313.json
     python -m evaluation --instances predicted_labels true_labels
 
-The first scores a submission file. The second runs a model on the labeled pictures of a TuSimple folder and scores
-that; `--out` writes the submission file. `--pictures` (both ways; needs `--srcdir`) writes the pictures with prediction
+The first scores a submission file. The second runs a model on the labeled images of a TuSimple folder and scores
+that; `--out` writes the submission file. `--images` (both ways; needs `--srcdir`) writes the images with prediction
 (orange) and label (blue) drawn over them, worst first. The third compares label maps (png; equal values = one instance,
 0 = background) of the same name in two folders.
 
 Accuracy, FP and FN are those of TuSimple's evaluate/lane.py, quirks included: FP can be negative, and a label without a
 point counts as a lane, which only a prediction without a point finds (`--skip-empty-lanes` leaves such labels out;
-`label_data_0313.json` has many). The benchmark also scores a picture 0 that took over 200 ms; with `--modeldir` only
-`--strict-time` does so. Repeated pictures, which the benchmark adds up, are errors here.
+`label_data_0313.json` has many). The benchmark also scores an image 0 that took over 200 ms; with `--modeldir` only
+`--strict-time` does so. Repeated images, which the benchmark adds up, are errors here.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from evaluation.tusimple import (
     TIME_LIMIT,
     EvaluationError,
     read_tusimple,
-    score_pictures,
+    score_images,
 )
 from lanes.curves import fit_lanes
 from lanes.tusimple import tusimple_line
@@ -43,7 +43,7 @@ ORANGE, BLUE = (255, 120, 0), (0, 160, 255)
 
 
 def predict(model, srcdir, labels, **settings):
-    """Run a model on the pictures of TuSimple labels.
+    """Run a model on the images of TuSimple labels.
 
     Args:
         model: keras.Model of `utils.load_model`.
@@ -52,48 +52,48 @@ def predict(model, srcdir, labels, **settings):
         settings: bandwidth, threshold, method and confidence of `segmentation.segment`.
 
     Returns:
-        TuSimple dicts; run_time is that from the decoded picture to the lanes, in ms.
+        TuSimple dicts; run_time is that from the decoded image to the lanes, in ms.
 
     Raises:
-        DataError: a picture that is missing or can't be decoded.
+        DataError: an image that is missing or can't be decoded.
     """
-    from datagenerator import read_picture
+    from datagenerator import read_image
     from pipeline.segmentation import segment
 
     result = []
-    for label in tqdm(labels, unit="picture", dynamic_ncols=True):
-        picture = read_picture(Path(srcdir) / label["raw_file"])
+    for label in tqdm(labels, unit="image", dynamic_ncols=True):
+        image = read_image(Path(srcdir) / label["raw_file"])
         if not result:
-            segment(model, picture, **settings)  # tracing is no part of the times
-        size, start = picture.shape[:2], time.perf_counter()
-        found = fit_lanes(segment(model, picture, **settings)[0], size)
+            segment(model, image, **settings)  # tracing is no part of the times
+        size, start = image.shape[:2], time.perf_counter()
+        found = fit_lanes(segment(model, image, **settings)[0], size)
         run_time = 1000 * (time.perf_counter() - start)
         result.append(tusimple_line(label["raw_file"], found, label["h_samples"], run_time, size))
     return result
 
 
-def write_pictures(folder, srcdir, predictions, ground_truth, scores):
-    """Draw labels (blue, wide) and predictions (orange, narrow) over the pictures: RANK_ACCURACY_NAME.jpg, worst first.
+def write_images(folder, srcdir, predictions, ground_truth, scores):
+    """Draw labels (blue, wide) and predictions (orange, narrow) over the images: RANK_ACCURACY_NAME.jpg, worst first.
 
     Args:
         folder: to write to; made if absent.
         srcdir: folder that raw_file is relative to.
         predictions: TuSimple dicts.
-        ground_truth: TuSimple dicts of the same pictures.
-        scores: (N, 3) of `score_pictures`.
+        ground_truth: TuSimple dicts of the same images.
+        scores: (N, 3) of `score_images`.
     """
-    from datagenerator import read_picture
-    from visualization import draw_lanes, save_picture
+    from datagenerator import read_image
+    from visualization import draw_lanes, save_image
 
     Path(folder).mkdir(parents=True, exist_ok=True)
     truth = {entry["raw_file"]: entry for entry in ground_truth}
     for rank, index in enumerate(tqdm(worst_first(scores), unit="overlay", dynamic_ncols=True)):
         name = predictions[index]["raw_file"]
         rows = truth[name]["h_samples"]
-        picture = draw_lanes(read_picture(Path(srcdir) / name), truth[name]["lanes"], rows, BLUE, 9)
-        picture = draw_lanes(picture, predictions[index]["lanes"], rows, ORANGE, 3)
+        image = draw_lanes(read_image(Path(srcdir) / name), truth[name]["lanes"], rows, BLUE, 9)
+        image = draw_lanes(image, predictions[index]["lanes"], rows, ORANGE, 3)
         flat = Path(name).with_suffix("").as_posix().replace("/", "-")
-        save_picture(Path(folder) / f"{rank:04d}_{scores[index, 0]:.3f}_{flat}.jpg", picture)
+        save_image(Path(folder) / f"{rank:04d}_{scores[index, 0]:.3f}_{flat}.jpg", image)
 
 
 def worst_first(scores):
@@ -144,25 +144,25 @@ def run_tusimple(args, report):
     if args.skip_empty_lanes:
         for entry in ground_truth:
             entry["lanes"] = [lane for lane in entry["lanes"] if max(lane) >= 0]
-    scores = score_pictures(predictions, ground_truth, time_limit, names)
-    if args.pictures:
+    scores = score_images(predictions, ground_truth, time_limit, names)
+    if args.images:
         with _input_errors():
-            write_pictures(args.pictures, args.srcdir, predictions, ground_truth, scores)
+            write_images(args.images, args.srcdir, predictions, ground_truth, scores)
 
     if args.verbose:
-        report("accuracy      FP      FN  time/ms  picture")
+        report("accuracy      FP      FN  time/ms  image")
         for index in worst_first(scores):
             accuracy, fp, fn = scores[index]
             entry = predictions[index]
             report(f"{accuracy:8.4f} {fp:7.4f} {fn:7.4f} {entry['run_time']:8.1f}  {entry['raw_file']}")
     means, intervals = scores.mean(axis=0), instances.bootstrap_intervals(scores)
-    report(f"{len(scores)} pictures         95 % interval ({instances.RESAMPLES} bootstrap samples of the pictures)")
+    report(f"{len(scores)} images         95 % interval ({instances.RESAMPLES} bootstrap samples of the images)")
     for name, mean, (low, high) in zip(NAMES, means, intervals, strict=True):
         report(f"{name:9} {mean:7.4f}   {low:7.4f} .. {high:7.4f}")
     slow = sum(entry["run_time"] > TIME_LIMIT for entry in predictions)
     if slow:
         rule = "scored 0, 0, 1" if time_limit == TIME_LIMIT else "scored like the others, 0, 0, 1 with --strict-time"
-        report(f"{slow} of {len(scores)} pictures took over {TIME_LIMIT:.0f} ms: {rule}")
+        report(f"{slow} of {len(scores)} images took over {TIME_LIMIT:.0f} ms: {rule}")
     if empty:
         state = "left out" if args.skip_empty_lanes else "count as lanes, see --skip-empty-lanes"
         report(f"{empty} labeled lanes have no point: {state}")
@@ -183,7 +183,7 @@ def parse_args(argv=None):
     )
     add = parser.add_argument_group("score a submission file").add_argument
     add("--pred", help="TuSimple submission: one JSON object per line with raw_file, lanes, run_time")
-    add("--gt", help="TuSimple labels of the same pictures")
+    add("--gt", help="TuSimple labels of the same images")
     add = parser.add_argument_group("run a model and score it").add_argument
     add("--modeldir", help="model folder or run folder")
     add("--srcdir", help="folder that the labels' raw_file is relative to")
@@ -193,20 +193,20 @@ def parse_args(argv=None):
     add("--threshold", type=float, help="lane probability that counts as lane; default that of inference.py")
     add("--confidence", type=float, metavar="P", help="mean lane probability an instance needs; default the model's")
     add("--cluster", choices=("fast", "sklearn"), help="mean shift; default that of inference.py")
-    add("--strict-time", action="store_true", help="score pictures over 200 ms 0, 0, 1 as the benchmark does")
+    add("--strict-time", action="store_true", help="score images over 200 ms 0, 0, 1 as the benchmark does")
     add = parser.add_argument_group("score label maps").add_argument
     add("--instances", nargs=2, metavar=("PRED_DIR", "GT_DIR"), help="folders of png label maps of the same names")
     add = parser.add_argument_group("output").add_argument
     add("--json", action="store_true", help="print the benchmark's JSON list; all else goes to stderr")
-    add("--verbose", action="store_true", help="print every picture's score, worst first")
-    add("--pictures", metavar="DIR", help="new or empty folder for pictures with prediction and label, worst first")
+    add("--verbose", action="store_true", help="print every image's score, worst first")
+    add("--images", metavar="DIR", help="new or empty folder for images with prediction and label, worst first")
     add("--skip-empty-lanes", action="store_true", help="leave out labeled lanes without a point")
     args = parser.parse_args(argv)
     modes = {("pred", "gt"): args.pred, ("modeldir", "srcdir", "labels"): args.modeldir, ("instances",): args.instances}
     chosen = [flags for flags, value in modes.items() if value is not None]
     if len(chosen) != 1:
         parser.error(f"found {len(chosen)} of --pred, --modeldir and --instances, expected one")
-    needed = {*chosen[0], *(("srcdir",) if args.pictures else ())}
+    needed = {*chosen[0], *(("srcdir",) if args.images else ())}
     for flag in needed:
         if getattr(args, flag) is None:
             parser.error(f"--{flag}: found nothing, expected {' and '.join(f'--{name}' for name in sorted(needed))}")
@@ -220,10 +220,10 @@ def parse_args(argv=None):
         parser.error(
             f"--out: found no folder for {args.out}, or a folder of that name, expected a file in an existing one"
         )
-    folder = Path(args.pictures) if args.pictures else None
+    folder = Path(args.images) if args.images else None
     if folder and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         found = "files in" if folder.is_dir() else "a file,"
-        parser.error(f"--pictures: found {found} {folder}, expected a new or empty folder")
+        parser.error(f"--images: found {found} {folder}, expected a new or empty folder")
     return args
 
 

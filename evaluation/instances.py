@@ -100,10 +100,10 @@ def panoptic_quality(parts):
 
 
 def bootstrap_intervals(values, resamples=RESAMPLES, seed=0):
-    """95 % percentile intervals of the mean over pictures drawn with replacement (Efron 1979).
+    """95 % percentile intervals of the mean over images drawn with replacement (Efron 1979).
 
     Args:
-        values: (N, K) one row per picture.
+        values: (N, K) one row per image.
         resamples: number of draws.
         seed: of the draws.
 
@@ -131,7 +131,7 @@ def read_pairs(prediction_dir, truth_dir):
     if names != other or not names:
         found = f"{min(set(names) ^ set(other))} in one folder only" if names != other else "no png"
         raise DataError(f"--instances {folders[0]} {folders[1]}: found {found}, expected the same names in both")
-    for name in tqdm(names, unit="picture", dynamic_ncols=True):
+    for name in tqdm(names, unit="image", dynamic_ncols=True):
         prediction, truth = (read_label(folder / name) for folder in folders)
         if prediction.shape != truth.shape:
             raise DataError(f"{folders[0] / name}: found {prediction.shape}, expected {truth.shape} as in {folders[1]}")
@@ -145,7 +145,7 @@ def instance_score(pairs):
         pairs: iterable of (prediction, truth) label maps, at least one.
 
     Returns:
-        {"SBD", "|DiC|", "AP50", "AP", "PQ"}: means over the pictures, PQ over all instances.
+        {"SBD", "|DiC|", "AP50", "AP", "PQ"}: means over the images, PQ over all instances.
     """
     rows, parts = [], np.zeros(4)
     for pair in pairs:

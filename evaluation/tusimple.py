@@ -4,7 +4,7 @@
 
 Accuracy, FP and FN are those of evaluate/lane.py in github.com/TuSimple/tusimple-benchmark, quirks included: FP can be
 negative, and a label without a point counts as a lane, which only a prediction without a point finds. Repeated
-pictures, which the benchmark adds up, are errors here.
+images, which the benchmark adds up, are errors here.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 PIXELS = 20.0  # a point is right if it is closer to the label than this, measured across the lane
-FOUND = 0.85  # a lane is found if this share of its rows is right
+FOUND = 0.85  # a lane is found if this fraction of its rows is right
 TIME_LIMIT = 200.0  # milliseconds
 NAMES = ("Accuracy", "FP", "FN")
 LABEL_KEYS = ("raw_file", "lanes", "h_samples")
@@ -49,7 +49,7 @@ def read_tusimple(path, keys=LABEL_KEYS):
         try:
             entries.append(json.loads(text))
         except (ValueError, RecursionError):
-            raise EvaluationError(f"{where}: found no JSON, expected one object per line; mend it") from None
+            raise EvaluationError(f"{where}: found no JSON, expected one object per line; fix it") from None
         _check(entries[-1], keys, where)
     return entries
 
@@ -63,7 +63,7 @@ def _check(entry, keys, where):
     missing = [key for key in keys if not isinstance(entry, dict) or key not in entry]
     if missing:
         raise EvaluationError(
-            f"{where}: found no {missing[0]}, expected an object with {', '.join(keys)}; mend the line"
+            f"{where}: found no {missing[0]}, expected an object with {', '.join(keys)}; fix the line"
         )
     rows, run_time = entry.get("h_samples", []), entry.get("run_time", 0)
     for right, expected in (
@@ -73,7 +73,7 @@ def _check(entry, keys, where):
         (type(run_time) in (int, float), "run_time to be a number of milliseconds"),
     ):
         if not right:
-            raise EvaluationError(f"{where}: found something else, expected {expected}; mend the line")
+            raise EvaluationError(f"{where}: found something else, expected {expected}; fix the line")
     if "h_samples" in keys:
         _check_lengths(entry, rows, where)
 
@@ -83,12 +83,12 @@ def _check_lengths(entry, rows, where):
     if wrong or not rows:
         found = f"a lane of {wrong[0]} points" if wrong else "no h_samples"
         raise EvaluationError(
-            f"{where}: found {found}, expected one x per row of h_samples ({len(rows)}); mend the line"
+            f"{where}: found {found}, expected one x per row of h_samples ({len(rows)}); fix the line"
         )
 
 
-def _score_picture(predicted, labeled, rows, run_time, time_limit):
-    """Accuracy, FP and FN of one picture: predicted (P, R) and labeled (G, R) x, rows (R,)."""
+def _score_image(predicted, labeled, rows, run_time, time_limit):
+    """Accuracy, FP and FN of one image: predicted (P, R) and labeled (G, R) x, rows (R,)."""
     count, true_count = len(predicted), len(labeled)
     if run_time > time_limit or count > true_count + 2:
         return 0.0, 0.0, 1.0
@@ -101,22 +101,22 @@ def _score_picture(predicted, labeled, rows, run_time, time_limit):
     reach = PIXELS / np.cos(np.arctan(slope))
     predicted, labeled = np.where(predicted >= 0, predicted, -100), np.where(valid, labeled, -100)
     right = np.abs(predicted - labeled[:, None]) < reach[:, None, None]  # (G, P, R)
-    shares = (right.sum(axis=2) / len(rows)).max(axis=1, initial=0)  # (G,)
-    found = np.count_nonzero(shares >= FOUND)
-    missed, total = true_count - found, shares.sum()
+    fractions = (right.sum(axis=2) / len(rows)).max(axis=1, initial=0)  # (G,)
+    found = np.count_nonzero(fractions >= FOUND)
+    missed, total = true_count - found, fractions.sum()
     if true_count > 4:
-        missed, total = max(missed - 1, 0), total - shares.min()
+        missed, total = max(missed - 1, 0), total - fractions.min()
     counted = max(min(true_count, 4), 1)
     return total / counted, (count - found) / count if count else 0.0, missed / counted
 
 
-def score_pictures(predictions, ground_truth, time_limit=TIME_LIMIT, names=("predictions", "ground truth")):
-    """Accuracy, FP and FN of every picture by the rules of TuSimple's evaluate/lane.py.
+def score_images(predictions, ground_truth, time_limit=TIME_LIMIT, names=("predictions", "ground truth")):
+    """Accuracy, FP and FN of every image by the rules of TuSimple's evaluate/lane.py.
 
     Args:
         predictions: TuSimple dicts with raw_file, lanes and run_time (ms).
         ground_truth: TuSimple dicts with raw_file, lanes and h_samples, which are the rows of the prediction too.
-        time_limit: ms; a picture that took longer scores 0, 0, 1. math.inf for no limit.
+        time_limit: ms; an image that took longer scores 0, 0, 1. math.inf for no limit.
         names: what errors call the two, for example their files.
 
     Returns:
@@ -136,26 +136,26 @@ def score_pictures(predictions, ground_truth, time_limit=TIME_LIMIT, names=("pre
         name = entry["raw_file"]
         if name not in truth or name in scores:
             state = "again" if name in scores else f"which is not in {names[1]}"
-            raise EvaluationError(f"{where}: found {name} {state}, expected each labeled picture once; remove the line")
+            raise EvaluationError(f"{where}: found {name} {state}, expected each labeled image once; remove the line")
         rows = truth[name]["h_samples"]
         _check_lengths(entry, rows, where)
         predicted, labeled = (np.array(part["lanes"], float).reshape(-1, len(rows)) for part in (entry, truth[name]))
-        scores[name] = _score_picture(predicted, labeled, np.array(rows, float), entry["run_time"], time_limit)
+        scores[name] = _score_image(predicted, labeled, np.array(rows, float), entry["run_time"], time_limit)
     missing = [number for number, entry in enumerate(ground_truth, start=1) if entry["raw_file"] not in scores]
     if missing or not scores:
         first = f", first {names[1]}:{missing[0]}" if missing else ""
         raise EvaluationError(
-            f"{names[0]}: found {len(scores)} pictures, expected the {len(truth)} of {names[1]}; "
+            f"{names[0]}: found {len(scores)} images, expected the {len(truth)} of {names[1]}; "
             f"predict all of them ({len(missing)} missing{first})"
         )
     return np.array(list(scores.values()))
 
 
 def tusimple_score(predictions, ground_truth, time_limit=TIME_LIMIT):
-    """The TuSimple benchmark's result: means of `score_pictures`, which see, over the pictures.
+    """The TuSimple benchmark's result: means of `score_images`, which see, over the images.
 
     Returns:
         {"Accuracy": ..., "FP": ..., "FN": ...}, floats.
     """
-    means = score_pictures(predictions, ground_truth, time_limit).mean(axis=0)
+    means = score_images(predictions, ground_truth, time_limit).mean(axis=0)
     return dict(zip(NAMES, means.tolist(), strict=True))

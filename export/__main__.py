@@ -10,7 +10,7 @@ import sys
 from tqdm import tqdm
 
 import utils
-from datagenerator import DataError, list_pictures, prepare_picture, read_picture
+from datagenerator import DataError, list_images, prepare_image, read_image
 from export.calibration import calibrate
 from export.formats import export
 
@@ -41,8 +41,8 @@ def parse_args(argv=None):
 
 def run_calibration(args):
     size = utils.read_network(utils.model_folder(args.modeldir))["input_shape"][:2]
-    paths = tqdm(list_pictures(args.images), unit="image", dynamic_ncols=True)
-    model, network = calibrate(args.modeldir, (prepare_picture(read_picture(path), size) for path in paths))
+    paths = tqdm(list_images(args.images), unit="image", dynamic_ncols=True)
+    model, network = calibrate(args.modeldir, (prepare_image(read_image(path), size) for path in paths))
     utils.save_model(args.out, model, utils.run_config(vars(args), network))
     print(f"{len(paths)} images, calibrated model in {args.out}")
 

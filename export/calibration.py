@@ -4,31 +4,31 @@ import utils
 from enet import BatchNormalization
 
 
-def calibrate(modeldir, pictures, image_size=None):
-    """Replace the moving averages of batch norm by the true averages over pictures.
+def calibrate(modeldir, images, image_size=None):
+    """Replace the moving averages of batch norm by the true averages over images.
 
-    Every picture is normalized with its own statistics on its way through the network, and the mean and variance that
-    each batch norm sees are averaged over all pictures with equal weight.
+    Every image is normalized with its own statistics on its way through the network, and the mean and variance that
+    each batch norm sees are averaged over all images with equal weight.
 
     Args:
-        modeldir: model folder whose model normalizes with picture statistics (or any other).
-        pictures: non-empty iterable of (H, W, 3) float32 network inputs.
-        image_size: (H, W) of the pictures, default the model's own.
+        modeldir: model folder whose model normalizes with image statistics (or any other).
+        images: non-empty iterable of (H, W, 3) float32 network inputs.
+        image_size: (H, W) of the images, default the model's own.
 
     Returns:
         (keras.Model that normalizes with moving averages, its network config).
     """
     source = utils.load_model(modeldir, image_size)
     network = {**utils.read_network(utils.model_folder(modeldir)), "input_shape": list(source.input_shape[1:])}
-    network["picture_statistics"] = False
+    network["image_statistics"] = False
     # without dropout, training mode differs from inference only in batch norm
     model = utils.build_model({**network, "dropout": False})
     _copy_weights(source, model)
     norms = [layer for layer in model.layers if isinstance(layer, BatchNormalization)]
-    for count, picture in enumerate(pictures):
+    for count, image in enumerate(images):
         for layer in norms:
             layer.momentum = count / (count + 1)  # makes the moving average the mean of all so far
-        model(picture[None], training=True)
+        model(image[None], training=True)
     calibrated = utils.build_model(network)
     _copy_weights(model, calibrated)
     return calibrated, network

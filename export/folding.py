@@ -18,7 +18,7 @@ class _BoundedPReLU(PReLU):
 def fold_batch_norm(model, bounded_prelu=True):
     """Copy of a model for inference, every batch norm folded into the convolution before it and dropout left out.
 
-    So is the rescaling of the picture. A PReLU of a PReLU becomes one, and one whose slopes are all 0 a ReLU, which
+    So is the rescaling of the image. A PReLU of a PReLU becomes one, and one whose slopes are all 0 a ReLU, which
     runs as part of the convolution. The outputs agree up to rounding. Where two values of a max-pool window differ by
     no more than that, a value may be put back at the other one's place, which shows in the few pixels around.
 
@@ -31,12 +31,12 @@ def fold_batch_norm(model, bounded_prelu=True):
         keras.Model with the same input and outputs; the layers that are left keep their names.
 
     Raises:
-        utils.ModelError: the model normalizes with the statistics of each picture.
+        utils.ModelError: the model normalizes with the statistics of each image.
     """
     norms = [layer for layer in model.layers if isinstance(layer, BatchNormalization)]
-    if any(norm.picture_statistics for norm in norms):
+    if any(norm.image_statistics for norm in norms):
         raise ModelError(
-            "found a model that normalizes with the statistics of each picture, expected moving averages; "
+            "found a model that normalizes with the statistics of each image, expected moving averages; "
             "run python -m export calibrate first"
         )
     before = {id(norm.input): norm for norm in norms}

@@ -1,7 +1,7 @@
 """The network in the formats of other programs: SavedModel, TFLite, ONNX.
 
-The exported network takes "picture", float32 RGB in 0..255, and gives "embedding" and "semantic" (logits, of models
-with that head). A SavedModel takes any number of pictures at once, the other two formats one.
+The exported network takes "image", float32 RGB in 0..255, and gives "embedding" and "semantic" (logits, of models
+with that head). A SavedModel takes any number of images at once, the other two formats one.
 """
 
 import importlib
@@ -17,7 +17,7 @@ from export.folding import fold_batch_norm
 from utils import ModelError, load_model
 
 TOLERANCE = 1e-4
-ALIKE = 0.99  # share of the values that must agree: near ties in max-pools move up to 0.3 % of them
+ALIKE = 0.99  # fraction of the values that must agree: near ties in max-pools move up to 0.3 % of them
 ONNX_OPSET = 17
 
 
@@ -55,13 +55,13 @@ def export(modeldir, out, kind, image_size=None):
     if None in model.input_shape[1:]:
         raise ModelError(f"{modeldir}: found a model without a fixed size, expected one; give --size H W")
     rng = np.random.default_rng(0)
-    pictures = [rng.uniform(0, 255, (1, *model.input_shape[1:])).astype(np.float32) for _ in range(3)]
-    expected = [{name: np.asarray(y) for name, y in model(x, training=False).items()} for x in pictures]
+    images = [rng.uniform(0, 255, (1, *model.input_shape[1:])).astype(np.float32) for _ in range(3)]
+    expected = [{name: np.asarray(y) for name, y in model(x, training=False).items()} for x in images]
     if not all(np.isfinite(y).all() for outputs in expected for y in outputs.values()):
         raise ModelError(f"{modeldir}: found outputs that are not finite, expected a trained model; retrain it")
     with tqdm(total=3, desc="fold", unit="step", dynamic_ncols=True) as progress:
         norms = (layer for layer in model.layers if isinstance(layer, BatchNormalization))
-        network = model if any(norm.picture_statistics for norm in norms) else fold_batch_norm(model, kind != "tflite")
+        network = model if any(norm.image_statistics for norm in norms) else fold_batch_norm(model, kind != "tflite")
         progress.update()
         progress.set_description("write")
         # beside `out`, so that it can be renamed; whatever happens, the folder goes
@@ -70,7 +70,7 @@ def export(modeldir, out, kind, image_size=None):
             write(network, path)
             progress.update()
             progress.set_description("compare")
-            difference = _difference(pictures, expected, run(path))
+            difference = _difference(images, expected, run(path))
             if not difference <= TOLERANCE:
                 raise ModelError(
                     f"{out}: not written, the exported network differs from Keras by {difference:.1e} of the output's "
@@ -92,16 +92,16 @@ def _require(*packages):
             ) from None
 
 
-def _difference(pictures, expected, run):
-    """How far `run(picture) -> {name: array}` is off `expected`, relative to the output's largest value.
+def _difference(images, expected, run):
+    """How far `run(image) -> {name: array}` is off `expected`, relative to the output's largest value.
 
     A near tie in a max-pool may fall either way (`fold_batch_norm`), which moves a few pixels around, the more the
-    larger the picture; a wrong network is wrong everywhere and for every picture. So the difference is what `ALIKE` of
-    an output's values stay within, for the middle one of the pictures.
+    larger the image; a wrong network is wrong everywhere and for every image. So the difference is what `ALIKE` of
+    an output's values stay within, for the middle one of the images.
     """
     differences = []
-    for picture, outputs in zip(pictures, expected, strict=True):
-        found = run(picture)
+    for image, outputs in zip(images, expected, strict=True):
+        found = run(image)
         pairs = [(np.asarray(found[name]), value) for name, value in outputs.items()]
         differences.append(max(np.quantile(np.abs(a - b), ALIKE) / (np.abs(b).max() or 1) for a, b in pairs))
     return float(np.median(differences))
@@ -110,7 +110,7 @@ def _difference(pictures, expected, run):
 def _signature(network, batch):
     import tensorflow as tf
 
-    return [tf.TensorSpec((batch, *network.input_shape[1:]), tf.float32, name="picture")]
+    return [tf.TensorSpec((batch, *network.input_shape[1:]), tf.float32, name="image")]
 
 
 def _write_savedmodel(network, path, batch=None):
@@ -122,7 +122,7 @@ def _run_savedmodel(path):
 
     loaded = tf.saved_model.load(str(path))
     # the signature alone doesn't keep its variables
-    return lambda picture: loaded.signatures["serving_default"](picture=tf.constant(picture))
+    return lambda image: loaded.signatures["serving_default"](image=tf.constant(image))
 
 
 def _write_tflite(network, path):
@@ -141,7 +141,7 @@ def _run_tflite(path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of a package to come in its place
         runner = tf.lite.Interpreter(str(path)).get_signature_runner()
-    return lambda picture: runner(picture=picture)
+    return lambda image: runner(image=image)
 
 
 def _write_onnx(network, path):
@@ -149,7 +149,7 @@ def _write_onnx(network, path):
     import tf2onnx
 
     signature = _signature(network, 1)
-    function = tf.function(lambda picture: network(picture, training=False), input_signature=signature)
+    function = tf.function(lambda image: network(image, training=False), input_signature=signature)
     tf2onnx.convert.from_function(function, signature, opset=ONNX_OPSET, output_path=str(path))
 
 
@@ -158,4 +158,4 @@ def _run_onnx(path):
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return lambda picture: dict(zip(names, session.run(None, {"picture": picture}), strict=True))
+    return lambda image: dict(zip(names, session.run(None, {"image": image}), strict=True))

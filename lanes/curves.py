@@ -1,4 +1,4 @@
-"""Instance label map -> lane curves in picture coordinates.
+"""Instance label map -> lane curves in image coordinates.
 
 A lane is x(y) = a t + b + c / t + d / t^2, t = (y - horizon) / (height - horizon): how a flat road shows a line whose
 lateral position is a cubic of the distance, because distance goes as 1 / t. Of the forms tried on the 3,624 TuSimple
@@ -9,25 +9,25 @@ half's rows, polynomials on 60-76 %.
     lanes = fit_lanes(label_map)                     # label_map (H, W) at network size, 0 = background
     x = lane_x(lanes[0], range(160, 720, 10))
 
-Lengths below are pixels of a picture 1280 wide and are scaled to the picture at hand.
+Lengths below are pixels of an image 1280 wide and are scaled to the image at hand.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-PICTURE_SIZE = (720, 1280)  # TuSimple, (height, width)
+IMAGE_SIZE = (720, 1280)  # TuSimple, (height, width)
 TOLERANCE = 10.0  # distance from the curve up to which a pixel supports it
 HORIZON_MARGIN = 30.0  # the horizon lies about this far above the highest point of the labels
 MAX_THICKNESS = 30.0  # a stripe wider than this is a blob, no line
 MIN_ROWS = 5  # label map rows below which nothing can be said
-MIN_SHARE = 0.25  # share of an instance's pixels near a curve below which the instance is no line
-MIN_COVER = 0.25  # share of a lane's rows that show evidence
-END_GAP = 25.0  # rows: evidence that stops this close to the picture's border is believed, see _finish
-FAR_END = 15.0  # the lanes of a picture end this close below the highest one
+MIN_FRACTION = 0.25  # fraction of an instance's pixels near a curve below which the instance is no line
+MIN_COVER = 0.25  # fraction of a lane's rows that show evidence
+END_GAP = 25.0  # rows: evidence that stops this close to the image's border is believed, see _finish
+FAR_END = 15.0  # the lanes of an image end this close below the highest one
 HYPOTHESES = 64  # three-point curves tried per piece
 MAX_PIECES = 12
-# Mean and spread of the coefficients over the labels, in picture widths: the prior of a ridge regression that keeps
+# Mean and spread of the coefficients over the labels, in image widths: the prior of a ridge regression that keeps
 # short pieces straight and aimed at the vanishing point. The inverse powers of t are scaled to make the spreads alike.
 TERM_SCALE = np.array([1.0, 1.0, 0.05, 0.0025])
 PRIOR_MEAN = np.array([0.0, 0.5, 0.0, 0.0])
@@ -36,24 +36,24 @@ NOISE = 8.0  # spread of one run's center, in pixels; large because neighboring 
 
 
 class Lane(NamedTuple):
-    """One lane curve, all in picture pixels; made by `fit_lanes`, evaluated by `lane_x`."""
+    """One lane curve, all in image pixels; made by `fit_lanes`, evaluated by `lane_x`."""
 
     coefficients: np.ndarray  # (4,) float64, of the terms t, 1, 1/t, 1/t^2 (the last two times TERM_SCALE)
     horizon: float  # row where t = 0
-    height: float  # picture height, the row where t = 1
+    height: float  # image height, the row where t = 1
     top: float  # first row with the lane
     bottom: float  # last row with the lane
     support: float  # length of the evidence along the curve: lanes are ranked by it
 
 
 class _View(NamedTuple):
-    """What all fits of one picture share."""
+    """What all fits of one image have in common."""
 
     horizon: float
     height: float
     width: float
-    unit: float  # picture pixels per pixel of a picture 1280 wide
-    row_height: float  # picture rows per row of the label map
+    unit: float  # image pixels per pixel of an image 1280 wide
+    row_height: float  # image rows per row of the label map
 
 
 def _terms(rows, view):
@@ -70,10 +70,10 @@ def lane_x(lane, rows):
 
     Args:
         lane: `Lane`.
-        rows: (N,) picture rows.
+        rows: (N,) image rows.
 
     Returns:
-        (N,) float64 picture columns.
+        (N,) float64 image columns.
     """
     return _terms(np.asarray(rows, float), lane)[0] @ lane.coefficients
 
@@ -84,14 +84,14 @@ def _stretches(label_map):
     return flat, np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1, [flat.size]])
 
 
-def _runs(label_map, picture_size):
+def _runs(label_map, image_size):
     """Horizontal runs of equal non-zero label, those of blobs left out.
 
-    Returns (N,) label and (N, 3) row, center and width in picture pixels. Pixel centers sit at half-integers of their
-    own grid: picture = (network + 0.5) * scale - 0.5.
+    Returns (N,) label and (N, 3) row, center and width in image pixels. Pixel centers sit at half-integers of their
+    own grid: image = (network + 0.5) * scale - 0.5.
     """
     height, width = label_map.shape
-    scale_y, scale_x = picture_size[0] / height, picture_size[1] / width
+    scale_y, scale_x = image_size[0] / height, image_size[1] / width
     flat, cuts = _stretches(label_map)
     filled = np.flatnonzero(flat[cuts[:-1]])
     start, length = cuts[filled], cuts[filled + 1] - cuts[filled]
@@ -100,7 +100,7 @@ def _runs(label_map, picture_size):
     _, column_cuts = _stretches(label_map.T)
     after = np.searchsorted(column_cuts, (first + length // 2) * (height + 1) + row, side="right")
     across, down = length * scale_x, (column_cuts[after] - column_cuts[after - 1]) * scale_y
-    thin = across * down / np.hypot(across, down) < MAX_THICKNESS * picture_size[1] / 1280
+    thin = across * down / np.hypot(across, down) < MAX_THICKNESS * image_size[1] / 1280
     runs = np.stack([(row + 0.5) * scale_y - 0.5, (first + length / 2) * scale_x - 0.5, across], axis=1)
     return flat[start][thin], runs[thin]
 
@@ -182,7 +182,7 @@ def _split(runs, view):
         _, centers, widths = runs.T
         reach = TOLERANCE * view.unit * stretch
         inside = np.minimum(centers + widths / 2, x + reach) - np.maximum(centers - widths / 2, x - reach)
-        if near.sum() < MIN_ROWS or np.maximum(inside, 0).sum() < MIN_SHARE * widths.sum():
+        if near.sum() < MIN_ROWS or np.maximum(inside, 0).sum() < MIN_FRACTION * widths.sum():
             break
         pieces.append(_trim(np.column_stack([runs, stretch])[near], view))
         runs = runs[np.abs(x - centers) > 2 * reach]
@@ -204,7 +204,7 @@ def _join(pieces, view):
         right = np.add.reduceat(weighted * centers[:, None], starts)  # (P, 3)
         curves = _solve(matrix[one] + matrix[other], right[one] + right[other], 3, view)  # (pairs, 3)
         distance = np.abs(curves @ terms.T - centers) / np.hypot(1, curves @ slopes.T)  # (pairs, N)
-        share = np.add.reduceat(distance < TOLERANCE * view.unit, starts, axis=1, dtype=float) / counts  # (pairs, P)
+        fraction = np.add.reduceat(distance < TOLERANCE * view.unit, starts, axis=1, dtype=float) / counts  # (pairs, P)
         error = np.add.reduceat(distance**2, starts, axis=1)
         pair = np.arange(len(one))
         high, low = np.minimum.reduceat(rows, starts), np.maximum.reduceat(rows, starts)
@@ -212,7 +212,7 @@ def _join(pieces, view):
         span = (np.maximum(low[one], low[other]) - np.minimum(high[one], high[other])) / view.row_height + 1
         cover = np.minimum((seen[one] + seen[other]) / span, 1)
         cost = (error[pair, one] + error[pair, other]) / (counts[one] + counts[other]) / cover
-        fits = (share[pair, one] > 0.8) & (share[pair, other] > 0.8) & (cover > MIN_COVER)
+        fits = (fraction[pair, one] > 0.8) & (fraction[pair, other] > 0.8) & (cover > MIN_COVER)
         if not fits.any():
             break
         best = np.where(fits, cost, np.inf).argmin()
@@ -233,7 +233,7 @@ def _finish(piece, view, min_length):
     # A line of thickness w reaches w / 2 beyond its end points, a row half a row height beyond its center.
     cap = max(np.median(piece[near, 2] / stretch[near]) / 2 - view.row_height / 2, 0)
     lane = Lane(curve, view.horizon, view.height, start + cap, end - cap, support)
-    # TuSimple's lanes run to the picture's lower or side border, and stop one or two rows short of it in a third of the
+    # TuSimple's lanes run to the image's lower or side border, and stop one or two rows short of it in a third of the
     # labels: evidence that ends that close to the border says where; an earlier end is a gap in the evidence.
     below = np.arange(np.ceil(end), view.height)
     x = lane_x(lane, below)
@@ -245,7 +245,7 @@ def _finish(piece, view, min_length):
 
 
 def _agree(lane, other, view):
-    """Whether both lanes can be in one picture: lanes neither cross nor run within a line's width of each other."""
+    """Whether both lanes can be in one image: lanes neither cross nor run within a line's width of each other."""
     rows = np.arange(max(lane.top, other.top), min(lane.bottom, other.bottom), 10 * view.unit)
     if len(rows) < 2:
         return True
@@ -255,29 +255,29 @@ def _agree(lane, other, view):
     return min(gap.max(), -gap.min()) < reach and np.abs(gap).mean() > reach
 
 
-def fit_lanes(label_map, picture_size=PICTURE_SIZE, max_lanes=5, min_length=120.0):
+def fit_lanes(label_map, image_size=IMAGE_SIZE, max_lanes=5, min_length=120.0):
     """Lane curves of an instance label map.
 
     Every instance is searched for lines, lines that continue each other are joined, and what is too short, too sparse
     or in conflict with a better lane is dropped. Cars hide the far end of one lane and not of the next, but a road's
-    lines vanish at one distance (in TuSimple's labels 84 % of the lanes start within 10 pixels of the picture's highest
+    lines vanish at one distance (in TuSimple's labels 84 % of the lanes start within 10 pixels of the image's highest
     lane, 94 % within 20): a lane that ends lower is continued to `FAR_END` below the highest, unless it meets another.
 
     Args:
-        label_map: (H, W) integers of any size, 0 = background, every other value an instance; shows the whole picture.
-        picture_size: (height, width) of the picture in pixels, the frame of the result.
+        label_map: (H, W) integers of any size, 0 = background, every other value an instance; shows the whole image.
+        image_size: (height, width) of the image in pixels, the frame of the result.
         max_lanes: at most this many lanes.
-        min_length: shortest evidence of a lane along its curve, in pixels of a picture 1280 wide.
+        min_length: shortest evidence of a lane along its curve, in pixels of an image 1280 wide.
 
     Returns:
         list of `Lane`, longest evidence first.
     """
     label_map = np.asarray(label_map)
-    labels, runs = _runs(label_map, picture_size)
+    labels, runs = _runs(label_map, image_size)
     order = np.argsort(labels, kind="stable")
     groups = np.split(runs[order], np.flatnonzero(np.diff(labels[order])) + 1)
     groups = [group for group in groups if len(group) >= MIN_ROWS]
-    height, width = picture_size
+    height, width = image_size
     unit = width / 1280
     top = min((np.quantile(group[:, 0], 0.02) for group in groups), default=0.0)
     kept = []

@@ -1,4 +1,4 @@
-"""From a picture to its instances: the network's outputs, the pixels that count as lane, and their clusters."""
+"""From an image to its instances: the network's outputs, the pixels that count as lane, and their clusters."""
 
 import math
 import time
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import utils
 from clustering import instance_label_map
-from datagenerator import prepare_picture
+from datagenerator import prepare_image
 
 BANDWIDTH = 1.0
 # Training weights lane pixels up: at 0.5 lanes come out 2.8 times too wide. Best on the training frames, see
@@ -25,19 +25,19 @@ def compile_network(model, jit=False):
     _compiled[model] = tf.function(lambda batch: reference()(batch, training=False), jit_compile=jit)
 
 
-def predict(model, picture):
-    """Run the network on one prepared picture.
+def predict(model, image):
+    """Run the network on one prepared image.
 
     Args:
         model: keras.Model of `utils.load_model`.
-        picture: (H, W, 3) float32 of `datagenerator.prepare_picture`.
+        image: (H, W, 3) float32 of `datagenerator.prepare_image`.
 
     Returns:
         {"embedding": (H, W, D) float32, "semantic": (H, W, 1) float32 logits if the model has that head}.
     """
     if model not in _compiled:
         compile_network(model)
-    return {name: value[0].numpy() for name, value in _compiled[model](tf.constant(picture[None])).items()}
+    return {name: value[0].numpy() for name, value in _compiled[model](tf.constant(image[None])).items()}
 
 
 def lane_mask(outputs, threshold=THRESHOLD):
@@ -71,12 +71,12 @@ def _drop_unsure(label_map, logits, confidence):
     return (np.cumsum(kept) * kept).astype(np.int32)[label_map]
 
 
-def segment(model, picture, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast", confidence=0.0):
-    """Instances of one picture.
+def segment(model, image, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast", confidence=0.0):
+    """Instances of one image.
 
     Args:
         model: keras.Model of `utils.load_model`.
-        picture: (h, w, 3) uint8 RGB of any size.
+        image: (h, w, 3) uint8 RGB of any size.
         bandwidth: of the mean shift, in units of the embedding.
         threshold: lane probability from which a pixel counts as lane (models with a semantic head).
         method: "fast" or "sklearn", see `clustering.instance_label_map`.
@@ -89,7 +89,7 @@ def segment(model, picture, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fa
         utils.ModelError: outputs that are not finite.
     """
     start = time.perf_counter()
-    outputs = predict(model, prepare_picture(picture, model.input_shape[1:3]))
+    outputs = predict(model, prepare_image(image, model.input_shape[1:3]))
     middle = time.perf_counter()
     label_map = find_instances(outputs, bandwidth, threshold, method, confidence)
     return label_map, {"network": middle - start, "cluster": time.perf_counter() - middle}

@@ -1,4 +1,4 @@
-"""Pictures found, sent through stages that work at the same time, and outputs that appear whole or not at all."""
+"""Images found, sent through stages that work at the same time, and outputs that appear whole or not at all."""
 
 import contextlib
 import glob
@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 import utils
-from datagenerator import DataError, list_pictures, read_picture
+from datagenerator import DataError, list_images, read_image
 
 CORES = os.cpu_count() or 1
 THREADS = min(4, max(1, CORES // 2))  # of a stage that may work on several frames
@@ -24,29 +24,29 @@ THREADS = min(4, max(1, CORES // 2))  # of a stage that may work on several fram
 
 @dataclass
 class Frame:
-    """A picture on its way through the stages; the first stage sets `picture` or `problem`, or neither at the end."""
+    """An image on its way through the stages; the first stage sets `image` or `problem`, or neither at the end."""
 
     raw_file: str  # its name in TuSimple lines
     source: Path | None = None
-    outputs: dict = field(default_factory=dict)  # kind of picture: file to write
-    picture: np.ndarray | None = None  # (h, w, 3) uint8 RGB
+    outputs: dict = field(default_factory=dict)  # kind of image: file to write
+    image: np.ndarray | None = None  # (h, w, 3) uint8 RGB
     problem: DataError | None = None
     prediction: dict | None = None  # of `segmentation.predict`
     label_map: np.ndarray | None = None  # (H, W) int32
     line: dict | None = None  # of TuSimple
-    painted: dict = field(default_factory=dict)  # kind of picture: (h, w, 3) uint8 RGB or (h, w)
+    painted: dict = field(default_factory=dict)  # kind of image: (h, w, 3) uint8 RGB or (h, w)
     seconds: dict = field(default_factory=dict)  # time of each stage
 
 
-def find_pictures(sources, recursive=False):
-    """Pictures of folders, files and glob patterns, each once.
+def find_images(sources, recursive=False):
+    """Images of folders, files and glob patterns, each once.
 
     Returns:
         list of (path, its path relative to the folder given or to the pattern's part before the first wildcard).
     """
     found = {}
     for source in sources:
-        paths, base = list_pictures(source, recursive), Path(source)
+        paths, base = list_images(source, recursive), Path(source)
         if not base.is_dir():
             fixed = itertools.takewhile(lambda part: not glob.has_magic(part), base.parts[:-1])
             base = paths[0].parent if base.exists() else Path(*fixed)
@@ -56,11 +56,11 @@ def find_pictures(sources, recursive=False):
 
 
 def require_readable(paths):
-    """Raise DataError unless one of the pictures can be read: it is found out before a model is loaded."""
+    """Raise DataError unless one of the images can be read: it is found out before a model is loaded."""
     first = None
     for path in paths:
         try:
-            read_picture(path)
+            read_image(path)
             return
         except DataError as error:
             first = first or error
@@ -69,16 +69,16 @@ def require_readable(paths):
 
 
 def name_outputs(names, outdir, kinds, keep_names):
-    """Files to write for the pictures of `find_pictures`.
+    """Files to write for the images of `find_images`.
 
     Args:
-        names: relative paths of the pictures.
+        names: relative paths of the images.
         outdir: folder.
         kinds: of `--save`.
-        keep_names: name the files after the pictures; the second picture a, of another suffix or folder, becomes a-2.
+        keep_names: name the files after the images; the second image a, of another suffix or folder, becomes a-2.
 
     Returns:
-        list of {kind: Path}, one per picture.
+        list of {kind: Path}, one per image.
     """
     taken, result = set(), []
     for number, name in enumerate(names):
@@ -131,7 +131,7 @@ def _ahead(pool, function, items, count):
 
 def _timed(name, function, first):
     def stage(frame):
-        if first or frame.picture is not None:
+        if first or frame.image is not None:
             start = time.perf_counter()
             function(frame)
             frame.seconds[name] = time.perf_counter() - start
@@ -140,8 +140,8 @@ def _timed(name, function, first):
     return stage
 
 
-def run_stages(frames, stages, threads=None, total=None, unit="picture", finish=None):
-    """Send frames through stages until one comes out without a picture; report and skip the bad; print the times.
+def run_stages(frames, stages, threads=None, total=None, unit="image", finish=None):
+    """Send frames through stages until one comes out without an image; report and skip the bad; print the times.
 
     Args:
         frames: iterable of Frame.
@@ -166,7 +166,7 @@ def run_stages(frames, stages, threads=None, total=None, unit="picture", finish=
                     if frame.problem:
                         bad += 1
                         tqdm.write(f"skipped: {frame.problem}", file=sys.stderr)
-                    elif frame.picture is None:
+                    elif frame.image is None:
                         break
                     else:
                         done += 1

@@ -19,7 +19,7 @@ from datagenerator import DataError
 
 FPS = 25.0  # where a camera doesn't say
 COMPLETE = 0.9  # a video is cut off if fewer of its frames can be decoded; the number it tells may be an estimate
-REACH = 0.06  # of the picture's width: a lane moves less from one frame to the next
+REACH = 0.06  # of the image's width: a lane moves less from one frame to the next
 MEMORY = 25  # frames
 
 
@@ -35,7 +35,7 @@ class Video(NamedTuple):
 
 
 def open_video(source):
-    """Open a video file, or a camera by its number; raises DataError if there is none or it has no picture."""
+    """Open a video file, or a camera by its number; raises DataError if there is none or it has no image."""
     camera = source.isdigit() and not Path(source).exists()
     if not camera and not Path(source).is_file():
         state = "found no file" if Path(source).exists() else "no such file"
@@ -60,12 +60,12 @@ def open_video(source):
 
 def read_frame(video):
     """The next frame as (h, w, 3) uint8 RGB, None at the end."""
-    good, picture = video.capture.read()
+    good, image = video.capture.read()
     if not good:
         return None
-    if picture.shape[:2] != video.size:  # streams may change
-        picture = cv2.resize(picture, video.size[::-1], interpolation=cv2.INTER_AREA)
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    if image.shape[:2] != video.size:  # streams may change
+        image = cv2.resize(image, video.size[::-1], interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 @contextlib.contextmanager
@@ -86,9 +86,9 @@ def writing(path, video):
         if not writer.isOpened():
             raise failed
 
-        def write(picture):
+        def write(image):
             nonlocal written
-            writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+            writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
             written += 1
 
         try:
@@ -110,7 +110,7 @@ class Tracker:
         """Ids of what one frame shows.
 
         Args:
-            profiles: (N, R) lateral positions in R rows, in widths of the picture, NaN where there is none.
+            profiles: (N, R) lateral positions in R rows, in widths of the image, NaN where there is none.
 
         Returns:
             (N,) int: the id that each had before, else the smallest free one from 1 on.
@@ -176,7 +176,7 @@ def tracking():
         if frame.line is None:
             return None
         x = np.array(frame.line["lanes"], float).reshape(-1, len(frame.line["h_samples"]))
-        ids = curves.update(np.where(x < 0, np.nan, x / frame.picture.shape[1]))
+        ids = curves.update(np.where(x < 0, np.nan, x / frame.image.shape[1]))
         return instance_colors(ids.max(initial=0))[ids - 1]
 
     return track

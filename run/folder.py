@@ -104,7 +104,7 @@ class Run:
             kept = f"the checkpoint of step {self.saved} is intact" if self.saved else "there is no checkpoint yet"
             raise DataError(
                 f"{self.outdir}: step {self.state['step']} could not be saved ({error.strerror or error}); {kept}; "
-                f"make room or mend the folder's rights, then go on with --resume {self.outdir}"
+                f"make room or fix the folder's rights, then go on with --resume {self.outdir}"
             ) from None
 
 

@@ -1,7 +1,7 @@
 """One optimizer step on one device, several, or several machines: losses, optimizer, averages, the compiled step.
 
 The step is one TensorFlow graph without a round trip to Python and without a shape that depends on the data. Batch
-size, losses, batch-norm statistics and the gradient's norm are those of the global batch, however many replicas share
+size, losses, batch-norm statistics and the gradient's norm are those of the global batch, however many replicas divide
 it, so that N replicas with batch B / N do what one does with batch B (but for dropout, whose masks repeat).
 """
 
@@ -144,13 +144,13 @@ def make_losses(args, gradient=True):
 
             loss, l_var, l_dist, l_reg = differentiable(outputs["embedding"])
         if args.sem:
-            l_sem = args.sem * semantic_loss(outputs["semantic"], label) * _share_of_weight(label)
+            l_sem = args.sem * semantic_loss(outputs["semantic"], label) * _fraction_of_weight(label)
         return loss + l_sem, l_var, l_dist, l_reg, l_sem
 
     return losses
 
 
-def _share_of_weight(label):
+def _fraction_of_weight(label):
     """Weight of this replica's pixels in the semantic loss over the mean of all replicas.
 
     The semantic loss divides by the weight of all pixels of the batch. With this factor the mean over the replicas is
@@ -164,7 +164,7 @@ def _share_of_weight(label):
 
 
 def make_train_step(model, optimizer, args, strategy=None, averages=None):
-    """Compiled function (picture (B, H, W, 3), label (B, H, W)) that makes one optimizer step.
+    """Compiled function (image (B, H, W, 3), label (B, H, W)) that makes one optimizer step.
 
     If the loss or the gradient is not finite, weights and statistics stay as they were before the step.
 
@@ -184,9 +184,9 @@ def make_train_step(model, optimizer, args, strategy=None, averages=None):
     variables = model.trainable_variables
     statistics = [v.value for v in model.non_trainable_variables if v.dtype == "float32"]  # of batch norm
 
-    def backward(picture, label):
+    def backward(image, label):
         with tf.GradientTape() as tape:
-            parts = losses(model(picture, training=True), label)
+            parts = losses(model(image, training=True), label)
         gradients = tape.gradient(parts[0], [v.value for v in variables])
         # semantic pre-training leaves the embedding head without gradient
         gradients = [tf.zeros_like(v.value) if g is None else g for g, v in zip(gradients, variables, strict=True)]
@@ -204,9 +204,9 @@ def make_train_step(model, optimizer, args, strategy=None, averages=None):
         return tf.concat([parts, norm[None]], axis=0), gradients
 
     @tf.function(jit_compile=bool(args.jit), autograph=False)
-    def train_step(picture, label):
+    def train_step(image, label):
         before = [tf.convert_to_tensor(v) for v in statistics]
-        result, gradients = strategy.run(backward, args=(picture, label))
+        result, gradients = strategy.run(backward, args=(image, label))
         result = strategy.experimental_local_results(result)[0]
 
         def forward():

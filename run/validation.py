@@ -1,4 +1,4 @@
-"""What a training run shows of its model: validation losses, TuSimple score, TensorBoard events and pictures."""
+"""What a training run shows of its model: validation losses, TuSimple score, TensorBoard events and images."""
 
 import math
 from pathlib import Path
@@ -17,63 +17,63 @@ from run.train_step import PARTS
 
 
 def tusimple_labels(pairs):
-    """TuSimple lines of picture and label pairs, from the `labels.json` that the data scripts write beside `images/`.
+    """TuSimple lines of image and label pairs, from the `labels.json` that the data scripts write beside `images/`.
 
     Args:
-        pairs: list of (picture path, label path); picture 0012.png belongs to line 13.
+        pairs: list of (image path, label path); image 0012.png belongs to line 13.
 
     Returns:
-        list of (TuSimple dict without empty lanes, (h, w) of the picture), or None if a pair has no line.
+        list of (TuSimple dict without empty lanes, (h, w) of the image), or None if a pair has no line.
 
     Raises:
-        DataError: a `labels.json` that can't be read, or a label picture that can't be decoded.
+        DataError: a `labels.json` that can't be read, or a label image that can't be decoded.
     """
     lines, found = {}, []
-    for picture, label in pairs:
-        path = Path(picture).parent.parent / "labels.json"
+    for image, label in pairs:
+        path = Path(image).parent.parent / "labels.json"
         if path not in lines:
             try:
                 lines[path] = tusimple.read_tusimple(path) if path.is_file() else []
             except tusimple.EvaluationError as error:
                 raise DataError(str(error)) from None
-        number = int(Path(picture).stem) if Path(picture).stem.isdecimal() else len(lines[path])
+        number = int(Path(image).stem) if Path(image).stem.isdecimal() else len(lines[path])
         if number >= len(lines[path]):
             return None
         # nobody can find a lane without a point, see evaluation.py --skip-empty-lanes
         line = lines[path][number]
         kept = [lane for lane in line["lanes"] if max(lane, default=-1) >= 0]
-        found.append(({**line, "raw_file": picture, "lanes": kept}, read_label(label).shape))
+        found.append(({**line, "raw_file": image, "lanes": kept}, read_label(label).shape))
     return found
 
 
 class Validation:
-    """Losses of a model on the validation pictures and, where there are TuSimple labels, its score."""
+    """Losses of a model on the validation images and, where there are TuSimple labels, its score."""
 
     def __init__(self, model, losses, pairs, size, batch_size):
-        """Check the validation pictures and labels; nothing is computed yet.
+        """Check the validation images and labels; nothing is computed yet.
 
         Args:
             model: keras.Model.
             losses: function (outputs, label) -> the losses `PARTS`.
-            pairs: list of (picture path, label path).
+            pairs: list of (image path, label path).
             size: (H, W) of the network.
-            batch_size: pictures per batch.
+            batch_size: images per batch.
         """
         self.data = make_dataset(pairs, size, batch_size)
         self.labels = tusimple_labels(pairs) if model.output.get("semantic") is not None else None
 
         @tf.function
-        def step(picture, label):
-            outputs = model(picture, training=False)
+        def step(image, label):
+            outputs = model(image, training=False)
             return tf.stack(losses(outputs, label)), outputs
 
         self.step = step
 
     def run(self):
-        """Mean losses `PARTS` over the pictures, and Accuracy, FP and FN of TuSimple if there are labels; a dict."""
+        """Mean losses `PARTS` over the images, and Accuracy, FP and FN of TuSimple if there are labels; a dict."""
         total, count, predictions = np.zeros(len(PARTS)), 0, []
-        for picture, label, index in batches(self.data):
-            parts, outputs = self.step(picture, label)
+        for image, label, index in batches(self.data):
+            parts, outputs = self.step(image, label)
             total += len(label) * parts.numpy()
             count += len(label)
             if self.labels:
@@ -106,15 +106,15 @@ def figure_of_merit(validation):
 
 
 class SummaryLog:
-    """TensorBoard events and the pictures of one validation picture, `shown` = (picture, label, index) batch."""
+    """TensorBoard events and the images of one validation image, `shown` = (image, label, index) batch."""
 
     def __init__(self, logdir, model, shown, plots, bandwidth):
         self.writers = {
             name: tf.summary.create_file_writer(str(Path(logdir) / name)) for name in ("train", "validation")
         }
         self.model, self.plots, self.bandwidth = model, plots, bandwidth
-        self.picture, self.label = shown[0], shown[1][0].numpy()
-        self.predict = tf.function(lambda picture: model(picture, training=False))
+        self.image, self.label = shown[0], shown[1][0].numpy()
+        self.predict = tf.function(lambda image: model(image, training=False))
 
     def scalars(self, name, step, values):
         with self.writers[name].as_default(step):
@@ -127,21 +127,21 @@ class SummaryLog:
             for variable in self.model.trainable_variables:
                 tf.summary.histogram(variable.path, variable.value)
 
-    def pictures(self, step, cluster_every):
+    def images(self, step, cluster_every):
         """Scatter plot `cluster_STEP.png`, every `cluster_every` steps also `instances_STEP.png`, and TensorBoard's."""
-        outputs = {name: value[0].numpy() for name, value in self.predict(self.picture).items()}
-        embedding, picture = outputs["embedding"], self.picture[0].numpy().astype(np.uint8)
+        outputs = {name: value[0].numpy() for name, value in self.predict(self.image).items()}
+        embedding, image = outputs["embedding"], self.image[0].numpy().astype(np.uint8)
         shown = {
-            "input": picture,
-            "label": visualization.paint_instances(np.zeros_like(picture), _ranks(self.label), alpha=1.0),
+            "input": image,
+            "label": visualization.paint_instances(np.zeros_like(image), _ranks(self.label), alpha=1.0),
             "prediction": visualization.embedding_to_color(embedding[:, :, :1].repeat(3, axis=2)),
             "embedding": visualization.embedding_to_color(embedding),
         }
         visualization.scatter_plot(embedding, self.label, self.plots / f"cluster_{step:06d}.png", f"step {step}")
         if step and step % cluster_every == 0:
             label_map = instance_label_map(embedding, self.bandwidth, lane_mask(outputs))
-            shown["instances"] = visualization.paint_instances(picture, label_map)
-            visualization.save_picture(self.plots / f"instances_{step:06d}.png", shown["instances"])
+            shown["instances"] = visualization.paint_instances(image, label_map)
+            visualization.save_image(self.plots / f"instances_{step:06d}.png", shown["instances"])
         with self.writers["validation"].as_default(step):
             for name, value in shown.items():
                 tf.summary.image(name, value[None])

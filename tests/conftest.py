@@ -1,4 +1,4 @@
-"""What all tests share: import paths, the real data, a tiny data set and a tiny trained run."""
+"""What all tests have in common: import paths, the real data, a tiny data set and a tiny trained run."""
 
 import os
 import signal
@@ -32,26 +32,26 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def shared_data():
-    """Folder of real TuSimple pictures and labels, which are not part of the project; skips where it is absent."""
+    """Folder of real TuSimple images and labels, which are not part of the project; skips where it is absent."""
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip("no real pictures: ../shared/data is absent")
+        pytest.skip("no real images: ../shared/data is absent")
     return folder
 
 
 def draw_scene(rng, size=(96, 160)):
-    """A dark road with three bright lines through one vanishing point: (picture BGR uint8, label uint8)."""
+    """A dark road with three bright lines through one vanishing point: (image BGR uint8, label uint8)."""
     height, width = size
-    picture = np.full((height, width, 3), rng.integers(60, 110), np.uint8)
-    picture[: height // 3] = 170
+    image = np.full((height, width, 3), rng.integers(60, 110), np.uint8)
+    image[: height // 3] = 170
     label = np.zeros(size, np.uint8)
     vanish = (width // 2 + int(rng.integers(-10, 10)), height // 3)
     for i, bottom in enumerate((-0.1, 0.5, 1.1)):
         end = (int(width * bottom + rng.integers(-12, 12)), height)
-        cv2.line(picture, vanish, end, (230, 230, 230), 3, cv2.LINE_AA)
+        cv2.line(image, vanish, end, (230, 230, 230), 3, cv2.LINE_AA)
         cv2.line(label, vanish, end, 50 * i + 20, 5)
-    picture = np.clip(picture + rng.normal(0, 4, picture.shape), 0, 255).astype(np.uint8)
-    return picture, label
+    image = np.clip(image + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
+    return image, label
 
 
 @pytest.fixture(scope="session")
@@ -62,8 +62,8 @@ def tiny_data(tmp_path_factory):
     for kind in ("images", "labels"):
         (folder / kind).mkdir()
     for i in range(8):
-        for kind, picture in zip(("images", "labels"), draw_scene(rng), strict=True):
-            cv2.imwrite(str(folder / kind / f"{i:04d}.png"), picture)
+        for kind, image in zip(("images", "labels"), draw_scene(rng), strict=True):
+            cv2.imwrite(str(folder / kind / f"{i:04d}.png"), image)
     return folder
 
 
@@ -91,7 +91,7 @@ def fake_step(monkeypatch, losses):
     given = iter(losses)
 
     def make(model, optimizer, args, strategy=None, averages=None):
-        def step(picture, label):
+        def step(image, label):
             value = next(given)
             if isinstance(value, BaseException):
                 raise value
@@ -103,7 +103,7 @@ def fake_step(monkeypatch, losses):
 
     monkeypatch.setattr(training, "make_train_step", make)
     monkeypatch.setattr(training.Validation, "run", lambda self: dict.fromkeys(training.PARTS, 1.0))
-    monkeypatch.setattr(training.SummaryLog, "pictures", lambda *args: None)
+    monkeypatch.setattr(training.SummaryLog, "images", lambda *args: None)
     monkeypatch.setattr(training.SummaryLog, "weights", lambda *args: None)
 
 
@@ -114,8 +114,8 @@ def miniature(network, synchronized=False, folder=""):
 
     import enet
 
-    picture = keras.Input(shape=tuple(network["input_shape"]), name="picture")
-    x = layers.Rescaling(1 / 255, name="rescale")(picture)
+    image = keras.Input(shape=tuple(network["input_shape"]), name="image")
+    x = layers.Rescaling(1 / 255, name="rescale")(image)
     x = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False, name="first")(x)
     x = enet.BatchNormalization(synchronized=synchronized, name="norm")(x)
     x = enet.PReLU(shared_axes=(1, 2), name="prelu")(x)
@@ -125,7 +125,7 @@ def miniature(network, synchronized=False, folder=""):
     outputs = {"embedding": layers.Conv2DTranspose(depth, 2, strides=2, dtype="float32", name="embedding")(x)}
     if network.get("semantic", True):
         outputs["semantic"] = layers.Conv2DTranspose(1, 2, strides=2, dtype="float32", name="semantic")(x)
-    return keras.Model(picture, outputs, name="miniature")
+    return keras.Model(image, outputs, name="miniature")
 
 
 def evaluation_error(capsys, *argv):

@@ -15,7 +15,7 @@ def empty(path):
 
 
 def text(path):
-    path.write_text("no picture, no model\n")
+    path.write_text("no image, no model\n")
 
 
 def cut(path):

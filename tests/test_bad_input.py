@@ -42,9 +42,9 @@ def good(tmp_path_factory):
         (base / path).mkdir(parents=True)
     lines = []
     for name in ("0", "1", "2"):
-        picture, label = draw_scene(rng)
+        image, label = draw_scene(rng)
         for path in (f"pics/{name}.jpg", f"data/images/{name}.png", f"train_set/clips/a/{name}.jpg"):
-            cv2.imwrite(str(base / path), picture)
+            cv2.imwrite(str(base / path), image)
         for path in (f"data/labels/{name}.png", f"pred/{name}.png", f"true/{name}.png"):
             cv2.imwrite(str(base / path), label)
         lines.append({"raw_file": f"clips/a/{name}.jpg", "lanes": [[40, 60]], "h_samples": [70, 80], "run_time": 9})
@@ -76,7 +76,7 @@ FLAG = (None, None)
 
 # command, (file, what happens to it), what the line must name
 CASES = [
-    # pictures of inference.py
+    # images of inference.py
     (INFER + "pics/0.jpg", ("pics/0.jpg", empty), "pics/0.jpg"),
     (INFER + "pics/0.jpg", ("pics/0.jpg", text), "pics/0.jpg"),
     (INFER + "pics/0.jpg", ("pics/0.jpg", cut), "pics/0.jpg"),
@@ -168,8 +168,8 @@ CASES = [
     (SCORE, ("pred.json", replaced("clips/a/0.jpg", "clips/a/1.jpg")), "pred.json:2"),
     (SCORE, ("pred.json", replaced("[[40, 60]]", "[[40, NaN]]")), "pred.json:1"),
     (SCORE, ("pred.json", nested), "pred.json:1"),
-    (SCORE + "--pictures pics", FLAG, "--"),
-    (SCORE + "--pictures gt.json --srcdir train_set", FLAG, "--pictures"),
+    (SCORE + "--images pics", FLAG, "--"),
+    (SCORE + "--images gt.json --srcdir train_set", FLAG, "--images"),
     (RUN, ("train_set/clips/a/0.jpg", cut), "clips/a/0.jpg"),
     (RUN, ("model/config.json", missing), "model/config.json"),
     (RUN + "--threshold 2", FLAG, "--threshold"),
@@ -235,7 +235,7 @@ def said(err):
     return lines
 
 
-def test_bad_pictures_among_good_ones_are_skipped(good, tmp_path, monkeypatch, capfd):
+def test_bad_images_among_good_ones_are_skipped(good, tmp_path, monkeypatch, capfd):
     """Exit code 3, each bad file named once, the others done under the numbers they have in the list."""
     import inference
 
@@ -252,7 +252,7 @@ def test_bad_pictures_among_good_ones_are_skipped(good, tmp_path, monkeypatch, c
     assert [line.split(":")[1] for line in lines[:-1]] == [
         f" pics/{name}.jpg" for name in ("0a", "0b", "1a", "2a", "3")
     ]
-    assert "5 of 8 pictures" in lines[-1]
+    assert "5 of 8 images" in lines[-1]
     assert sorted(path.name for path in Path("out").iterdir()) == [f"cluster_{i:04d}.png" for i in (0, 3, 5)]
     written = [json.loads(line)["raw_file"] for line in Path("lanes.json").read_text().splitlines()]
     assert written == ["0.jpg", "1.jpg", "2.jpg"]
@@ -265,7 +265,7 @@ def test_a_named_pipe_is_not_waited_for(good, tmp_path):
 
     os.mkfifo(tmp_path / "a.jpg")
     with pytest.raises(datagenerator.DataError, match="no regular file"):
-        datagenerator.read_picture(tmp_path / "a.jpg")
+        datagenerator.read_image(tmp_path / "a.jpg")
 
 
 def test_output_that_can_not_be_written_in_the_middle(good, tmp_path, monkeypatch, capfd):

@@ -10,14 +10,14 @@ from benchmark import stages as benchmark_stages
 from benchmark import timing as benchmark_timing
 
 STAGES = {
-    "processing": "--pictures 2",
+    "processing": "--images 2",
     "data": "--size 64 96 --batch-size 1 --steps 1",
     "loss": "--size 64 64 --batch-size 2",
     "training": "--size 64 96",
     "network": "--size 64 96",
     "clustering": "--size 64 64 --bandwidth 1",
     "curves": "--size 64 96",
-    "end-to-end": "--size 64 96 --pictures 3",
+    "end-to-end": "--size 64 96 --images 3",
 }
 VARIANTS = {
     "training": ["plain", "--jit", "--mixed-precision"],
@@ -59,7 +59,7 @@ def test_stage_prints_its_table(stage, capsys, monkeypatch, model_folder):
         assert [row[names[0]] for row in rows] == VARIANTS[stage]
     if stage in ("loss", "network"):
         assert all(float(row["off by"]) < 1e-4 for row in rows)  # loop and loss, folded and unfolded agree
-    if stage == "training":  # the same weights, pictures and number of steps
+    if stage == "training":  # the same weights, images and number of steps
         losses = [float(row["loss"]) for row in rows]
         assert losses == pytest.approx([losses[0]] * 3, rel=0.1) and losses[2] != losses[0]
     if stage == "clustering":
@@ -82,7 +82,7 @@ def test_without_a_stage_all_are_in_one_table(capsys, monkeypatch):
     assert names == ["stage", "variant", "ms", "range", "ratio"]
     assert [row["stage"] for row in rows[::2]] == list(STAGES) and rows[0]["variant"] == "a, b"
     assert all(args.repeat == 7 for args in seen)
-    assert seen[0].pictures == 12 and seen[1].steps == 4 and seen[1].size == [256, 512]  # shorter than alone
+    assert seen[0].images == 12 and seen[1].steps == 4 and seen[1].size == [256, 512]  # shorter than alone
     assert benchmark.parse_args(["data"])[0].steps == 8
     assert benchmark.parse_args(["--repeat", "7", "data"])[0].repeat == 7
 
@@ -143,7 +143,7 @@ def test_reference_loop_writes_the_same_files(tmp_path):
         "clustering --bandwidth -1",
         "network --modeldir absent",
         "curves --modeldir tests",
-        "end-to-end --pictures 0",
+        "end-to-end --images 0",
     ],
 )
 def test_bad_flags_end_in_one_line(flags, capsys, monkeypatch):

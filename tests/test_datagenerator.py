@@ -12,8 +12,8 @@ from datagenerator import (
     batches,
     find_pairs,
     make_dataset,
+    prepare_image,
     prepare_label,
-    prepare_picture,
     split_pairs,
 )
 
@@ -60,7 +60,7 @@ def test_file_without_partner_is_named(folder, missing):
         find_pairs(folder)
 
 
-def test_two_pictures_of_one_stem_are_named(folder):
+def test_two_images_of_one_stem_are_named(folder):
     (folder / "images/0001.bmp").write_bytes(b"")
     with pytest.raises(DataError, match=r"0001.*same stem"):
         find_pairs(folder)
@@ -89,7 +89,7 @@ def test_unreadable_files_are_named(folder, damage):
     if damage == "colors":
         cv2.imwrite(str(label), np.zeros((48, 64, 3), np.uint8))
     else:
-        label.write_bytes({"truncated": label.read_bytes()[:20], "empty": b"", "text": b"no picture"}[damage])
+        label.write_bytes({"truncated": label.read_bytes()[:20], "empty": b"", "text": b"no image"}[damage])
     with pytest.raises(DataError, match=r"0002\.png"):
         list(batches(make_dataset(find_pairs(folder), (16, 16), 2)))
 
@@ -100,41 +100,41 @@ def test_different_sizes_are_named(folder):
         list(batches(make_dataset(find_pairs(folder), (16, 16), 2)))
 
 
-def test_picture_is_rgb_in_0_to_255(tmp_path):
+def test_image_is_rgb_in_0_to_255(tmp_path):
     cv2.imwrite(str(tmp_path / "red.png"), np.full((9, 9, 3), (0, 0, 200), np.uint8))
-    prepared = prepare_picture(datagenerator.read_picture(tmp_path / "red.png"), (8, 16))
+    prepared = prepare_image(datagenerator.read_image(tmp_path / "red.png"), (8, 16))
     assert prepared.shape == (8, 16, 3) and prepared.dtype == np.float32
     assert (prepared == [200, 0, 0]).all()
 
 
 def test_bilinear_resize_by_hand():
-    picture = np.repeat(np.array([[0, 100]], np.uint8)[:, :, None], 3, axis=2)
+    image = np.repeat(np.array([[0, 100]], np.uint8)[:, :, None], 3, axis=2)
     # centers of the four output pixels stand at -0.25, 0.25, 0.75, 1.25 of the two input pixels
-    assert prepare_picture(picture, (1, 4))[0, :, 0].tolist() == [0, 25, 75, 100]
+    assert prepare_image(image, (1, 4))[0, :, 0].tolist() == [0, 25, 75, 100]
 
 
 @pytest.mark.parametrize("dtype,ids", [(np.uint8, (0, 20, 70, 220)), (np.uint16, (0, 20, 300, 65535))])
 def test_no_new_ids_from_resize_or_augmentation(tmp_path, dtype, ids):
     write_pair(tmp_path, "0000", size=(90, 160), ids=ids, dtype=dtype)
     label = datagenerator.read_label(tmp_path / "labels/0000.png")
-    picture = datagenerator.read_picture(tmp_path / "images/0000.png")
+    image = datagenerator.read_image(tmp_path / "images/0000.png")
     assert set(np.unique(prepare_label(label, (33, 47)))) == set(ids)
     for seed in range(20):
-        _, augmented = augment(picture, label, (32, 48), np.random.default_rng(seed))
+        _, augmented = augment(image, label, (32, 48), np.random.default_rng(seed))
         assert augmented.dtype == np.int32 and set(np.unique(augmented)) <= set(ids)
 
 
-def test_picture_and_label_move_together():
-    """Wherever the label says instance, the picture (255 there, 0 elsewhere) must be bright after the same warp."""
+def test_image_and_label_move_together():
+    """Wherever the label says instance, the image (255 there, 0 elsewhere) must be bright after the same warp."""
     label = np.zeros((144, 256), np.uint8)
     for x in (40, 120, 200):
         cv2.line(label, (x, 140), (128, 50), x, 9)
-    picture = np.repeat(np.where(label, 255, 0).astype(np.uint8)[:, :, None], 3, axis=2)
+    image = np.repeat(np.where(label, 255, 0).astype(np.uint8)[:, :, None], 3, axis=2)
     moved = 0
     for seed in range(20):
         rng = np.random.default_rng(seed)
         matrix = datagenerator._random_affine(label.shape, (72, 128), np.random.default_rng(seed))
-        warped, warped_label = augment(picture, label, (72, 128), rng)
+        warped, warped_label = augment(image, label, (72, 128), rng)
         assert matrix.shape == (2, 3)
         if (warped_label > 0).sum() < 20:
             continue
@@ -155,12 +155,12 @@ def test_identity_warp_is_the_plain_resize(monkeypatch):
         def random(self):
             return 1.0
 
-    monkeypatch.setattr(datagenerator, "_random_light", lambda picture, rng: picture)
+    monkeypatch.setattr(datagenerator, "_random_light", lambda image, rng: image)
     rng = np.random.default_rng(0)
-    picture = cv2.resize(rng.integers(0, 256, (36, 64, 3), np.uint8), (256, 144), interpolation=cv2.INTER_CUBIC)
+    image = cv2.resize(rng.integers(0, 256, (36, 64, 3), np.uint8), (256, 144), interpolation=cv2.INTER_CUBIC)
     label = cv2.resize(rng.integers(0, 4, (36, 64), np.uint8), (256, 144), interpolation=cv2.INTER_NEAREST)
-    warped, warped_label = augment(picture, label, (72, 128), Middle())
-    assert np.abs(warped[1:-1, 1:-1] - prepare_picture(picture, (72, 128))[1:-1, 1:-1]).max() <= 3
+    warped, warped_label = augment(image, label, (72, 128), Middle())
+    assert np.abs(warped[1:-1, 1:-1] - prepare_image(image, (72, 128))[1:-1, 1:-1]).max() <= 3
     assert (warped_label != prepare_label(label, (72, 128))).mean() < 0.01
 
 
@@ -192,15 +192,15 @@ def test_validation_reads_each_pair_once_in_order(folder):
     read = [[part.numpy() for part in batch] for batch in batches(make_dataset(find_pairs(folder), (16, 24), 4))]
     assert [batch[0].shape for batch in read] == [(4, 16, 24, 3), (3, 16, 24, 3)]
     assert np.concatenate([batch[2] for batch in read]).tolist() == list(range(7))
-    picture = datagenerator.read_picture(find_pairs(folder)[5][0])
-    np.testing.assert_array_equal(read[1][0][1], prepare_picture(picture, (16, 24)))
+    image = datagenerator.read_image(find_pairs(folder)[5][0])
+    np.testing.assert_array_equal(read[1][0][1], prepare_image(image, (16, 24)))
 
 
-def test_real_pictures(shared_data, tmp_path):
+def test_real_images(shared_data, tmp_path):
     from tusimple_dataset_processing import process
 
     process([shared_data / "tusimple" / "extra_set"], tmp_path)
-    (pictures, labels, _) = collect(make_dataset(find_pairs(tmp_path), (256, 512), 4), 1)[0]
-    assert pictures.std() > 20 and set(np.unique(labels)) <= {0, 20, 70, 120, 170}
-    share = (labels > 0).mean()
-    assert 0.005 < share < 0.08
+    (images, labels, _) = collect(make_dataset(find_pairs(tmp_path), (256, 512), 4), 1)[0]
+    assert images.std() > 20 and set(np.unique(labels)) <= {0, 20, 70, 120, 170}
+    fraction = (labels > 0).mean()
+    assert 0.005 < fraction < 0.08

@@ -71,8 +71,8 @@ def test_any_size_and_batch(size, batch):
 def test_open_size_gives_the_same_as_a_fixed_one():
     fixed, free = build_enet((16, 24, 3)), build_enet((None, None, 3))
     free.set_weights(shake(fixed).get_weights())
-    picture = np.random.default_rng(0).uniform(0, 255, (2, 16, 24, 3)).astype(np.float32)
-    assert_close(free(picture)["embedding"], fixed(picture)["embedding"])
+    image = np.random.default_rng(0).uniform(0, 255, (2, 16, 24, 3)).astype(np.float32)
+    assert_close(free(image)["embedding"], fixed(image)["embedding"])
 
 
 @pytest.mark.parametrize("shape", [(12, 16, 3), (16, 4, 3), (16, 16, 1)])
@@ -81,28 +81,28 @@ def test_sizes_that_do_not_fit_are_refused(shape):
         build_enet(shape)
 
 
-@pytest.mark.parametrize("picture_statistics", [False, True])
-def test_pictures_of_a_batch_do_not_mix_at_inference(picture_statistics):
-    pictures = np.random.default_rng(2).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8)
-    model = shake(build_enet((64, 64, 3), picture_statistics=picture_statistics))
-    together = model(pictures)["embedding"]
-    alone = np.concatenate([model(picture[None])["embedding"] for picture in pictures])
+@pytest.mark.parametrize("image_statistics", [False, True])
+def test_images_of_a_batch_do_not_mix_at_inference(image_statistics):
+    images = np.random.default_rng(2).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8)
+    model = shake(build_enet((64, 64, 3), image_statistics=image_statistics))
+    together = model(images)["embedding"]
+    alone = np.concatenate([model(image[None])["embedding"] for image in images])
     # statistics of few values amplify rounding
-    assert_close(together, alone, 1e-2 if picture_statistics else 1e-4)
+    assert_close(together, alone, 1e-2 if image_statistics else 1e-4)
 
 
 def test_integer_and_float_input_agree():
     model = shake(build_enet((16, 16, 3)))
-    picture = np.random.default_rng(3).integers(0, 256, (1, 16, 16, 3)).astype(np.uint8)
+    image = np.random.default_rng(3).integers(0, 256, (1, 16, 16, 3)).astype(np.uint8)
     for dtype in (np.int32, np.int64, np.float32, np.float64):
-        np.testing.assert_array_equal(model(picture.astype(dtype))["semantic"], model(picture)["semantic"])
+        np.testing.assert_array_equal(model(image.astype(dtype))["semantic"], model(image)["semantic"])
 
 
 def test_rescale_is_part_of_the_model():
-    picture = np.random.default_rng(4).uniform(0, 255, (1, 16, 16, 3)).astype(np.float32)
+    image = np.random.default_rng(4).uniform(0, 255, (1, 16, 16, 3)).astype(np.float32)
     inside, outside = build_enet((16, 16, 3)), build_enet((16, 16, 3), rescale=1)
     outside.set_weights(shake(inside).get_weights())
-    assert_close(inside(picture)["embedding"], outside(picture / 255)["embedding"])
+    assert_close(inside(image)["embedding"], outside(image / 255)["embedding"])
 
 
 def test_relu_head_starts_alive():
@@ -113,12 +113,12 @@ def test_relu_head_starts_alive():
 
 def test_batch_normalization_modes():
     x = np.random.default_rng(5).normal(3, 2, (2, 4, 4, 3)).astype(np.float32)
-    for picture_statistics in (False, True):
-        layer = BatchNormalization(picture_statistics)
+    for image_statistics in (False, True):
+        layer = BatchNormalization(image_statistics)
         layer.build(x.shape)
         layer.set_weights([np.float32([1, 2, 3]), np.float32([0.5, 1, 1.5]), np.float32([1, 4, 9])])
         mean, variance = np.float32([0.5, 1, 1.5]), np.float32([1, 4, 9])
-        if picture_statistics:
+        if image_statistics:
             mean, variance = x.mean(axis=(1, 2), keepdims=True), x.var(axis=(1, 2), keepdims=True)
         expected = (x - mean) / np.sqrt(variance + 1e-3) + [1, 2, 3]
         np.testing.assert_allclose(layer(x, training=False), expected, rtol=1e-5, atol=1e-5)
@@ -130,9 +130,9 @@ def test_batch_normalization_modes():
 )
 def test_options_build_and_train(options):
     model = build_enet((16, 16, 3), **options)
-    picture = np.random.default_rng(6).uniform(0, 255, (2, 16, 16, 3)).astype(np.float32)
+    image = np.random.default_rng(6).uniform(0, 255, (2, 16, 16, 3)).astype(np.float32)
     with tf.GradientTape() as tape:
-        outputs = model(picture, training=True)
+        outputs = model(image, training=True)
         loss = sum(keras.ops.mean(keras.ops.square(value)) for value in outputs.values())
     gradients = tape.gradient(loss, model.trainable_variables)
     assert all(g is not None and np.isfinite(g.numpy()).all() for g in gradients)
@@ -140,26 +140,26 @@ def test_options_build_and_train(options):
 
 def test_xla_gives_the_same_output():
     model = shake(build_enet((16, 24, 3)))
-    picture = np.random.default_rng(7).uniform(0, 255, (1, 16, 24, 3)).astype(np.float32)
-    compiled = tf.function(lambda x: model(x, training=False), jit_compile=True)(picture)
-    for name, value in model(picture).items():
+    image = np.random.default_rng(7).uniform(0, 255, (1, 16, 24, 3)).astype(np.float32)
+    compiled = tf.function(lambda x: model(x, training=False), jit_compile=True)(image)
+    for name, value in model(image).items():
         assert_close(compiled[name], value)
 
 
 def test_saved_model_gives_equal_output_in_a_new_process(tmp_path):
-    model = shake(build_enet((16, 16, 3), embedding_dim=2, picture_statistics=True))
-    picture = np.random.default_rng(8).uniform(0, 255, (2, 16, 16, 3)).astype(np.float32)
+    model = shake(build_enet((16, 16, 3), embedding_dim=2, image_statistics=True))
+    image = np.random.default_rng(8).uniform(0, 255, (2, 16, 16, 3)).astype(np.float32)
     model.save(tmp_path / "model.keras")
-    np.save(tmp_path / "picture.npy", picture)
+    np.save(tmp_path / "image.npy", image)
     script = (
         "import sys; sys.path.insert(0, sys.argv[2]); import enet, keras, numpy as np; f = sys.argv[1];"
-        "outputs = keras.saving.load_model(f + '/model.keras')(np.load(f + '/picture.npy'));"
+        "outputs = keras.saving.load_model(f + '/model.keras')(np.load(f + '/image.npy'));"
         "np.savez(f + '/out.npz', **{k: np.array(v) for k, v in outputs.items()})"
     )
     root = str(Path(__file__).resolve().parents[1])
     subprocess.run([sys.executable, "-c", script, str(tmp_path), root], check=True, capture_output=True)
     loaded = np.load(tmp_path / "out.npz")
-    for name, value in model(picture).items():
+    for name, value in model(image).items():
         assert_close(loaded[name], value, 1e-6)
 
 

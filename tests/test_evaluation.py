@@ -1,4 +1,4 @@
-"""The evaluation command: on submission files, on a model, its pictures and its errors."""
+"""The evaluation command: on submission files, on a model, its images and its errors."""
 
 import json
 import time
@@ -33,7 +33,7 @@ def test_file_command(tmp_path, capsys):
     evaluation.main(["--pred", pred, "--gt", truth, "--skip-empty-lanes", "--verbose"])
     out = capsys.readouterr().out
     assert [line.split()[-1] for line in out.split("\n")[1:4]] == ["c", "b", "a"]  # c took 210 ms and scores nothing
-    assert "Accuracy   0.6500" in out and "1 of 3 pictures took over 200 ms: scored 0, 0, 1" in out
+    assert "Accuracy   0.6500" in out and "1 of 3 images took over 200 ms: scored 0, 0, 1" in out
     assert "3 labeled lanes have no point: left out" in out
 
 
@@ -45,9 +45,9 @@ def test_command_errors_are_one_line(tmp_path, capsys):
     assert f"{truth}:1: found no run_time" in fails(capsys, "--pred", truth, "--gt", truth)
     assert "expected one" in fails(capsys, "--pred", truth, "--modeldir", "m")
     assert "--gt: found nothing" in fails(capsys, "--pred", truth)
-    assert "--srcdir: found nothing" in fails(capsys, "--pred", truth, "--gt", truth, "--pictures", tmp_path / "new")
-    pictures = ("--srcdir", tmp_path, "--pictures", tmp_path)
-    assert "--pictures: found files" in fails(capsys, "--pred", truth, "--gt", truth, *pictures)
+    assert "--srcdir: found nothing" in fails(capsys, "--pred", truth, "--gt", truth, "--images", tmp_path / "new")
+    images = ("--srcdir", tmp_path, "--images", tmp_path)
+    assert "--images: found files" in fails(capsys, "--pred", truth, "--gt", truth, *images)
     assert "--out: found no folder" in fails(
         capsys, "--modeldir", "m", "--srcdir", "s", "--labels", "l", "--out", tmp_path / "none" / "p.json"
     )
@@ -64,7 +64,7 @@ def drawn(entry, size=(256, 512)):
 
 @pytest.fixture
 def tusimple_folder(tmp_path):
-    """Three pictures, lines on gray, and their labels."""
+    """Three images, lines on gray, and their labels."""
     rows = range(240, 720, 10)
     entries = []
     for number in range(3):
@@ -73,22 +73,22 @@ def tusimple_folder(tmp_path):
         xs = [[x if 0 <= x < 1280 else -2 for x in lane] for lane in xs]
         entries.append(label(*xs, name=f"clips/{number}/20.jpg", rows=rows))
         (tmp_path / f"clips/{number}").mkdir(parents=True)
-        picture = np.where(cv2.resize(drawn(entries[-1]).astype(np.uint8), (1280, 720)) > 0, 250, 90).astype(np.uint8)
-        cv2.imwrite(str(tmp_path / entries[-1]["raw_file"]), np.dstack([picture] * 3))
+        image = np.where(cv2.resize(drawn(entries[-1]).astype(np.uint8), (1280, 720)) > 0, 250, 90).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / entries[-1]["raw_file"]), np.dstack([image] * 3))
     write_lines(tmp_path / "label_data.json", entries)
     return tmp_path, entries
 
 
-def test_model_command_writes_submission_and_pictures(tusimple_folder, tmp_path, capsys, monkeypatch):
+def test_model_command_writes_submission_and_images(tusimple_folder, tmp_path, capsys, monkeypatch):
     import utils
     from pipeline import segmentation
 
     folder, entries = tusimple_folder
     calls = []
 
-    def segment(model, picture, **settings):
-        """Right answers, but the second picture's first line is lost and the third picture takes 0.25 s."""
-        number = max(len(calls) - 1, 0)  # the first picture comes twice, once for tracing
+    def segment(model, image, **settings):
+        """Right answers, but the second image's first line is lost and the third image takes 0.25 s."""
+        number = max(len(calls) - 1, 0)  # the first image comes twice, once for tracing
         calls.append(settings)
         label_map = drawn(entries[number])
         if number == 1:
@@ -99,21 +99,21 @@ def test_model_command_writes_submission_and_pictures(tusimple_folder, tmp_path,
     monkeypatch.setattr(utils, "load_model", lambda modeldir: None)
     monkeypatch.setattr(utils, "read_confidence", lambda modeldir: 0.6)
     monkeypatch.setattr(segmentation, "segment", segment)
-    out, pictures = tmp_path / "pred.json", tmp_path / "pictures"
+    out, images = tmp_path / "pred.json", tmp_path / "images"
     argv = ["--modeldir", "m", "--srcdir", str(folder), "--labels", "label_data.json", "--bandwidth", "0.7"]
-    evaluation.main([*argv, "--out", str(out), "--pictures", str(pictures), "--json"])
+    evaluation.main([*argv, "--out", str(out), "--images", str(images), "--json"])
     assert calls == [{"bandwidth": 0.7, "confidence": 0.6}] * 4
     captured = capsys.readouterr()
     values = {entry["name"]: entry["value"] for entry in json.loads(captured.out)}
     assert values["Accuracy"] > 0.87 and values["FP"] == 0 and values["FN"] == pytest.approx(1 / 9)
-    assert "1 of 3 pictures took over 200 ms: scored like the others" in captured.err
+    assert "1 of 3 images took over 200 ms: scored like the others" in captured.err
     submission = evaluation.read_tusimple(out, evaluation.PREDICTION_KEYS)
     assert [entry["raw_file"] for entry in submission] == [entry["raw_file"] for entry in entries]
     assert [len(entry["lanes"]) for entry in submission] == [3, 2, 3]
     assert submission[2]["run_time"] > 250 > 200 > submission[0]["run_time"] > 0
-    names = sorted(path.name for path in pictures.iterdir())
+    names = sorted(path.name for path in images.iterdir())
     assert len(names) == 3 and names[0].startswith("0000_0.") and names[0].endswith("_clips-1-20.jpg")
-    worst = cv2.imread(str(pictures / names[0])).astype(int)
+    worst = cv2.imread(str(images / names[0])).astype(int)
     lost, found = ((entries[1]["lanes"][index][20], 440) for index in (0, 1))
     assert worst[lost[1], lost[0], 0] > worst[lost[1], lost[0], 2] + 100  # only the label, blue (channels are BGR)
     assert worst[found[1], found[0], 2] > worst[found[1], found[0], 0] + 50  # prediction, orange, over it
@@ -124,7 +124,7 @@ def test_model_command_writes_submission_and_pictures(tusimple_folder, tmp_path,
     (folder / "moved.jpg").rename(folder / entries[0]["raw_file"])
     calls.clear()
     evaluation.main([*argv, "--strict-time"])
-    assert "1 of 3 pictures took over 200 ms: scored 0, 0, 1" in capsys.readouterr().out
+    assert "1 of 3 images took over 200 ms: scored 0, 0, 1" in capsys.readouterr().out
 
 
 def test_model_command_with_a_real_network(tusimple_folder, tmp_path, capsys):
@@ -136,14 +136,14 @@ def test_model_command_with_a_real_network(tusimple_folder, tmp_path, capsys):
     utils.save_model(tmp_path / "model", enet.build_enet(**network), {"network": network})
     argv = ["--modeldir", tmp_path / "model", "--srcdir", folder, "--labels", folder / "label_data.json"]
     evaluation.main([*map(str, argv), "--out", str(tmp_path / "pred.json")])
-    assert "3 pictures" in capsys.readouterr().out
+    assert "3 images" in capsys.readouterr().out
     first = (tmp_path / "pred.json").read_text()
     assert len(first.splitlines()) == 3
     assert "nowhere" in fails(capsys, "--modeldir", tmp_path / "nowhere", *argv[2:])
     assert (tmp_path / "pred.json").read_text() == first
 
 
-def test_worst_picture_first():
+def test_worst_image_first():
     scores = np.array([[0.9, 0, 0], [0.5, 0, 0.5], [0.5, 0.5, 0.5], [0.9, 0, 0.25]])
     assert evaluation.worst_first(scores).tolist() == [2, 1, 3, 0]
 

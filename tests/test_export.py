@@ -37,8 +37,8 @@ def test_folded_network_gives_the_same(options):
     folded = fold_batch_norm(model)
     assert folded.input_shape == model.input_shape
     assert not any(isinstance(layer, (BatchNormalization, layers.SpatialDropout2D)) for layer in folded.layers)
-    picture = noise(2, *SIZE)
-    expected, found = model(picture), folded(picture)
+    image = noise(2, *SIZE)
+    expected, found = model(image), folded(image)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert_close(found[name], value)
@@ -46,9 +46,9 @@ def test_folded_network_gives_the_same(options):
 
 def test_folded_trained_model_gives_the_same():
     model = utils.load_model(ROOT / "trained_model", SIZE)
-    folded, picture = fold_batch_norm(model), noise(1, *SIZE)
-    for name, value in model(picture).items():
-        np.testing.assert_allclose(folded(picture)[name], value, rtol=0, atol=1e-4)
+    folded, image = fold_batch_norm(model), noise(1, *SIZE)
+    for name, value in model(image).items():
+        np.testing.assert_allclose(folded(image)[name], value, rtol=0, atol=1e-4)
 
 
 def test_prelu_of_a_prelu_becomes_one_and_without_slopes_a_relu():
@@ -60,18 +60,18 @@ def test_prelu_of_a_prelu_becomes_one_and_without_slopes_a_relu():
     steep.assign(np.full(steep.shape, 1.5))  # no longer the larger of x and alpha x
     slopes = model.get_layer("bottleneck1_2_prelu3").alpha.numpy()
     assert (slopes < 0).any() and (slopes > 0).any()
-    folded, picture = fold_batch_norm(model), noise(1, 32, 32)
+    folded, image = fold_batch_norm(model), noise(1, 32, 32)
     assert isinstance(folded.get_layer("bottleneck1_1_prelu3"), layers.ReLU)
     assert not any(layer.name.endswith("_prelu4") for layer in folded.layers)
-    assert_close(folded(picture)["embedding"], model(picture)["embedding"])
+    assert_close(folded(image)["embedding"], model(image)["embedding"])
     wrong = folded.get_layer("bottleneck1_2_prelu3").alpha
     wrong.assign(wrong * 1.01)
     with pytest.raises(AssertionError):  # the comparison does see a slope that is off by 1 %
-        assert_close(folded(picture)["embedding"], model(picture)["embedding"])
+        assert_close(folded(image)["embedding"], model(image)["embedding"])
 
 
 def test_difference_leaves_out_near_ties_but_nothing_that_is_wrong():
-    """Of 1000 values, 9 that a tie moved don't count, nor does one picture of three; 1 % of the values off do."""
+    """Of 1000 values, 9 that a tie moved don't count, nor does one image of three; 1 % of the values off do."""
     value = np.linspace(-4, 1, 1000)
 
     def off_by(*counts):
@@ -88,15 +88,15 @@ def test_difference_leaves_out_near_ties_but_nothing_that_is_wrong():
 def test_folded_trained_model_at_the_sizes_it_is_used_at(size):
     """Near ties in the max-pools move up to 0.3 % of the values, all others agree."""
     model = utils.load_model(ROOT / "trained_model", size)
-    folded, picture = fold_batch_norm(model), noise(1, *size, seed=1)
-    for name, value in model(picture).items():
-        off = np.abs(np.asarray(folded(picture)[name]) - value) > 1e-4
+    folded, image = fold_batch_norm(model), noise(1, *size, seed=1)
+    for name, value in model(image).items():
+        off = np.abs(np.asarray(folded(image)[name]) - value) > 1e-4
         assert off.mean() < 0.005
 
 
-def test_picture_statistics_can_not_be_folded():
+def test_image_statistics_can_not_be_folded():
     with pytest.raises(utils.ModelError, match="calibrate"):
-        fold_batch_norm(build_enet((16, 16, 3), stage_two_repeat=1, picture_statistics=True))
+        fold_batch_norm(build_enet((16, 16, 3), stage_two_repeat=1, image_statistics=True))
 
 
 def save(folder, **options):
@@ -123,9 +123,9 @@ def test_savedmodel(saved, tmp_path, capsys):
     assert "network: within" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["network"]
     loaded = tf.saved_model.load(str(tmp_path / "network"))
-    picture = noise(3, *SIZE, seed=1)
-    found = loaded.signatures["serving_default"](picture=tf.constant(picture))
-    for name, value in model(picture).items():
+    image = noise(3, *SIZE, seed=1)
+    found = loaded.signatures["serving_default"](image=tf.constant(image))
+    for name, value in model(image).items():
         assert_close(found[name], value)
     assert len(loaded.variables) == len(fold_batch_norm(model).weights), "batch norm was not folded"
 
@@ -142,9 +142,9 @@ def test_tflite_needs_built_in_operations_only(saved, tmp_path):
     assert "CONV_2D" in operations and not any(name.startswith(("Flex", "CUSTOM")) for name in operations)
     # what XNNPACK doesn't know cuts its graph into pieces and costs a third of the speed
     assert "PRELU" in operations and not operations & {"EQUAL", "CAST", "PACK", "LOGICAL_AND", "LOGICAL_NOT", "ARG_MAX"}
-    picture = noise(1, 32, 64, seed=1)
-    found = interpreter.get_signature_runner()(picture=picture)
-    for name, value in utils.load_model(folder, (32, 64))(picture).items():
+    image = noise(1, 32, 64, seed=1)
+    found = interpreter.get_signature_runner()(image=image)
+    for name, value in utils.load_model(folder, (32, 64))(image).items():
         assert_close(found[name], value)
 
 
@@ -154,10 +154,10 @@ def test_onnx(saved, tmp_path):
     folder, model = saved
     run_export(folder, "--format", "onnx", tmp_path / "network.onnx")
     session = onnxruntime.InferenceSession(str(tmp_path / "network.onnx"))
-    picture = noise(1, *SIZE, seed=1)
-    found = session.run(["embedding", "semantic"], {"picture": picture})
+    image = noise(1, *SIZE, seed=1)
+    found = session.run(["embedding", "semantic"], {"image": image})
     for value, name in zip(found, ("embedding", "semantic"), strict=True):
-        assert_close(value, model(picture)[name])
+        assert_close(value, model(image)[name])
 
 
 ERRORS = [

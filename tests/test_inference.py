@@ -1,4 +1,4 @@
-"""The inference command on drawn, rendered and real pictures."""
+"""The inference command on drawn, rendered and real images."""
 
 import json
 import os
@@ -15,15 +15,15 @@ from conftest import draw_scene
 import inference
 import utils
 from clustering import instance_colors
-from datagenerator import DataError, read_picture
+from datagenerator import DataError, read_image
 from lanes.tusimple import h_samples
 from pipeline import segmentation
 from pipeline import stages as pipeline
 
 
-def painted_ids(picture, result):
-    """Number of colors painted over a picture that still stand for at least 20 pixels each, and the painted mask."""
-    change = result.astype(int) - picture
+def painted_ids(image, result):
+    """Number of colors painted over an image that still stand for at least 20 pixels each, and the painted mask."""
+    change = result.astype(int) - image
     mask = (change != 0).any(axis=2)
     # the overlay adds 0.3 of the color, so the change tells the color except where it saturates
     colors, counts = np.unique(change[mask], axis=0, return_counts=True)
@@ -31,25 +31,25 @@ def painted_ids(picture, result):
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     rng = np.random.default_rng(5)
-    folder = tmp_path / "my pictures"
+    folder = tmp_path / "my images"
     folder.mkdir()
     for name, size in (("b.jpg", (96, 160)), ("a.PNG", (96, 160)), ("ü 3.jpeg", (200, 333)), ("d.bmp", (720, 1280))):
         scene, _ = draw_scene(rng)
         cv2.imwrite(str(folder / name), cv2.resize(scene, size[::-1]))
-    (folder / "notes.txt").write_text("not a picture")
+    (folder / "notes.txt").write_text("not an image")
     return folder
 
 
-def test_every_picture_is_painted_at_its_own_size(tiny_run, pictures, tmp_path, capsys):
-    inference.main(f"--modeldir {tiny_run} --outdir {tmp_path / 'out'} --indir".split() + [str(pictures)])
+def test_every_image_is_painted_at_its_own_size(tiny_run, images, tmp_path, capsys):
+    inference.main(f"--modeldir {tiny_run} --outdir {tmp_path / 'out'} --indir".split() + [str(images)])
     results = sorted((tmp_path / "out").iterdir())
     assert [p.name for p in results] == [f"cluster_{i:04d}.png" for i in range(4)]
-    for path, result in zip(sorted(p for p in pictures.iterdir() if p.suffix != ".txt"), results, strict=True):
-        picture, painted = read_picture(path), read_picture(result)
-        assert painted.shape == picture.shape
-        ids, mask = painted_ids(picture, painted)
+    for path, result in zip(sorted(p for p in images.iterdir() if p.suffix != ".txt"), results, strict=True):
+        image, painted = read_image(path), read_image(result)
+        assert painted.shape == image.shape
+        ids, mask = painted_ids(image, painted)
         assert ids >= 2 and 0.005 < mask.mean() < 0.35
     printed = capsys.readouterr().out
     for name in ("decode", "network", "cluster", "paint", "write", "end to end"):
@@ -78,8 +78,8 @@ def test_unsure_instances_are_dropped_and_the_others_numbered_anew():
 
 def test_instances_are_the_drawn_lines(tiny_run):
     """On a scene of the training set every line is its own instance and little else is."""
-    picture, label = draw_scene(np.random.default_rng(0))
-    label_map, seconds = segmentation.segment(utils.load_model(tiny_run), picture[:, :, ::-1])
+    image, label = draw_scene(np.random.default_rng(0))
+    label_map, seconds = segmentation.segment(utils.load_model(tiny_run), image[:, :, ::-1])
     label = cv2.resize(label, (96, 64), interpolation=cv2.INTER_NEAREST)
     assert label_map.shape == (64, 96) and label_map.dtype == np.int32 and set(seconds) == {"network", "cluster"}
     owners = set()
@@ -91,17 +91,17 @@ def test_instances_are_the_drawn_lines(tiny_run):
     assert len(owners) == 3
 
 
-def test_scikit_learn_gives_the_same_picture(tiny_run, pictures, tmp_path):
+def test_scikit_learn_gives_the_same_image(tiny_run, images, tmp_path):
     for method in ("fast", "sklearn"):
-        more = ["--indir", str(pictures), "--cluster", method]
+        more = ["--indir", str(images), "--cluster", method]
         inference.main(f"--modeldir {tiny_run} --outdir {tmp_path / method}".split() + more)
     for a, b in zip(sorted((tmp_path / "fast").iterdir()), sorted((tmp_path / "sklearn").iterdir()), strict=True):
-        assert (read_picture(a) != read_picture(b)).any(axis=2).mean() < 0.01
+        assert (read_image(a) != read_image(b)).any(axis=2).mean() < 0.01
 
 
-def test_every_kind_of_output(tiny_run, pictures, tmp_path):
-    """Each against the network's own output, TuSimple lines in each picture's own rows and pixels."""
-    more = ["--indir", str(pictures), "--save", "overlay,labels,semantic,embedding,lanes"]
+def test_every_kind_of_output(tiny_run, images, tmp_path):
+    """Each against the network's own output, TuSimple lines in each image's own rows and pixels."""
+    more = ["--indir", str(images), "--save", "overlay,labels,semantic,embedding,lanes"]
     more += ["--json", str(tmp_path / "out/lanes.json")]
     inference.main(f"--modeldir {tiny_run} --outdir {tmp_path / 'out'}".split() + more)
     lines = [json.loads(line) for line in (tmp_path / "out/lanes.json").read_text().splitlines()]
@@ -112,23 +112,23 @@ def test_every_kind_of_output(tiny_run, pictures, tmp_path):
     def output(kind):
         return cv2.imread(str(tmp_path / f"out/{kind}_0002.png"), cv2.IMREAD_UNCHANGED)
 
-    picture = read_picture(pictures / "d.bmp")
-    change = output("lanes")[:, :, ::-1].astype(int) - picture
+    image = read_image(images / "d.bmp")
+    change = output("lanes")[:, :, ::-1].astype(int) - image
     for lane in lines[2]["lanes"]:
         inside = [(x, y) for x, y in zip(lane, lines[2]["h_samples"], strict=True) if x >= 0]
         assert all(change[y, x].any() for x, y in inside)
 
     model = utils.load_model(tiny_run)
-    label_map, _ = segmentation.segment(model, picture)
+    label_map, _ = segmentation.segment(model, image)
     labels = output("labels")
     assert labels.dtype == np.uint16 and labels.shape == (720, 1280)
-    # network pixel (r, c) shows the picture's rows around 720 (r + 0.5) / 64
+    # network pixel (r, c) shows the image's rows around 720 (r + 0.5) / 64
     rows, columns = ((np.arange(n) + 0.5) * m / n for n, m in ((64, 720), (96, 1280)))
     at = np.ix_(rows.astype(int), columns.astype(int))
     assert (labels[at] != label_map).mean() < 0.002  # folded batch norm may move a pixel on the threshold
-    painted = (output("cluster")[:, :, ::-1] != picture).any(axis=2)
+    painted = (output("cluster")[:, :, ::-1] != image).any(axis=2)
     assert (painted[at] != (label_map > 0)).mean() < 0.01
-    logits = segmentation.predict(model, inference.prepare_picture(picture, (64, 96)))["semantic"][:, :, 0]
+    logits = segmentation.predict(model, inference.prepare_image(image, (64, 96)))["semantic"][:, :, 0]
     probability = output("semantic")
     assert probability.shape == (720, 1280) and probability.dtype == np.uint8
     assert np.abs(probability[at] / 255 - 1 / (1 + np.exp(-logits.astype(float)))).mean() < 0.02
@@ -155,7 +155,7 @@ def test_names_folders_and_patterns(tiny_run, tmp_path, monkeypatch):
 
 
 def find(source, recursive=False):
-    return [path.as_posix() for path, _ in pipeline.find_pictures([source], recursive)]
+    return [path.as_posix() for path, _ in pipeline.find_images([source], recursive)]
 
 
 def test_what_a_source_stands_for(tmp_path, monkeypatch):
@@ -168,27 +168,27 @@ def test_what_a_source_stands_for(tmp_path, monkeypatch):
     assert find("d", recursive=True) == ["d/a.jpeg", "d/b.PNG", "d/e/f.bmp"]
     assert find("d/**/*.bmp") == ["d/e/f.bmp"]
     assert find("d/c.txt") == ["d/c.txt"]
-    assert pipeline.find_pictures(["d/*/f.bmp"])[0][1].as_posix() == "e/f.bmp"
+    assert pipeline.find_images(["d/*/f.bmp"])[0][1].as_posix() == "e/f.bmp"
     for nothing in ("d/folder.jpg", "d/*.webp", "nowhere.png"):
         with pytest.raises(DataError, match="found no|no such"):
             find(nothing)
 
 
-def jpg_turned(picture, orientation):
+def jpg_turned(image, orientation):
     """A jpg whose EXIF data say how to turn it."""
     entry = b"\x01\x12\x00\x03\x00\x00\x00\x01" + orientation.to_bytes(2) + b"\x00\x00"
     exif = b"Exif\0\0MM\x00*\x00\x00\x00\x08\x00\x01" + entry + bytes(4)
-    data = cv2.imencode(".jpg", picture)[1].tobytes()
+    data = cv2.imencode(".jpg", image)[1].tobytes()
     return data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2) + exif + data[2:]
 
 
-def test_kinds_of_pictures_are_read_alike(tmp_path):
+def test_kinds_of_images_are_read_alike(tmp_path):
     """Gray, alpha, 16 bits, palette-less png, webp, bmp and turned jpg give the same RGB."""
     scene = cv2.GaussianBlur(draw_scene(np.random.default_rng(2))[0], (0, 0), 2)
     gray = cv2.cvtColor(scene, cv2.COLOR_BGR2GRAY)
     rgb = scene[:, :, ::-1]
     alpha = np.dstack([scene, np.full_like(gray, 7)])
-    for name, picture, expected, error in (
+    for name, image, expected, error in (
         ("plain.png", scene, rgb, 0),
         ("deep.png", scene.astype(np.uint16) * 257, rgb, 1),
         ("alpha.png", alpha, rgb, 0),
@@ -199,35 +199,35 @@ def test_kinds_of_pictures_are_read_alike(tmp_path):
         ("plain.jpg", scene, rgb, 12),
     ):
         path = tmp_path / name
-        path.write_bytes(cv2.imencode(path.suffix.lower(), picture)[1].tobytes())
-        read = read_picture(path)
+        path.write_bytes(cv2.imencode(path.suffix.lower(), image)[1].tobytes())
+        read = read_image(path)
         assert read.dtype == np.uint8 and read.shape == rgb.shape, name
         assert np.abs(read.astype(int) - expected).max() <= error, name
     (tmp_path / "turned.jpg").write_bytes(jpg_turned(scene, 6))
-    turned = read_picture(tmp_path / "turned.jpg")
+    turned = read_image(tmp_path / "turned.jpg")
     assert np.abs(turned.astype(int) - np.rot90(rgb, -1)).max() <= 12
     # a cut file is noticed though the thumbnail in its EXIF data has an end, and bytes after the end do no harm
     thumbnail = cv2.imencode(".jpg", scene[::4, ::4])[1].tobytes()
     data = cv2.imencode(".jpg", scene)[1].tobytes()
     data = data[:2] + b"\xff\xff\xe1" + (len(thumbnail) + 2).to_bytes(2) + thumbnail + data[2:]
     (tmp_path / "thumbnail.jpg").write_bytes(data + b"maker's notes")
-    assert np.abs(read_picture(tmp_path / "thumbnail.jpg").astype(int) - rgb).max() <= 12
+    assert np.abs(read_image(tmp_path / "thumbnail.jpg").astype(int) - rgb).max() <= 12
     (tmp_path / "thumbnail.jpg").write_bytes(data[:-2])
     with pytest.raises(DataError, match="thumbnail.jpg: cut off"):
-        read_picture(tmp_path / "thumbnail.jpg")
+        read_image(tmp_path / "thumbnail.jpg")
 
 
-def test_network_size_and_number_of_lanes(tiny_run, pictures, tmp_path):
-    """Extreme sizes of picture and network; the largest instances are kept."""
+def test_network_size_and_number_of_lanes(tiny_run, images, tmp_path):
+    """Extreme sizes of image and network; the largest instances are kept."""
     scene, _ = draw_scene(np.random.default_rng(4))
-    os.rename(pictures / "d.bmp", tmp_path / "d.bmp")
-    cv2.imwrite(str(pictures / "c.png"), cv2.resize(scene, (64, 64)))
+    os.rename(images / "d.bmp", tmp_path / "d.bmp")
+    cv2.imwrite(str(images / "c.png"), cv2.resize(scene, (64, 64)))
     counts = {}
     for more in ("", "--max-lanes 2", "--size 128 160"):
         flags = (
             f"--modeldir {tiny_run} --outdir {tmp_path / 'out'} --save labels --json {tmp_path / 'l'} {more}".split()
         )
-        inference.main([*flags, "--indir", str(pictures)])
+        inference.main([*flags, "--indir", str(images)])
         labels = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in sorted((tmp_path / "out").iterdir())]
         counts[more] = [np.bincount(label.ravel()) for label in labels]
         assert labels[2].shape == (64, 64)
@@ -306,7 +306,7 @@ def test_ctrl_c_keeps_what_is_done(tiny_run, tiny_data, tmp_path, capsys):
     lines = [json.loads(line) for line in (tmp_path / "lanes").read_text().splitlines()]
     assert [path.name for path in results] == [f"cluster_{i:04d}.png" for i in range(len(results))]
     assert 5 <= len(results) < 400 and len(results) - 8 <= len(lines) <= len(results)
-    assert all(read_picture(path).shape == (96, 160, 3) for path in results)
+    assert all(read_image(path).shape == (96, 160, 3) for path in results)
 
 
 def test_rows_of_other_heights():
@@ -318,8 +318,8 @@ def test_without_semantic_head_all_pixels_are_clustered(tmp_path):
     network = {"input_shape": [64, 96, 3], "semantic": False}
     model = utils.build_model(network)
     utils.save_model(tmp_path / "model", model, {"network": network})
-    picture, _ = draw_scene(np.random.default_rng(1))
-    label_map, _ = segmentation.segment(utils.load_model(tmp_path / "model"), picture)
+    image, _ = draw_scene(np.random.default_rng(1))
+    label_map, _ = segmentation.segment(utils.load_model(tmp_path / "model"), image)
     sizes = np.bincount(label_map.ravel())
     assert sizes[0] == sizes.max()  # the largest cluster is the background
 

@@ -38,7 +38,7 @@ def test_instance_metrics_by_hand():
     np.testing.assert_allclose(list(score.values()), [(1 + 6 / 7) / 4, 0.5, 0.5, 4.4 / 12, 1.75 / 2.5])
 
 
-def test_instance_metrics_of_empty_pictures():
+def test_instance_metrics_of_empty_images():
     nothing, one = np.zeros((3, 3), int), np.ones((3, 3), int)
     for pair, perfect in (((nothing, nothing), 1), ((nothing, one), 0), ((one, nothing), 0), ((one, 5 * one), 1)):
         assert instances.symmetric_best_dice(*pair) == perfect

@@ -37,7 +37,7 @@ def found_x(label_map, rows=ROWS, **options):
 
 
 def matches(found, curves, top=240, pixels=6.0, least=0.97, beyond=1):
-    """Whether the lanes found are the curves: one for each, near it on a share of the rows from top to the border.
+    """Whether the lanes found are the curves: one for each, near it on a fraction of the rows from top to the border.
 
     beyond: rows that a lane may have outside of those.
     """
@@ -47,10 +47,10 @@ def matches(found, curves, top=240, pixels=6.0, least=0.97, beyond=1):
         x = curve(rows.astype(float))
         seen = (rows >= top) & (x >= 0) & (x <= 1279)
         slope = np.abs(np.gradient(x, rows))
-        shares = [np.mean(((lane >= 0) & (np.abs(lane - x) < pixels * np.hypot(1, slope)))[seen]) for lane in left]
-        if not shares or max(shares) < least:
+        fractions = [np.mean(((lane >= 0) & (np.abs(lane - x) < pixels * np.hypot(1, slope)))[seen]) for lane in left]
+        if not fractions or max(fractions) < least:
             return False
-        extra = (left.pop(int(np.argmax(shares))) >= 0) & ~seen
+        extra = (left.pop(int(np.argmax(fractions))) >= 0) & ~seen
         if extra.sum() > beyond:
             return False
     return not left
@@ -67,7 +67,7 @@ def test_clean_lanes_of_every_shape(size, bend):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_no_shift_between_network_and_picture(size):
+def test_no_shift_between_network_and_image(size):
     curves = [road_lane(position) for position in (-0.8, 0.1, 0.9)]
     for lane in fit_lanes(draw(curves, size)):
         y = np.arange(260.0, 700.0)
@@ -75,9 +75,9 @@ def test_no_shift_between_network_and_picture(size):
         assert np.abs(difference).mean() < 0.5 and np.abs(difference).max() < 1.5
 
 
-def test_picture_size_scales_the_result():
-    small = fit_lanes(draw(FOUR), picture_size=(360, 640))
-    large = fit_lanes(draw(FOUR), picture_size=(720, 1280))
+def test_image_size_scales_the_result():
+    small = fit_lanes(draw(FOUR), image_size=(360, 640))
+    large = fit_lanes(draw(FOUR), image_size=(720, 1280))
     assert len(small) == len(large) == 4
     y = np.arange(260.0, 700.0)
     for a, b in zip(small, large, strict=True):
@@ -162,7 +162,7 @@ def test_a_piece_near_the_horizon_is_no_lane():
     assert len(fit_lanes(draw([road_lane(2.0)], bottom=360))) == 1
 
 
-def test_clutter_in_the_sky_and_scattered_over_the_picture():
+def test_clutter_in_the_sky_and_scattered_over_the_image():
     label_map = draw(FOUR)
     label_map[20:30, 100:300] = 201
     cv2.line(label_map, (50, 10), (120, 60), 202, 2)

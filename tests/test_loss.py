@@ -10,7 +10,7 @@ WEIGHTS = {"delta_v": 0.5, "delta_d": 1.5, "param_var": 1.0, "param_dist": 0.7, 
 
 
 def reference(prediction, label, delta_v, delta_d, param_var, param_dist, param_reg):
-    """Equations 1-4 of arXiv 1708.02551 for one picture after the other, in float64."""
+    """Equations 1-4 of arXiv 1708.02551 for one image after the other, in float64."""
     parts = np.zeros(3)
     for x, ids in zip(np.asarray(prediction, np.float64), label, strict=True):
         instances = [x[ids == i] for i in np.unique(ids)]

@@ -1,7 +1,7 @@
 """Checkpoints under the original's variable names, against a transcription of the original network in plain tf.nn.
 
-The transcription is written from the facts about the original (variable names, order of operations) and shares nothing
-with `enet.py`.
+The transcription is written from the facts about the original (variable names, order of operations) and has nothing in
+common with `enet.py`.
 """
 
 import json
@@ -116,8 +116,8 @@ def write_checkpoint(folder, values, prefix="model.ckpt-104999"):
     return folder
 
 
-def original_network(values, picture, batch_stats, head="Instance/transfer_layer/conv2d_transpose"):
-    """The original's forward pass, picture (1, H, W, 3) in 0..255 -> (1, H, W, channels), float64."""
+def original_network(values, image, batch_stats, head="Instance/transfer_layer/conv2d_transpose"):
+    """The original's forward pass, image (1, H, W, 3) in 0..255 -> (1, H, W, channels), float64."""
     v = {name: tf.constant(value, tf.float64) for name, value in values.items()}
 
     def conv(x, name, stride=1, rate=1):
@@ -171,9 +171,9 @@ def original_network(values, picture, batch_stats, head="Instance/transfer_layer
         unpooled.reshape(-1)[positions.numpy().reshape(-1)] = main.reshape(-1)
         return tf.nn.relu(unpooled + tf.nn.relu(sub_branch(x, n, "up", relu, first_norm=2)))
 
-    picture = tf.constant(picture, tf.float64)
-    x = prelu(norm(conv(picture, "initial_block_1_conv", 2), "initial_block_1_batchnorm"), "initial_block_1_prelu")
-    x = tf.concat([x, tf.nn.max_pool2d(picture, 2, 2, "SAME")], axis=3)
+    image = tf.constant(image, tf.float64)
+    x = prelu(norm(conv(image, "initial_block_1_conv", 2), "initial_block_1_batchnorm"), "initial_block_1_prelu")
+    x = tf.concat([x, tf.nn.max_pool2d(image, 2, 2, "SAME")], axis=3)
     x, positions_1 = down(x, "1_0")
     for name, kind in BOTTLENECKS:
         x = same(x, name, kind)
@@ -225,15 +225,15 @@ def float64():
 @pytest.mark.parametrize("batch_stats", [True, False])
 @pytest.mark.parametrize("size", [(512, 512), (160, 224)])
 def test_embeddings_agree(checkpoint, shared_data, size, batch_stats, float64):
-    from datagenerator import prepare_picture, read_picture
+    from datagenerator import prepare_image, read_image
 
     folder, values = checkpoint
     clip = sorted((shared_data / "tusimple" / "val_set").rglob("20.jpg"))[0]
-    picture = prepare_picture(read_picture(clip), size)[None]
+    image = prepare_image(read_image(clip), size)[None]
     # in a saturated sky all values of a window are equal
-    picture = np.clip(picture + np.random.default_rng(0).uniform(-0.5, 0.5, picture.shape), 0, 255)
-    found = utils.load_model(folder, image_size=size, batch_stats=None if batch_stats else False)(picture)
-    expected = original_network(values, picture, batch_stats)
+    image = np.clip(image + np.random.default_rng(0).uniform(-0.5, 0.5, image.shape), 0, 255)
+    found = utils.load_model(folder, image_size=size, batch_stats=None if batch_stats else False)(image)
+    expected = original_network(values, image, batch_stats)
     assert set(found) == {"embedding"} and expected.std() > 0.1
     assert relative(found["embedding"].numpy(), expected) < 1e-3
 
@@ -281,10 +281,10 @@ def test_semantic_checkpoint_is_a_starting_point(tmp_path, float64):
     values = random_values(shapes_of_the_original(head=("fullconv", 2)))
     folder = write_checkpoint(tmp_path, values, "saved_model-29999")
     model = utils.load_model(folder, (64, 64), fresh_head=True)
-    picture = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3))
-    logits = original_network(values, picture, True, head="ENet/fullconv")
+    image = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3))
+    logits = original_network(values, image, True, head="ENet/fullconv")
     expected = logits[..., 1:] - logits[..., :1]
-    assert relative(model(picture)["semantic"].numpy(), expected) < 1e-3
+    assert relative(model(image)["semantic"].numpy(), expected) < 1e-3
     with pytest.raises(utils.ModelError, match="without embedding head"):
         utils.load_model(folder)
 
@@ -292,25 +292,25 @@ def test_semantic_checkpoint_is_a_starting_point(tmp_path, float64):
 def test_saved_model_keeps_working_this_way(checkpoint, tmp_path):
     model = utils.load_model(checkpoint[0], (64, 64))
     utils.save_model(tmp_path, model, {"network": {**utils.read_network(checkpoint[0]), "input_shape": [64, 64, 3]}})
-    picture = np.random.default_rng(1).uniform(0, 255, (1, 64, 64, 3)).astype(np.float32)
-    np.testing.assert_allclose(utils.load_model(tmp_path)(picture)["embedding"], model(picture)["embedding"], rtol=1e-5)
+    image = np.random.default_rng(1).uniform(0, 255, (1, 64, 64, 3)).astype(np.float32)
+    np.testing.assert_allclose(utils.load_model(tmp_path)(image)["embedding"], model(image)["embedding"], rtol=1e-5)
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert loaded.get_layer("bottleneck1_1_batch_norm1").picture_statistics
+    assert loaded.get_layer("bottleneck1_1_batch_norm1").image_statistics
 
 
 def test_calibration_makes_a_normal_model(checkpoint, float64):
-    """With one picture its own statistics and the averages are the same; with several the averages are their mean."""
+    """With one image its own statistics and the averages are the same; with several the averages are their mean."""
     folder, values = checkpoint
     rng = np.random.default_rng(2)
-    pictures = [rng.uniform(0, 255, (64, 64, 3)) for _ in range(3)]
-    model, network = calibration.calibrate(folder, pictures[:1], (64, 64))
-    assert network["picture_statistics"] is False
-    own = utils.load_model(folder, (64, 64))(pictures[0][None])["embedding"].numpy()
-    assert relative(model(pictures[0][None])["embedding"].numpy(), own) < 1e-3
+    images = [rng.uniform(0, 255, (64, 64, 3)) for _ in range(3)]
+    model, network = calibration.calibrate(folder, images[:1], (64, 64))
+    assert network["image_statistics"] is False
+    own = utils.load_model(folder, (64, 64))(images[0][None])["embedding"].numpy()
+    assert relative(model(images[0][None])["embedding"].numpy(), own) < 1e-3
 
-    averaged, _ = calibration.calibrate(folder, pictures, (64, 64))
+    averaged, _ = calibration.calibrate(folder, images, (64, 64))
     kernel, biases = (values[f"ENet/initial_block_1_conv/{kind}"] for kind in ("weights", "biases"))
-    means = [(tf.nn.conv2d(p[None], kernel, 2, "SAME") + biases).numpy().mean(axis=(0, 1, 2)) for p in pictures]
+    means = [(tf.nn.conv2d(p[None], kernel, 2, "SAME") + biases).numpy().mean(axis=(0, 1, 2)) for p in images]
     layer = averaged.get_layer("initial_block_1_batchnorm")
     np.testing.assert_allclose(layer.moving_mean, np.mean(means, axis=0), rtol=1e-3, atol=1e-4)
 
@@ -322,12 +322,12 @@ def test_commands_take_the_folder(checkpoint, tmp_path, tiny_data, capsys, monke
         return {**network, "input_shape": [64, 64, 3]}
 
     export_command.main(["calibrate", str(checkpoint[0]), str(tiny_data / "images"), str(tmp_path / "calibrated")])
-    assert utils.read_config(tmp_path / "calibrated")["network"]["picture_statistics"] is False
+    assert utils.read_config(tmp_path / "calibrated")["network"]["image_statistics"] is False
     capsys.readouterr()
     for folder, said in ((checkpoint[0], True), (tmp_path / "calibrated", False)):
         out = tmp_path / f"results-{said}"
         inference.main(["--modeldir", str(folder), "--indir", str(tiny_data / "images"), "--outdir", str(out)])
-        assert ("statistics of each picture" in capsys.readouterr().out) == said
+        assert ("statistics of each image" in capsys.readouterr().out) == said
         assert len(list(out.iterdir())) == 8
 
 
@@ -342,7 +342,7 @@ def test_training_starts_from_it(checkpoint, tmp_path, tiny_data, monkeypatch, h
     flags = f"--srcdir {tiny_data} --modeldir {folder} --outdir {tmp_path / 'run'} --logdir {tmp_path / 'log'}"
     assert training.main(f"{flags} --image-size 64 96 --steps 1".split()) == 0
     network = utils.read_config(tmp_path / "run")["network"]
-    assert (network["rescale"], network["embedding_activation"], network["picture_statistics"]) == (1, "relu", True)
+    assert (network["rescale"], network["embedding_activation"], network["image_statistics"]) == (1, "relu", True)
     model = utils.load_model(tmp_path / "run" / "last")
     name = "bottleneck2_3_asymmetric_conv2a"
     np.testing.assert_array_equal(model.get_layer(name).get_weights()[0], values[f"ENet/{name}/weights"])

@@ -22,7 +22,7 @@ from conftest import miniature
 import numpy as np
 import training, utils
 utils.build_model = miniature
-training.SummaryLog.pictures = training.SummaryLog.weights = lambda *args: None
+training.SummaryLog.images = training.SummaryLog.weights = lambda *args: None
 
 def start(argv):
     child = os.fork()
@@ -148,18 +148,18 @@ def test_a_file_in_the_way_of_the_run_folder(tiny_data, tmp_path, monkeypatch, c
 
 
 def test_stops_at_bad_numbers_with_the_model_before_them(tiny_data, tmp_path, monkeypatch, capsys):
-    """With the real step: a picture that makes the loss NaN at step 3."""
+    """With the real step: an image that makes the loss NaN at step 3."""
     monkeypatch.setattr(utils, "build_model", miniature)
-    monkeypatch.setattr(training.SummaryLog, "pictures", lambda *args: None)
+    monkeypatch.setattr(training.SummaryLog, "images", lambda *args: None)
     flags = f"--srcdir {tiny_data} --valdir {tiny_data} --modeldir none --image-size 64 96 --batch-size 4 --steps 6"
     make, count = training.make_train_step, []
 
     def poisoned(model, *args):
         step = make(model, *args)
 
-        def call(picture, label):
+        def call(image, label):
             count.append([w.copy() for w in model.get_weights()])
-            return step(picture * np.float32(np.nan if len(count) == 3 else 1), label)
+            return step(image * np.float32(np.nan if len(count) == 3 else 1), label)
 
         return call
 
@@ -173,12 +173,12 @@ def test_stops_at_bad_numbers_with_the_model_before_them(tiny_data, tmp_path, mo
         np.testing.assert_array_equal(a, b)
 
 
-def test_other_pictures_than_at_the_start(tiny_data, tmp_path, monkeypatch, capsys):
+def test_other_images_than_at_the_start(tiny_data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(utils, "build_model", miniature)
     small_run(tiny_data, tmp_path / "run", monkeypatch, [1.0] * 2, "--steps 2")
     config = utils.read_config(tmp_path / "run")
-    config["pictures"]["training"] += 1
+    config["images"]["training"] += 1
     utils.write_json(tmp_path / "run" / "config.json", config)
     with pytest.raises(SystemExit) as exit_:
         training.main(["--resume", str(tmp_path / "run")])
-    assert exit_.value.code == 2 and "pictures" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert exit_.value.code == 2 and "images" in capsys.readouterr().err.strip().splitlines()[-1]

@@ -82,20 +82,20 @@ def test_lanes_beside_the_cars_differ_in_width_as_in_tusimple():
     assert 3.0 < np.quantile(own, 0.02) and np.quantile(own, 0.98) < 4.3  # m, the car's own lane is a lane
 
 
-def test_dash_share_is_the_mean_over_the_stretch():
+def test_dash_fraction_is_the_mean_over_the_stretch():
     start = np.array([3.0, 10.1, 24.0, 80.0])
     stop = start + np.array([0.02, 1.5, 9.0, 40.0])
     fine = np.linspace(start, stop, 200_001)
     expected = (((fine + 1.7) % 12.2) < 3.05).mean(0)
-    assert np.allclose(road_surface.dash_share(start, stop, 12.2, 3.05, 1.7), expected, atol=1e-4)
+    assert np.allclose(road_surface.dash_fraction(start, stop, 12.2, 3.05, 1.7), expected, atol=1e-4)
 
 
-def test_stripe_share_is_the_covered_part_of_a_pixel():
+def test_stripe_fraction_is_the_covered_part_of_a_pixel():
     distance = np.linspace(-6, 6, 25)
     fine = distance + np.linspace(-1, 1, 100_001)[:, None]  # a footprint 2 pixels wide
     for half_width in (0.3, 1.4, 4.0):
         expected = (np.abs(fine) < half_width).mean(0)
-        assert np.allclose(road_surface.stripe_share(distance, half_width, 2.0), expected, atol=1e-3)
+        assert np.allclose(road_surface.stripe_fraction(distance, half_width, 2.0), expected, atol=1e-3)
 
 
 def paint_contrast(road, label, change, seed=3):
@@ -126,7 +126,7 @@ def test_labels_lie_on_the_paint_of_random_roads():
         assert (none > 25).mean() < 0.1
 
 
-def test_dashes_cover_their_share_of_the_labels():
+def test_dashes_cover_their_fraction_of_the_labels():
     road = flat_road()
     label = flat_label(H_SAMPLES)
     seen = [
@@ -202,9 +202,9 @@ def test_traffic_stands_where_the_pinhole_camera_has_it(monkeypatch):
     monkeypatch.setattr(synthetic_dataset, "draw_lane_traffic", lambda rng, offsets: [(20.0, 3.6, "sedan", False)])
     monkeypatch.setattr(synthetic_dataset, "draw_light", lambda rng: {**draw_light(rng), "sun": 0.0})
     for seed in range(5):
-        picture = np.full((HEIGHT, WIDTH, 3), (255, 0, 255), np.uint8)
-        add_traffic(np.random.default_rng(seed), picture, flat_label(H_SAMPLES))
-        changed = (picture != (255, 0, 255)).any(-1)
+        image = np.full((HEIGHT, WIDTH, 3), (255, 0, 255), np.uint8)
+        add_traffic(np.random.default_rng(seed), image, flat_label(H_SAMPLES))
+        changed = (image != (255, 0, 255)).any(-1)
         # road_from_label takes TuSimple's focal length, 1450 px, and lanes of 3.65 m from the gap of 3.6 / 1.5 px a row
         scale = 1450 / 20  # px per m
         ground = HORIZON + scale * LANE_WIDTH * CAMERA / 3.6
@@ -217,22 +217,22 @@ def test_traffic_stands_where_the_pinhole_camera_has_it(monkeypatch):
         assert columns[0] > WIDTH / 2 + 1.8 * FOCAL / 1450 * scale  # not beyond its lane's left line
 
 
-def test_pictures_of_nothing():
+def test_images_of_nothing():
     rng = np.random.default_rng(1)
     kinds = {road_empty.draw_empty_kind(rng) for _ in range(100)}
     assert kinds == set(road_empty.KINDS)
     for kind in sorted(kinds - {"road", "street"}):
-        pictures = [road_empty.paint_nothing(rng, kind) for _ in range(3)]
-        assert all(p.shape == (HEIGHT, WIDTH, 3) and p.dtype == np.uint8 for p in pictures)
-        assert (pictures[0] != pictures[1]).mean() > 0.5
+        images = [road_empty.paint_nothing(rng, kind) for _ in range(3)]
+        assert all(p.shape == (HEIGHT, WIDTH, 3) and p.dtype == np.uint8 for p in images)
+        assert (images[0] != images[1]).mean() > 0.5
 
 
 def test_town_streets(monkeypatch):
     """Houses stand beside the road and hide the sky, above the horizon only where the painter was told to put them."""
     monkeypatch.setattr(synthetic_dataset, "draw_empty_kind", lambda rng: "street")
     for seed in range(4):
-        picture, label = render_scene(np.random.default_rng(seed), empty=True)
-        assert picture.shape == (HEIGHT, WIDTH, 3) and picture.dtype == np.uint8
+        image, label = render_scene(np.random.default_rng(seed), empty=True)
+        assert image.shape == (HEIGHT, WIDTH, 3) and image.dtype == np.uint8
         assert label == {"lanes": [], "h_samples": H_SAMPLES}
     canvas = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     light = {"objects": 1.0, "fog": 1e9, "horizon": np.ones(3)}
@@ -242,7 +242,7 @@ def test_town_streets(monkeypatch):
     rows, columns = np.nonzero(canvas.any(-1))
     near, far = FOCAL / 20, FOCAL / 40  # px per m
     assert abs(columns.min() - (WIDTH / 2 + 9 * far)) < 2 and abs(columns.max() - (WIDTH - 1)) < 2
-    assert rows.min() == 0 and abs(rows.max() - (HORIZON + CAMERA * near)) < 2  # higher than the picture
+    assert rows.min() == 0 and abs(rows.max() - (HORIZON + CAMERA * near)) < 2  # higher than the image
     x = int(WIDTH / 2 + 9 * far) + 2
     assert np.flatnonzero(canvas[:, x].any(-1))[[0, -1]] == pytest.approx(
         [HORIZON - (10 - CAMERA) * far, HORIZON + CAMERA * far], abs=5

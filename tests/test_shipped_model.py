@@ -1,4 +1,4 @@
-"""The model in trained_model/ on the sample pictures and on a real drive that it never saw."""
+"""The model in trained_model/ on the sample images and on a real drive that it never saw."""
 
 import json
 import subprocess
@@ -10,21 +10,21 @@ from conftest import ROOT
 from test_inference import painted_ids
 
 import utils
-from datagenerator import read_picture
+from datagenerator import read_image
 from pipeline import segmentation
 
 
-def test_shipped_model_on_the_sample_pictures(tmp_path):
-    """As a user starts it: then the network works on several pictures at a time."""
+def test_shipped_model_on_the_sample_images(tmp_path):
+    """As a user starts it: then the network works on several images at a time."""
     subprocess.run([sys.executable, "inference.py", "--outdir", tmp_path], cwd=ROOT, check=True, capture_output=True)
     samples = sorted((ROOT / "inference_test/images").iterdir())
     assert len(samples) == 6
     for path, result in zip(samples, sorted(tmp_path.iterdir()), strict=True):
-        picture, painted = read_picture(path), read_picture(result)
-        ids, mask = painted_ids(picture, painted)
+        image, painted = read_image(path), read_image(result)
+        ids, mask = painted_ids(image, painted)
         assert ids >= 2 and mask.mean() < 0.15
         # the committed result, up to pixels on the threshold
-        committed = read_picture(ROOT / "inference_test/results" / result.name)
+        committed = read_image(ROOT / "inference_test/results" / result.name)
         assert (painted != committed).any(axis=2).mean() < 0.002
 
 
@@ -49,15 +49,15 @@ def test_shipped_model_on_an_unseen_drive(shared_data):
     model = utils.load_model(ROOT / "trained_model")
     for line in (folder / "label_data_0601.json").read_text().splitlines():
         label = json.loads(line)
-        picture = read_picture(folder / label["raw_file"])
-        label_map, _ = segmentation.segment(model, picture)
-        full = cv2.resize(label_map.astype(np.uint8), picture.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+        image = read_image(folder / label["raw_file"])
+        label_map, _ = segmentation.segment(model, image)
+        full = cv2.resize(label_map.astype(np.uint8), image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
         owners = [follow(full, lane, label["h_samples"]) for lane in middle_lanes(label)]
         assert len(owners) == 2 and owners[0] != owners[1], label["raw_file"]
 
 
 def middle_lanes(label):
-    """The lanes left and right of the car: nearest to the middle of the picture at their lowest point."""
+    """The lanes left and right of the car: nearest to the middle of the image at their lowest point."""
     bottoms = []
     for lane in label["lanes"]:
         points = [(x, y) for x, y in zip(lane, label["h_samples"], strict=True) if x >= 0]

@@ -23,7 +23,7 @@ from conftest import miniature
 import tensorflow as tf
 import training, utils
 utils.build_model = miniature
-training.SummaryLog.pictures = training.SummaryLog.weights = lambda *args: None
+training.SummaryLog.images = training.SummaryLog.weights = lambda *args: None
 if "mirrored" in sys.argv:
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)

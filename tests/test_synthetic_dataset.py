@@ -32,7 +32,7 @@ def test_command_writes_a_tusimple_folder_whatever_the_workers(tmp_path):
     assert len({path.read_bytes() for path, _ in clips}) == 2
 
 
-def test_command_with_geometry_and_pictures_only(tmp_path):
+def test_command_with_geometry_and_images_only(tmp_path):
     given = [{"raw_file": f"{i}", **flat_label(H_SAMPLES, first_row=260 + 10 * i)} for i in range(3)]
     (tmp_path / "label_data_a.json").write_text("".join(json.dumps(line) + "\n" for line in given))
     main([str(tmp_path / "set"), "--count", "3", "--geometry", str(tmp_path / "label_data_a.json"), "--workers", "1"])
@@ -40,14 +40,14 @@ def test_command_with_geometry_and_pictures_only(tmp_path):
     assert sorted(line["lanes"] for line in written) == sorted(line["lanes"] for line in given)
     assert [line["raw_file"] for line in written] == [f"clips/synthetic/{i:06d}/20.jpg" for i in range(3)]
 
-    (tmp_path / "set" / "0000.jpg").write_text("an older picture, to be replaced")
-    main([str(tmp_path / "set"), "--count", "1", "--seed", "3", "--pictures-only", "--workers", "1"])
-    picture = cv2.imread(str(tmp_path / "set" / "0000.jpg"))[..., ::-1].astype(float)
-    assert np.abs(picture - render_scene(np.random.default_rng([3, 0]))[0]).mean() < 4  # but for the JPEG
+    (tmp_path / "set" / "0000.jpg").write_text("an older image, to be replaced")
+    main([str(tmp_path / "set"), "--count", "1", "--seed", "3", "--images-only", "--workers", "1"])
+    image = cv2.imread(str(tmp_path / "set" / "0000.jpg"))[..., ::-1].astype(float)
+    assert np.abs(image - render_scene(np.random.default_rng([3, 0]))[0]).mean() < 4  # but for the JPEG
 
 
-def test_command_paints_traffic_on_labeled_pictures(tmp_path):
-    """Labels and pictures are those given, but for the cars; the same for any number of workers."""
+def test_command_paints_traffic_on_labeled_images(tmp_path):
+    """Labels and images are those given, but for the cars; the same for any number of workers."""
     given, source = [], tmp_path / "given"
     for i, gray in enumerate((90, 120)):
         path = source / f"clips/{i}/20.jpg"
@@ -61,12 +61,12 @@ def test_command_paints_traffic_on_labeled_pictures(tmp_path):
     clips, bad = tusimple_dataset_processing.find_clips([tmp_path / "1"])
     assert len(clips) == 8 and not bad
     assert sorted(label["lanes"] for _, label in clips) == sorted(4 * [line["lanes"] for line in given])
-    shares = []
+    fractions = []
     for path, label in clips:
         gray = 90 if label["lanes"] == given[0]["lanes"] else 120
         changed = np.abs(cv2.imread(str(path)).astype(int) - gray).max(-1) > 12  # but for the JPEG
-        shares.append(changed.mean())
-    assert 0.01 < np.mean(shares) < 0.3 and len(set(shares)) > 4
+        fractions.append(changed.mean())
+    assert 0.01 < np.mean(fractions) < 0.3 and len(set(fractions)) > 4
 
 
 @pytest.mark.parametrize(
@@ -85,13 +85,13 @@ def test_command_paints_traffic_on_labeled_pictures(tmp_path):
         (["new", "--geometry", "full"], ["full: found Is a directory"]),
         (["new", "--traffic-on", "absent"], ["absent: no such folder", "--traffic-on"]),
         (["new", "--traffic-on", "full"], ["full: no label_data_*.json", "--traffic-on"]),
-        (["new", "--traffic-on", "pictureless"], ["label_data_a.json:1: no file", "--traffic-on"]),
+        (["new", "--traffic-on", "imageless"], ["label_data_a.json:1: no file", "--traffic-on"]),
         (["new", "--traffic-on", "laneless"], ["laneless: found no lane of two points"]),
         (["new", "--traffic-on", "small"], ["small/a: found 64x48 pixels, expected 1280x720"]),
         (["new", "--traffic-on", "cut"], ["cut/a: could not be decoded", "--traffic-on"]),
         (["new", "--traffic-on", "torn"], ["torn/a: could not be decoded", "--traffic-on"]),
         (["new", "--traffic-on", "small", "--geometry", "good.json"], ["--traffic-on: found --geometry too"]),
-        (["new", "--traffic-on", "small", "--empty-share", "0.5"], ["--traffic-on: found --empty-share too"]),
+        (["new", "--traffic-on", "small", "--empty-fraction", "0.5"], ["--traffic-on: found --empty-fraction too"]),
     ],
     ids=lambda value: " ".join(value) if value and value[0] in ("new", "full", "full/file/new") else "",
 )
@@ -105,8 +105,8 @@ def test_errors_are_one_line_and_leave_nothing(tmp_path, monkeypatch, capsys, fl
     Path("uneven.json").write_text(json.dumps({"raw_file": "a", "lanes": [[1, 2]], "h_samples": H_SAMPLES}))
     Path("falling.json").write_text(json.dumps({"raw_file": "a", "lanes": [[1, 2]], "h_samples": [300, 290]}))
     Path("empty.json").write_text(json.dumps({"raw_file": "a", "lanes": [], "h_samples": H_SAMPLES}) + "\n\n")
-    for folder, picture, line in (
-        ("pictureless", None, good),
+    for folder, image, line in (
+        ("imageless", None, good),
         ("laneless", b"x", Path("empty.json").read_text()),
         ("small", cv2.imencode(".jpg", np.zeros((48, 64, 3), np.uint8))[1].tobytes(), good),
         ("cut", cv2.imencode(".jpg", np.full((720, 1280, 3), 99, np.uint8))[1].tobytes()[:5000], good),
@@ -114,15 +114,15 @@ def test_errors_are_one_line_and_leave_nothing(tmp_path, monkeypatch, capsys, fl
     ):
         Path(folder).mkdir()
         Path(folder, "label_data_a.json").write_text(line)
-        if picture:
-            Path(folder, "a").write_bytes(picture)
+        if image:
+            Path(folder, "a").write_bytes(image)
     before = files_of(tmp_path)
     with pytest.raises(SystemExit) as stop:
         main(flags)
     *bar, message, end = capsys.readouterr().err.split("\n")
     assert stop.value.code == 2 and not end
     assert message.startswith("synthetic_dataset.py: error: ")
-    assert all(line.startswith("\rrendering: ") for line in bar)  # a picture is read when its turn comes
+    assert all(line.startswith("\rrendering: ") for line in bar)  # an image is read when its turn comes
     assert all(part in message for part in parts), message
     assert files_of(tmp_path) == before and not Path("new").exists()
 
@@ -156,9 +156,9 @@ def test_failing_import_of_opencv_names_the_packages(tmp_path):
 
 
 def test_empty_scenes_have_no_lane_and_leave_the_others_alone(tmp_path):
-    """With --empty-share some pictures have no lane; they come in every kind, and the rest are the same pictures."""
-    for name, share in (("none", "0"), ("some", "0.5"), ("all", "1")):
-        main([str(tmp_path / name), "--count", "5", "--seed", "3", "--workers", "1", "--empty-share", share])
+    """With --empty-fraction some images have no lane; they come in every kind, and the rest are the same images."""
+    for name, fraction in (("none", "0"), ("some", "0.5"), ("all", "1")):
+        main([str(tmp_path / name), "--count", "5", "--seed", "3", "--workers", "1", "--empty-fraction", fraction])
     lines = {
         name: [json.loads(t) for t in (tmp_path / name / "label_data_synthetic.json").read_text().splitlines()]
         for name in ("none", "some", "all")

@@ -95,9 +95,9 @@ def test_a_step_that_is_not_finite_changes_nothing():
     step(*batch())
     watched = [*model.weights, *optimizer.variables, *averages.variables]
     before = [v.numpy() for v in watched]
-    picture, label = batch(1)
-    picture[0, 3, 3, 1] = np.nan
-    assert not np.isfinite(step(picture, label).numpy()).all()
+    image, label = batch(1)
+    image[0, 3, 3, 1] = np.nan
+    assert not np.isfinite(step(image, label).numpy()).all()
     for variable, value in zip(watched, before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
     assert np.isfinite(step(*batch(2)).numpy()).all()

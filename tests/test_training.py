@@ -34,7 +34,7 @@ def test_run_folder_is_complete(tiny_run):
     assert not list(tiny_run.rglob(".*"))
 
 
-def test_tensorboard_has_scalars_pictures_and_histograms(tiny_run):
+def test_tensorboard_has_scalars_images_and_histograms(tiny_run):
     tags = set()
     for path in (tiny_run / "log").rglob("events*"):
         for event in tf.compat.v1.train.summary_iterator(str(path)):
@@ -44,7 +44,7 @@ def test_tensorboard_has_scalars_pictures_and_histograms(tiny_run):
 
 
 def test_inference_loss_is_the_training_loss(tiny_run, tiny_data):
-    """Moving averages of batch norm are good enough that the same pictures cost the same, within 10 %.
+    """Moving averages of batch norm are good enough that the same images cost the same, within 10 %.
 
     Dropout is left out of that comparison, because it makes training mode worse and so would hide bad averages; with it
     inference mode must not be worse than training mode.
@@ -59,8 +59,8 @@ def test_inference_loss_is_the_training_loss(tiny_run, tiny_data):
 
     def mean_loss(model, mode):
         before, total = model.get_weights(), 0.0
-        for picture, label, _ in data:
-            total += float(losses(model(picture, training=mode), label)[0]) / len(data)
+        for image, label, _ in data:
+            total += float(losses(model(image, training=mode), label)[0]) / len(data)
             model.set_weights(before)  # a call in training mode moves the averages
         return total
 

@@ -9,7 +9,7 @@ import tusimple_dataset_processing as processing
 
 
 def write_set(folder, labels, name="label_data_0313.json", size=(720, 1280)):
-    """A TuSimple folder whose clip number i is a picture of gray i."""
+    """A TuSimple folder whose clip number i is an image of gray i."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / name, "w") as file:
         for i, label in enumerate(labels):
@@ -30,7 +30,7 @@ def read(folder, kind, number):
     return cv2.imread(str(folder / kind / f"{number:04d}.png"), cv2.IMREAD_UNCHANGED)
 
 
-def test_pictures_labels_and_lines_in_order(tmp_path):
+def test_images_labels_and_lines_in_order(tmp_path):
     """Files in sorted order, lines in theirs, 48 and 56 rows in one run."""
     source = write_set(tmp_path / "set", [make_label(i, rows=48) for i in range(3)], "label_data_0531.json")
     write_set(source, [make_label(10 + i) for i in range(2)], "label_data_0313.json")
@@ -117,7 +117,7 @@ def test_skip_bad_goes_on_and_lists(tmp_path, damage, capsys):
     break_set(source, damage)
     processing.main([str(source), "-o", str(tmp_path / "out"), "--skip-bad"])
     captured = capsys.readouterr()
-    assert captured.err.count("skipped:") == 1 and "3 pictures" in captured.out
+    assert captured.err.count("skipped:") == 1 and "3 images" in captured.out
     lines = (tmp_path / "out/labels.json").read_text().splitlines()
     assert [json.loads(line)["raw_file"].split("/")[2] for line in lines] == ["0", "2", "3"]
     assert read(tmp_path / "out", "images", 1)[0, 0, 0] == 20  # clip 2 has gray 20

@@ -39,7 +39,7 @@ def reference_score(predictions, ground_truth, time_limit=200):
         if entry["run_time"] > time_limit or len(predicted) > len(labeled) + 2:
             totals += 0, 0, 1
             continue
-        shares = []
+        fractions = []
         for lane in labeled:
             points = [(y, x) for x, y in zip(lane, rows, strict=True) if x >= 0]
             angle = 0.0
@@ -53,13 +53,13 @@ def reference_score(predictions, ground_truth, time_limit=200):
                     x, true_x = (value if value >= 0 else -100 for value in (x, true_x))
                     right += abs(x - true_x) < 20 / math.cos(angle)
                 best = max(best, right / len(lane))
-            shares.append(best)
-        found = sum(share >= 0.85 for share in shares)
+            fractions.append(best)
+        found = sum(fraction >= 0.85 for fraction in fractions)
         missed = len(labeled) - found
         if len(labeled) > 4:
-            shares.remove(min(shares))
+            fractions.remove(min(fractions))
             missed = max(missed - 1, 0)
-        totals[0] += sum(shares) / max(min(4, len(labeled)), 1)
+        totals[0] += sum(fractions) / max(min(4, len(labeled)), 1)
         totals[1] += (len(predicted) - found) / len(predicted) if predicted else 0
         totals[2] += missed / max(min(len(labeled), 4), 1)
     return totals / len(truth)
@@ -141,13 +141,13 @@ def test_three_lanes_too_many_or_too_slow_score_nothing():
     assert result == {"Accuracy": 1, "FP": 0, "FN": 0}
 
 
-def test_means_over_pictures_in_any_order():
+def test_means_over_images_in_any_order():
     truth = [label(vertical(600), name="a"), label(vertical(600), name="b", rows=range(500, 700, 10))]
     predictions = [prediction(vertical(600, absent=5), name="b"), prediction(vertical(600), name="a")]
     assert tusimple.tusimple_score(predictions, truth) == {"Accuracy": 0.875, "FP": 0.5, "FN": 0.5}
 
 
-def random_picture(rng, name):
+def random_image(rng, name):
     rows = range(240 if rng.random() < 0.5 else 160, 720, 10)
     y = np.arange(len(rows))
     truth = [rng.uniform(0, 1280) + rng.uniform(-50, 50) * y for _ in range(rng.integers(0, 7))]
@@ -161,12 +161,12 @@ def random_picture(rng, name):
     return label(*both[0], name=name, rows=rows), prediction(*both[1], name=name, run_time=float(run_time))
 
 
-def test_random_pictures_score_as_the_scalar_rules():
+def test_random_images_score_as_the_scalar_rules():
     rng = np.random.default_rng(1)
-    truth, predictions = zip(*(random_picture(rng, str(number)) for number in range(300)), strict=True)
+    truth, predictions = zip(*(random_image(rng, str(number)) for number in range(300)), strict=True)
     result = tusimple.tusimple_score(predictions, truth)
     expected = reference_score(predictions, truth)
-    assert 0.1 < expected[0] < 0.9  # the pictures are neither all right nor all wrong
+    assert 0.1 < expected[0] < 0.9  # the images are neither all right nor all wrong
     np.testing.assert_allclose(list(result.values()), expected, atol=1e-12)
 
 
@@ -192,7 +192,7 @@ def test_benchmark_size_in_three_seconds(shared_data):
 @pytest.mark.parametrize(
     ("predictions", "words"),
     [
-        ([prediction(vertical(1), name="a")], ["truth", "predictions: found 1 pictures", "ground truth:2"]),
+        ([prediction(vertical(1), name="a")], ["truth", "predictions: found 1 images", "ground truth:2"]),
         ([prediction(name="a"), prediction(name="c")], ["predictions:2", "c which is not in ground truth"]),
         ([prediction(name="a"), prediction(name="a")], ["predictions:2", "a again"]),
         ([prediction(name="a"), {"raw_file": "b", "lanes": []}], ["predictions:2", "no run_time"]),
@@ -215,7 +215,7 @@ def test_unusable_labels_are_named():
         ([label(lane, name="a"), label(lane[1:], name="b")], "ground truth:2: found a lane of 19 points"),
         ([label(name="a", rows=[])], "ground truth:1: found no h_samples"),
         ([{"raw_file": "a", "lanes": []}], "ground truth:1: found no h_samples"),
-        ([], "found 0 pictures"),
+        ([], "found 0 images"),
     ):
         with pytest.raises(tusimple.EvaluationError, match=words):
             tusimple.tusimple_score([prediction(lane, name=entry["raw_file"]) for entry in truth[:1]], truth)

@@ -18,9 +18,9 @@ def saved(tmp_path):
 
 def test_model_comes_back_equal(saved):
     folder, model = saved
-    picture = np.random.default_rng(0).uniform(0, 255, (1, 16, 24, 3)).astype(np.float32)
-    for name, value in utils.load_model(folder)(picture).items():
-        np.testing.assert_array_equal(value, model(picture)[name])
+    image = np.random.default_rng(0).uniform(0, 255, (1, 16, 24, 3)).astype(np.float32)
+    for name, value in utils.load_model(folder)(image).items():
+        np.testing.assert_array_equal(value, model(image)[name])
 
 
 def test_model_at_another_size_has_the_same_weights(saved):

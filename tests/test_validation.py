@@ -18,7 +18,7 @@ ROWS = list(range(240, 720, 10))
 
 @pytest.fixture
 def lane_data(tmp_path):
-    """Two pictures whose gray values are the lane ids, so that a network needs no training; the first shows 2 of 3."""
+    """Two images whose gray values are the lane ids, so that a network needs no training; the first shows 2 of 3."""
     lines = []
     for kind in ("images", "labels"):
         (tmp_path / kind).mkdir()
@@ -27,10 +27,10 @@ def lane_data(tmp_path):
         lanes = [[int(640 + side * (y - 200)) for y in ROWS] for side in (-0.8, 0.1, 1.0)]
         for i, lane in enumerate(lanes):
             cv2.polylines(label, [np.int32(list(zip(lane, ROWS, strict=True)))], False, 60 + 60 * i, 9)
-        picture = label.copy()
+        image = label.copy()
         if number == 0:
-            picture[picture == 180] = 0
-        cv2.imwrite(str(tmp_path / "images" / f"{number:04d}.png"), cv2.merge([picture] * 3))
+            image[image == 180] = 0
+        cv2.imwrite(str(tmp_path / "images" / f"{number:04d}.png"), cv2.merge([image] * 3))
         cv2.imwrite(str(tmp_path / "labels" / f"{number:04d}.png"), label)
         lanes.append([-2] * len(ROWS))  # an empty lane, which nobody can find
         lines.append({"raw_file": f"clips/{number}.jpg", "lanes": lanes, "h_samples": ROWS})
@@ -40,14 +40,14 @@ def lane_data(tmp_path):
 
 def gray_network():
     """Embedding = gray value / 10, lane where it is above 30."""
-    picture = keras.Input(shape=(360, 640, 3))
-    gray = picture[..., :1]
+    image = keras.Input(shape=(360, 640, 3))
+    gray = image[..., :1]
     embedding = layers.Rescaling(0.1)(gray)
-    return keras.Model(picture, {"embedding": embedding, "semantic": layers.Rescaling(1.0, -30.0)(gray)})
+    return keras.Model(image, {"embedding": embedding, "semantic": layers.Rescaling(1.0, -30.0)(gray)})
 
 
 def test_score_of_known_lanes(lane_data):
-    """One picture perfect, one with a lane of three missed: FN 1/6, no FP, and Accuracy less by a sixth."""
+    """One image perfect, one with a lane of three missed: FN 1/6, no FP, and Accuracy less by a sixth."""
     args = training.parse_args([])
     losses = train_step.make_losses(args, gradient=False)
     result = Validation(gray_network(), losses, find_pairs(lane_data), (360, 640), 1).run()
@@ -61,7 +61,7 @@ def test_labels_are_found_by_number_and_without_empty_lanes(lane_data, tiny_data
     assert [(len(line["lanes"]), size) for line, size in labels] == [(3, (720, 1280))] * 2
     assert tusimple_labels(find_pairs(tiny_data)) is None  # no labels.json
     (lane_data / "labels.json").write_text((lane_data / "labels.json").read_text().splitlines()[0] + "\n")
-    assert tusimple_labels(find_pairs(lane_data)) is None  # a picture without line
+    assert tusimple_labels(find_pairs(lane_data)) is None  # an image without line
     (lane_data / "labels.json").write_text("{\n")
     with pytest.raises(DataError, match="labels.json:1"):
         tusimple_labels(find_pairs(lane_data))

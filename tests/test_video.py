@@ -113,7 +113,7 @@ def test_matching_is_the_best_of_all():
 
 @pytest.mark.parametrize("size", [(96, 160), (101, 155)])
 def test_video_in_video_out(tiny_run, tmp_path, size, capsys):
-    """As many frames, as fast, the first like the picture, every lane in one color all the time; one line a frame."""
+    """As many frames, as fast, the first like the image, every lane in one color all the time; one line a frame."""
     write_video(tmp_path / "my clip.mp4", size=size)
     flags = f"--modeldir {tiny_run} --outdir {tmp_path / 'out'} --save overlay,lanes --json {tmp_path / 'l'} --video"
     inference.main([*flags.split(), str(tmp_path / "my clip.mp4")])
@@ -138,7 +138,7 @@ def test_labels_and_lanes_keep_their_colors(tmp_path):
     for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
         bottoms = np.array([10, 80, 150])[order]
         x = [[int(80 + (bottom - 80) * (row - 20) / 43) for row in rows] for bottom in bottoms]
-        frame = inference.Frame("a", picture=np.zeros((64, 160, 3), np.uint8))
+        frame = inference.Frame("a", image=np.zeros((64, 160, 3), np.uint8))
         frame.label_map, frame.line = lines((64, 160), bottoms, [1, 2, 3]), {"lanes": x, "h_samples": rows}
         colors = track(frame)
         seen.append((frame.label_map[60], colors[np.argsort(order)].tolist()))
@@ -151,8 +151,8 @@ def test_frames_that_are_missing_are_told(untrained, tmp_path, capsys):
     """A video whose index promises more than its data hold: what is there is done, exit code 3."""
     path = tmp_path / "cut.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 20, (160, 96))
-    for picture in np.random.default_rng(0).integers(0, 256, (20, 96, 160, 3), np.uint8):
-        writer.write(picture)
+    for image in np.random.default_rng(0).integers(0, 256, (20, 96, 160, 3), np.uint8):
+        writer.write(image)
     writer.release()
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(SystemExit) as exit_:

@@ -8,28 +8,26 @@ import visualization
 
 
 def test_overlay_by_hand():
-    picture = np.full((4, 6, 3), 100, np.uint8)
+    image = np.full((4, 6, 3), 100, np.uint8)
     label_map = np.array([[0, 1, 2]])
-    painted = visualization.paint_instances(picture, label_map)
+    painted = visualization.paint_instances(image, label_map)
     assert (painted[:, :2] == 100).all()
     assert (painted[:, 2:4] == [100 + round(0.3 * 255), 100, 100]).all()  # red, as in the original
     assert (painted[:, 4:] == [100, 100 + round(0.3 * 255), 100]).all()
-    assert (picture == 100).all()
+    assert (image == 100).all()
 
 
-def test_no_instance_leaves_the_picture():
-    picture = np.random.default_rng(0).integers(0, 256, (5, 5, 3), np.uint8)
-    np.testing.assert_array_equal(visualization.paint_instances(picture, np.zeros((2, 2), int)), picture)
+def test_no_instance_leaves_the_image():
+    image = np.random.default_rng(0).integers(0, 256, (5, 5, 3), np.uint8)
+    np.testing.assert_array_equal(visualization.paint_instances(image, np.zeros((2, 2), int)), image)
 
 
 def test_lanes_are_drawn_where_they_are():
-    picture = np.zeros((100, 100, 3), np.uint8)
-    drawn = visualization.draw_lanes(
-        picture, [[-2, 30, 30], [-2, -2, -2]], [10, 50, 90], color=(0, 0, 255), thickness=1
-    )
+    image = np.zeros((100, 100, 3), np.uint8)
+    drawn = visualization.draw_lanes(image, [[-2, 30, 30], [-2, -2, -2]], [10, 50, 90], color=(0, 0, 255), thickness=1)
     ys, xs = np.nonzero(drawn[:, :, 2])
     assert set(xs) <= {29, 30, 31} and (drawn[52:89, 30, 2] > 200).all() and not drawn[:, :, :2].any()
-    assert abs(ys.min() - 50) <= 1 and abs(ys.max() - 90) <= 1 and not picture.any()
+    assert abs(ys.min() - 50) <= 1 and abs(ys.max() - 90) <= 1 and not image.any()
 
 
 def test_embedding_as_color_spreads_each_channel():
@@ -62,9 +60,9 @@ def test_features_without_plots(tmp_path, capsys):
     assert exit_.value.code == 2 and str(tmp_path) in capsys.readouterr().err
 
 
-def test_picture_that_can_not_be_written_leaves_nothing(tmp_path):
+def test_image_that_can_not_be_written_leaves_nothing(tmp_path):
     with pytest.raises(OSError):
-        visualization.save_picture(tmp_path / "no_folder" / "a.png", np.zeros((3, 3, 3), np.uint8))
-    visualization.save_picture(tmp_path / "a.png", np.full((3, 3, 3), (250, 0, 0), np.uint8))
+        visualization.save_image(tmp_path / "no_folder" / "a.png", np.zeros((3, 3, 3), np.uint8))
+    visualization.save_image(tmp_path / "a.png", np.full((3, 3, 3), (250, 0, 0), np.uint8))
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
     assert cv2.imread(str(tmp_path / "a.png"))[0, 0].tolist() == [0, 0, 250]

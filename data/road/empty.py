@@ -1,4 +1,4 @@
-"""Pictures without a lane line: unmarked roads and streets, and what is no road: noise, gradients, flat colors, shapes.
+"""Images without a lane line: unmarked roads and streets, and what is no road: noise, gradients, flat colors, shapes.
 
 They teach a network to find nothing where nothing is. Colors are RGB in 0..1, float32.
 """
@@ -9,7 +9,7 @@ import numpy as np
 from .geometry import HEIGHT, WIDTH
 from .scene import draw_layout, fill, noise_at, stroke
 
-KINDS = {"road": 0.2, "street": 0.3, "flat": 0.07, "gradient": 0.15, "noise": 0.14, "shapes": 0.14}  # share of each
+KINDS = {"road": 0.2, "street": 0.3, "flat": 0.07, "gradient": 0.15, "noise": 0.14, "shapes": 0.14}  # fraction of each
 
 
 def draw_empty_kind(rng):
@@ -32,7 +32,7 @@ def street_layout(rng, road):
 
 
 def paint_nothing(rng, kind):
-    """Picture of a kind of KINDS other than "road" and "street".
+    """Image of a kind of KINDS other than "road" and "street".
 
     Args:
         rng: numpy Generator.
@@ -42,19 +42,19 @@ def paint_nothing(rng, kind):
     Returns:
         (HEIGHT, WIDTH, 3) uint8 RGB.
     """
-    picture = np.ones((HEIGHT, WIDTH, 1), np.float32) * rng.uniform(0, 1, 3).astype(np.float32)
+    image = np.ones((HEIGHT, WIDTH, 1), np.float32) * rng.uniform(0, 1, 3).astype(np.float32)
     if rng.random() < 0.5:  # gray
-        picture[:] = picture.mean(axis=2, keepdims=True)
+        image[:] = image.mean(axis=2, keepdims=True)
     if kind in ("gradient", "shapes"):
-        picture += _gradient(rng) * rng.uniform(-0.6, 0.6, 3 if rng.random() < 0.5 else 1).astype(np.float32)
+        image += _gradient(rng) * rng.uniform(-0.6, 0.6, 3 if rng.random() < 0.5 else 1).astype(np.float32)
     if kind == "shapes":
-        picture = _shapes(rng, np.clip(picture, 0, 1))
+        image = _shapes(rng, np.clip(image, 0, 1))
     if kind == "noise":
         one = [_noise(rng, rng.uniform(0, 1.8)) for _ in range(3 if rng.random() < 0.5 else 1)]
-        picture += rng.uniform(0.02, 0.6) * np.stack(np.broadcast_arrays(*one, one[0], one[0])[:3], axis=2)
+        image += rng.uniform(0.02, 0.6) * np.stack(np.broadcast_arrays(*one, one[0], one[0])[:3], axis=2)
     elif rng.random() < 0.5:  # a camera's noise
-        picture += rng.uniform(0, 0.04) * _noise(rng, 0.0)[..., None]
-    return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
+        image += rng.uniform(0, 0.04) * _noise(rng, 0.0)[..., None]
+    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def _gradient(rng):
@@ -77,9 +77,9 @@ def _noise(rng, exponent, zoom=1.0):
     return noise_at(rng, exponent, x * np.float32(zoom), y * np.float32(zoom))
 
 
-def _shapes(rng, picture):
-    """Filled polygons and strokes of any color and direction on a picture."""
-    canvas = (picture * 255).astype(np.uint8)
+def _shapes(rng, image):
+    """Filled polygons and strokes of any color and direction on an image."""
+    canvas = (image * 255).astype(np.uint8)
     for _ in range(rng.integers(2, 25)):
         tone = tuple(int(c) for c in rng.integers(0, 256, 3))
         middle, size = rng.uniform(0, 1, 2) * (WIDTH, HEIGHT), rng.uniform(10, 350)

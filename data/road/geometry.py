@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-WIDTH, HEIGHT = 1280, 720  # TuSimple's pictures, pixels
+WIDTH, HEIGHT = 1280, 720  # TuSimple's images, pixels
 ROWS = 1000  # rows of a Road; those past HEIGHT hold the near ends of cars and barriers beside the camera
 LANE_WIDTH = 3.65  # m, U.S. freeways
 
@@ -46,9 +46,9 @@ class Road:
         rows, offset = np.broadcast_arrays(np.clip(rows, 0, ROWS - 1.001), offset)
         low = rows.astype(int)
         side = np.clip(np.searchsorted(meters, offset) - 1, 0, len(meters) - 2)
-        share = (offset - meters[side]) / (meters[side + 1] - meters[side])
-        here = pixels[low, side] * (1 - share) + pixels[low, side + 1] * share
-        below = pixels[low + 1, side] * (1 - share) + pixels[low + 1, side + 1] * share
+        fraction = (offset - meters[side]) / (meters[side + 1] - meters[side])
+        here = pixels[low, side] * (1 - fraction) + pixels[low, side + 1] * fraction
+        below = pixels[low + 1, side] * (1 - fraction) + pixels[low + 1, side + 1] * fraction
         return here + (below - here) * (rows - low)
 
     def row_at(self, distance):
@@ -79,7 +79,7 @@ def random_road(rng):
     visible = slice(0, int(np.argmin(row)) + 1)  # the rest lies behind a crest
     bend = rng.normal(0, 1e-4) if rng.random() < 0.5 else rng.choice([-1, 1]) / rng.uniform(300, 1500)  # 1/m
     side = 0.5 * bend * ahead**2 + rng.normal(0, 2e-6) / 6 * ahead**3 + rng.normal(0, 0.01) * ahead
-    side *= min(1, 45 / abs(np.interp(150, ahead, side)))  # keeps the far end in the picture
+    side *= min(1, 45 / abs(np.interp(150, ahead, side)))  # keeps the far end in the image
     ahead, row, side = ahead[visible], row[visible], side[visible]
     distance = np.interp(np.arange(ROWS), row[::-1], ahead[::-1])
 
@@ -161,5 +161,5 @@ def road_from_label(line):
     offsets = (lines[600] - WIDTH / 2) / scale[600]
     for i in range(1, len(offsets)):
         offsets[i] = max(offsets[i], offsets[i - 1] + 0.3)
-    focal = 1450  # px, fits the 12.2 m from dash to dash in TuSimple's pictures
+    focal = 1450  # px, fits the 12.2 m from dash to dash in TuSimple's images
     return Road(lines, offsets, scale, focal / scale, max(top - 2, int(np.ceil(horizon)) + 2))

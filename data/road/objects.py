@@ -72,15 +72,15 @@ def paint_tree(rng, canvas, road, light, offset, distance, size, rgb):
     wood = fogged(np.array([0.12, 0.1, 0.08]) * light["objects"], distance, light)
     stroke(canvas, np.array([(x, y), (x + rng.normal(0, 0.03) * tall, y - 0.6 * tall)]), wood, 0.03 * tall)
     for _ in range(rng.integers(1, 4)):
-        share = rng.uniform(0.5, 0.9)
-        base = y - rng.uniform(0.1, 1.1 - share) * tall
+        fraction = rng.uniform(0.5, 0.9)
+        base = y - rng.uniform(0.1, 1.1 - fraction) * tall
         paint_foliage(
             rng,
             canvas,
             x + rng.normal(0, 0.15) * tall,
             base,
             tall * rng.uniform(0.5, 1.1),
-            share * tall,
+            fraction * tall,
             rgb,
             distance,
             light,
@@ -225,7 +225,7 @@ def paint_objects(rng, canvas, road, layout, light, shade, beside=roadside):
         road: geometry.Road.
         layout: dict of `scene.draw_layout`.
         light: dict of `scene.draw_light`.
-        shade: (HEIGHT - road.top, WIDTH) float, share of light on the ground.
+        shade: (HEIGHT - road.top, WIDTH) float, fraction of light on the ground.
         beside: function that draws what stands on one side, `roadside` or another of its form.
     """
     paint_dots(rng, canvas, road, layout, shade)

@@ -30,7 +30,7 @@ def noise_at(rng, exponent, x, y):
 
 
 def color(rng, low, high):
-    """Random RGB between two colors, one random share for all channels, so that the hue stays as chosen."""
+    """Random RGB between two colors, one random fraction for all channels, so that the hue stays as chosen."""
     return np.float32(low) + np.float32(rng.random()) * (np.float32(high) - np.float32(low))
 
 
@@ -63,11 +63,11 @@ def darken(canvas, points, strength, soft):
         return
     mask = np.zeros((high - low)[::-1], np.uint8)
     fill(mask, points - low, 255)
-    share = cv2.GaussianBlur(mask, (0, 0), max(0.3, soft / 2)).astype(np.float32)[..., None] * np.float32(
+    fraction = cv2.GaussianBlur(mask, (0, 0), max(0.3, soft / 2)).astype(np.float32)[..., None] * np.float32(
         strength / 255
     )
     region = canvas[low[1] : high[1], low[0] : high[0]]
-    region[:] = region * (1 - share)
+    region[:] = region * (1 - fraction)
 
 
 def draw_light(rng):
@@ -80,7 +80,7 @@ def draw_light(rng):
     return {
         "kind": kind,
         "gray": gray,
-        "sun": {"clear": 0.66, "backlit": 0.7, "haze": 0.25}.get(kind, 0.05),  # share of light lost in a shadow
+        "sun": {"clear": 0.66, "backlit": 0.7, "haze": 0.25}.get(kind, 0.05),  # fraction of light lost in a shadow
         "sun_side": rng.uniform(-1.6, 1.6),  # shadow, m to the right per m of height
         "sun_ahead": rng.uniform(0.3, 1.6) if kind == "backlit" else rng.uniform(-1.2, 0.4),  # m to the camera per m
         "objects": {"backlit": rng.uniform(0.15, 0.5), "dusk": 0.4}.get(kind, rng.uniform(0.5, 0.85 if gray else 1.0)),
@@ -154,8 +154,8 @@ def draw_layout(rng, road):
 def paint_sky(rng, top, light):
     """Sky and clouds, (top, WIDTH, 3)."""
     y, x = np.mgrid[0:top, 0:WIDTH].astype(np.float32)
-    share = (y / top)[..., None] ** rng.uniform(0.8, 2)
-    sky = light["zenith"] * (1 - share) + light["horizon"] * share
+    fraction = (y / top)[..., None] ** rng.uniform(0.8, 2)
+    sky = light["zenith"] * (1 - fraction) + light["horizon"] * fraction
     depth = 60 * 300 / (top + 40 - y)
     cloud = noise_at(rng, 1.5, (x - WIDTH / 2) * depth * rng.uniform(0.002, 0.008), depth * rng.uniform(1, 4))
     if light["gray"]:
@@ -203,7 +203,7 @@ def develop(rng, canvas, road, light):
     Returns:
         (HEIGHT, WIDTH, 3) uint8, RGB.
     """
-    picture = canvas.astype(np.float32) / 255
+    image = canvas.astype(np.float32) / 255
     x, y = np.arange(WIDTH, dtype=np.float32), np.arange(HEIGHT, dtype=np.float32)[:, None]
 
     def spot(middle, row, width, height):
@@ -211,29 +211,29 @@ def develop(rng, canvas, road, light):
 
     if light["kind"] in ("backlit", "wet"):
         glare = spot(rng.uniform(0.2, 0.8) * WIDTH, road.top, rng.uniform(150, 500), rng.uniform(80, 300))
-        picture += np.float32(rng.uniform(0, 0.35)) * glare
+        image += np.float32(rng.uniform(0, 0.35)) * glare
     if rng.random() < 0.2:  # a smudge on the windshield
         smudge = spot(rng.uniform(0.2, 0.8) * WIDTH, rng.uniform(100, 500), rng.uniform(30, 90), rng.uniform(30, 80))
-        picture += rng.uniform(0.3, 0.8) * smudge * (cv2.blur(picture, (31, 31)) * rng.uniform(0.8, 1.1) - picture)
+        image += rng.uniform(0.3, 0.8) * smudge * (cv2.blur(image, (31, 31)) * rng.uniform(0.8, 1.1) - image)
     tint = 1 + rng.normal(0, 0.02, 3) + rng.uniform(0, 0.05) * np.array([-1, 1, 0])
     vignette = 1 - rng.uniform(0, 0.4) * ((x / WIDTH - 0.5) ** 2 + (y / HEIGHT - 0.5) ** 2)
-    picture *= vignette[..., None]
-    picture *= tint.astype(np.float32)
-    cv2.pow(picture, rng.uniform(0.85, 1.4), picture)
+    image *= vignette[..., None]
+    image *= tint.astype(np.float32)
+    cv2.pow(image, rng.uniform(0.85, 1.4), image)
     target = rng.normal(0.38, 0.04) * (0.6 if light["kind"] == "dusk" else 1)  # TuSimple's frames: 95 to 105 of 255
     for _ in range(2):  # automatic exposure; clipping takes some light away, hence the repetition
-        picture *= np.float32(target / picture.mean())
-        np.minimum(picture, 1, out=picture)
+        image *= np.float32(target / image.mean())
+        np.minimum(image, 1, out=image)
     if rng.random() < 0.6:
-        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.4, 1.1))
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.1))
     grain = noise_tile(0.0 if rng.random() < 0.5 else 0.3)
     grain = np.stack(
         [np.tile(np.roll(grain, rng.integers(0, TILE, 2), (0, 1)), (1, 2))[:HEIGHT, :WIDTH] for _ in range(3)], 2
     )
-    picture += rng.uniform(0.003, 0.018) * grain * (0.4 + picture)
+    image += rng.uniform(0.003, 0.018) * grain * (0.4 + image)
     if rng.random() < 0.35:  # lower edge of the windshield, or the hood
         rise, bend = rng.uniform(4, 14) if rng.random() < 0.8 else rng.uniform(20, 60), rng.uniform(0, 25)
         edge = HEIGHT - rise + bend * (2 * x / WIDTH - 1) ** 2 + rng.uniform(-3, 3) * (x / WIDTH)
         hood = np.clip((y - edge) / rng.uniform(1, 4), 0, 1)[..., None]
-        picture += hood * (color(rng, (0.02, 0.02, 0.03), (0.25, 0.25, 0.27)) - picture)
-    return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
+        image += hood * (color(rng, (0.02, 0.02, 0.03), (0.25, 0.25, 0.27)) - image)
+    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)

@@ -39,9 +39,9 @@ def street_side(rng, road, layout, light, side, green):
     edge = float(layout["offsets"][-number]) + side * layout["shoulders"][number]
     things = []
     if rng.random() < 0.8:  # parked cars, their outer wheels at the curb
-        gap, share, kinds = rng.uniform(5.6, 8), rng.uniform(0.4, 1), list(VEHICLES)
+        gap, fraction, kinds = rng.uniform(5.6, 8), rng.uniform(0.4, 1), list(VEHICLES)
         for distance in np.arange(rng.uniform(1, 8), 110, gap):
-            if rng.random() < share:
+            if rng.random() < fraction:
                 kind = str(rng.choice(kinds, p=[0.42, 0.34, 0.1, 0.12, 0.02, 0]))
                 offset = edge - side * rng.normal(1.0, 0.1)
                 things.append((distance, paint_vehicle, (offset, distance, kind, rng.random() < 0.3)))

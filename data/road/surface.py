@@ -1,8 +1,8 @@
 """Paints the ground of a highway scene: pavement, lane lines, other marks, verges and shadows.
 
 By inverse projection: each pixel below the top of the road gets its lateral position u (m) and its distance s along
-the road (m), and texture, paint and shadow are functions of those two. Nothing is supersampled, because the share of a
-pixel that a line or a dash covers has a closed form. Colors are RGB in 0..1, float32.
+the road (m), and texture, paint and shadow are functions of those two. Nothing is supersampled, because the fraction of
+a pixel that a line or a dash covers has a closed form. Colors are RGB in 0..1, float32.
 """
 
 from typing import NamedTuple
@@ -37,8 +37,8 @@ def fade(size, footprint):
     return np.clip(size / footprint, 0, 1)
 
 
-def dash_share(start, stop, period, length, phase):
-    """Share of each stretch start..stop (m) that is covered by dashes of `length` repeated every `period` m."""
+def dash_fraction(start, stop, period, length, phase):
+    """Fraction of each stretch start..stop (m) that is covered by dashes of `length` repeated every `period` m."""
 
     def painted(s):
         whole = np.floor((s + phase) / period)
@@ -47,10 +47,10 @@ def dash_share(start, stop, period, length, phase):
     return (painted(stop) - painted(start)) / np.maximum(stop - start, 1e-6)
 
 
-def stripe_share(distance, half_width, ramp):
-    """Share of each pixel, widened to `ramp` pixels for slanted lines, that a stripe around distance 0 covers."""
-    share = np.minimum(distance + ramp / 2, half_width) - np.maximum(distance - ramp / 2, -half_width)
-    return np.clip(share / ramp, 0, 1)
+def stripe_fraction(distance, half_width, ramp):
+    """Fraction of each pixel, widened to `ramp` pixels for slanted lines, that a stripe around distance 0 covers."""
+    fraction = np.minimum(distance + ramp / 2, half_width) - np.maximum(distance - ramp / 2, -half_width)
+    return np.clip(fraction / ramp, 0, 1)
 
 
 def band(x, low, high, sharpness):
@@ -87,7 +87,7 @@ def paint_pavement(rng, ground, layout):
     if concrete and rng.random() < 0.8:  # joints across the lanes
         phase = rng.uniform(0, 4.6, len(outside)).astype(np.float32)[index] * np.float32(rng.integers(0, 2))
         away = np.abs((s + rng.uniform(-0.15, 0.15) * u + phase) % np.float32(4.6) - np.float32(2.3))
-        tone *= 1 - rng.uniform(0.2, 0.7) * stripe_share(away, rng.uniform(0.004, 0.015), footprint)
+        tone *= 1 - rng.uniform(0.2, 0.7) * stripe_fraction(away, rng.uniform(0.004, 0.015), footprint)
     pavement = color(rng, *gray) * tone[..., None]
 
     for _ in range(rng.integers(1, 3) if rng.random() < 0.3 else 0):  # patches of other pavement, ends ragged
@@ -139,8 +139,8 @@ def paint_marks(rng, ground, road, layout):
     return cv2.GaussianBlur(mask, (3, 3), 0.7) / np.float32(255) * broken
 
 
-def decal_share(rng, ground, layout):
-    """Share of each pixel covered by an arrow, letters or cross bars in one lane: paint that is no lane line."""
+def decal_fraction(rng, ground, layout):
+    """Fraction of each pixel covered by an arrow, letters or cross bars in one lane: paint that is no lane line."""
     mask = np.zeros((256, 96), np.uint8)
     kind = rng.choice(["arrow", "text", "bars"])
     if kind == "arrow":
@@ -158,8 +158,8 @@ def decal_share(rng, ground, layout):
     lane = rng.integers(0, len(layout["offsets"]) - 1)
     width, length, start = rng.uniform(0.9, 2.2), rng.uniform(2, 6), rng.uniform(6, 30)
     left = float(layout["offsets"][lane]) + (LANE_WIDTH - width) / 2
-    share = cv2.remap(mask, (ground.u - left) * (96 / width), (ground.s - start) * (256 / length), cv2.INTER_LINEAR)
-    return share.astype(np.float32) / 255
+    fraction = cv2.remap(mask, (ground.u - left) * (96 / width), (ground.s - start) * (256 / length), cv2.INTER_LINEAR)
+    return fraction.astype(np.float32) / 255
 
 
 def paint_lines(rng, surface, ground, road, layout):
@@ -171,7 +171,7 @@ def paint_lines(rng, surface, ground, road, layout):
     for position, style in zip(layout["positions"], layout["styles"], strict=True):
         x = position[rows].astype(np.float32)[:, None]
         ramp = np.maximum(1, np.abs(np.gradient(position)[rows])).astype(np.float32)[:, None]
-        dashes = dash_share(along - half_row, along + half_row, style["period"], style["dash"], style["phase"])
+        dashes = dash_fraction(along - half_row, along + half_row, style["period"], style["dash"], style["phase"])
         apart = 0.5 * style["width"] + 0.06
         stripes = {
             "solid": [(0.0, 1)],
@@ -181,9 +181,9 @@ def paint_lines(rng, surface, ground, road, layout):
             "double": [(-apart, 1), (apart, 1)],
             "mixed": [(-apart, dashes), (apart, 1)],
         }
-        for aside, share in stripes[style["kind"]]:
+        for aside, fraction in stripes[style["kind"]]:
             middle = x + aside * scale
-            alpha = stripe_share(columns - middle, np.maximum(0.5 * style["width"] * scale, 0.45), ramp) * share
+            alpha = stripe_fraction(columns - middle, np.maximum(0.5 * style["width"] * scale, 0.45), ramp) * fraction
             alpha *= np.clip(1.1 - style["wear"] * (0.9 + 0.6 * worn), 0, 1)
             surface += (style["opacity"] * alpha)[..., None] * (style["color"] - surface)
 
@@ -230,7 +230,7 @@ def shade_ground(rng, ground, layout, light):
 
 
 def paint_ground(rng, road, layout, light):
-    """The road and its verges, (rows, WIDTH, 3), and the share of light that falls there, (rows, WIDTH)."""
+    """The road and its verges, (rows, WIDTH, 3), and the fraction of light that falls there, (rows, WIDTH)."""
     ground = ground_of(road)
     u, s, scale, footprint = ground
     surface = paint_pavement(rng, ground, layout)
@@ -241,14 +241,14 @@ def paint_ground(rng, road, layout, light):
         beyond = np.clip((outward - rng.uniform(0.15, 0.4)) * scale + 0.5, 0, 1)[..., None]
         surface *= 1 + beyond * np.float32(rng.uniform(-0.65, 0.1))
         if shoulder > 1.2 and rng.random() < 0.4:  # rumble strip
-            bars = dash_share(along - half_row, along + half_row, 0.3, 0.15, 0)
-            strip = stripe_share((outward - 0.55) * scale, 0.2 * scale, np.float32(1)) * (bars - 0.3)
+            bars = dash_fraction(along - half_row, along + half_row, 0.3, 0.15, 0)
+            strip = stripe_fraction((outward - 0.55) * scale, 0.2 * scale, np.float32(1)) * (bars - 0.3)
             surface *= 1 - 0.5 * strip[..., None]
         ragged = outward - shoulder + rng.uniform(0.03, 0.15) * wobble
         surface += np.clip(ragged * scale * 0.7 + 0.5, 0, 1)[..., None] * (paint_verge(rng, ground) - surface)
     surface *= 1 - paint_marks(rng, ground, road, layout)[..., None]
     if rng.random() < 0.12:
-        surface += decal_share(rng, ground, layout)[..., None] * rng.uniform(0.4, 0.9) * (np.float32(0.85) - surface)
+        surface += decal_fraction(rng, ground, layout)[..., None] * rng.uniform(0.4, 0.9) * (np.float32(0.85) - surface)
     paint_lines(rng, surface, ground, road, layout)
     shade = 1 - light["sun"] * (1 - shade_ground(rng, ground, layout, light))
     surface *= 1 - (1 - shade)[..., None] * np.float32([1, 0.97, 0.92])  # light of the sky makes shadows bluish
@@ -266,7 +266,7 @@ def paint_background(rng, road, layout, light):
 
     Returns:
         canvas: (HEIGHT, WIDTH, 3) uint8, RGB.
-        shade: (HEIGHT - road.top, WIDTH) float32, share of light on the ground.
+        shade: (HEIGHT - road.top, WIDTH) float32, fraction of light on the ground.
     """
     sky = paint_sky(rng, road.top, light)
     paint_hills(rng, sky, light)

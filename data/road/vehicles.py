@@ -25,7 +25,7 @@ CAR_COLORS = np.array(  # a third white and silver, a third gray, a quarter blac
     ]
 )
 
-# Rear views, right halves, as shares of width (0 = middle) and height: body, cabin, window; then width, height and
+# Rear views, right halves, as fractions of width (0 = middle) and height: body, cabin, window; then width, height and
 # length in m; then where along the length the cabin begins and ends.
 SEDAN = (
     [(0.46, 0.16), (0.5, 0.24), (0.5, 0.5), (0.47, 0.63)],
@@ -92,9 +92,9 @@ def paint_vehicle(rng, canvas, road, light, offset, distance, kind, oncoming):
                 area([(a, belt, near), *upper, (a, belt, far)], glass)
         turn = np.linspace(0, 2 * np.pi, 14)
         for middle in (0.08, 0.17, 0.7, 0.92) if heavy else (0.18, 0.82):
-            for share, rgb in ((1, (0.03, 0.03, 0.03)), (0.55, (0.35, 0.35, 0.36))):
-                reach = share * radius * height / length
-                area([(a, radius * (1 + share * np.sin(t)), middle + reach * np.cos(t)) for t in turn], rgb)
+            for fraction, rgb in ((1, (0.03, 0.03, 0.03)), (0.55, (0.35, 0.35, 0.36))):
+                reach = fraction * radius * height / length
+                area([(a, radius * (1 + fraction * np.sin(t)), middle + reach * np.cos(t)) for t in turn], rgb)
     if not heavy:
         roof = [(0.3, 1, cab_near), (0.4, 0.97, cab_near + 0.06), (0.4, 0.97, cab_far - 0.14)]
         area(roof + [(-a, z, d) for a, z, d in roof[::-1]], paint)

@@ -274,7 +274,7 @@ def _random_light(image, rng):
     return np.clip(image, 0, 255).astype(np.float32)
 
 
-def make_dataset(pairs, size, batch_size, seed=None, augmented=False, first_sample=0, fraction=(0, 1, 1)):
+def make_dataset(pairs, size, batch_size, seed=None, augmented=False, first_sample=0, part=(0, 1, 1)):
     """Batches of network input and labels, decoded in parallel and prefetched.
 
     Args:
@@ -285,7 +285,7 @@ def make_dataset(pairs, size, batch_size, seed=None, augmented=False, first_samp
             round over the pairs in its own order; sample n is a function of (seed, n).
         augmented: apply `augment` (needs a seed).
         first_sample: number of the first sample, to go on where a run stopped.
-        fraction: (offset, count, total): of every `total` samples take `count` from number `offset` on. Gives each of
+        part: (offset, count, total): of every `total` samples take `count` from number `offset` on. Gives each of
             several machines its part of every global batch, and only the files of that part are read.
 
     Returns:
@@ -293,7 +293,7 @@ def make_dataset(pairs, size, batch_size, seed=None, augmented=False, first_samp
         Iterate it through `batches` to get DataError for files that can't be used.
     """
 
-    offset, count, total = fraction
+    offset, count, total = part
 
     def load(number):
         sample = first_sample + number // count * total + offset + number % count

@@ -12,15 +12,17 @@ import importlib.metadata
 import json
 import os
 import re
+import secrets
 import subprocess
-import tempfile
 import zipfile
 from pathlib import Path
 
 # here alone, before the first import of TensorFlow: commands import this module first
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what FFmpeg says of a file, our one line says too
+# what OpenCV and FFmpeg say of a file, our one line says too
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 import keras
 import numpy as np
@@ -144,8 +146,11 @@ def read_config(folder):
     path = Path(folder) / CONFIG_FILE
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(config["network"], dict):
+        network = config["network"]
+        if not isinstance(network, dict):
             raise KeyError("network")
+        if "picture_statistics" in network:  # its name in models of before
+            network["image_statistics"] = network.pop("picture_statistics")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(
             f"{path}: {type(error).__name__}: {error}, expected JSON with 'network'; restore the file"
@@ -175,23 +180,32 @@ def git_commit():
     return commit + ("+changes" if status.stdout.strip() else "")
 
 
-def save_checkpoint(folder, model, optimizer, state, more=()):
+def checkpoint_variables(model, optimizer):
+    """What a checkpoint holds of a model and a built optimizer: {name: keras.Variable}.
+
+    Beside the weights these are the states of the dropout layers' random generators and the optimizer's moments. The
+    names are the same in every process.
+    """
+    named = {f"model/{v.path}": v for layer in model.layers for v in layer.weights}
+    named |= {f"model/{x.name}/seed": x.seed_generator.state for x in model.layers if hasattr(x, "seed_generator")}
+    return named | {f"optimizer/{v.name}": v for v in optimizer.variables}
+
+
+def save_checkpoint(folder, variables, state):
     """Write everything a run needs to go on to one file.
 
     Args:
         folder: run folder.
-        model: its weights and the state of its random generators are saved.
-        optimizer: a built one.
+        variables: {name: keras.Variable} as of `checkpoint_variables`.
         state: what else to save, JSON-able.
-        more: further keras.Variables, such as averages of the weights.
     """
-    arrays = {f"v{i:04d}": keras.ops.convert_to_numpy(v) for i, v in enumerate(_variables(model, optimizer, more))}
+    arrays = {name: keras.ops.convert_to_numpy(variable) for name, variable in variables.items()}
     with replacing(Path(folder) / CHECKPOINT_FILE) as temporary, open(temporary, "wb") as file:
         np.savez(file, state=np.array(json.dumps(state)), **arrays)
 
 
-def load_checkpoint(folder, model, optimizer, more=()):
-    """Read a checkpoint of `save_checkpoint` into `model`, a built `optimizer` and the variables `more`.
+def load_checkpoint(folder, variables):
+    """Read a checkpoint of `save_checkpoint` into variables of the same names.
 
     Returns:
         the saved `state`.
@@ -200,27 +214,24 @@ def load_checkpoint(folder, model, optimizer, more=()):
         ModelError: no checkpoint, or one of another network or optimizer.
     """
     path = Path(folder) / CHECKPOINT_FILE
-    variables = _variables(model, optimizer, more)
     try:
         with np.load(path) as saved:
-            arrays = [saved[f"v{i:04d}"] for i in range(len(saved.files) - 1)]
-            state = json.loads(str(saved["state"]))
+            arrays = {name: saved[name] for name in saved.files}
+        state = json.loads(str(arrays.pop("state")))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ModelError(
             f"{path}: {error}, expected a checkpoint; name a run folder that has one or start a new run"
         ) from None
-    if [a.shape for a in arrays] != [tuple(v.shape) for v in variables]:
-        raise ModelError(f"{path}: the checkpoint is of another network or optimizer; start a new run")
-    for variable, array in zip(variables, arrays, strict=True):
-        variable.assign(array)
+    shapes, expected = ({name: tuple(x.shape) for name, x in values.items()} for values in (arrays, variables))
+    if shapes != expected:
+        first = min(name for name in shapes.keys() | expected.keys() if shapes.get(name) != expected.get(name))
+        raise ModelError(
+            f"{path}: found {first} of shape {shapes.get(first)}, expected {expected.get(first)}: the checkpoint is of "
+            "another network, optimizer or version; start a new run, with --modeldir from its last model"
+        )
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
     return state
-
-
-def _variables(model, optimizer, more):
-    # model.variables leaves out the states of the dropout layers' random generators
-    generators = [layer.seed_generator.state for layer in model.layers if hasattr(layer, "seed_generator")]
-    known = {id(v) for v in model.variables}
-    return [*model.variables, *(g for g in generators if id(g) not in known), *optimizer.variables, *more]
 
 
 def start_from(model, modeldir):
@@ -348,28 +359,23 @@ def copy_original_weights(model, folder, fresh_head):
 
 
 def write_json(path, value):
-    """Write `value` as JSON under a temporary name and rename."""
-    with replacing(Path(path)) as temporary:
-        Path(temporary).write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    """Write `value` as JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def write_text(path, text):
+    """Write a text file, whole or not at all."""
+    with replacing(path) as temporary:
+        Path(temporary).write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager
 def replacing(path):
-    """Yield a temporary path of the same suffix beside `path`; on success it replaces `path`, else it is removed."""
+    """Yield a new path of the same suffix beside `path`; on success it replaces `path`, else it is removed."""
     path = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
+    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
     try:
-        yield temporary
-        # mkstemp makes files for the owner alone
-        os.chmod(temporary, 0o666 & ~_umask())
+        yield str(temporary)
         os.replace(temporary, path)
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(temporary)
-
-
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        temporary.unlink(missing_ok=True)

@@ -1,7 +1,6 @@
 """Images of what the network does: painted instances, lanes, embeddings as scatter plot and as color.
 
     python visualization.py pipeline doc/training_pipeline.png
-    python visualization.py code doc/code.png
     python visualization.py features RUN_FOLDER doc/feature_space.png
 
 The last command puts the embedding scatter plots of a training run side by side. matplotlib, which takes a second to
@@ -9,13 +8,13 @@ import, is imported where a figure is made: inference makes none.
 """
 
 import argparse
-import contextlib
 import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+import utils
 from clustering import instance_colors
 
 ALPHA = 0.3
@@ -33,8 +32,35 @@ def paint_instances(image, label_map, alpha=ALPHA):
         (h, w, 3) uint8 RGB.
     """
     colors = np.vstack([np.zeros((1, 3), np.uint8), instance_colors(int(label_map.max(initial=0)))])
-    mask = cv2.resize(colors[label_map], image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    mask = cv2.resize(colors[label_map], image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     return cv2.addWeighted(image, 1.0, mask, alpha, 0.0)  # no color is black, so black leaves the image
+
+
+def paint_kind(kind, image, label_map, prediction, line=None, lane_colors=None):
+    """One of the outputs of inference, at the size of the image.
+
+    Args:
+        kind: "overlay", "labels", "lanes", "semantic" or "embedding".
+        image: (h, w, 3) uint8 RGB.
+        label_map: (H, W) integers, 0 = background.
+        prediction: {"embedding": (H, W, D), "semantic": (H, W, 1) logits}.
+        line: TuSimple dict, for "lanes".
+        lane_colors: (N, 3) RGB of its lanes; default each its own.
+
+    Returns:
+        (h, w, 3) uint8 RGB; (h, w) uint16 ids for "labels", (h, w) uint8 probability for "semantic".
+    """
+    if kind == "overlay":
+        return paint_instances(image, label_map)
+    if kind == "labels":
+        return cv2.resize(label_map.astype(np.uint16), image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    if kind == "lanes":
+        return draw_lanes(image, line["lanes"], line["h_samples"], lane_colors)
+    if kind == "semantic":
+        small = np.rint(127.5 + 127.5 * np.tanh(prediction["semantic"][:, :, 0] / 2)).astype(np.uint8)
+    else:
+        small = embedding_to_color(prediction["embedding"])
+    return cv2.resize(small, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def draw_lanes(image, lanes, h_samples, color=None, thickness=5):
@@ -172,68 +198,21 @@ def pipeline_figure(path):
     boxes.figure.savefig(path, dpi=100)
 
 
-def code_figure(path):
-    """Save the image of the modules: commands above, what they use below."""
-    boxes = _Boxes(120, 56)
-    commands, parts, core = "#fce5cd", "#cfe2f3", "#d9ead3"
-    boxes.box(
-        2,
-        44,
-        34,
-        9,
-        "data/tusimple_dataset_processing.py\ndata/synthetic_dataset.py\nwrite images/ and labels/",
-        commands,
-    )
-    boxes.box(42, 44, 16, 9, "training.py", commands)
-    boxes.box(64, 44, 16, 9, "evaluation.py\ntusimple.py\nmetrics.py", commands)
-    boxes.box(84, 44, 16, 9, "inference.py", commands)
-    boxes.box(104, 44, 14, 9, "benchmark.py\ntimes them all", commands)
-    boxes.box(32, 24, 17, 10, "train_step.py\none optimizer step", parts)
-    boxes.box(52, 24, 17, 10, "validation.py\nrun_folder.py\nscore, log, TensorBoard", parts)
-    boxes.box(2, 24, 26, 10, "datagenerator.py\ndatagenerator.py\nimages to network input", parts)
-    boxes.box(72, 24, 22, 10, "segmentation.py\nclustering.py, mean_shift.py\nlanes.py", parts)
-    boxes.box(98, 24, 20, 10, "pipeline.py, video.py\nvisualization.py", parts)
-    boxes.box(32, 4, 13, 10, "loss.py", core)
-    boxes.box(104, 4, 14, 10, "enet.py", core)
-    boxes.box(49, 4, 49, 10, "utils.py, export.py: model folders\nutils.py, calibration.py", core)
-    for start, end in (
-        ((46, 43.6), (20, 34.4)),
-        ((49, 43.6), (42, 34.4)),
-        ((54, 43.6), (59, 34.4)),
-        ((72, 43.6), (80, 34.4)),
-        ((90, 43.6), (85, 34.4)),
-        ((94, 43.6), (106, 34.4)),
-        ((38.5, 23.6), (38.5, 14.4)),
-        ((69.4, 29), (71.6, 29)),
-        ((98.4, 9), (103.6, 9)),
-        ((96, 43.6), (96, 14.4)),
-        ((50.5, 43.6), (50.5, 14.4)),
-    ):
-        boxes.arrow(start, end)
-    boxes.figure.savefig(path, dpi=100)
-
-
 def save_image(path, image):
-    """Write (h, w, 3) uint8 RGB or (h, w) uint8/uint16 to a file under a temporary name and rename."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
-    _, data = cv2.imencode(path.suffix, image[:, :, ::-1] if image.ndim == 3 else image)
+    """Write (h, w, 3) uint8 RGB or (h, w) uint8/uint16 to a file, whole or not at all; raises OSError."""
+    _, data = cv2.imencode(Path(path).suffix, image[:, :, ::-1] if image.ndim == 3 else image)
     try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        with utils.replacing(path) as temporary:
+            Path(temporary).write_bytes(data)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise OSError(f"{path}: could not be written ({reason}); make room or name another folder") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("pipeline", help="the training pipeline").add_argument("path", metavar="PNG")
-    commands.add_parser("code", help="the modules and what they use").add_argument("path", metavar="PNG")
     features = commands.add_parser("features", help="embeddings over the steps of a run")
     features.add_argument("run_folder", metavar="RUN_FOLDER")
     features.add_argument("path", metavar="PNG")
@@ -241,8 +220,6 @@ def main(argv=None):
     try:
         if args.command == "pipeline":
             pipeline_figure(args.path)
-        elif args.command == "code":
-            code_figure(args.path)
         else:
             feature_space_figure(args.run_folder, args.path)
     except OSError as error:

@@ -33,9 +33,6 @@ end-to-end: inference.py's pipeline, from file to painted lanes in a file, besid
 import argparse
 import sys
 from functools import partial
-from pathlib import Path
-
-import numpy as np
 
 from benchmark.clustering import benchmark_clustering
 from benchmark.stages import (
@@ -48,6 +45,7 @@ from benchmark.stages import (
     benchmark_processing,
     benchmark_training,
 )
+from data.flags import bounded
 
 
 def print_table(title, header, rows, markdown):
@@ -64,15 +62,21 @@ def print_table(title, header, rows, markdown):
 
 
 FLAGS = {
-    "size": {"nargs": 2, "type": int, "metavar": ("H", "W"), "help": "multiples of 8; None: the model's own"},
-    "batch_size": {"type": int, "help": "images per step"},
-    "steps": {"type": int, "help": "training steps per round"},
-    "images": {"type": int, "help": "per round; the samples over and over"},
-    "bandwidth": {"type": float, "nargs": "+", "help": "of the mean shift"},
+    "size": {
+        "nargs": 2,
+        "type": bounded(int, least=8, step=8),
+        "metavar": ("H", "W"),
+        "help": "multiples of 8; None: the model's own",
+    },
+    "batch_size": {"type": bounded(int, least=1), "help": "images per step"},
+    "steps": {"type": bounded(int, least=1), "help": "training steps per round"},
+    "images": {"type": bounded(int, least=1), "help": "per round; the samples over and over"},
+    "bandwidth": {"type": bounded(float, above=0), "nargs": "+", "help": "of the mean shift"},
     "modeldir": {"help": "model folder or run folder; None: simulated embeddings"},
     "indir": {"help": "folder of the images that the model sees"},
     "stress": {"action": "store_true", "help": "add 1280x720 pixels in 8 dimensions"},
 }
+OLD_NAMES = {"size": ("--image-size",), "images": ("--pictures",)}
 MODEL = {"size": None, "modeldir": "trained_model", "indir": "inference_test/images"}
 # function and flags of each stage, and the flags that differ when all stages run
 STAGES = {
@@ -93,18 +97,18 @@ STAGES = {
 
 def parse_args(argv=None):
     """One namespace per stage to run."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(prog="benchmark", description=__doc__.split("\n", 1)[0])
     stages = parser.add_subparsers(dest="stage", metavar="STAGE", help=", ".join(STAGES) + "; default all of them")
     parsers = [stages.add_parser(name, formatter_class=argparse.ArgumentDefaultsHelpFormatter) for name in STAGES]
     for one in (parser, *parsers):
         # a stage's own default would hide what stands before its name
         add = partial(one.add_argument, default=argparse.SUPPRESS)
-        add("--repeat", type=int, help="rounds, of which the median counts; default 5")
+        add("--repeat", type=bounded(int, least=1), help="rounds, of which the median counts; default 5")
         add("--markdown", action="store_true", help="print a table for a README")
     parser.set_defaults(repeat=5, markdown=False)
     for one, (_, flags, _) in zip(parsers, STAGES.values(), strict=True):
         for flag, default in flags.items():
-            names = ("--size", "--image-size") if flag == "size" else (f"--{flag.replace('_', '-')}",)
+            names = (f"--{flag.replace('_', '-')}", *OLD_NAMES.get(flag, ()))
             one.add_argument(*names, default=default, **FLAGS[flag])
     args = parser.parse_args(argv)
     if args.stage:
@@ -113,25 +117,10 @@ def parse_args(argv=None):
     return [argparse.Namespace(**{**vars(args), **job}) for job in jobs]
 
 
-def check(args):
-    """Raise ValueError, naming the flag, if a value can't be used."""
-    for name in ("repeat", "images", "batch_size", "steps"):
-        if getattr(args, name, 1) < 1:
-            raise ValueError(f"--{name.replace('_', '-')}: found {getattr(args, name)}, expected at least 1")
-    if any(length < 8 or length % 8 for length in getattr(args, "size", None) or ()):
-        raise ValueError(f"--size: found {args.size[0]} {args.size[1]}, expected multiples of 8")
-    if not all(0 < bandwidth < np.inf for bandwidth in getattr(args, "bandwidth", ())):
-        raise ValueError(f"--bandwidth: found {args.bandwidth}, expected numbers above 0")
-    if getattr(args, "modeldir", None) and not Path(args.modeldir).is_dir():
-        raise ValueError(f"--modeldir: found no folder {args.modeldir}, expected a model folder")
-
-
 def main(argv=None):
     jobs = parse_args(argv)
     summary = []
     try:
-        for args in jobs:
-            check(args)
         for args in jobs:
             title, header, rows = STAGES[args.stage][0](args)
             if len(jobs) == 1:

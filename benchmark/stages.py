@@ -20,8 +20,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import inference
-import training
 import utils
 import visualization
 from benchmark.timing import TIMES, measure, time_rows
@@ -30,8 +28,8 @@ from datagenerator import batches, find_pairs, list_images, make_dataset, prepar
 from export.folding import fold_batch_norm
 from export.formats import export
 from lanes.curves import fit_lanes
-from pipeline import segmentation
-from pipeline import stages as pipeline
+from pipeline import segmentation, stages
+from run import train_step
 
 SAMPLES = Path(__file__).resolve().parents[1] / "inference_test" / "images"
 
@@ -139,7 +137,7 @@ def benchmark_loss(args):
     pairs = [simulate_embedding(args.size, seed=seed) for seed in range(args.batch_size)]
     prediction = tf.constant(np.stack([embedding for embedding, _ in pairs]))
     label = tf.constant(np.stack([ids for _, ids in pairs]).astype(np.int32))
-    losses = training.make_losses(training.parse_args(["--reg", "0.001", "--sem", "0"]))
+    losses = train_step.make_losses(train_step.LossWeights(reg=0.001, sem=0.0))
 
     def with_gradient(loss):
         @tf.function
@@ -164,18 +162,18 @@ def benchmark_loss(args):
     )
 
 
-def make_step(args, *more):
-    """Training step of `training.py` for `args.size` and `args.batch_size`, with more flags."""
-    flags = training.parse_args(["--reg", "0.001", "--batch-size", str(args.batch_size), *more])
+def make_step(args, jit=False, mixed_precision=False):
+    """Training step of both heads for `args.size` and `args.batch_size`."""
     keras.utils.set_random_seed(0)
-    keras.config.set_dtype_policy("mixed_bfloat16" if flags.mixed_precision else "float32")
+    keras.config.set_dtype_policy("mixed_bfloat16" if mixed_precision else "float32")
     try:
-        model = utils.build_model({"input_shape": (*args.size, 3), "embedding_dim": flags.feature_dim})
+        model = utils.build_model({"input_shape": (*args.size, 3)})
     finally:
         keras.config.set_dtype_policy("float32")
-    optimizer = training.make_optimizer(flags, 1)
+    optimizer = train_step.make_optimizer("adam", 1, 1e-4)
     optimizer.build(model.trainable_variables)
-    return training.make_train_step(model, optimizer, flags)
+    losses = train_step.make_losses(train_step.LossWeights(reg=0.001))
+    return train_step.make_train_step(model, optimizer, losses, jit=jit)
 
 
 def benchmark_data(args):
@@ -205,7 +203,11 @@ def benchmark_training(args):
     images = [prepare_image(read_image(path), tuple(args.size)) for path in samples]
     labels = [simulate_embedding(args.size, seed=seed)[1] for seed in range(args.batch_size)]
     batch = tf.constant(np.stack(images)), tf.constant(np.stack(labels).astype(np.int32))
-    steps = {"plain": make_step(args), **{flag: make_step(args, flag) for flag in ("--jit", "--mixed-precision")}}
+    steps = {
+        "plain": make_step(args),
+        "--jit": make_step(args, jit=True),
+        "--mixed-precision": make_step(args, mixed_precision=True),
+    }
     functions = {name: lambda step=step: step(*batch).numpy() for name, step in steps.items()}
     seconds, results = measure(functions, args.repeat, warm=True)
     rows = time_rows(seconds, more=[f"{parts[0]:.3f}" for parts in results.values()])
@@ -245,13 +247,6 @@ def benchmark_network(args):
     return f"network, {size[0]}x{size[1]}", ["network", *TIMES, "off by"], time_rows(seconds, more=more)
 
 
-def ready_network(args):
-    """(flags of inference.py, its network) for `--modeldir` and `--size`."""
-    flags = inference.parse_args(["--modeldir", args.modeldir, "--save", "lanes"])
-    flags.size = args.size
-    return flags, inference.load_network(flags, None)
-
-
 def fit_parabolas(label_map):
     """The reference of `fit_lanes`: one least-squares parabola per instance of three rows and more."""
     points = [np.nonzero(label_map == label) for label in range(1, label_map.max() + 1)]
@@ -260,8 +255,8 @@ def fit_parabolas(label_map):
 
 def benchmark_curves(args):
     images = [read_image(path) for path in list_images(args.indir)]
-    network = ready_network(args)[1]
-    maps = [(segmentation.segment(network, image)[0], image.shape[:2]) for image in images]
+    network = segmentation.load_network(args.modeldir, args.size)
+    maps = [(segmentation.segment(network, image), image.shape[:2]) for image in images]
     functions = {
         "parabolas": lambda: [fit_parabolas(label_map) for label_map, _ in maps],
         "fit_lanes": lambda: [fit_lanes(label_map, size) for label_map, size in maps],
@@ -273,29 +268,25 @@ def benchmark_curves(args):
 
 def benchmark_end_to_end(args):
     samples = list_images(args.indir)
-
-    def decode(frame):
-        frame.image = read_image(frame.source)
-
-    def write(frame):
-        visualization.save_image(frame.outputs["lanes"], frame.painted["lanes"])
-
-    stages = inference.make_stages(*ready_network(args), decode, write)
+    threads = segmentation.use_cores()
+    network = segmentation.load_network(args.modeldir, args.size)
     with tempfile.TemporaryDirectory() as folder:
 
         def frames():
             for number, path in zip(range(args.images), itertools.cycle(samples), strict=False):
-                yield pipeline.Frame(path.name, path, {"lanes": Path(folder, f"{number}.png")})
+                yield stages.Frame(path.name, path, {"overlay": Path(folder, f"{number}.png")})
 
-        def one_by_one():
-            for frame, stage in itertools.product(frames(), stages.values()):
-                stage(frame)
+        def process(frame):
+            frame.image = read_image(frame.source)
+            label_map = segmentation.segment(network, frame.image)
+            visualization.save_image(frame.outputs["overlay"], visualization.paint_instances(frame.image, label_map))
+            return frame
 
         def overlapped():
-            with contextlib.redirect_stdout(io.StringIO()):  # the pipeline's own table of times
-                pipeline.run_stages(frames(), stages, {"network": 1}, args.images)
+            with contextlib.redirect_stdout(io.StringIO()):  # the run's own table of times
+                stages.run_frames(frames(), process, lambda frame: None, threads, args.images)
 
-        seconds, _ = measure({"one by one": one_by_one, "pipeline": overlapped}, args.repeat)
+        seconds, _ = measure({"one by one": lambda: list(map(process, frames())), "threads": overlapped}, args.repeat)
     rates = [f"{args.images / statistics.median(times):.1f}" for times in seconds.values()]
     header = ["inference", *TIMES, "images/s"]
     return f"end-to-end, {args.images} images", header, time_rows(seconds, args.images, rates)

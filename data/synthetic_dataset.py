@@ -27,6 +27,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from flags import bounded
+from joblib import cpu_count
 from road.empty import draw_empty_kind, paint_nothing, street_layout, unmarked_layout
 from road.geometry import HEIGHT, WIDTH, random_road, road_from_label
 from road.objects import paint_objects, roadside
@@ -35,7 +37,7 @@ from road.street import street_side
 from road.surface import paint_background
 from road.vehicles import draw_lane_traffic, paint_vehicle
 from tqdm import tqdm
-from tusimple_dataset_processing import LabelError, check_label, find_clips, read_clip
+from tusimple_dataset_processing import LabelError, find_clips, read_clip, read_lines
 
 H_SAMPLES = list(range(160, 720, 10))
 
@@ -105,63 +107,51 @@ def add_traffic(rng, image, label):
         paint_vehicle(rng, image, road, light, offset, distance, kind, oncoming)
 
 
-def fail(message):
-    """End the command with one line on stderr."""
-    print(f"synthetic_dataset.py: error: {message}", file=sys.stderr)
-    raise SystemExit(2)
-
-
 def read_geometry(paths):
-    """Labels in TuSimple files that have at least one lane of two points; a file that can't be used ends the command.
+    """Labels in TuSimple files that have at least one lane of two points.
 
     Args:
         paths: label files, one JSON object per line.
 
     Returns:
         list of TuSimple dicts, in the order of the files and lines.
+
+    Raises:
+        LabelError: a file that can't be used, rows outside the rendered image, or no lane at all.
     """
-    labels = []
-    for path in paths:
-        try:
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "binary data"
-            fail(f"{path}: found {reason}, expected a TuSimple label file; name another with --geometry")
-        for number, text in enumerate(lines, start=1):
-            if not text.strip():
-                continue
-            try:
-                label = check_label(text)
-                rows = np.array([-1, *label["h_samples"], HEIGHT])
-                if (np.diff(rows) <= 0).any():
-                    raise ValueError(f"found h_samples out of order or range, expected rising rows in 0..{HEIGHT - 1}")
-            except json.JSONDecodeError as error:
-                fail(f"{path}:{number}: found broken JSON ({error}), expected one object per line; fix the line")
-            except ValueError as error:
-                fail(f"{path}:{number}: {error}; fix the line")
-            if any(sum(x >= 0 for x in lane) > 1 for lane in label["lanes"]):
-                labels.append(label)
+    labels = [(path, number, label) for path in paths for number, label in read_lines(path)]
+    for path, number, label in labels:
+        if isinstance(label, LabelError):
+            raise label
+        if label["h_samples"][0] < 0 or label["h_samples"][-1] >= HEIGHT:
+            raise LabelError(f"{path}:{number}: found h_samples out of range, expected rows in 0..{HEIGHT - 1}")
+    labels = [label for _, _, label in labels if has_lane(label)]
     if not labels:
-        fail(f"{paths[0]}: found no lane of two points, expected TuSimple labels; name another file with --geometry")
+        raise LabelError(f"{paths[0]}: found no lane of two points, expected TuSimple labels; name another file")
     return labels
 
 
 def read_clips(folders):
-    """Labeled images of TuSimple folders with at least one lane of two points; a bad label ends the command.
+    """Labeled images of TuSimple folders with at least one lane of two points.
 
     Returns:
         list of (path of the jpg, TuSimple dict), in the order of the folders, files and lines.
+
+    Raises:
+        LabelError: a label that can't be used, or no lane at all.
     """
-    try:
-        clips, bad = find_clips(folders)
-        if bad:
-            raise bad[0]
-    except LabelError as error:
-        fail(f"{error}; fix it or name another folder with --traffic-on")
-    clips = [clip for clip in clips if any(sum(x >= 0 for x in lane) > 1 for lane in clip[1]["lanes"])]
+    clips, bad = find_clips(folders)
+    if bad:
+        raise bad[0]
+    clips = [clip for clip in clips if has_lane(clip[1])]
     if not clips:
-        fail(f"{folders[0]}: found no lane of two points, expected labeled images; name another with --traffic-on")
+        raise LabelError(f"{folders[0]}: found no lane of two points, expected labeled images; name another folder")
     return clips
+
+
+def has_lane(label):
+    """Whether a TuSimple dict has a lane of two points or more."""
+    return any(sum(x >= 0 for x in lane) > 1 for lane in label["lanes"])
 
 
 def paint_clip(rng, path, label):
@@ -252,51 +242,51 @@ def write_dataset(outdir, count, seed, geometry=None, workers=1, images_only=Fal
             outdir.rmdir()
 
 
-def main(argv=None):
-    """Command line; see the module docstring."""
+def parse_args(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n", 1)[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("outdir", metavar="OUTDIR", help="folder to make")
-    parser.add_argument("--count", type=int, default=100, help="number of scenes")
-    parser.add_argument("--seed", type=int, default=0, help="equal seeds give equal images")
-    parser.add_argument(
-        "--geometry", nargs="+", metavar="JSON", help="TuSimple label files to take the lane lines from"
-    )
-    parser.add_argument(
-        "--traffic-on", nargs="+", metavar="DIR", help="TuSimple folders on whose labeled images to paint cars"
-    )
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
-    parser.add_argument(
-        "--empty-fraction", type=float, default=0.0, help="fraction of images without a lane line, 0 to 1"
-    )
-    parser.add_argument("--images-only", action="store_true", help="write OUTDIR/0000.jpg, ... and no label")
+    add = parser.add_argument
+    add("outdir", metavar="OUTDIR", help="folder to make")
+    add("--count", type=bounded(int, least=1), default=100, help="number of scenes")
+    add("--seed", type=bounded(int, least=0), default=0, help="equal seeds give equal images")
+    add("--geometry", nargs="+", metavar="JSON", help="TuSimple label files to take the lane lines from")
+    add("--traffic-on", nargs="+", metavar="DIR", help="TuSimple folders on whose labeled images to paint cars")
+    add("--workers", type=bounded(int, least=1), default=cpu_count(), help="processes")
+    fraction = bounded(float, least=0, most=1)
+    add("--empty-fraction", "--empty-share", type=fraction, default=0.0, help="of images without a lane line, 0 to 1")
+    add("--images-only", "--pictures-only", action="store_true", help="write OUTDIR/0000.jpg, ... and no label")
     args = parser.parse_args(argv)
-    for flag, least in (("count", 1), ("seed", 0), ("workers", 1)):
-        if getattr(args, flag) < least:
-            fail(f"--{flag}: found {getattr(args, flag)}, expected at least {least}; choose a larger number")
-    if not 0 <= args.empty_fraction <= 1:
-        fail(f"--empty-fraction: found {args.empty_fraction}, expected a fraction from 0 to 1; choose one")
     if args.traffic_on and (args.geometry or args.empty_fraction):
         other = "--geometry" if args.geometry else "--empty-fraction"
-        fail(f"--traffic-on: found {other} too, expected it alone, whose images have their lanes; leave one out")
+        parser.error(f"--traffic-on: found {other} too, expected it alone, whose images have their lanes")
     outdir = Path(args.outdir)
     if outdir.is_dir() and any(outdir.iterdir()) and not args.images_only:
-        fail(f"{outdir}: found a folder with files, expected a new or empty one; remove it or name another")
-    geometry = read_geometry(args.geometry) if args.geometry else None
-    clips = read_clips(args.traffic_on) if args.traffic_on else None
+        parser.error(f"{outdir}: found a folder with files, expected a new or empty one; remove it or name another")
+    return args
+
+
+def main(argv=None):
+    """Command line; see the module docstring."""
+    args = parse_args(argv)
+    flag = "--geometry" if args.geometry else "--traffic-on"
     try:
+        geometry = read_geometry(args.geometry) if args.geometry else None
+        clips = read_clips(args.traffic_on) if args.traffic_on else None
         write_dataset(
-            outdir, args.count, args.seed, geometry, args.workers, args.images_only, args.empty_fraction, clips
+            args.outdir, args.count, args.seed, geometry, args.workers, args.images_only, args.empty_fraction, clips
         )
+        print(f"{args.count} scenes in {args.outdir}")
+        return
     except LabelError as error:
-        fail(f"{error}; fix it or name another folder with --traffic-on")
+        message = f"{error}; fix it or name another with {flag}"
     except OSError as error:
-        fail(f"{error.filename or outdir}: found {error.strerror}, expected a folder to write in; name another OUTDIR")
+        message = f"{error.filename or args.outdir}: found {error.strerror}, expected a folder to write; name another"
     except KeyboardInterrupt:
         print("synthetic_dataset.py: interrupted, nothing written", file=sys.stderr)
         raise SystemExit(130) from None
-    print(f"{args.count} scenes in {outdir}")
+    print(f"synthetic_dataset.py: error: {message}", file=sys.stderr)
+    raise SystemExit(2)
 
 
 if __name__ == "__main__":

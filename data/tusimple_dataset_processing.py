@@ -3,8 +3,9 @@
     python data/tusimple_dataset_processing.py train_set
     python data/tusimple_dataset_processing.py train_set extra_set -o data/tusimple
 
-Reads every `label_data_*.json` of the folder(s), one JSON object per line: `raw_file` (a clip's jpg, relative to the
-folder), `lanes` (lists of x in pixels, -2 = no point) and `h_samples` (rows y in pixels, 48 or 56 of them). Writes
+Reads every `label_data*.json` and `test_label*.json` of the folder(s), one JSON object per line: `raw_file` (a clip's
+jpg, relative to the folder), `lanes` (lists of x in pixels, -2 = no point) and `h_samples` (rows y in pixels, 48 or 56
+of them). Writes
 `images/0000.png`, ... (the clips), `labels/0000.png`, ... (8-bit, lane i drawn 7 px wide with its own gray value, 50
 * i + 20 for the first five, background 0) and `labels.json` (the TuSimple line of each image, in the same order).
 Numbers follow the order of the folders, of their JSON files and of the lines. Nothing appears in the output folder
@@ -22,58 +23,102 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from joblib import cpu_count
 from tqdm import tqdm
 
 THICKNESS = 7
 FIX = "fix it or use --skip-bad"
+LABEL_FILES = ("label_data*.json", "test_label*.json")
+LABEL_KEYS = ("raw_file", "lanes", "h_samples")
+PREDICTION_KEYS = ("raw_file", "lanes", "run_time")
 # The original's values for five lanes; further lanes get what lies between them, then the rest of 8 bits.
 _FIRST = [*range(20, 256, 50), *range(45, 256, 50)]
 GRAY_VALUES = (*_FIRST, *(value for value in range(1, 256) if value not in _FIRST))
 
 
 class LabelError(ValueError):
-    """A label line or clip that can't be used; the message names the file and, for labels, the line."""
+    """A label file, a line of it or a clip that can't be used; the message names the file and the line."""
 
 
-def read_labels(path):
-    """Read a TuSimple label file.
+def read_labels(path, keys=LABEL_KEYS):
+    """Read a TuSimple file, labels or, with `PREDICTION_KEYS`, predictions.
 
     Args:
-        path: file with one JSON object per line.
+        path: file with one JSON object per line; empty lines and a byte order mark are passed over.
+        keys: what each object must hold.
 
     Returns:
-        list of (line number from 1, dict or LabelError), one per non-empty line.
+        list of dicts in the order of the lines.
+
+    Raises:
+        LabelError: the file can't be read, or its first line that can't be used.
     """
+    entries = [entry for _, entry in read_lines(path, keys)]
+    for entry in entries:
+        if isinstance(entry, LabelError):
+            raise entry
+    return entries
+
+
+def read_lines(path, keys=LABEL_KEYS):
+    """As `read_labels`, with the bad lines: list of (line number from 1, dict or LabelError)."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "found bytes that are no text"
+        raise LabelError(f"{path}: {reason}, expected one JSON object per line; name another file") from None
     lines = []
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for number, text in enumerate(file, start=1):
-            if text.strip():
-                try:
-                    lines.append((number, check_label(text)))
-                except ValueError as error:
-                    lines.append((number, LabelError(f"{path}:{number}: {error}")))
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            check_line(entry, keys, f"{path}:{number}")
+        except LabelError as error:
+            entry = error
+        except (ValueError, RecursionError):
+            entry = LabelError(f"{path}:{number}: found no JSON, expected one object per line; fix it")
+        lines.append((number, entry))
     return lines
 
 
-def check_label(text):
-    """Parse one TuSimple line; raises ValueError that says what is wrong with it."""
-    try:
-        label = json.loads(text)
-    except RecursionError:
-        raise ValueError("found JSON nested too deep, expected a TuSimple label") from None
-    if not isinstance(label, dict) or not {"raw_file", "lanes", "h_samples"} <= label.keys():
-        raise ValueError("found no object with raw_file, lanes and h_samples, expected a TuSimple label")
-    if not isinstance(label["raw_file"], str) or not isinstance(label["lanes"], list):
-        raise ValueError("found raw_file or lanes of another type, expected a string and a list of lanes")
-    rows = label["h_samples"]
-    for lane in [rows, *label["lanes"]]:
-        if not isinstance(lane, list) or not all(type(x) in (int, float) and abs(x) < 1e6 for x in lane):
-            raise ValueError("found a lane or h_samples that is no list of numbers, expected pixels")
-        if len(lane) != len(rows):
-            raise ValueError(f"found a lane of {len(lane)} points, expected {len(rows)} as in h_samples")
-    if len(label["lanes"]) > len(GRAY_VALUES):
-        raise ValueError(f"found {len(label['lanes'])} lanes, expected at most {len(GRAY_VALUES)}")
-    return label
+def check_line(entry, keys, where):
+    """Check one object of a TuSimple file.
+
+    Args:
+        entry: what JSON gave.
+        keys: what it must hold, `LABEL_KEYS` or `PREDICTION_KEYS`.
+        where: file and line, for the message.
+
+    Raises:
+        LabelError: a key is missing, a value is of another type, a row has no x, or the rows don't rise.
+    """
+    missing = [key for key in keys if not isinstance(entry, dict) or key not in entry]
+    if missing:
+        raise LabelError(f"{where}: found no {missing[0]}, expected an object with {', '.join(keys)}; fix the line")
+    rows, run_time = entry.get("h_samples", []), entry.get("run_time", 0)
+    for right, expected in (
+        (isinstance(entry["raw_file"], str), "raw_file to be a string"),
+        (isinstance(entry["lanes"], list) and all(map(_is_row, entry["lanes"])), "lanes to be lists of numbers"),
+        (_is_row(rows) and all(a < b for a, b in zip(rows, rows[1:], strict=False)), "h_samples to be rising numbers"),
+        (type(run_time) in (int, float), "run_time to be a number of milliseconds"),
+    ):
+        if not right:
+            raise LabelError(f"{where}: found something else, expected {expected}; fix the line")
+    if "h_samples" in keys:
+        check_lengths(entry["lanes"], rows, where)
+
+
+def check_lengths(lanes, rows, where):
+    """Raise LabelError unless every lane has one x per row."""
+    wrong = [len(lane) for lane in lanes if len(lane) != len(rows)]
+    if wrong or not rows:
+        found = f"a lane of {wrong[0]} points" if wrong else "no h_samples"
+        raise LabelError(f"{where}: found {found}, expected one x per row of h_samples ({len(rows)}); fix the line")
+
+
+def _is_row(value):
+    return isinstance(value, list) and all(type(x) in (int, float) and abs(x) < 1e6 for x in value)  # NaN is not
 
 
 def find_clips(folders):
@@ -87,13 +132,13 @@ def find_clips(folders):
     """
     clips, bad = [], []
     for folder in map(Path, folders):
-        files = sorted(folder.glob("label_data_*.json"))
+        files = sorted(path for pattern in LABEL_FILES for path in folder.glob(pattern))
         if not files:
-            found = "no label_data_*.json" if folder.is_dir() else "no such folder"
-            raise LabelError(f"{folder}: {found}, expected a TuSimple folder with clips/ and label_data_*.json")
+            found = f"no {' or '.join(LABEL_FILES)}" if folder.is_dir() else "no such folder"
+            raise LabelError(f"{folder}: {found}, expected a TuSimple folder with clips/ and its label files")
         before = len(clips) + len(bad)
         for file in files:
-            for number, label in read_labels(file):
+            for number, label in read_lines(file):
                 if isinstance(label, LabelError):
                     bad.append(label)
                     continue
@@ -108,7 +153,15 @@ def find_clips(folders):
 
 
 def draw_label(label, shape=(720, 1280)):
-    """Draw the lanes of a TuSimple label as (h, w) uint8, lane i with value `GRAY_VALUES[i]`, background 0."""
+    """Draw the lanes of a TuSimple label as (h, w) uint8, lane i with value `GRAY_VALUES[i]`, background 0.
+
+    Raises:
+        LabelError: more lanes than gray values.
+    """
+    if len(label["lanes"]) > len(GRAY_VALUES):
+        raise LabelError(
+            f"{label['raw_file']}: found {len(label['lanes'])} lanes, expected at most {len(GRAY_VALUES)} gray values"
+        )
     image = np.zeros(shape, np.uint8)
     for lane, gray in zip(label["lanes"], GRAY_VALUES, strict=False):
         points = [(x, y) for x, y in zip(lane, label["h_samples"], strict=True) if x >= 0]
@@ -134,7 +187,7 @@ def process(folders, outdir, skip_bad=False):
     outdir.mkdir(parents=True, exist_ok=True)
     # hidden beside the result, so that renaming stays within one file system
     work = Path(tempfile.mkdtemp(prefix=".processing-", dir=outdir))
-    pool = ThreadPoolExecutor(os.cpu_count())
+    pool = ThreadPoolExecutor(cpu_count())
     try:
         done = []
         tasks = [pool.submit(_process_clip, work, number, *clip) for number, clip in enumerate(clips)]
@@ -191,7 +244,7 @@ def _process_clip(work, number, clip, label):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("train_data_dir", nargs="+", help="TuSimple folder(s) with clips/ and label_data_*.json")
+    parser.add_argument("train_data_dir", nargs="+", help="TuSimple folder(s) with clips/ and label files")
     parser.add_argument(
         "-o", "--outdir", default=Path(__file__).resolve().parent, help="folder to write, default: this script's"
     )

@@ -10,6 +10,8 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
+from datagenerator import DataError, read_label
+
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RESAMPLES = 1000
 
@@ -124,8 +126,6 @@ def read_pairs(prediction_dir, truth_dir):
     Raises:
         DataError: the names or the sizes differ, there is no png, or one can't be decoded.
     """
-    from datagenerator import DataError, read_label
-
     folders = Path(prediction_dir), Path(truth_dir)
     names, other = (sorted(path.name for path in folder.glob("*.png")) for folder in folders)
     if names != other or not names:

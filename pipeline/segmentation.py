@@ -1,95 +1,113 @@
-"""From an image to its instances: the network's outputs, the pixels that count as lane, and their clusters."""
+"""From an image to its instances: a model made ready for inference, its outputs, and their clusters."""
 
-import math
-import time
+import contextlib
 import weakref
 
 import numpy as np
 import tensorflow as tf
+from joblib import cpu_count
 
 import utils
-from clustering import instance_label_map
+from clustering import BANDWIDTH, THRESHOLD, find_instances
 from datagenerator import prepare_image
-
-BANDWIDTH = 1.0
-# Training weights lane pixels up: at 0.5 lanes come out 2.8 times too wide. Best on the training frames, see
-# doc/experiments.md.
-THRESHOLD = 0.7
+from export.folding import fold_batch_norm
 
 _compiled = weakref.WeakKeyDictionary()
 
 
+def has_gpu():
+    """Whether TensorFlow sees a GPU."""
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def use_cores():
+    """Give every core an image of its own; returns how many that are, the images to work on at a time.
+
+    ENet's operations are so small that sharing one among two cores makes it only 1.4 times faster: without a GPU
+    TensorFlow is told to run every operation in one thread, if it has not started already.
+    """
+    if not has_gpu():
+        with contextlib.suppress(RuntimeError):  # TensorFlow has started already
+            tf.config.threading.set_intra_op_parallelism_threads(1)
+    return cpu_count()
+
+
+def load_network(modeldir, image_size=None, jit=False):
+    """The model of a folder, folded if it can be, compiled and warm.
+
+    Args:
+        modeldir: path that `utils.load_model` accepts.
+        image_size: (H, W) to work at, default the size the model was trained at.
+        jit: compile it with XLA.
+
+    Returns:
+        keras.Model for `predict`.
+
+    Raises:
+        ModelError: no model there, or one that can't be built or run.
+    """
+    try:
+        model = utils.load_model(modeldir, image_size)
+        if not utils.read_network(utils.model_folder(modeldir)).get("image_statistics"):
+            model = fold_batch_norm(model)
+        compile_network(model, jit)
+        run_network(model, np.zeros((*model.input_shape[1:3], 3), np.float32))  # tracing is no part of the times
+    except (utils.ModelError, OSError):
+        raise
+    except (ValueError, TypeError, RecursionError, tf.errors.OpError) as error:  # a config that makes no sense
+        reason = " ".join(str(error).split())[:200]
+        raise utils.ModelError(
+            f"--modeldir {modeldir}: its network can't be built or run ({reason}); restore it or name another"
+        ) from None
+    return model
+
+
 def compile_network(model, jit=False):
-    """Trace the network for `predict`, with `jit` through XLA."""
+    """Prepare the network for `predict`, with `jit` through XLA."""
     reference = weakref.ref(model)
     _compiled[model] = tf.function(lambda batch: reference()(batch, training=False), jit_compile=jit)
+
+
+def run_network(model, image):
+    """As `predict`, whatever the outputs are."""
+    if model not in _compiled:
+        compile_network(model)
+    return {name: value[0].numpy() for name, value in _compiled[model](tf.constant(image[None])).items()}
 
 
 def predict(model, image):
     """Run the network on one prepared image.
 
     Args:
-        model: keras.Model of `utils.load_model`.
+        model: keras.Model of `utils.load_model` or `load_network`.
         image: (H, W, 3) float32 of `datagenerator.prepare_image`.
 
     Returns:
         {"embedding": (H, W, D) float32, "semantic": (H, W, 1) float32 logits if the model has that head}.
+
+    Raises:
+        ModelError: an output that is not finite, as of a network whose training diverged.
     """
-    if model not in _compiled:
-        compile_network(model)
-    return {name: value[0].numpy() for name, value in _compiled[model](tf.constant(image[None])).items()}
-
-
-def lane_mask(outputs, threshold=THRESHOLD):
-    """Where the outputs of `predict` show a lane: (H, W) bool, None for a model without semantic head."""
-    if "semantic" not in outputs:
-        return None
-    if not np.isfinite(outputs["semantic"]).all():
-        raise utils.ModelError("the model's lane probability is NaN or infinite; retrain it or name another")
-    return outputs["semantic"][:, :, 0] > math.log(threshold / (1 - threshold))
-
-
-def find_instances(outputs, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast", confidence=0.0):
-    """Cluster the outputs of `predict`: (H, W) int32 label map, see `segment`."""
-    mask = lane_mask(outputs, threshold)
-    try:
-        label_map = instance_label_map(outputs["embedding"], bandwidth, mask, method=method).astype(np.int32)
-    except ValueError as error:  # an untrained or diverged network
-        raise utils.ModelError(f"the model's output can't be clustered: {error}; retrain it or name another") from None
-    if mask is not None and confidence:
-        return _drop_unsure(label_map, outputs["semantic"][:, :, 0], confidence)
-    return label_map
-
-
-def _drop_unsure(label_map, logits, confidence):
-    """The label map without instances whose mean lane probability is below `confidence`, numbered anew."""
-    inside = label_map > 0
-    labels = label_map[inside]
-    probability = 0.5 + 0.5 * np.tanh(logits[inside] / 2)  # the sigmoid, which does not overflow in this form
-    means = np.bincount(labels, probability, minlength=1) / np.maximum(np.bincount(labels, minlength=1), 1)
-    kept = means >= confidence  # not the background, number 0, which has no pixels here
-    return (np.cumsum(kept) * kept).astype(np.int32)[label_map]
+    outputs = run_network(model, image)
+    for name, value in outputs.items():
+        if not np.isfinite(value).all():
+            raise utils.ModelError(f"the model's {name} output is NaN or infinite; retrain it or name another")
+    return outputs
 
 
 def segment(model, image, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast", confidence=0.0):
     """Instances of one image.
 
     Args:
-        model: keras.Model of `utils.load_model`.
+        model: as of `predict`.
         image: (h, w, 3) uint8 RGB of any size.
-        bandwidth: of the mean shift, in units of the embedding.
-        threshold: lane probability from which a pixel counts as lane (models with a semantic head).
-        method: "fast" or "sklearn", see `clustering.instance_label_map`.
-        confidence: mean lane probability of its pixels from which an instance counts, see `utils.read_confidence`.
+        bandwidth, threshold, method, confidence: see `clustering.find_instances`.
 
     Returns:
-        (H, W) int32 label map at network size, 0 = background, and {"network": s, "cluster": s} in seconds.
+        (H, W) int32 label map at network size, 0 = background.
 
     Raises:
-        utils.ModelError: outputs that are not finite.
+        ModelError: as `predict`.
     """
-    start = time.perf_counter()
     outputs = predict(model, prepare_image(image, model.input_shape[1:3]))
-    middle = time.perf_counter()
-    label_map = find_instances(outputs, bandwidth, threshold, method, confidence)
-    return label_map, {"network": middle - start, "cluster": time.perf_counter() - middle}
+    return find_instances(outputs, bandwidth, threshold, method, confidence)

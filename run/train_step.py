@@ -1,57 +1,19 @@
-"""One optimizer step on one device, several, or several machines: losses, optimizer, averages, the compiled step.
+"""One optimizer step on one device, several, or several machines: optimizer, losses, averages, the compiled step.
 
 The step is one TensorFlow graph without a round trip to Python and without a shape that depends on the data. Batch
 size, losses, batch-norm statistics and the gradient's norm are those of the global batch, however many replicas divide
 it, so that N replicas with batch B / N do what one does with batch B (but for dropout, whose masks repeat).
 """
 
-import json
-import os
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
-from datagenerator import DataError
 from loss import LANE_WEIGHT, discriminative_loss, semantic_loss
 
-PARTS = ("loss", "l_var", "l_dist", "l_reg", "l_sem")
+LOSS_TERMS = ("loss", "l_var", "l_dist", "l_reg", "l_sem")
 DECAY, DECAY_STEPS = 0.96, 5000
-
-
-def make_strategy(name):
-    """TensorFlow's distribution strategy for "none", "mirrored" (all devices) or "multiworker" (as TF_CONFIG says).
-
-    Has to come before anything else makes TensorFlow start its devices.
-
-    Raises:
-        DataError: TF_CONFIG is missing or can't be used.
-    """
-    if name == "mirrored":
-        return tf.distribute.MirroredStrategy()
-    if name == "multiworker":
-        expected = (
-            'expected JSON like {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
-        )
-        try:
-            config = json.loads(os.environ["TF_CONFIG"])
-            hosts, task = config["cluster"][config["task"]["type"]], config["task"]
-            hosts[int(task["index"])]
-        except KeyError as error:
-            raise DataError(f"TF_CONFIG: found no {error}, {expected}; set it on every worker") from None
-        except (ValueError, TypeError, IndexError) as error:
-            raise DataError(f"TF_CONFIG: {error}, {expected}; set it on every worker") from None
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    return tf.distribute.get_strategy()
-
-
-def is_chief(strategy):
-    """True on the process that writes: the only one, or the first of several workers."""
-    resolver = strategy.cluster_resolver
-    if resolver is None or not resolver.task_type:
-        return True
-    return resolver.task_type == "chief" or (
-        resolver.task_type == "worker" and resolver.task_id == 0 and "chief" not in resolver.cluster_spec().jobs
-    )
 
 
 class _OneKernel:
@@ -87,33 +49,58 @@ class AdamW(_OneKernel, keras.optimizers.AdamW):
     pass
 
 
-def make_optimizer(args, steps):
-    """Adam or AdamW with the original's schedule, lr * 0.96^floor(step / 5000), or warm-up and cosine to 0."""
-    if args.schedule == "cosine":
+def make_optimizer(name, steps, lr, schedule="original", warmup=0, weight_decay=1e-4):
+    """An optimizer with its learning-rate schedule.
+
+    Args:
+        name: "adam" or "adamw".
+        steps: length of the run.
+        lr: highest learning rate.
+        schedule: "original", lr * 0.96^floor(step / 5000), or "cosine" to 0.
+        warmup: steps of linear warm-up, cosine schedule only.
+        weight_decay: of adamw; biases, batch-norm betas and PReLU slopes are no weights to shrink.
+
+    Returns:
+        keras optimizer.
+    """
+    if schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(
-            0.0 if args.warmup else args.lr,
-            max(1, steps - args.warmup),
-            warmup_target=args.lr if args.warmup else None,
-            warmup_steps=args.warmup,
+            0.0 if warmup else lr,
+            max(1, steps - warmup),
+            warmup_target=lr if warmup else None,
+            warmup_steps=warmup,
         )
     else:
-        rate = keras.optimizers.schedules.ExponentialDecay(args.lr, DECAY_STEPS, DECAY, staircase=True)
-    if args.optimizer == "adamw":
-        optimizer = AdamW(rate, weight_decay=args.weight_decay)
-        # per-channel vectors are no weights to shrink: biases, batch-norm betas, PReLU slopes
-        optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "alpha"])
-        return optimizer
-    return Adam(rate)
+        rate = keras.optimizers.schedules.ExponentialDecay(lr, DECAY_STEPS, DECAY, staircase=True)
+    if name == "adam":
+        return Adam(rate)
+    optimizer = AdamW(rate, weight_decay=weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "alpha"])
+    return optimizer
 
 
-def make_losses(args, gradient=True):
-    """Function (outputs, label) -> (loss, l_var, l_dist, l_reg, l_sem) with the weights of the flags.
+class LossWeights(NamedTuple):
+    """Weights and hinge margins of the losses, named as the flags of training.py."""
 
-    Without `gradient` the result can't be differentiated, which spares validation the work.
+    var: float = 1.0
+    dist: float = 1.0
+    reg: float = 1.0
+    dvar: float = 0.5
+    ddist: float = 1.5
+    sem: float = 1.0
+
+
+def make_losses(weights, gradient=True):
+    """Function (outputs, label) -> the float32 scalars `LOSS_TERMS`.
+
+    Args:
+        weights: `LossWeights`.
+        gradient: if False, the result can't be differentiated, which spares validation the work.
     """
 
     def embedding_loss(embedding, label):
-        return discriminative_loss(embedding, label, args.dvar, args.ddist, args.var, args.dist, args.reg)
+        var, dist, reg, dvar, ddist, _ = weights
+        return discriminative_loss(embedding, label, dvar, ddist, var, dist, reg)
 
     # Compiled, segment sums and gathers take a third of the time of TensorFlow's own kernels; loss and gradient in one
     # piece, nothing but the gradient is kept for the backward pass.
@@ -123,34 +110,34 @@ def make_losses(args, gradient=True):
             return embedding_loss(embedding, label), tf.zeros_like(embedding[:, :0])
         with tf.GradientTape() as tape:
             tape.watch(embedding)
-            parts = embedding_loss(embedding, label)
-        return parts, tape.gradient(parts[0], embedding)
+            terms = embedding_loss(embedding, label)
+        return terms, tape.gradient(terms[0], embedding)
 
     def with_gradient(embedding, label):
         # XLA scatters on one core: two halves of the batch keep two busy
         count = 2 if embedding.shape[0] and embedding.shape[0] % 2 == 0 else 1
         pieces = [piece(*half) for half in zip(tf.split(embedding, count), tf.split(label, count), strict=True)]
-        parts = [tf.add_n(part) / count for part in zip(*(parts for parts, _ in pieces), strict=True)]
-        return parts, tf.concat([slope for _, slope in pieces], axis=0) / count
+        terms = [tf.add_n(term) / count for term in zip(*(terms for terms, _ in pieces), strict=True)]
+        return terms, tf.concat([slope for _, slope in pieces], axis=0) / count
 
     def losses(outputs, label):
         loss = l_var = l_dist = l_reg = l_sem = tf.constant(0.0)
-        if args.var or args.dist or args.reg:
+        if weights.var or weights.dist or weights.reg:
 
             @tf.custom_gradient
             def differentiable(embedding):
-                parts, slope = with_gradient(embedding, label)
-                return parts, lambda upstream, *_: upstream * slope
+                terms, slope = with_gradient(embedding, label)
+                return terms, lambda upstream, *_: upstream * slope
 
             loss, l_var, l_dist, l_reg = differentiable(outputs["embedding"])
-        if args.sem:
-            l_sem = args.sem * semantic_loss(outputs["semantic"], label) * _fraction_of_weight(label)
+        if weights.sem:
+            l_sem = weights.sem * semantic_loss(outputs["semantic"], label) * _replica_weight(label)
         return loss + l_sem, l_var, l_dist, l_reg, l_sem
 
     return losses
 
 
-def _fraction_of_weight(label):
+def _replica_weight(label):
     """Weight of this replica's pixels in the semantic loss over the mean of all replicas.
 
     The semantic loss divides by the weight of all pixels of the batch. With this factor the mean over the replicas is
@@ -163,7 +150,7 @@ def _fraction_of_weight(label):
     return weight / context.all_reduce(tf.distribute.ReduceOp.MEAN, weight)
 
 
-def make_train_step(model, optimizer, args, strategy=None, averages=None):
+def make_train_step(model, optimizer, losses, strategy=None, averages=None, clip_norm=0.0, jit=False):
     """Compiled function (image (B, H, W, 3), label (B, H, W)) that makes one optimizer step.
 
     If the loss or the gradient is not finite, weights and statistics stay as they were before the step.
@@ -171,39 +158,39 @@ def make_train_step(model, optimizer, args, strategy=None, averages=None):
     Args:
         model: keras.Model, built in the scope of `strategy`.
         optimizer: keras optimizer, built.
-        args: flags of training.py: loss weights, `jit` and, if set, `clip_norm`.
+        losses: function of `make_losses`.
         strategy: tf.distribute.Strategy; default TensorFlow's for one device.
         averages: `WeightAverages` to update, or None.
+        clip_norm: gradients are scaled down to this global norm; 0 = they are not.
+        jit: compile the whole step with XLA.
 
     Returns:
-        tf.function whose result is float32 (6,): the five losses `PARTS` and the gradient's global norm before
-        clipping.
+        tf.function whose result is float32 (6,): `LOSS_TERMS` and the gradient's global norm before clipping.
     """
     strategy = strategy or tf.distribute.get_strategy()
-    losses, replicas = make_losses(args), strategy.num_replicas_in_sync
-    variables = model.trainable_variables
+    replicas, variables = strategy.num_replicas_in_sync, model.trainable_variables
     statistics = [v.value for v in model.non_trainable_variables if v.dtype == "float32"]  # of batch norm
 
     def backward(image, label):
         with tf.GradientTape() as tape:
-            parts = losses(model(image, training=True), label)
-        gradients = tape.gradient(parts[0], [v.value for v in variables])
+            terms = losses(model(image, training=True), label)
+        gradients = tape.gradient(terms[0], [v.value for v in variables])
         # semantic pre-training leaves the embedding head without gradient
         gradients = [tf.zeros_like(v.value) if g is None else g for g, v in zip(gradients, variables, strict=True)]
-        parts = tf.stack(parts)
+        terms = tf.stack(terms)
         if replicas > 1:
             context = tf.distribute.get_replica_context()
             gradients = context.all_reduce(tf.distribute.ReduceOp.MEAN, gradients)
-            parts = context.all_reduce(tf.distribute.ReduceOp.MEAN, parts)
+            terms = context.all_reduce(tf.distribute.ReduceOp.MEAN, terms)
         norm = tf.linalg.global_norm(gradients)
         factor = 1.0 / replicas  # Keras sums over the replicas once more
-        if args.clip_norm:
-            factor *= args.clip_norm / tf.maximum(norm, args.clip_norm)
-        if replicas > 1 or args.clip_norm:
+        if clip_norm:
+            factor *= clip_norm / tf.maximum(norm, clip_norm)
+        if replicas > 1 or clip_norm:
             gradients = [g * factor for g in gradients]
-        return tf.concat([parts, norm[None]], axis=0), gradients
+        return tf.concat([terms, norm[None]], axis=0), gradients
 
-    @tf.function(jit_compile=bool(args.jit), autograph=False)
+    @tf.function(jit_compile=jit, autograph=False)
     def train_step(image, label):
         before = [tf.convert_to_tensor(v) for v in statistics]
         result, gradients = strategy.run(backward, args=(image, label))
@@ -239,6 +226,11 @@ class WeightAverages:
             keras.Variable(v, trainable=False, dtype=v.dtype, name=f"average_{i}") for i, v in enumerate(model.weights)
         ]
         self.count = keras.Variable(0.0, trainable=False, name="average_count")
+
+    def named_variables(self):
+        """{name: keras.Variable} for a checkpoint."""
+        weights = zip(self.model.weights, self.variables, strict=True)
+        return {"averages/count": self.count, **{f"averages/{weight.path}": average for weight, average in weights}}
 
     def update(self):
         """Move the averages towards the weights; part of the compiled step."""

@@ -8,12 +8,13 @@ import tensorflow as tf
 
 import visualization
 from clustering import instance_label_map
-from datagenerator import DataError, batches, make_dataset, read_label
-from evaluation import tusimple
+from data.tusimple_dataset_processing import read_labels
+from datagenerator import batches, make_dataset, read_label
+from evaluation.tusimple import tusimple_score
 from lanes.curves import fit_lanes
 from lanes.tusimple import tusimple_line
 from pipeline.segmentation import find_instances, lane_mask
-from run.train_step import PARTS
+from run.train_step import LOSS_TERMS
 
 
 def tusimple_labels(pairs):
@@ -26,20 +27,18 @@ def tusimple_labels(pairs):
         list of (TuSimple dict without empty lanes, (h, w) of the image), or None if a pair has no line.
 
     Raises:
-        DataError: a `labels.json` that can't be read, or a label image that can't be decoded.
+        LabelError: a `labels.json` that can't be read.
+        DataError: a label image that can't be decoded.
     """
     lines, found = {}, []
     for image, label in pairs:
         path = Path(image).parent.parent / "labels.json"
         if path not in lines:
-            try:
-                lines[path] = tusimple.read_tusimple(path) if path.is_file() else []
-            except tusimple.EvaluationError as error:
-                raise DataError(str(error)) from None
+            lines[path] = read_labels(path) if path.is_file() else []
         number = int(Path(image).stem) if Path(image).stem.isdecimal() else len(lines[path])
         if number >= len(lines[path]):
             return None
-        # nobody can find a lane without a point, see evaluation.py --skip-empty-lanes
+        # nobody can find a lane without a point, see --skip-empty-lanes of the evaluation
         line = lines[path][number]
         kept = [lane for lane in line["lanes"] if max(lane, default=-1) >= 0]
         found.append(({**line, "raw_file": image, "lanes": kept}, read_label(label).shape))
@@ -54,7 +53,7 @@ class Validation:
 
         Args:
             model: keras.Model.
-            losses: function (outputs, label) -> the losses `PARTS`.
+            losses: function (outputs, label) -> the losses `LOSS_TERMS`.
             pairs: list of (image path, label path).
             size: (H, W) of the network.
             batch_size: images per batch.
@@ -70,11 +69,11 @@ class Validation:
         self.step = step
 
     def run(self):
-        """Mean losses `PARTS` over the images, and Accuracy, FP and FN of TuSimple if there are labels; a dict."""
-        total, count, predictions = np.zeros(len(PARTS)), 0, []
+        """Mean losses `LOSS_TERMS` over the images, and Accuracy, FP and FN of TuSimple if there are labels; a dict."""
+        total, count, predictions = np.zeros(len(LOSS_TERMS)), 0, []
         for image, label, index in batches(self.data):
-            parts, outputs = self.step(image, label)
-            total += len(label) * parts.numpy()
+            terms, outputs = self.step(image, label)
+            total += len(label) * terms.numpy()
             count += len(label)
             if self.labels:
                 predictions += [
@@ -83,9 +82,9 @@ class Validation:
                         index.numpy(), outputs["embedding"].numpy(), outputs["semantic"].numpy(), strict=True
                     )
                 ]
-        result = dict(zip(PARTS, (total / count).round(5).tolist(), strict=True))
+        result = dict(zip(LOSS_TERMS, (total / count).round(5).tolist(), strict=True))
         if self.labels:
-            score = tusimple.tusimple_score(predictions, [line for line, _ in self.labels], math.inf)
+            score = tusimple_score(predictions, [line for line, _ in self.labels], math.inf)
             result |= {name: round(value, 5) for name, value in score.items()}
         return result
 
@@ -106,39 +105,63 @@ def figure_of_merit(validation):
 
 
 class SummaryLog:
-    """TensorBoard events and the images of one validation image, `shown` = (image, label, index) batch."""
+    """TensorBoard events of a run, and plots of one validation image's embeddings."""
 
-    def __init__(self, logdir, model, shown, plots, bandwidth):
+    def __init__(self, logdir, model, shown, plots, bandwidth, plot_every, cluster_every):
+        """Open the event files.
+
+        Args:
+            logdir: folder of the events.
+            model: keras.Model.
+            shown: (image, label, index), a batch of one validation image.
+            plots: folder of the plots, made if absent.
+            bandwidth: of the mean shift.
+            plot_every: steps between summaries and scatter plots.
+            cluster_every: steps between mean-shift images.
+        """
         self.writers = {
             name: tf.summary.create_file_writer(str(Path(logdir) / name)) for name in ("train", "validation")
         }
         self.model, self.plots, self.bandwidth = model, plots, bandwidth
+        self.plot_every, self.cluster_every = plot_every, cluster_every
         self.image, self.label = shown[0], shown[1][0].numpy()
         self.predict = tf.function(lambda image: model(image, training=False))
+        plots.mkdir(parents=True, exist_ok=True)
+
+    def follow(self, step, values):
+        """After each step: whatever is due, of scalars `values` (a dict), weight histograms and images."""
+        if step % self.plot_every == 0:
+            self.scalars("train", step, values)
+            self.weights(step)
+        if step % self.plot_every == 0 or step % self.cluster_every == 0:
+            self.images(step)
 
     def scalars(self, name, step, values):
+        """Write a dict of numbers to the events "train" or "validation"."""
         with self.writers[name].as_default(step):
             for key, value in values.items():
                 tf.summary.scalar(key, value)
         self.writers[name].flush()
 
     def weights(self, step):
+        """Write a histogram of every weight."""
         with self.writers["train"].as_default(step):
             for variable in self.model.trainable_variables:
                 tf.summary.histogram(variable.path, variable.value)
 
-    def images(self, step, cluster_every):
-        """Scatter plot `cluster_STEP.png`, every `cluster_every` steps also `instances_STEP.png`, and TensorBoard's."""
+    def images(self, step):
+        """Write a scatter plot, `cluster_STEP.png`, every `cluster_every` steps `instances_STEP.png`, and events."""
         outputs = {name: value[0].numpy() for name, value in self.predict(self.image).items()}
         embedding, image = outputs["embedding"], self.image[0].numpy().astype(np.uint8)
+        ranks = np.unique(self.label, return_inverse=True)[1].reshape(self.label.shape)
         shown = {
             "input": image,
-            "label": visualization.paint_instances(np.zeros_like(image), _ranks(self.label), alpha=1.0),
+            "label": visualization.paint_instances(np.zeros_like(image), ranks, alpha=1.0),
             "prediction": visualization.embedding_to_color(embedding[:, :, :1].repeat(3, axis=2)),
             "embedding": visualization.embedding_to_color(embedding),
         }
         visualization.scatter_plot(embedding, self.label, self.plots / f"cluster_{step:06d}.png", f"step {step}")
-        if step and step % cluster_every == 0:
+        if step and step % self.cluster_every == 0:
             label_map = instance_label_map(embedding, self.bandwidth, lane_mask(outputs))
             shown["instances"] = visualization.paint_instances(image, label_map)
             visualization.save_image(self.plots / f"instances_{step:06d}.png", shown["instances"])
@@ -146,7 +169,3 @@ class SummaryLog:
             for name, value in shown.items():
                 tf.summary.image(name, value[None])
         self.writers["validation"].flush()
-
-
-def _ranks(label):
-    return np.unique(label, return_inverse=True)[1].reshape(label.shape)

@@ -1,0 +1,63 @@
+"""A model on labeled images: TuSimple lines that it finds, and the images with prediction and label drawn over them."""
+
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+from datagenerator import read_image
+from evaluation.tusimple import worst_first
+from lanes.curves import fit_lanes
+from lanes.tusimple import tusimple_line
+from pipeline.segmentation import segment
+from visualization import draw_lanes, save_image
+
+ORANGE, BLUE = (255, 120, 0), (0, 160, 255)
+
+
+def predict_lanes(model, srcdir, labels, **settings):
+    """Run a model on the images of TuSimple labels.
+
+    Args:
+        model: keras.Model of `utils.load_model`.
+        srcdir: folder that the labels' raw_file is relative to.
+        labels: TuSimple dicts.
+        settings: bandwidth, threshold, method and confidence of `segmentation.segment`.
+
+    Returns:
+        TuSimple dicts; run_time is that from the decoded image to the lanes, in ms.
+
+    Raises:
+        DataError: an image that is missing or can't be decoded.
+    """
+    result = []
+    for label in tqdm(labels, unit="image", dynamic_ncols=True):
+        image = read_image(Path(srcdir) / label["raw_file"])
+        if not result:
+            segment(model, image, **settings)  # tracing is no part of the times
+        size, start = image.shape[:2], time.perf_counter()
+        found = fit_lanes(segment(model, image, **settings), size)
+        run_time = 1000 * (time.perf_counter() - start)
+        result.append(tusimple_line(label["raw_file"], found, label["h_samples"], run_time, size))
+    return result
+
+
+def write_images(folder, srcdir, predictions, ground_truth, scores):
+    """Draw labels (blue, wide) and predictions (orange, narrow) over the images: RANK_ACCURACY_NAME.jpg, worst first.
+
+    Args:
+        folder: to write to; made if absent.
+        srcdir: folder that raw_file is relative to.
+        predictions: TuSimple dicts.
+        ground_truth: TuSimple dicts of the same images.
+        scores: (N, 3) of `tusimple.score_images`.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    truth = {entry["raw_file"]: entry for entry in ground_truth}
+    for rank, index in enumerate(tqdm(worst_first(scores), unit="overlay", dynamic_ncols=True)):
+        name = predictions[index]["raw_file"]
+        rows = truth[name]["h_samples"]
+        image = draw_lanes(read_image(Path(srcdir) / name), truth[name]["lanes"], rows, BLUE, 9)
+        image = draw_lanes(image, predictions[index]["lanes"], rows, ORANGE, 3)
+        flat = Path(name).with_suffix("").as_posix().replace("/", "-")
+        save_image(Path(folder) / f"{rank:04d}_{scores[index, 0]:.3f}_{flat}.jpg", image)

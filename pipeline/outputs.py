@@ -1,0 +1,109 @@
+"""Images found, the names of what is made of them, and outputs that appear whole or not at all."""
+
+import contextlib
+import glob
+import itertools
+import json
+import os
+from pathlib import Path
+
+import utils
+from datagenerator import DataError, list_images, read_image
+
+
+def find_images(sources, recursive=False):
+    """Images of folders, files and glob patterns, each once.
+
+    Returns:
+        list of (path, its path relative to the folder given or to the pattern's part before the first wildcard).
+    """
+    found = {}
+    for source in sources:
+        paths, base = list_images(source, recursive), Path(source)
+        if not base.is_dir():
+            fixed = itertools.takewhile(lambda part: not glob.has_magic(part), base.parts[:-1])
+            base = paths[0].parent if base.exists() else Path(*fixed)
+        for path in paths:
+            found.setdefault(os.path.abspath(path), (path, path.relative_to(base)))
+    return list(found.values())
+
+
+def require_readable(paths):
+    """Raise DataError unless one of the images can be read: it is found out before a model is loaded."""
+    first = None
+    for path in paths:
+        try:
+            read_image(path)
+            return
+        except DataError as error:
+            first = first or error
+    others = f"; nor can the other {len(paths) - 1}" if len(paths) > 1 else ""
+    raise DataError(f"{first}{others}")
+
+
+def name_outputs(names, outdir, kinds, keep_names):
+    """Files to write for the images of `find_images`.
+
+    Args:
+        names: relative paths of the images.
+        outdir: folder.
+        kinds: of `--save`.
+        keep_names: name the files after the images; the second image a, of another suffix or folder, becomes a-2.
+
+    Returns:
+        list of {kind: Path}, one per image.
+    """
+    taken, result = set(), []
+    for number, name in enumerate(names):
+        stem = name.with_suffix("").as_posix()
+        tries = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+        # some file systems don't tell upper from lower case
+        stem = next(tried for tried in tries if tried.lower() not in taken)
+        taken.add(stem.lower())
+        named = "{stem}_{prefix}.png" if keep_names else "{prefix}_{number:04d}.png"
+        files = {
+            kind: named.format(stem=stem, prefix="cluster" if kind == "overlay" else kind, number=number)
+            for kind in kinds
+        }
+        result.append({kind: Path(outdir, file) for kind, file in files.items()})
+    return result
+
+
+@contextlib.contextmanager
+def output_folder(folder):
+    """Make a folder, with its parents, for the block; what is still empty of it afterwards is removed again."""
+    folder = Path(folder)
+    missing = [part for part in (folder, *folder.parents) if not part.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(0, "no right to write")
+    except OSError as error:
+        reason = error.strerror.lower()
+        raise DataError(f"--outdir {folder}: {reason}, expected a folder to write to; name another one") from None
+    try:
+        yield
+    finally:
+        for part in missing:
+            with contextlib.suppress(OSError):
+                part.rmdir()
+
+
+@contextlib.contextmanager
+def json_lines(path):
+    """Yield a function that writes an object as a line of `path`, which appears if the block ends well.
+
+    Without a path the function does nothing.
+    """
+    if not path:
+        yield lambda value: None
+        return
+    with utils.replacing(path) as temporary, open(temporary, "w", buffering=1, encoding="utf-8") as file:
+
+        def write(value):
+            try:
+                file.write(json.dumps(value) + "\n")
+            except OSError as error:
+                raise OSError(f"{path}: could not be written ({error.strerror.lower()}); make room") from None
+
+        yield write

@@ -93,3 +93,30 @@ def cluster(prediction, bandwidth, method="fast"):
         raise ValueError(f"method: found {method!r}, expected 'fast' or 'sklearn'")
     centers, labels = mean_shift(points, bandwidth)
     return len(centers), labels, centers
+
+
+BANDWIDTH = 1.0
+THRESHOLD = 0.7
+
+
+def lane_mask(outputs, threshold=THRESHOLD):
+    if "semantic" not in outputs:
+        return None
+    return outputs["semantic"][:, :, 0] > np.log(threshold / (1 - threshold))
+
+
+def find_instances(outputs, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast", confidence=0.0):
+    mask = lane_mask(outputs, threshold)
+    label_map = instance_label_map(outputs["embedding"], bandwidth, mask, method=method).astype(np.int32)
+    if mask is not None and confidence:
+        return _drop_unsure(label_map, outputs["semantic"][:, :, 0], confidence)
+    return label_map
+
+
+def _drop_unsure(label_map, logits, confidence):
+    inside = label_map > 0
+    labels = label_map[inside]
+    probability = 0.5 + 0.5 * np.tanh(logits[inside] / 2)
+    means = np.bincount(labels, probability, minlength=1) / np.maximum(np.bincount(labels, minlength=1), 1)
+    kept = means >= confidence
+    return (np.cumsum(kept) * kept).astype(np.int32)[label_map]

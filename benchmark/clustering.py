@@ -21,7 +21,7 @@ def network_embeddings(modeldir, indir, size):
     """The network's embedding (H, W, D) and lane mask (H, W), None without semantic head, of the first image."""
     model = utils.load_model(modeldir, image_size=size)
     outputs = segmentation.predict(model, prepare_image(read_image(list_images(indir)[0]), size))
-    return outputs["embedding"], segmentation.lane_mask(outputs)
+    return outputs["embedding"], clustering.lane_mask(outputs)
 
 
 def compare_clusterings(title, embedding, mask, bandwidth, repeat):

@@ -244,7 +244,9 @@ def write_dataset(outdir, count, seed, geometry=None, workers=1, images_only=Fal
 
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(
-        description=__doc__.split("\n", 1)[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        prog="synthetic_dataset.py",
+        description=__doc__.split("\n", 1)[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
     add("outdir", metavar="OUTDIR", help="folder to make")

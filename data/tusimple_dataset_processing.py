@@ -243,7 +243,7 @@ def _process_clip(work, number, clip, label):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(prog="tusimple_dataset_processing.py", description=__doc__.split("\n", 1)[0])
     parser.add_argument("train_data_dir", nargs="+", help="TuSimple folder(s) with clips/ and label files")
     parser.add_argument(
         "-o", "--outdir", default=Path(__file__).resolve().parent, help="folder to write, default: this script's"

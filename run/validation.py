@@ -7,13 +7,12 @@ import numpy as np
 import tensorflow as tf
 
 import visualization
-from clustering import instance_label_map
+from clustering import find_instances, instance_label_map, lane_mask
 from data.tusimple_dataset_processing import read_labels
 from datagenerator import batches, make_dataset, read_label
 from evaluation.tusimple import tusimple_score
 from lanes.curves import fit_lanes
 from lanes.tusimple import tusimple_line
-from pipeline.segmentation import find_instances, lane_mask
 from run.train_step import LOSS_TERMS
 
 

@@ -90,7 +90,7 @@ def fake_step(monkeypatch, losses):
 
     given = iter(losses)
 
-    def make(model, optimizer, args, strategy=None, averages=None):
+    def make(model, optimizer, *args):
         def step(image, label):
             value = next(given)
             if isinstance(value, BaseException):
@@ -102,7 +102,7 @@ def fake_step(monkeypatch, losses):
         return step
 
     monkeypatch.setattr(training, "make_train_step", make)
-    monkeypatch.setattr(training.Validation, "run", lambda self: dict.fromkeys(training.PARTS, 1.0))
+    monkeypatch.setattr(training.Validation, "run", lambda self: dict.fromkeys(training.LOSS_TERMS, 1.0))
     monkeypatch.setattr(training.SummaryLog, "images", lambda *args: None)
     monkeypatch.setattr(training.SummaryLog, "weights", lambda *args: None)
 

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from evaluation.tusimple import read_tusimple, tusimple_score
+from data.tusimple_dataset_processing import read_labels
+from evaluation.tusimple import tusimple_score
 from lanes.curves import fit_lanes, lane_x
 from lanes.tusimple import lanes_to_tusimple, tusimple_line
 
@@ -273,7 +274,7 @@ def upper_bound(entries, size):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("pattern", "step"), [("tusimple/*/label_data_*.json", 1), ("tusimple_labels/*.json", 20)])
 def test_true_label_maps_score_almost_one(shared_data, size, pattern, step):
-    entries = [entry for path in sorted(shared_data.glob(pattern)) for entry in read_tusimple(path)]
+    entries = [entry for path in sorted(shared_data.glob(pattern)) for entry in read_labels(path)]
     score = upper_bound(entries[::step], size)
     assert score["Accuracy"] >= 0.985 and score["FP"] <= 0.02 and score["FN"] <= 0.02, score
 

@@ -6,20 +6,19 @@ import pytest
 import tensorflow as tf
 from conftest import miniature
 
-import training
 from run import train_step
 
 SIZE = (16, 24)
+WEIGHTS = train_step.LossWeights(reg=0.001)
 
 
-def make(flags="", **network):
-    """(model, optimizer, args) of a miniature network, always with the same weights."""
+def make(lr=0.01, **network):
+    """(model, optimizer, losses) of a miniature network, always with the same weights."""
     keras.utils.set_random_seed(0)
-    args = training.parse_args(["--reg", "0.001", "--lr", "0.01", *flags.split()])
     model = miniature({"input_shape": (*SIZE, 3), "dropout": False, **network})
-    optimizer = train_step.make_optimizer(args, 100)
+    optimizer = train_step.make_optimizer("adam", 100, lr)
     optimizer.build(model.trainable_variables)
-    return model, optimizer, args
+    return model, optimizer, train_step.make_losses(WEIGHTS)
 
 
 def batch(seed=0, count=4):
@@ -29,11 +28,11 @@ def batch(seed=0, count=4):
     return rng.uniform(0, 255, (count, *SIZE, 3)).astype(np.float32), label
 
 
-def run(flags="", steps=3, **network):
-    model, optimizer, args = make(flags, **network)
-    step = train_step.make_train_step(model, optimizer, args)
-    parts = [step(*batch(seed)).numpy() for seed in range(steps)]
-    return model, np.array(parts), step
+def run(steps=3, jit=False, **network):
+    model, optimizer, losses = make(**network)
+    step = train_step.make_train_step(model, optimizer, losses, jit=jit)
+    terms = [step(*batch(seed)).numpy() for seed in range(steps)]
+    return model, np.array(terms), step
 
 
 def test_adam_and_adamw_are_those_of_keras():
@@ -59,39 +58,39 @@ def test_adam_and_adamw_are_those_of_keras():
 
 
 def test_result_is_losses_and_gradient_norm():
-    model, optimizer, args = make("--lr 0")
-    result = train_step.make_train_step(model, optimizer, args)(*batch()).numpy()
+    model, optimizer, losses = make(lr=0)
+    result = train_step.make_train_step(model, optimizer, losses)(*batch()).numpy()
     with tf.GradientTape() as tape:
-        parts = train_step.make_losses(args)(model(batch()[0], training=True), batch()[1])
-    gradients = tape.gradient(parts[0], [v.value for v in model.trainable_variables])
-    np.testing.assert_allclose(result[:5], [float(p) for p in parts], rtol=1e-5)
+        terms = losses(model(batch()[0], training=True), batch()[1])
+    gradients = tape.gradient(terms[0], [v.value for v in model.trainable_variables])
+    np.testing.assert_allclose(result[:5], [float(term) for term in terms], rtol=1e-5)
     norm = np.sqrt(sum((g.numpy().astype(np.float64) ** 2).sum() for g in gradients))
     assert result[5] == pytest.approx(norm, rel=1e-5)
 
 
 def test_losses_without_gradient_are_the_same():
-    model, _, args = make()
+    model, _, _ = make()
     outputs, label = model(batch()[0]), tf.constant(batch()[1])
-    a, b = (train_step.make_losses(args, gradient)(outputs, label) for gradient in (True, False))
+    a, b = (train_step.make_losses(WEIGHTS, gradient)(outputs, label) for gradient in (True, False))
     np.testing.assert_allclose([float(x) for x in a], [float(x) for x in b], rtol=1e-6)
 
 
 def test_clipping_scales_the_whole_gradient():
     """Adam doesn't see the gradient's length, but its first moment does: it is 0.1 times the first gradient."""
     moments = {}
-    for flags in ("", "--clip-norm 0.01", "--clip-norm 1e6"):
-        model, optimizer, args = make(flags)
-        norm = train_step.make_train_step(model, optimizer, args)(*batch()).numpy()[5]
-        moments[flags] = np.concatenate([m.numpy().ravel() for m in optimizer._momentums])
-        assert np.linalg.norm(moments[flags]) == pytest.approx(0.1 * (0.01 if "0.01" in flags else norm), rel=1e-4)
-    np.testing.assert_allclose(moments[""], moments["--clip-norm 1e6"], rtol=1e-6)
-    np.testing.assert_allclose(moments["--clip-norm 0.01"], moments[""] * 0.01 / norm, rtol=1e-4, atol=1e-12)
+    for bound in (0, 0.01, 1e6):
+        model, optimizer, losses = make()
+        norm = train_step.make_train_step(model, optimizer, losses, clip_norm=bound)(*batch()).numpy()[5]
+        moments[bound] = np.concatenate([m.numpy().ravel() for m in optimizer._momentums])
+        assert np.linalg.norm(moments[bound]) == pytest.approx(0.1 * (0.01 if bound == 0.01 else norm), rel=1e-4)
+    np.testing.assert_allclose(moments[0], moments[1e6], rtol=1e-6)
+    np.testing.assert_allclose(moments[0.01], moments[0] * 0.01 / norm, rtol=1e-4, atol=1e-12)
 
 
 def test_a_step_that_is_not_finite_changes_nothing():
-    model, optimizer, args = make()
+    model, optimizer, losses = make()
     averages = train_step.WeightAverages(model, 0.9)
-    step = train_step.make_train_step(model, optimizer, args, averages=averages)
+    step = train_step.make_train_step(model, optimizer, losses, averages=averages)
     step(*batch())
     watched = [*model.weights, *optimizer.variables, *averages.variables]
     before = [v.numpy() for v in watched]
@@ -104,9 +103,9 @@ def test_a_step_that_is_not_finite_changes_nothing():
 
 
 def test_averages_follow_the_weights():
-    model, optimizer, args = make()
+    model, optimizer, losses = make()
     averages = train_step.WeightAverages(model, 0.5)
-    step = train_step.make_train_step(model, optimizer, args, averages=averages)
+    step = train_step.make_train_step(model, optimizer, losses, averages=averages)
     expected = [w.astype(np.float64) for w in model.get_weights()]
     for count in range(6):
         step(*batch(count))
@@ -122,7 +121,7 @@ def test_averages_follow_the_weights():
 
 def test_xla_gives_the_same_weights():
     """Up to the order of sums: Adam makes 1 of the sign of a gradient near 0, hence a look at all weights together."""
-    (plain, losses, _), (compiled, others, _) = run(), run("--jit")
+    (plain, losses, _), (compiled, others, _) = run(), run(jit=True)
     np.testing.assert_allclose(losses, others, rtol=2e-3)
     a, b = (np.concatenate([w.ravel() for w in model.get_weights()]) for model in (plain, compiled))
     assert np.abs(a - b).mean() < 0.02 * 0.01  # 2 % of one step's length
@@ -132,7 +131,7 @@ def test_mixed_precision_is_finite_and_close():
     plain, losses, _ = run()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        mixed, others, _ = run("--mixed-precision")
+        mixed, others, _ = run()
     finally:
         keras.config.set_dtype_policy("float32")
     assert mixed.get_layer("first").compute_dtype == "bfloat16" and mixed.get_layer("first").kernel.dtype == "float32"
@@ -141,12 +140,12 @@ def test_mixed_precision_is_finite_and_close():
     np.testing.assert_allclose(losses[:, 0], others[:, 0], rtol=0.05)
 
 
-@pytest.mark.parametrize("flags", ["", "--mixed-precision"])
-def test_the_step_is_one_static_graph(flags):
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_the_step_is_one_static_graph(policy):
     """Traced once for all batches, no round trip to Python, no shape that depends on the data."""
-    keras.config.set_dtype_policy("mixed_bfloat16" if flags else "float32")
+    keras.config.set_dtype_policy(policy)
     try:
-        _, _, step = run(flags, steps=2)
+        _, _, step = run(steps=2)
     finally:
         keras.config.set_dtype_policy("float32")
     assert step.experimental_get_tracing_count() == 1

@@ -10,6 +10,7 @@ from conftest import TINY_FLAGS, fake_step, miniature
 import training
 import utils
 from datagenerator import batches, find_pairs, make_dataset
+from run.train_step import LossWeights
 
 
 def flags(data, folder, more=""):
@@ -19,7 +20,9 @@ def flags(data, folder, more=""):
 def test_run_folder_is_complete(tiny_run):
     rows = [json.loads(line) for line in (tiny_run / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [40, 80, 120, 160]
-    assert set(rows[0]["train"]) == {*training.PARTS, "gradient_norm"} and set(rows[0]["val"]) == set(training.PARTS)
+    assert set(rows[0]["train"]) == {*training.LOSS_TERMS, "gradient_norm"} and set(rows[0]["val"]) == set(
+        training.LOSS_TERMS
+    )
     assert rows[-1]["train"]["loss"] < 0.5 * rows[0]["train"]["loss"]
     config = json.loads((tiny_run / "config.json").read_text())
     assert config["flags"]["lr"] == 5e-3 and config["flags"]["feature_dim"] == 3 and "tensorflow" in config["versions"]
@@ -54,7 +57,7 @@ def test_inference_loss_is_the_training_loss(tiny_run, tiny_data):
     for layer in smooth.layers:
         if layer.weights:
             layer.set_weights(trained.get_layer(layer.name).get_weights())
-    losses = training.make_losses(training.parse_args(["--reg", "0.001"]))
+    losses = training.make_losses(LossWeights(reg=0.001))
     data = list(batches(make_dataset(find_pairs(tiny_data), (64, 96), 4)))
 
     def mean_loss(model, mode):
@@ -70,15 +73,13 @@ def test_inference_loss_is_the_training_loss(tiny_run, tiny_data):
 
 
 def test_learning_rate_of_the_original():
-    args = training.parse_args([])
-    rate = training.make_optimizer(args, 10**6)._learning_rate
+    rate = training.make_optimizer("adam", 10**6, 1e-4)._learning_rate
     for step in (0, 4999, 5000, 9999, 10000, 123456):
         assert float(rate(step)) == pytest.approx(1e-4 * 0.96 ** (step // 5000), rel=1e-5)
 
 
 def test_cosine_schedule_with_warm_up():
-    args = training.parse_args("--schedule cosine --lr 0.002 --warmup 100".split())
-    rate = training.make_optimizer(args, 1000)._learning_rate
+    rate = training.make_optimizer("adamw", 1000, 0.002, "cosine", 100)._learning_rate
     expected = {0: 0.0, 50: 0.001, 100: 0.002, 550: 0.001, 1000: 0.0}
     assert {step: round(float(rate(step)), 7) for step in expected} == expected
 
@@ -97,10 +98,11 @@ def test_documented_defaults():
 
 def test_semantic_pretraining_then_embedding(tiny_data, tiny_run):
     """--var 0 --dist 0 --reg 0 trains the semantic head alone; heads of another depth start fresh."""
-    args = training.parse_args("--var 0 --dist 0 --reg 0".split())
     model = utils.build_model({"input_shape": (16, 16, 3)})
     outputs = model(np.zeros((1, 16, 16, 3)))
-    loss, l_var, l_dist, l_reg, l_sem = training.make_losses(args)(outputs, np.zeros((1, 16, 16)))
+    loss, l_var, l_dist, l_reg, l_sem = training.make_losses(LossWeights(var=0, dist=0, reg=0))(
+        outputs, np.zeros((1, 16, 16))
+    )
     assert float(loss) == float(l_sem) > 0 and [float(x) for x in (l_var, l_dist, l_reg)] == [0, 0, 0]
 
     wider = utils.build_model({"input_shape": (64, 96, 3), "embedding_dim": 5})
@@ -143,7 +145,7 @@ def test_a_run_is_not_overwritten(tiny_data, tiny_run, capsys):
 @pytest.mark.parametrize(
     "more,message",
     [
-        ("--image-size 60 96", "multiples of 8"),
+        ("--image-size 60 96", "a multiple of 8"),
         ("--batch-size 0", "at least 1"),
         ("--lr nan", "--lr"),
         ("--ema 1", "--ema"),
@@ -165,10 +167,7 @@ def test_bad_flags_end_in_one_line(tiny_data, tmp_path, more, message, capsys):
 
 
 def test_folder_weights_and_split(tiny_data):
-    parse = training.parse_args
-    pairs, val = training.collect_pairs(
-        parse(["--srcdir", f"{tiny_data}:3", str(tiny_data), "--valdir", str(tiny_data)])
-    )
+    pairs, val = training.collect_pairs([f"{tiny_data}:3", str(tiny_data)], str(tiny_data))
     assert len(pairs) == 32 and val == find_pairs(tiny_data)
-    pairs, val = training.collect_pairs(parse(["--srcdir", f"{tiny_data}:2"]))
+    pairs, val = training.collect_pairs([f"{tiny_data}:2"])
     assert len(pairs) == 14 and len(val) == 1 and not set(pairs) & set(val)

@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 
@@ -71,28 +72,58 @@ def test_damaged_model_folder_is_named(saved, damage, named):
     assert "\n" not in str(error.value)
 
 
-def test_checkpoint_restores_weights_optimizer_and_state(saved, tmp_path):
-    import keras
-
-    _, model = saved
+def built_adam(model):
     optimizer = keras.optimizers.Adam(0.1)
     optimizer.build(model.trainable_variables)
+    return optimizer
+
+
+def test_checkpoint_restores_weights_optimizer_and_state(saved, tmp_path):
+    _, model = saved
+    optimizer = built_adam(model)
     optimizer.apply([np.ones(v.shape, np.float32) for v in model.trainable_variables])
-    utils.save_checkpoint(tmp_path, model, optimizer, {"step": 7})
+    utils.save_checkpoint(tmp_path, utils.checkpoint_variables(model, optimizer), {"step": 7})
     expected = [np.array(v) for v in [*model.variables, *optimizer.variables]]
 
     other = utils.build_model({"input_shape": [16, 24, 3], "embedding_dim": 2})
-    second = keras.optimizers.Adam(0.1)
-    second.build(other.trainable_variables)
-    assert utils.load_checkpoint(tmp_path, other, second) == {"step": 7}
+    second = built_adam(other)
+    assert utils.load_checkpoint(tmp_path, utils.checkpoint_variables(other, second)) == {"step": 7}
     for value, variable in zip(expected, [*other.variables, *second.variables], strict=True):
         np.testing.assert_array_equal(value, variable)
+    # with dropout there are random generators, whose states belong to it
+    assert len(utils.checkpoint_variables(model, optimizer)) > len(expected)
 
     small = utils.build_model({"input_shape": [16, 24, 3], "embedding_dim": 1})
     with pytest.raises(utils.ModelError, match="another network"):
-        third = keras.optimizers.Adam(0.1)
-        third.build(small.trainable_variables)
-        utils.load_checkpoint(tmp_path, small, third)
+        utils.load_checkpoint(tmp_path, utils.checkpoint_variables(small, built_adam(small)))
+
+
+def test_checkpoint_matches_by_name_whatever_the_order(saved, tmp_path):
+    """Two variables of one shape that change places in the network keep their own values."""
+    _, model = saved
+    variables = utils.checkpoint_variables(model, built_adam(model))
+    first, second = "model/bottleneck1_1_conv1/bias", "model/bottleneck1_2_conv1/bias"
+    for number, name in enumerate((first, second), start=1):
+        variables[name].assign(np.full(variables[name].shape, number))
+    utils.save_checkpoint(tmp_path, variables, {})
+    backwards = dict(reversed(variables.items()))
+    for variable in variables.values():
+        variable.assign(np.zeros(variable.shape))
+    utils.load_checkpoint(tmp_path, backwards)
+    assert (np.array(variables[first]) == 1).all() and (np.array(variables[second]) == 2).all()
+    renamed = {name.replace("bottleneck1_1", "bottleneck9_9"): variable for name, variable in variables.items()}
+    with pytest.raises(utils.ModelError, match="bottleneck1_1_"):
+        utils.load_checkpoint(tmp_path, renamed)
+
+
+def test_the_old_name_of_image_statistics_is_read(saved):
+    folder, _ = saved
+    config = json.loads((folder / "config.json").read_text())
+    config["network"]["picture_statistics"] = True
+    (folder / "config.json").write_text(json.dumps(config))
+    assert utils.read_network(folder)["image_statistics"] is True
+    layer = utils.load_model(folder).get_layer("bottleneck1_1_batch_norm1")
+    assert layer.image_statistics
 
 
 def test_failed_write_leaves_the_old_file(tmp_path):

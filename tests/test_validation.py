@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-import training
-from datagenerator import DataError, find_pairs
+from data.tusimple_dataset_processing import LabelError
+from datagenerator import find_pairs
 from run import train_step
 from run.validation import Validation, figure_of_merit, tusimple_labels
 
@@ -48,10 +48,9 @@ def gray_network():
 
 def test_score_of_known_lanes(lane_data):
     """One image perfect, one with a lane of three missed: FN 1/6, no FP, and Accuracy less by a sixth."""
-    args = training.parse_args([])
-    losses = train_step.make_losses(args, gradient=False)
+    losses = train_step.make_losses(train_step.LossWeights(), gradient=False)
     result = Validation(gray_network(), losses, find_pairs(lane_data), (360, 640), 1).run()
-    assert set(result) == {*train_step.PARTS, "Accuracy", "FP", "FN"}
+    assert set(result) == {*train_step.LOSS_TERMS, "Accuracy", "FP", "FN"}
     assert result["FP"] == 0 and result["FN"] == pytest.approx(1 / 6, abs=1e-5)
     assert result["Accuracy"] == pytest.approx(5 / 6, abs=1e-5)
 
@@ -63,7 +62,7 @@ def test_labels_are_found_by_number_and_without_empty_lanes(lane_data, tiny_data
     (lane_data / "labels.json").write_text((lane_data / "labels.json").read_text().splitlines()[0] + "\n")
     assert tusimple_labels(find_pairs(lane_data)) is None  # an image without line
     (lane_data / "labels.json").write_text("{\n")
-    with pytest.raises(DataError, match="labels.json:1"):
+    with pytest.raises(LabelError, match="labels.json:1"):
         tusimple_labels(find_pairs(lane_data))
 
 

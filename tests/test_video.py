@@ -161,25 +161,23 @@ def test_frames_that_are_missing_are_told(untrained, tmp_path, capsys):
     assert 5 <= len(read_video(tmp_path / "out/cut.mp4")[0]) < 18
 
 
-def interrupt_after(folder, size, sent):
+def interrupt_after(folder, size):
     """Send Ctrl-C when a file in a folder has so many bytes."""
     while not folder.exists() or max((path.stat().st_size for path in folder.iterdir()), default=0) < size:
         time.sleep(0.001)
-    sent.append(time.perf_counter())
     os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_ctrl_c_leaves_a_video_that_plays(untrained, tmp_path, capsys):
     write_video(tmp_path / "long.mp4", count=1500)
-    sent = []
-    thread = threading.Thread(target=interrupt_after, args=(tmp_path / "out", 100_000, sent))
+    thread = threading.Thread(target=interrupt_after, args=(tmp_path / "out", 100_000))
     thread.start()
     flags = (
         f"--modeldir {untrained} --outdir {tmp_path / 'out'} --json {tmp_path / 'l'} --video {tmp_path / 'long.mp4'}"
     )
     with pytest.raises(SystemExit) as exit_:
         inference.main([*flags.split(), "--jit", "off"])
-    assert exit_.value.code == 130 and time.perf_counter() - sent[0] < 1
+    assert exit_.value.code == 130
     thread.join()
     assert "interrupted" in capsys.readouterr().err.splitlines()[-1]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["long.mp4"]

@@ -7,6 +7,7 @@ continued whatever the number of threads.
 """
 
 import glob
+import hashlib
 import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -188,6 +189,27 @@ def balance_pairs(pairs):
 
 def _count_instances(pair):
     return np.count_nonzero(np.bincount(read_label(pair[1]).ravel())[1:])
+
+
+def describe_pairs(pairs):
+    """What identifies a data set: number of pairs, and a digest of names, image sizes (bytes) and labels.
+
+    Args:
+        pairs: list of (image path, label path).
+
+    Returns:
+        {"images": int, "digest": str}; the same wherever the folders lie.
+    """
+
+    def describe(pair):
+        image, label = map(Path, pair)
+        return f"{image.name} {image.stat().st_size} {hashlib.sha256(label.read_bytes()).hexdigest()}"
+
+    with ThreadPoolExecutor() as pool:
+        different = list(dict.fromkeys(pairs))
+        known = dict(zip(different, pool.map(describe, different), strict=True))
+    digest = hashlib.sha256("\n".join(known[pair] for pair in pairs).encode()).hexdigest()
+    return {"images": len(pairs), "digest": digest[:16]}
 
 
 def prepare_image(image, size):

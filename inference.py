@@ -19,6 +19,11 @@ background. Every core works on an image of its own; memory doesn't grow with th
 files could not be read and were skipped; 2: nothing done; 130: Ctrl-C, what is done is kept.
 """
 
+if __name__ == "__main__":
+    from data.ending import end_in_one_line
+
+    end_in_one_line()
+
 import argparse
 import contextlib
 import os

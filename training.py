@@ -9,12 +9,19 @@
 Reads `images/` and `labels/` of the data folder(s). Writes to the run folder `--outdir`: `config.json` (every flag,
 package versions, git commit), `log.jsonl` (one line per epoch), `checkpoint.npz` (to go on from), the model folders
 `best/` and `last/`, and a folder named after the loss weights with plots of one validation image's embeddings.
-TensorBoard events go to `--logdir`. Ctrl-C saves and ends; `--resume` goes on, after a crash too. If the validation
-folder has the `labels.json` of the data scripts, the best model is the one of the best TuSimple score, else that of the
-least loss. @FILE stands for the flags in a file, `#` begins a comment there.
+TensorBoard events go to `--logdir`. Ctrl-C saves and ends; `--resume` goes on, after a crash too, as if nothing had
+been (`--deterministic`: bit for bit). If the validation folder has the `labels.json` of the data scripts, the best
+model is the one of the best TuSimple score, else that of the least loss. @FILE stands for the flags in a file, `#`
+begins a comment there.
 """
 
+if __name__ == "__main__":
+    from data.ending import end_in_one_line
+
+    end_in_one_line()
+
 import argparse
+import contextlib
 import shlex
 import sys
 from pathlib import Path
@@ -24,28 +31,42 @@ import numpy as np
 from tqdm import tqdm
 
 import utils
+from data.ending import deferred_signals
 from data.flags import bounded
 from data.tusimple_dataset_processing import LabelError
-from datagenerator import DataError, balance_pairs, batches, find_pairs, make_dataset, split_pairs
+from datagenerator import DataError, balance_pairs, batches, describe_pairs, find_pairs, make_dataset, split_pairs
 from run import devices
-from run.folder import Run
+from run.folder import Run, take_folder
 from run.train_step import LOSS_TERMS, LossWeights, WeightAverages, make_losses, make_optimizer, make_train_step
 from run.validation import SummaryLog, Validation
 
+# flags that may change when a run goes on
+RESUMABLE = {"resume", "steps", "epochs", "logdir", "save_every", "plot_every", "cluster_every"}
 
-def make_parser():
+
+def make_parser(defaults=True):
+    """Parser of the flags; without `defaults` it tells only those that were given."""
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n", 1)[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         fromfile_prefix_chars="@",
     )
     parser.convert_arg_line_to_args = lambda line: shlex.split(line, comments=True)
+
+    def group(title):
+        place = parser.add_argument_group(title)
+
+        def add(*names, default=None, **more):
+            if more.get("action") == "store_true":
+                default = False
+            place.add_argument(*names, default=default if defaults else argparse.SUPPRESS, **more)
+
+        return add
+
     count, least_zero = bounded(int, least=1), bounded(float, least=0)
-    add = parser.add_argument_group("data").add_argument
-    add(
-        "-s", "--srcdir", nargs="+", default=["data"], help="data folder(s); FOLDER:N takes its images N times as often"
-    )
-    add("--valdir", help="validation data folder; default 10 %% of srcdir, split with random state 42")
+    add = group("data")
+    add("-s", "--srcdir", nargs="+", default=["data"], help="data folders; FOLDER:N takes its images N times as often")
+    add("--valdir", help="validation data folder; by default 10 %% of srcdir, split with random state 42")
     add(
         "--image-size",
         nargs=2,
@@ -57,13 +78,13 @@ def make_parser():
     add("--batch-size", type=count, default=1, help="images per step")
     add("--balance", action="store_true", help="take images with a rare number of instances more often")
     add("--no-augment", action="store_true", help="train on the images as they are")
-    add = parser.add_argument_group("model").add_argument
+    add = group("model")
     add("-m", "--modeldir", default="pretrained_semantic_model", help="model to start from, or none")
     add("--feature-dim", type=count, default=3, help="channels of the embedding")
-    add("--skip-connections", action="store_true", help="add encoder outputs in the decoder")
-    add = parser.add_argument_group("run").add_argument
-    add("-o", "--outdir", default="saved_model", help="run folder to write")
-    add("--resume", metavar="RUN_FOLDER", help="go on with an interrupted run, with its own flags")
+    add("--skip-connections", action="store_true", help="add encoder outputs in the decoder; as --modeldir has it")
+    add = group("run")
+    add("-o", "--outdir", default="saved_model", help="run folder to write, a new or empty one")
+    add("--resume", metavar="RUN_FOLDER", help="go on with a run and its own flags; --steps or --epochs: longer")
     add("-l", "--logdir", default="log", help="folder of the TensorBoard events")
     add("--epochs", type=count, default=50, help="rounds over the training images")
     add("--steps", type=count, help="optimizer steps, instead of --epochs")
@@ -77,25 +98,23 @@ def make_parser():
         default="none",
         help="mirrored: all GPUs of this machine; multiworker: the machines that TF_CONFIG names",
     )
-    add = parser.add_argument_group("loss").add_argument
+    add = group("loss")
     add("--var", type=least_zero, default=1.0, help="weight of the variance term")
     add("--dist", type=least_zero, default=1.0, help="weight of the distance term")
     add("--reg", type=least_zero, default=1.0, help="weight of the regularization term (the paper: 0.001)")
     add("--dvar", type=least_zero, default=0.5, help="hinge margin of the variance term")
     add("--ddist", type=least_zero, default=1.5, help="half the hinge margin of the distance term")
-    add(
-        "--sem", type=least_zero, default=1.0, help="weight of the semantic loss; 0 = the original's network without it"
-    )
-    add = parser.add_argument_group("optimizer").add_argument
+    add("--sem", type=least_zero, default=1.0, help="weight of the semantic loss; 0: no semantic head, as the original")
+    add = group("optimizer")
     add("--lr", type=least_zero, default=1e-4, help="highest learning rate")
-    add("--optimizer", choices=("adam", "adamw"), default="adam")
+    add("--optimizer", choices=("adam", "adamw"), default="adam", help="adamw: with weight decay")
     add("--weight-decay", type=least_zero, default=1e-4, help="of adamw")
     add("--schedule", choices=("original", "cosine"), default="original", help="x0.96 every 5000 steps, or cosine to 0")
     add("--warmup", type=bounded(int, least=0), default=0, help="steps of linear warm-up, cosine schedule only")
     add("--clip-norm", type=least_zero, default=0.0, help="scale gradients down to this global norm; 0 = don't")
     decay = bounded(float, least=0, below=1)
     add("--ema", type=decay, default=0.0, help="decay of averaged weights, which are validated and kept; 0 = none")
-    add = parser.add_argument_group("cycles").add_argument
+    add = group("cycles")
     add("--save-every", type=count, default=500, help="steps between checkpoints")
     add("--plot-every", type=count, default=1000, help="steps between TensorBoard summaries and scatter plots")
     add("--cluster-every", type=count, default=5000, help="steps between mean-shift images")
@@ -107,11 +126,22 @@ def make_parser():
 def parse_args(argv=None):
     parser = make_parser()
     args = parser.parse_args(argv)
+    args.given = vars(make_parser(defaults=False).parse_args(argv))
     for name in ("outdir", "logdir"):
         if Path(getattr(args, name)).exists() and not Path(getattr(args, name)).is_dir():
             parser.error(f"--{name}: found a file, {getattr(args, name)}, expected a folder to write; name another")
-    if args.jit and args.strategy != "none":
-        parser.error(f"--jit: found with --strategy {args.strategy}, expected one of the two; leave one out")
+    if args.resume:
+        for name in args.given.keys() - RESUMABLE:
+            flag = name.replace("_", "-")
+            parser.error(f"--{flag}: found with --resume, expected the run's own flags; leave it out")
+    for wrong, flag, found in (
+        (args.jit and args.strategy != "none", "jit", f"--strategy {args.strategy}"),
+        ({"steps", "epochs"} <= args.given.keys(), "epochs", "--steps"),
+        (args.warmup and args.schedule != "cosine" and not args.resume, "warmup", "--schedule original"),
+        ("weight_decay" in args.given and args.optimizer == "adam", "weight-decay", "--optimizer adam"),
+    ):
+        if wrong:
+            parser.error(f"--{flag}: found with {found}, expected one of the two; change or leave out one")
     if not any((args.var, args.dist, args.reg, args.sem)):
         parser.error("--sem: found all loss weights 0, expected at least one above 0")
     args.command = "python training.py " + shlex.join(sys.argv[1:] if argv is None else argv)
@@ -121,50 +151,53 @@ def parse_args(argv=None):
 def main(argv=None):
     args = parse_args(argv)
     try:
-        return train(args)
+        args, config = resolve(args)
+        strategy = devices.make_strategy(args.strategy)
+        chief = devices.is_chief(strategy)
+        with take_folder(args.outdir, new=config is None) if chief else contextlib.nullcontext():
+            return train(args, set_up(args, config, strategy))
     except (DataError, LabelError, utils.ModelError, OSError) as error:
         print(f"training.py: error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print(f"training.py: interrupted; what checkpoint there is goes on by --resume {args.outdir}", file=sys.stderr)
+        raise SystemExit(130) from None
     raise SystemExit(2)
 
 
-def train(args):
-    """Train as the flags say; returns the exit code."""
-    args, config = resolve(args)
-    job = set_up(args, config)
+def train(args, job):
+    """Make the steps of a `Job`; returns the exit code."""
     run, log = job.run, job.log
     bar = tqdm(total=job.steps, initial=run.step, unit="step", dynamic_ncols=True, disable=not run.chief)
     try:
-        if log and run.step == 0:
-            log.images(0)
-        while run.step < job.steps:
-            image, label, index = next(job.data)
-            terms = job.train_step(image, label).numpy()
-            if not np.isfinite(terms).all():
+        with bar, deferred_signals("finishing the step; once more ends at once") as stop:
+            if log and run.step == 0:
+                log.images(0)
+            while run.step < job.steps and not stop.requested:
+                image, label, index = next(job.data)
+                terms = job.train_step(image, label).numpy()
+                if not np.isfinite(terms).all():
+                    run.save()
+                    stop_on_non_finite(run, terms, job.files_of(index))
+                step = run.count(terms)
+                bar.update()
+                bar.set_postfix({n: f"{term:.3f}" for n, term in zip(LOSS_TERMS, terms, strict=False)}, refresh=False)
+                if log:
+                    log.follow(step, {**run.means(), "learning_rate": float(run.optimizer.learning_rate)})
+                if step % (job.steps_per_epoch * args.val_every) == 0 or step == job.steps:
+                    run.finish_epoch(step / job.steps_per_epoch, job.validation, log)
+                elif step % args.save_every == 0:
+                    run.save()
+            if run.step < job.steps:
                 run.save()
-                stop_on_non_finite(run, terms, job.files_of(index))
-            step = run.count(terms)
-            bar.update()
-            bar.set_postfix({n: f"{term:.3f}" for n, term in zip(LOSS_TERMS, terms, strict=False)}, refresh=False)
-            if log:
-                log.follow(step, {**run.means(), "learning_rate": float(run.optimizer.learning_rate)})
-            if step % (job.steps_per_epoch * args.val_every) == 0 or step == job.steps:
-                run.finish_epoch(step / job.steps_per_epoch, job.validation, log)
-            elif step % args.save_every == 0:
-                run.save()
-    except KeyboardInterrupt:
-        bar.close()
-        run.save()
-        print(f"interrupted at step {run.step}, saved; go on with: python training.py --resume {run.outdir}")
-        return 130
     except devices.LOST_WORKER as error:
         if args.strategy != "multiworker":
             raise
-        bar.close()
-        devices.rejoin(error)
-    finally:
-        bar.close()
+        devices.rejoin(error, run.step)
+    if run.step < job.steps:
+        print(f"interrupted at step {run.step}, saved; go on with: python training.py --resume {run.outdir}")
+        return 130
     if run.chief:
-        print(f"step {run.step}: validation {run.state['validation']}; models in {run.outdir / 'best'} and last")
+        print(f"step {run.step}: validation {run.state.get('validation')}; models in {run.outdir / 'best'} and last")
     return 0
 
 
@@ -172,22 +205,25 @@ def resolve(args):
     """(flags, config) of a run: of a new one (config None), or of the one to go on with, whose flags are its own.
 
     Raises:
-        DataError: a new run in a folder that holds one.
+        DataError: flags that contradict those of the run to go on with.
         ModelError: a run to go on with that can't be read.
     """
-    resume = args.resume
-    if not resume and args.strategy == "multiworker" and (Path(args.outdir) / utils.CHECKPOINT_FILE).exists():
-        resume = args.outdir  # a worker that is started again gets the same command
-    if resume:
-        config = utils.read_config(resume)
-        # flags that the run's version of this script did not have stand at their defaults
-        flags = {**vars(parse_args([])), **config["flags"], "outdir": resume, "resume": resume}
-        return argparse.Namespace(**{**flags, "command": args.command}), config
-    if (Path(args.outdir) / utils.CHECKPOINT_FILE).exists():
-        raise DataError(
-            f"--outdir {args.outdir}: holds a run already; go on with --resume {args.outdir} or name another folder"
-        )
-    return args, None
+    outdir = args.resume or args.outdir
+    restarted = args.strategy == "multiworker" and (Path(outdir) / utils.CHECKPOINT_FILE).exists()
+    if not args.resume and not restarted:
+        return args, None
+    config = utils.read_config(outdir)
+    # flags that the run's version of this script did not have stand at their defaults
+    flags = {**vars(make_parser().parse_args([])), **config["flags"]}
+    for name, value in args.given.items():
+        if name not in RESUMABLE and name != "outdir" and flags[name] != value:
+            raise DataError(
+                f"--{name.replace('_', '-')}: found {value}, expected {flags[name]} as the run in {outdir} has; "
+                "leave it out or name another --outdir"
+            )
+    longer = {name: args.given.get(name) for name in ("steps", "epochs") if args.given.keys() & {"steps", "epochs"}}
+    flags |= {**{name: args.given[name] for name in args.given.keys() & RESUMABLE}, **longer}
+    return argparse.Namespace(**{**flags, "outdir": outdir, "given": args.given, "command": args.command}), config
 
 
 class Job(NamedTuple):
@@ -203,23 +239,25 @@ class Job(NamedTuple):
     files_of: object  # function from a batch's index to the names of its images
 
 
-def set_up(args, config):
+def set_up(args, config, strategy):
     """Data, network, optimizer and run folder of a run, as a `Job`; prints what it is about to do.
 
     Args:
         args: flags.
         config: of the run to go on with, None for a new one.
+        strategy: tf.distribute.Strategy.
+
+    Raises:
+        DataError, LabelError, ModelError: data, a label file or a model that can't be used, or other data than the
+            run to go on with had.
     """
-    strategy = devices.make_strategy(args.strategy)
     replicas, chief = strategy.num_replicas_in_sync, devices.is_chief(strategy)
     if args.batch_size % replicas:
         raise DataError(f"--batch-size: found {args.batch_size}, expected a multiple of the {replicas} replicas")
     devices.set_numerics(args.seed, args.mixed_precision, args.deterministic)
     size, outdir = tuple(args.image_size), Path(args.outdir)
     pairs, val_pairs = collect_pairs(args.srcdir, args.valdir, args.balance)
-    found = {"training": len(pairs), "validation": len(val_pairs)}
-    if config and config.get("images", found) != found:
-        raise DataError(f"--resume {outdir}: found {found} images, expected {config['images']} as when it started")
+    data = {"training": describe_pairs(pairs), "validation": describe_pairs(val_pairs)}
     steps_per_epoch = max(1, len(pairs) // args.batch_size)
     steps = args.steps or args.epochs * steps_per_epoch
 
@@ -237,12 +275,14 @@ def set_up(args, config):
         optimizer.build(model.trainable_variables)
         averages = WeightAverages(model, args.ema) if args.ema else None
 
-    flags = {name: value for name, value in vars(args).items() if name not in ("resume", "command")}
-    started = config or {**utils.run_config(flags, network, command=args.command), "images": found}
-    run = Run(outdir, started, model, optimizer, averages, chief)
+    flags = {name: value for name, value in vars(args).items() if name not in ("resume", "command", "given")}
+    started = {**config, "flags": flags} if config else utils.run_config(flags, network, command=args.command)
+    run = Run(outdir, started, data, model, optimizer, averages, chief)
     if config:
         run.load()
         print(f"{outdir}: going on from step {run.step}")
+        if steps < run.step:
+            raise DataError(f"--resume {outdir}: found --steps {steps}, expected more than the {run.step} it has made")
     weights = LossWeights(args.var, args.dist, args.reg, args.dvar, args.ddist, args.sem)
     log = validation = None
     if chief:
@@ -269,18 +309,23 @@ def set_up(args, config):
         return [pairs[i][0] for i in indices]
 
     train_step = make_train_step(model, optimizer, make_losses(weights), strategy, averages, args.clip_norm, args.jit)
-    data = batches(strategy.distribute_datasets_from_function(input_function))
-    return Job(run, data, train_step, validation, log, steps, steps_per_epoch, files_of)
+    stream = batches(strategy.distribute_datasets_from_function(input_function))
+    return Job(run, stream, train_step, validation, log, steps, steps_per_epoch, files_of)
 
 
 def describe_network(args):
-    """Arguments of `enet.build_enet` for a new run; input range and normalization are those of the weights."""
+    """Arguments of `enet.build_enet` for a new run; what belongs to the weights it starts from is as they have it."""
     network = {} if args.modeldir.lower() == "none" else utils.read_network(utils.model_folder(args.modeldir))
+    if network and args.skip_connections and not network.get("skip_connections"):
+        raise DataError(
+            f"--skip-connections: found a model without them in --modeldir {args.modeldir}, expected one with them; "
+            "leave the flag out or start from another model or none"
+        )
     return network | {
         "input_shape": [*args.image_size, 3],
         "embedding_dim": args.feature_dim,
         "semantic": args.sem > 0,
-        "skip_connections": args.skip_connections,
+        "skip_connections": bool(args.skip_connections or network.get("skip_connections")),
     }
 
 
@@ -304,7 +349,7 @@ def collect_pairs(srcdir, valdir=None, balance=False):
             found, held_out = split_pairs(found)
             val_pairs += held_out
         pairs += (balance_pairs(found) if balance else found) * times
-    return pairs, val_pairs if valdir is None else find_pairs(valdir)
+    return pairs, list(dict.fromkeys(val_pairs)) if valdir is None else find_pairs(valdir)
 
 
 def stop_on_non_finite(run, terms, files):

@@ -168,16 +168,19 @@ def run_config(flags, network, **more):
 
 
 def git_commit():
-    """Commit of this code, with "+changes" if the checkout differs from it; None outside a git checkout."""
-    git = ["git", "-C", str(Path(__file__).resolve().parent)]
+    """Commit of this code, with "+changes" if the checkout differs from it; None outside a git checkout of its own."""
+    folder = Path(__file__).resolve().parent
+
+    def git(*arguments):
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        status = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=True
-        )
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != folder:
+            return None  # of a repository around it
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return commit + ("+changes" if status.stdout.strip() else "")
 
 
 def checkpoint_variables(model, optimizer):

@@ -7,6 +7,11 @@ The last command puts the embedding scatter plots of a training run side by side
 import, is imported where a figure is made: inference makes none.
 """
 
+if __name__ == "__main__":
+    from data.ending import end_in_one_line
+
+    end_in_one_line()
+
 import argparse
 import sys
 from pathlib import Path

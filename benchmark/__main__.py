@@ -30,6 +30,11 @@ end-to-end: inference.py's pipeline, from file to painted lanes in a file, besid
 "off by" is the largest difference from the reference in units of the reference's largest value.
 """
 
+if __name__ == "__main__":
+    from data.ending import end_in_one_line
+
+    end_in_one_line()
+
 import argparse
 import sys
 from functools import partial

@@ -14,6 +14,11 @@ lanes and the labels unchanged: TuSimple's labels follow a lane behind the cars 
 Nothing appears in OUTDIR before every image is done.
 """
 
+if __name__ == "__main__":
+    from ending import end_in_one_line
+
+    end_in_one_line()
+
 import argparse
 import json
 import os

@@ -9,13 +9,20 @@ of them). Writes
 `images/0000.png`, ... (the clips), `labels/0000.png`, ... (8-bit, lane i drawn 7 px wide with its own gray value, 50
 * i + 20 for the first five, background 0) and `labels.json` (the TuSimple line of each image, in the same order).
 Numbers follow the order of the folders, of their JSON files and of the lines. Nothing appears in the output folder
-before every image is done.
+before every image is done, and a data set that is there is replaced only with `--overwrite`.
 """
 
+if __name__ == "__main__":
+    from ending import end_in_one_line
+
+    end_in_one_line()
+
 import argparse
+import contextlib
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -170,25 +177,36 @@ def draw_label(label, shape=(720, 1280)):
     return image
 
 
-def process(folders, outdir, skip_bad=False):
+def process(folders, outdir, skip_bad=False, overwrite=False):
     """Write the data set of TuSimple `folders` to `outdir`.
+
+    Args:
+        folders: TuSimple folders.
+        outdir: folder to write `images/`, `labels/` and `labels.json` in, made if absent.
+        skip_bad: leave out what can't be used.
+        overwrite: replace the data set that `outdir` holds.
 
     Returns:
         (number of images written, list of LabelErrors skipped).
 
     Raises:
-        LabelError: bad input and not `skip_bad`, nothing usable, or other images in `outdir`.
+        LabelError: bad input and not `skip_bad`, nothing usable, or a data set in `outdir` and not `overwrite`.
     """
+    outdir, parts = Path(outdir), ("images", "labels", "labels.json")
+    there = [outdir / part for part in parts if (outdir / part).exists()]
+    if there and not overwrite:
+        raise LabelError(f"{there[0]}: found a data set, expected none; --overwrite replaces it, -o names another")
     clips, bad = find_clips(folders)
     if bad and not skip_bad:
         raise LabelError(f"{bad[0]}; {FIX}")
-    outdir = Path(outdir)
     fresh = not outdir.exists()
     outdir.mkdir(parents=True, exist_ok=True)
     # hidden beside the result, so that renaming stays within one file system
     work = Path(tempfile.mkdtemp(prefix=".processing-", dir=outdir))
     pool = ThreadPoolExecutor(cpu_count())
     try:
+        for part in ("images", "labels", "before"):
+            (work / part).mkdir()
         done = []
         tasks = [pool.submit(_process_clip, work, number, *clip) for number, clip in enumerate(clips)]
         for number, task in enumerate(tqdm(tasks, desc="processing", unit="image", dynamic_ncols=True)):
@@ -201,27 +219,33 @@ def process(folders, outdir, skip_bad=False):
                 bad.append(error)
         if not done:
             raise LabelError(f"{folders[0]}: found no usable image, expected at least one; fix the data ({bad[0]})")
-        names = [f"{number:04d}.png" for number in range(len(done))]
-        for kind in ("images", "labels"):
-            other = {path.name for path in (outdir / kind).glob("*")} - set(names)
-            if other:
-                raise LabelError(
-                    f"{outdir / kind}: holds {len(other)} file(s) of another data set, for example {min(other)}; "
-                    "remove them or name another folder with -o"
-                )
-        for kind in ("images", "labels"):
-            (outdir / kind).mkdir(exist_ok=True)
-            for number, name in zip(done, names, strict=True):
-                os.replace(work / f"{kind}-{number}.png", outdir / kind / name)
+        for new, old in enumerate(done):  # the numbers close up over what was skipped
+            for part in ("images", "labels"):
+                os.replace(work / part / f"{old:04d}.png", work / part / f"{new:04d}.png")
         with open(work / "labels.json", "w", encoding="utf-8") as file:
             file.writelines(json.dumps(clips[number][1]) + "\n" for number in done)
-        os.replace(work / "labels.json", outdir / "labels.json")
+        with ignored_signals():  # all of it or nothing; it takes milliseconds
+            for part in parts:
+                if (outdir / part).exists():
+                    os.replace(outdir / part, work / "before" / part)
+                os.replace(work / part, outdir / part)
     finally:
         pool.shutdown(cancel_futures=True)
         shutil.rmtree(work, ignore_errors=True)
         if fresh and not any(outdir.iterdir()):
             outdir.rmdir()
     return len(done), bad
+
+
+@contextlib.contextmanager
+def ignored_signals():
+    """Ignore Ctrl-C and SIGTERM in the block, which must be short."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def read_clip(clip):
@@ -236,8 +260,8 @@ def read_clip(clip):
 
 def _process_clip(work, number, clip, label):
     image = read_clip(clip)
-    for kind, array in (("images", image), ("labels", draw_label(label, image.shape[:2]))):
-        path = work / f"{kind}-{number}.png"
+    for part, array in (("images", image), ("labels", draw_label(label, image.shape[:2]))):
+        path = work / part / f"{number:04d}.png"
         if not cv2.imwrite(str(path), array):
             raise OSError(f"{path}: could not be written; free space or name another folder with -o")
 
@@ -249,9 +273,10 @@ def main(argv=None):
         "-o", "--outdir", default=Path(__file__).resolve().parent, help="folder to write, default: this script's"
     )
     parser.add_argument("--skip-bad", action="store_true", help="leave out bad lines and clips, and list them")
+    parser.add_argument("--overwrite", action="store_true", help="replace the data set that the folder holds")
     args = parser.parse_args(argv)
     try:
-        count, bad = process(args.train_data_dir, args.outdir, args.skip_bad)
+        count, bad = process(args.train_data_dir, args.outdir, args.skip_bad, args.overwrite)
     except (LabelError, OSError) as error:
         print(f"tusimple_dataset_processing.py: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -15,6 +15,11 @@ point counts as a lane, which only a prediction without a point finds (`--skip-e
 `--strict-time` does so. Repeated images, which the benchmark adds up, are errors here.
 """
 
+if __name__ == "__main__":
+    from data.ending import end_in_one_line
+
+    end_in_one_line()
+
 import argparse
 import functools
 import json

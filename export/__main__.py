@@ -4,6 +4,11 @@ python -m export MODELDIR OUT --format savedmodel|tflite|onnx [--size H W]
 python -m export calibrate MODELDIR IMAGES OUT
 """
 
+if __name__ == "__main__":
+    from data.ending import end_in_one_line
+
+    end_in_one_line()
+
 import argparse
 import sys
 

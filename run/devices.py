@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 
 import keras
 import tensorflow as tf
@@ -12,6 +13,8 @@ from datagenerator import DataError
 STRATEGIES = ("none", "mirrored", "multiworker")
 # What TensorFlow raises on the workers that are left when one is gone
 LOST_WORKER = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InternalError, tf.errors.CancelledError)
+MOST_RESTARTS = 6
+RESTARTS = "TRAINING_RESTARTS"  # environment variable that goes through a restart: step and number of restarts there
 TF_CONFIG = 'JSON like {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
 
 
@@ -56,7 +59,33 @@ def set_numerics(seed, mixed_precision=False, deterministic=False):
         tf.config.experimental.enable_op_determinism()
 
 
-def rejoin(error):
-    """Start this worker again; it waits for the lost one and goes on from the last checkpoint."""
-    print(f"a worker is gone ({type(error).__name__}); waiting for it to come back", file=sys.stderr, flush=True)
+def rejoin(error, step):
+    """Start this worker again after a pause; it waits for the lost one and goes on from the last checkpoint.
+
+    The pauses grow, 1 s, 2 s, 4 s, ..., as long as no step is made in between.
+
+    Args:
+        error: what TensorFlow raised.
+        step: steps made so far.
+
+    Raises:
+        DataError: after `MOST_RESTARTS` restarts without a step in between.
+    """
+    last, count = map(int, os.environ.get(RESTARTS, "0 0").split())
+    count = count + 1 if step == last else 1
+    reason = " ".join(str(error).split())[:300]
+    if count > MOST_RESTARTS:
+        raise DataError(
+            f"--strategy multiworker: found no step made in {MOST_RESTARTS} restarts ({type(error).__name__}: "
+            f"{reason}), expected all workers of TF_CONFIG to run; start them again"
+        ) from None
+    pause = 2 ** (count - 1)
+    print(
+        f"a worker is gone ({type(error).__name__}: {reason}); waiting for it to come back, "
+        f"restart {count} of {MOST_RESTARTS} in {pause} s",
+        file=sys.stderr,
+        flush=True,
+    )
+    time.sleep(pause)
+    os.environ[RESTARTS] = f"{step} {count}"
     os.execv(sys.executable, [sys.executable, *sys.argv])

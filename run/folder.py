@@ -1,9 +1,14 @@
 """The run folder of training.py: log, checkpoint, best and last model, and the state to go on from."""
 
 import contextlib
+import fcntl
 import json
 import math
+import os
+import shutil
+import socket
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -13,21 +18,70 @@ from run.train_step import LOSS_TERMS
 from run.validation import figure_of_merit
 
 LOG_FILE = "log.jsonl"
+LOCK_FILE = ".lock"
+
+
+@contextlib.contextmanager
+def take_folder(outdir, new):
+    """Make the run folder and keep other runs out of it for the block.
+
+    What the folder holds without a checkpoint when the block ends goes if the folder was new: the run never began.
+
+    Args:
+        outdir: run folder.
+        new: it has to be new or empty, so that nothing is in it that this run did not make.
+
+    Raises:
+        DataError: another process has the folder, or `new` and it holds something.
+    """
+    outdir = Path(outdir)
+    missing = [part for part in (outdir, *outdir.parents) if not part.exists()]
+    outdir.mkdir(parents=True, exist_ok=True)
+    lock = outdir / LOCK_FILE
+    with open(lock, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise DataError(
+                f"{outdir}: found it in use by {file.read().strip() or 'another process'}, expected a folder of this "
+                "run alone; wait for that run or name another folder with --outdir"
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        there = sorted(path.name for path in outdir.iterdir() if path.name != LOCK_FILE)
+        try:
+            if new and there:
+                raise DataError(
+                    f"--outdir {outdir}: found {there[0]} in it, expected a new or empty folder; go on with a run "
+                    f"there by --resume {outdir}, or name another folder"
+                )
+            yield
+        finally:
+            if new and not there and not (outdir / utils.CHECKPOINT_FILE).exists():
+                for path in outdir.iterdir():
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            lock.unlink(missing_ok=True)
+            for part in missing:
+                with contextlib.suppress(OSError):  # not empty: it stays
+                    part.rmdir()
 
 
 class Run:
     """A run folder and what changes during the run: weights, optimizer, averages, and `state`.
 
-    `state` is saved with the checkpoint: step, seconds, the last validation, the best figure of merit so far, and sum
-    and number of the training losses since the last validation.
+    `state` is saved with the checkpoint: step, data, the last validation, what measures the best model ("score" or
+    "loss") and its best value so far, seconds, and sum and number of the training losses since the last validation.
     """
 
-    def __init__(self, outdir, config, model, optimizer, averages=None, chief=True):
+    def __init__(self, outdir, config, data, model, optimizer, averages=None, chief=True):
         """Take up what is to be saved; nothing is read or written yet.
 
         Args:
             outdir: run folder.
             config: what `config.json` says of the run.
+            data: {"training": ..., "validation": ...} of `datagenerator.describe_pairs`.
             model: keras.Model.
             optimizer: keras optimizer, built.
             averages: `WeightAverages` or None.
@@ -36,7 +90,15 @@ class Run:
         self.outdir, self.config, self.chief = outdir, config, chief
         self.model, self.optimizer, self.averages = model, optimizer, averages
         self.start, self.saved = time.time(), None
-        self.state = {"step": 0, "best": math.inf, "seconds": 0.0, "sums": [0.0] * (len(LOSS_TERMS) + 1), "count": 0}
+        self.state = {
+            "step": 0,
+            "data": data,
+            "measure": None,
+            "best": math.inf,
+            "seconds": 0.0,
+            "sums": [0.0] * (len(LOSS_TERMS) + 1),
+            "count": 0,
+        }
 
     @property
     def step(self):
@@ -44,8 +106,20 @@ class Run:
         return self.state["step"]
 
     def load(self):
-        """Go back to the folder's checkpoint; what the log tells of later steps is taken out, they come again."""
+        """Go back to the folder's checkpoint; what the log tells of later steps is taken out, they come again.
+
+        Raises:
+            ModelError: no checkpoint that fits.
+            DataError: the data are not those of the checkpoint.
+        """
+        data = self.state["data"]
         self.state |= utils.load_checkpoint(self.outdir, self._variables())
+        for part, found in data.items():
+            if found != self.state["data"][part]:
+                raise DataError(
+                    f"--resume {self.outdir}: found other {part} data ({found['images']} images) than when it started "
+                    f"({self.state['data'][part]['images']}), expected the same files; restore them or start a new run"
+                )
         self.saved = self.step
         path = self.outdir / LOG_FILE
         if path.exists():
@@ -83,8 +157,9 @@ class Run:
         if self.chief:
             with self._averaged():
                 state["validation"] = validation.run()
-            best = figure_of_merit(state["validation"]) < state["best"]
-            state["best"] = min(figure_of_merit(state["validation"]), state["best"])
+            state["measure"] = state["measure"] or ("score" if "Accuracy" in state["validation"] else "loss")
+            merit = figure_of_merit(state["validation"], state["measure"])
+            best, state["best"] = merit < state["best"], min(merit, state["best"])
             rate = float(self.optimizer.learning_rate)
             row = {"step": self.step, "epoch": round(epoch, 3), "seconds": round(state["seconds"], 1), "lr": rate}
             row |= {"train": train, "val": state["validation"]}

@@ -9,7 +9,7 @@ import tensorflow as tf
 import visualization
 from clustering import find_instances, instance_label_map, lane_mask
 from data.tusimple_dataset_processing import read_labels
-from datagenerator import batches, make_dataset, read_label
+from datagenerator import DataError, batches, make_dataset, read_label
 from evaluation.tusimple import tusimple_score
 from lanes.curves import fit_lanes
 from lanes.tusimple import tusimple_line
@@ -96,11 +96,17 @@ class Validation:
         return tusimple_line(line["raw_file"], found, line["h_samples"], 0.0, size)
 
 
-def figure_of_merit(validation):
-    """The number that the best model has the least of: FP + FN - Accuracy if there is a score, else the loss."""
-    if "Accuracy" in validation:
-        return validation["FP"] + validation["FN"] - validation["Accuracy"]
-    return validation["loss"]
+def figure_of_merit(validation, measure):
+    """The number that the best model has the least of: FP + FN - Accuracy for the measure "score", else the loss.
+
+    Raises:
+        DataError: there is no score any more.
+    """
+    if measure == "loss":
+        return validation["loss"]
+    if "Accuracy" not in validation:
+        raise DataError("--valdir: found no labels.json that fits, expected it as when the run began; restore it")
+    return validation["FP"] + validation["FN"] - validation["Accuracy"]
 
 
 class SummaryLog:

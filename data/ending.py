@@ -1,0 +1,58 @@
+"""How a command ends when it is told to: Ctrl-C and SIGTERM alike, in one line, without a traceback."""
+
+import contextlib
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+
+def end_in_one_line():
+    """From now on SIGTERM raises KeyboardInterrupt, as Ctrl-C does, and one that nobody catches is one line on stderr.
+
+    Commands call this before their imports, which take seconds.
+    """
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    def report(kind, error, trace, others=sys.excepthook):
+        if issubclass(kind, KeyboardInterrupt):
+            print(f"{Path(sys.argv[0]).name}: interrupted", file=sys.stderr)
+        else:
+            others(kind, error, trace)
+
+    signal.signal(signal.SIGTERM, interrupt)
+    sys.excepthook = report
+
+
+@contextlib.contextmanager
+def deferred_signals(message=""):
+    """Let the block decide when to end: the first Ctrl-C or SIGTERM is only noted, a second one ends it at once.
+
+    Args:
+        message: said on stderr at the first one.
+
+    Yields:
+        an object whose `requested` is True from the first signal on. Outside the main thread, which alone gets
+        signals, it never is.
+    """
+    state = SimpleNamespace(requested=False)
+
+    def note(number, frame):
+        if state.requested:
+            raise KeyboardInterrupt
+        state.requested = True
+        if message:
+            print(f"\n{message}", file=sys.stderr, flush=True)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield state
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield state
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

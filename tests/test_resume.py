@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 
@@ -12,17 +13,21 @@ from conftest import ROOT, fake_step, miniature
 
 import training
 import utils
+from datagenerator import DataError
+from run import devices
+from run.folder import take_folder
+from run.validation import figure_of_merit
 
-# Runs the command in forked processes, so that TensorFlow is imported once, and kills them. The network is a
-# miniature; the command, its files, the data, augmentation, dropout, optimizer and averages are the real ones.
-KILLER = """
+# Runs the command in forked processes, so that TensorFlow is imported once, and stops them by a signal. The network is
+# a miniature; the command, its files, data, augmentation, dropout, optimizer, averages and plots are the real ones.
+STOPPER = """
 import json, os, random, signal, sys, time
 sys.path[:0] = [ROOT, ROOT + "/tests"]
 from conftest import miniature
 import numpy as np
 import training, utils
 utils.build_model = miniature
-training.SummaryLog.images = training.SummaryLog.weights = lambda *args: None
+training.SummaryLog.weights = lambda *args: None
 
 def start(argv):
     child = os.fork()
@@ -30,59 +35,61 @@ def start(argv):
         code = 1
         try:
             code = training.main(argv)
+        except SystemExit as end:
+            code = end.code
         finally:
             sys.stdout.flush()
             os._exit(code)
     return child
 
-def wait(child):
-    status = os.waitpid(child, 0)[1]
-    assert os.waitstatus_to_exitcode(status) == 0, status
+def end(child):
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 def saved():
     return os.stat(checkpoint).st_mtime_ns if os.path.exists(checkpoint) else 0
 
-flags, whole, killed = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
-checkpoint = killed + "/checkpoint.npz"
-wait(start([*flags, "--outdir", whole, "--logdir", whole + "-log"]))
-rng, kills, steps = random.Random(5), 0, []
-while kills < 10:
+flags, whole, stopped, kind, times = json.loads(sys.argv[1]), *sys.argv[2:5], int(sys.argv[5])
+checkpoint = stopped + "/checkpoint.npz"
+assert end(start([*flags, "--outdir", whole, "--logdir", whole + "-log"])) == 0
+rng, steps, codes = random.Random(5), [], []
+while len(codes) < times:
     first = not saved()
-    child = start([*flags, "--outdir", killed, "--logdir", killed + "-log"] if first else ["--resume", killed])
+    child = start([*flags, "--outdir", stopped, "--logdir", stopped + "-log"] if first else ["--resume", stopped])
     # at any moment: of the start, or some time after some checkpoint
     for _ in range(rng.choice([0, 1, 1, 2, 3])):
         last = saved()
         while saved() == last and os.waitpid(child, os.WNOHANG) == (0, 0):
             time.sleep(0.001)
     time.sleep(rng.choice([rng.uniform(0, 0.02), rng.uniform(0, 0.3)]))
-    os.kill(child, signal.SIGKILL)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    kills += 1
+    os.kill(child, getattr(signal, kind))
+    if kind != "SIGKILL" and rng.random() < 0.2:
+        time.sleep(rng.uniform(0, 0.02))
+        os.kill(child, signal.SIGINT)  # impatient
+    codes.append(end(child))
     if saved():
         with np.load(checkpoint) as arrays:  # never a broken one
             steps.append(json.loads(str(arrays["state"]))["step"])
             assert all(np.isfinite(arrays[name]).all() for name in arrays.files if name != "state")
-        assert utils.read_config(killed)["network"]
-wait(start(["--resume", killed]))
-print(json.dumps({"kills": kills, "steps": steps}))
+        assert utils.read_config(stopped)["network"]
+assert end(start(["--resume", stopped])) == 0
+print(json.dumps({"codes": codes, "steps": steps}))
 """
 
 
-def test_killed_ten_times_and_still_the_same_weights(tiny_data, tmp_path):
+@pytest.mark.parametrize("kind,times", [("SIGKILL", 10), ("SIGINT", 20), ("SIGTERM", 5)])
+def test_stopped_again_and_again_and_still_the_same_weights(kind, times, tiny_data, tmp_path):
     flags = f"--srcdir {tiny_data} --valdir {tiny_data} --modeldir none --image-size 64 96 --batch-size 2 --seed 3"
     flags += " --reg 0.001 --lr 3e-3 --optimizer adamw --schedule cosine --warmup 4 --ema 0.9 --clip-norm 10"
-    flags += " --steps 160 --save-every 3 --val-every 2 --plot-every 1000 --cluster-every 1000 --deterministic"
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    result = subprocess.run(
-        [sys.executable, "-c", KILLER.replace("ROOT", repr(str(ROOT))), json.dumps(flags.split()), whole, killed],
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
+    flags += " --steps 160 --save-every 3 --val-every 2 --plot-every 50 --cluster-every 100 --deterministic"
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    code = STOPPER.replace("ROOT", repr(str(ROOT)))
+    command = [sys.executable, "-c", code, json.dumps(flags.split()), whole, stopped, kind, str(times)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    assert result.returncode == 0 and "Traceback" not in result.stderr, result.stderr[-3000:]
     told = json.loads(result.stdout.splitlines()[-1])
-    assert told["kills"] == 10 and len(set(told["steps"])) >= 4, told  # spread over the run
-    with np.load(whole / "checkpoint.npz") as a, np.load(killed / "checkpoint.npz") as b:
+    assert set(told["codes"]) <= ({-9} if kind == "SIGKILL" else {0, 130})
+    assert len(set(told["steps"])) >= 4, told  # spread over the run
+    with np.load(whole / "checkpoint.npz") as a, np.load(stopped / "checkpoint.npz") as b:
         assert a.files == b.files
         for key in a.files:
             if key != "state":
@@ -92,11 +99,14 @@ def test_killed_ten_times_and_still_the_same_weights(tiny_data, tmp_path):
         kept = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         return [{key: value for key, value in row.items() if key != "seconds"} for row in kept]
 
-    assert rows(whole) == rows(killed) and rows(whole)[-1]["step"] == 160
-    for kind in ("best", "last"):
-        assert utils.read_config(whole / kind)["step"] == utils.read_config(killed / kind)["step"]
-    # a killed writer may leave its temporary file, but never under a real name
-    assert {p.name for p in killed.iterdir() if not p.name.startswith(".")} == {p.name for p in whole.iterdir()}
+    assert rows(whole) == rows(stopped) and rows(whole)[-1]["step"] == 160
+    for name in ("best", "last"):
+        assert utils.read_config(whole / name)["step"] == utils.read_config(stopped / name)["step"]
+        for a, b in zip(*(utils.load_model(folder / name).get_weights() for folder in (whole, stopped)), strict=True):
+            np.testing.assert_array_equal(a, b)
+    # a killed writer may leave its temporary file, but never under a real name; a stopped one leaves none
+    there, expected = ({p.name for p in folder.iterdir()} for folder in (stopped, whole))
+    assert {name for name in there if kind != "SIGKILL" or not name.startswith(".")} == expected
 
 
 def small_run(tiny_data, folder, monkeypatch, losses, more=""):
@@ -173,12 +183,90 @@ def test_stops_at_bad_numbers_with_the_model_before_them(tiny_data, tmp_path, mo
         np.testing.assert_array_equal(a, b)
 
 
-def test_other_images_than_at_the_start(tiny_data, tmp_path, monkeypatch, capsys):
+def run_error(capsys, *argv):
+    """The one line with which training.py ends."""
+    with pytest.raises(SystemExit) as exit_:
+        training.main(list(map(str, argv)))
+    assert exit_.value.code == 2
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("change", ["an image more", "another label", "a renamed image"])
+def test_other_data_than_at_the_start(change, tiny_data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(utils, "build_model", miniature)
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    small_run(data, tmp_path / "run", monkeypatch, [1.0] * 2, "--steps 2")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    for kind in ("images", "labels"):
+        if change == "an image more":
+            shutil.copy(data / kind / "0000.png", data / kind / "0100.png")
+        elif change == "a renamed image":
+            (data / kind / "0003.png").rename(data / kind / "0103.png")
+        elif kind == "labels":
+            shutil.copy(data / kind / "0001.png", data / kind / "0000.png")
+    assert "other training data" in run_error(capsys, "--resume", tmp_path / "run", "--steps", 4)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_resume_trains_longer_but_takes_no_other_flag(tiny_data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(utils, "build_model", miniature)
     small_run(tiny_data, tmp_path / "run", monkeypatch, [1.0] * 2, "--steps 2")
-    config = utils.read_config(tmp_path / "run")
-    config["images"]["training"] += 1
-    utils.write_json(tmp_path / "run" / "config.json", config)
-    with pytest.raises(SystemExit) as exit_:
-        training.main(["--resume", str(tmp_path / "run")])
-    assert exit_.value.code == 2 and "images" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert "--lr: found with --resume" in run_error(capsys, "--resume", tmp_path / "run", "--steps", 5, "--lr", 1)
+    assert "found --steps 1" in run_error(capsys, "--resume", tmp_path / "run", "--steps", 1)
+    fake_step(monkeypatch, [1.0] * 3)
+    assert training.main(["--resume", str(tmp_path / "run"), "--steps", "5"]) == 0
+    assert utils.read_config(tmp_path / "run")["flags"]["steps"] == 5
+    assert utils.read_config(tmp_path / "run/last")["step"] == 5
+
+
+@pytest.mark.parametrize("holding", ["a model", "a run that never saved", "a file"])
+def test_a_folder_that_holds_something_is_left_alone(holding, tiny_data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(utils, "build_model", miniature)
+    folder = tmp_path / "run"
+    if holding == "a model":
+        network = {"input_shape": [64, 96, 3]}
+        utils.save_model(folder, miniature(network), {"network": network})
+    else:
+        folder.mkdir()
+        (folder / ("config.json" if holding == "a run that never saved" else "notes.txt")).write_text("mine")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    flags = f"--srcdir {tiny_data} --valdir {tiny_data} --modeldir none --image-size 64 96 --steps 1 --outdir {folder}"
+    assert f"--outdir {folder}: found" in run_error(capsys, *flags.split())
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_two_runs_in_one_folder(tiny_data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(utils, "build_model", miniature)
+    flags = f"--srcdir {tiny_data} --valdir {tiny_data} --modeldir none --image-size 64 96 --steps 1".split()
+    with take_folder(tmp_path / "run", new=True):
+        line = run_error(capsys, *flags, "--outdir", tmp_path / "run")
+        assert f"in use by process {os.getpid()}" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_measure_of_the_best_model_stays(tiny_data, tmp_path, monkeypatch):
+    """Labels of lanes that appear between two parts of a run don't change what chooses best/."""
+    monkeypatch.setattr(utils, "build_model", miniature)
+    small_run(tiny_data, tmp_path / "run", monkeypatch, [1.0] * 2, "--steps 2")  # validation loss 1
+    fake_step(monkeypatch, [1.0] * 2)
+    scored = {**dict.fromkeys(training.LOSS_TERMS, 2.0), "Accuracy": 1.0, "FP": 0.0, "FN": 0.0}
+    monkeypatch.setattr(training.Validation, "run", lambda self: scored)
+    assert training.main(["--resume", str(tmp_path / "run"), "--steps", "4"]) == 0
+    assert utils.read_config(tmp_path / "run/best")["step"] == 2
+    with pytest.raises(DataError, match="labels.json"):
+        figure_of_merit({"loss": 1.0}, "score")
+
+
+def test_a_worker_that_never_comes_back_is_not_waited_for_for_ever(monkeypatch, capsys):
+    started, slept = [], []
+    monkeypatch.setattr(devices.os, "execv", lambda *args: started.append(args))
+    monkeypatch.setattr(devices.time, "sleep", slept.append)
+    monkeypatch.setenv(devices.RESTARTS, "0 0")
+    error = RuntimeError("no route to worker 1")
+    for _ in range(devices.MOST_RESTARTS):
+        devices.rejoin(error, 7)
+    assert slept == [2**n for n in range(devices.MOST_RESTARTS)] and len(started) == devices.MOST_RESTARTS
+    with pytest.raises(DataError, match="no route to worker 1"):
+        devices.rejoin(error, 7)
+    devices.rejoin(error, 8)  # a step was made: the count begins anew
+    assert slept[-1] == 1 and "restart 1 of" in capsys.readouterr().err.splitlines()[-1]

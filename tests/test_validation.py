@@ -69,5 +69,5 @@ def test_labels_are_found_by_number_and_without_empty_lanes(lane_data, tiny_data
 def test_the_best_model_is_that_of_the_best_score():
     better = {"loss": 2.0, "Accuracy": 0.9, "FP": 0.1, "FN": 0.1}
     worse = {"loss": 1.0, "Accuracy": 0.9, "FP": 0.3, "FN": 0.1}
-    assert figure_of_merit(better) < figure_of_merit(worse)
-    assert figure_of_merit({"loss": 1.0}) < figure_of_merit({"loss": 2.0})
+    assert figure_of_merit(better, "score") < figure_of_merit(worse, "score")
+    assert figure_of_merit(better, "loss") > figure_of_merit(worse, "loss")

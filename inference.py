@@ -53,13 +53,14 @@ MAX_CURVES = 5  # TuSimple's labels have no more
 def make_find(args, model):
     """Function that finds the instances of a Frame's image, and its curves if a flag wants them, and times itself."""
     confidence = utils.read_confidence(args.modeldir) if args.confidence is None else args.confidence
+    threshold = THRESHOLD if args.threshold is None else args.threshold
 
     def find(frame):
         size = frame.image.shape[:2]
         with frame.timed("network"):
             frame.prediction = segmentation.predict(model, prepare_image(frame.image, model.input_shape[1:3]))
         with frame.timed("cluster"):
-            label_map = find_instances(frame.prediction, args.bandwidth, args.threshold, args.cluster, confidence)
+            label_map = find_instances(frame.prediction, args.bandwidth, threshold, args.cluster, confidence)
             if args.max_lanes:
                 label_map[label_map > args.max_lanes] = 0  # the largest come first
             frame.label_map = label_map
@@ -85,9 +86,12 @@ def load_network(args, images=None):
     """The model of `--modeldir`, ready to run on so many images (None: not known)."""
     jit = args.jit == "on" or args.jit == "auto" and segmentation.has_gpu() and (images or 0) >= JIT_IMAGES
     model = segmentation.load_network(args.modeldir, args.size, jit)
-    if "semantic" in args.save and "semantic" not in model.output:
-        raise utils.ModelError(f"--save semantic: {args.modeldir} has no semantic head; leave semantic out")
-    if utils.read_network(utils.model_folder(args.modeldir)).get("image_statistics"):
+    needs = {"save semantic": "semantic" in args.save or None}
+    segmentation.require_head(model, args.modeldir, threshold=args.threshold, confidence=args.confidence, **needs)
+    folder = utils.model_folder(args.modeldir)
+    if folder != Path(args.modeldir):
+        print(f"model {folder}")
+    if utils.read_network(folder).get("image_statistics"):
         print("batch norm uses the statistics of each image, as this model's config says")
     return model
 
@@ -197,7 +201,7 @@ def parse_args(argv=None):
     add("--size", nargs=2, type=side, metavar=("H", "W"), help="the network's; default that of its training")
     add("--bandwidth", type=bounded(float, above=0), default=BANDWIDTH, help="of the mean shift; default %(default)s")
     probability = bounded(float, above=0, below=1)
-    add("--threshold", type=probability, default=THRESHOLD, help="lane probability that counts; default %(default)s")
+    add("--threshold", type=probability, help=f"lane probability that counts; default {THRESHOLD}")
     probability = bounded(float, least=0, below=1)
     add("--confidence", type=probability, metavar="P", help="mean of its pixels that counts; default the model's")
     add("--max-lanes", type=bounded(int, least=1), metavar="N", help="keep the N largest instances")
@@ -213,6 +217,9 @@ def parse_args(argv=None):
     kinds = VIDEO_KINDS if args.video else KINDS
     if args.video and args.indir is not INDIR:
         parser.error("--indir: found --video too, expected one of them")
+    for flag, given in (("--recursive", args.recursive), ("--keep-names", args.keep_names)):
+        if args.video and given:
+            parser.error(f"{flag}: found with --video, which has no use for it; leave it out")
     if not set(args.save) <= set(kinds):
         parser.error(f"--save: found {','.join(args.save)}, expected some of {','.join(kinds)}")
     if args.json and not Path(args.json).absolute().parent.is_dir():

@@ -107,7 +107,7 @@ def load_model(modeldir, image_size=None, batch_stats=None, fresh_head=False):
 
 
 def model_folder(modeldir):
-    """The folder that holds the model of `modeldir`: itself, or its `best/` or `last/`; else raises ModelError."""
+    """The folder that holds the model of `modeldir`: itself, else its `best/`, else its `last/`; or ModelError."""
     for folder in (Path(modeldir), Path(modeldir) / "best", Path(modeldir) / "last"):
         if (folder / MODEL_FILE).is_file() or any(folder.glob("*.index")):
             return folder

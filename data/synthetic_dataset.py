@@ -203,7 +203,7 @@ def write_dataset(outdir, count, seed, geometry=None, workers=1, images_only=Fal
     """Render a data set, complete or not at all.
 
     Args:
-        outdir: folder to make; may exist if it is empty or with `images_only`.
+        outdir: folder to make; may exist if it is empty.
         count: number of scenes.
         seed: int >= 0.
         geometry: list of TuSimple dicts to take the lane lines from, or None.
@@ -268,7 +268,7 @@ def parse_args(argv=None):
         other = "--geometry" if args.geometry else "--empty-fraction"
         parser.error(f"--traffic-on: found {other} too, expected it alone, whose images have their lanes")
     outdir = Path(args.outdir)
-    if outdir.is_dir() and any(outdir.iterdir()) and not args.images_only:
+    if outdir.is_dir() and any(outdir.iterdir()):
         parser.error(f"{outdir}: found a folder with files, expected a new or empty one; remove it or name another")
     return args
 

@@ -33,9 +33,15 @@ from data.tusimple_dataset_processing import PREDICTION_KEYS, LabelError, read_l
 from datagenerator import DataError
 from evaluation import instances, tusimple
 from evaluation.model import predict_lanes, write_images
+from pipeline.segmentation import require_head
 
 THRESHOLD = "lane probability that counts as lane; default that of inference.py"
 CONFIDENCE = "mean lane probability an instance needs; default the model's"
+
+# flags that each mode has a use for
+_LANES = {"images", "srcdir", "json", "verbose", "skip_empty_lanes"}
+_MODEL = {"modeldir", "labels", "out", "bandwidth", "threshold", "confidence", "cluster", "strict_time"}
+USED = {"pred": {"pred", "gt", *_LANES}, "modeldir": _MODEL | _LANES, "instances": {"instances", "json"}}
 
 
 def run_model(args):
@@ -45,6 +51,7 @@ def run_model(args):
     flags = {"bandwidth": args.bandwidth, "threshold": args.threshold, "method": args.cluster}
     settings = {name: value for name, value in flags.items() if value is not None}
     model = utils.load_model(args.modeldir)
+    require_head(model, args.modeldir, threshold=args.threshold, confidence=args.confidence)
     settings["confidence"] = utils.read_confidence(args.modeldir) if args.confidence is None else args.confidence
     predictions = predict_lanes(model, args.srcdir, ground_truth, **settings)
     if args.out:
@@ -128,6 +135,10 @@ def parse_args(argv=None):
     chosen = [flags for flags, value in modes.items() if value is not None]
     if len(chosen) != 1:
         parser.error(f"found {len(chosen)} of --pred, --modeldir and --instances, expected one")
+    mode = chosen[0][0]
+    for name, value in vars(args).items():
+        if value not in (None, False) and name not in USED[mode]:
+            parser.error(f"--{name.replace('_', '-')}: found with --{mode}, which has no use for it; leave it out")
     needed = {*chosen[0], *(("srcdir",) if args.images else ())}
     for flag in needed:
         if getattr(args, flag) is None:

@@ -11,10 +11,12 @@ if __name__ == "__main__":
 
 import argparse
 import sys
+from pathlib import Path
 
 from tqdm import tqdm
 
 import utils
+from data.flags import bounded
 from datagenerator import DataError, list_images, prepare_image, read_image
 from export.calibration import calibrate
 from export.formats import export
@@ -34,17 +36,21 @@ def parse_args(argv=None):
     if calibrating:
         parser.add_argument("images", metavar="IMAGES", help="folder of images like those the model is for")
         parser.add_argument("out", metavar="OUT", help="model folder to write")
+        parser.add_argument("--overwrite", action="store_true", help="replace the model that OUT holds")
         return parser.parse_args(argv)
     parser.add_argument("out", metavar="OUT", help="file, or with savedmodel folder, to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     parser.add_argument("--format", choices=FORMATS, required=True, help="of the file")
-    parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="default: that of the training")
-    args = parser.parse_args(argv)
-    if args.size and any(side < 8 or side % 8 for side in args.size):
-        parser.error(f"--size: found {args.size[0]} {args.size[1]}, expected two multiples of 8")
-    return args
+    parser.add_argument(
+        "--size", type=bounded(int, least=8, step=8), nargs=2, metavar=("H", "W"), help="default: that of the training"
+    )
+    return parser.parse_args(argv)
 
 
 def run_calibration(args):
+    out = Path(args.out)
+    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or args.overwrite)):
+        raise utils.ModelError(f"{out}: found something of that name, expected none; --overwrite replaces a model")
     size = utils.read_network(utils.model_folder(args.modeldir))["input_shape"][:2]
     paths = tqdm(list_images(args.images), unit="image", dynamic_ncols=True)
     model, network = calibrate(args.modeldir, (prepare_image(read_image(path), size) for path in paths))
@@ -58,7 +64,7 @@ def main(argv=None):
         if "images" in args:
             run_calibration(args)
         else:
-            difference = export(args.modeldir, args.out, args.format, args.size)
+            difference = export(args.modeldir, args.out, args.format, args.size, args.overwrite)
             print(f"{args.out}: within {difference:.1e} of the Keras model's outputs")
     except (DataError, utils.ModelError, OSError) as error:
         print(f"export: error: {error}", file=sys.stderr)

@@ -21,14 +21,15 @@ ALIKE = 0.99  # fraction of the values that must agree: near ties in max-pools m
 ONNX_OPSET = 17
 
 
-def export(modeldir, out, kind, image_size=None):
+def export(modeldir, out, kind, image_size=None, overwrite=False):
     """Write the network of a model folder for other programs, folded if it can be, and check it against Keras.
 
     Args:
         modeldir: path that `utils.load_model` accepts.
-        out: path to write, a folder for "savedmodel", else a file; it must not exist.
+        out: path to write, a folder for "savedmodel", else a file.
         kind: "savedmodel", "tflite" or "onnx".
         image_size: (H, W) in pixels, default the size the model was trained at.
+        overwrite: replace `out` if it exists.
 
     Returns:
         the difference between the written network's outputs and those of the Keras model that 99 % of the values stay
@@ -39,8 +40,8 @@ def export(modeldir, out, kind, image_size=None):
             package, or outputs that differ by more than `TOLERANCE`. Nothing is left behind.
     """
     out = Path(out)
-    if out.exists() or out.is_symlink():
-        raise ModelError(f"{out}: found something of that name, expected to make it; remove it or name another")
+    if (out.exists() or out.is_symlink()) and not overwrite:
+        raise ModelError(f"{out}: found something of that name, expected to make it; name another, or --overwrite it")
     if not out.absolute().parent.is_dir():
         raise ModelError(f"{out}: found no folder {out.parent}, expected an existing one; make it first")
     if kind == "onnx":
@@ -76,6 +77,8 @@ def export(modeldir, out, kind, image_size=None):
                     f"{out}: not written, the exported network differs from Keras by {difference:.1e} of the output's "
                     f"largest value, expected at most {TOLERANCE:.0e}; report it with the versions of the packages"
                 )
+            if out.exists() or out.is_symlink():
+                out.rename(Path(folder) / "before")
             path.rename(out)
         progress.update()
     return difference

@@ -62,6 +62,13 @@ def load_network(modeldir, image_size=None, jit=False):
     return model
 
 
+def require_head(model, modeldir, **flags):
+    """Raise ModelError if a flag that needs the semantic head is given (not None) and the model has no such head."""
+    for flag, value in flags.items():
+        if value is not None and "semantic" not in model.output:
+            raise utils.ModelError(f"--{flag}: found a model without semantic head in {modeldir}; leave --{flag} out")
+
+
 def compile_network(model, jit=False):
     """Prepare the network for `predict`, with `jit` through XLA."""
     reference = weakref.ref(model)

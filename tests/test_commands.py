@@ -1,7 +1,11 @@
 """The commands as a user starts them, from the root of the repo."""
 
+import json
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from conftest import ROOT
@@ -23,3 +27,38 @@ def test_help_names_the_flags(command):
     result = subprocess.run([sys.executable, *command.split(), "--help"], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0 and result.stdout.startswith("usage:")
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_stopped_while_it_starts_a_command_says_one_line(command, number, tmp_path):
+    """The signal comes in the middle of the imports: a cv2 that sends it stands for a slow one."""
+    (tmp_path / "cv2.py").write_text(f"import os\nos.kill(os.getpid(), {int(number)})\nimport time\ntime.sleep(60)\n")
+    result = subprocess.run(
+        [sys.executable, *command.split(), "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    lines = [line for line in result.stderr.splitlines() if "cudart" not in line and "absl" not in line]
+    assert result.returncode in (130, -signal.SIGINT) and len(lines) == 1 and lines[0].endswith(": interrupted"), lines
+
+
+def test_sigterm_keeps_what_inference_has_done(tmp_path, tiny_data):
+    """As Ctrl-C: whole files, a JSON line for each image that is finished, nothing hidden left."""
+    for i in range(400):
+        (tmp_path / f"{i:03d}.png").symlink_to(tiny_data / f"images/000{i % 8}.png")
+    out, lines = tmp_path / "out", tmp_path / "lanes.json"
+    flags = ["--indir", tmp_path, "--outdir", out, "--json", lines]
+    process = subprocess.Popen([sys.executable, "inference.py", *flags], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and (not out.exists() or len(list(out.glob("[!.]*"))) < 5):
+        time.sleep(0.01)
+    process.terminate()
+    _, error = process.communicate()
+    assert process.returncode == 130 and "Traceback" not in error and "interrupted" in error.splitlines()[-1]
+    done = sorted(path.name for path in out.iterdir())
+    written = [json.loads(line)["raw_file"] for line in lines.read_text().splitlines()]
+    assert done == [f"cluster_{i:04d}.png" for i in range(len(done))] and 5 <= len(done) < 400
+    assert written == [f"{i:03d}.png" for i in range(len(written))] and len(done) - 8 <= len(written) <= len(done)
+    assert not list(tmp_path.glob(".*"))

@@ -1,6 +1,9 @@
 """The data script: numbering, gray values, pixel-identical labels, and nothing written on bad input."""
 
 import json
+import os
+import signal
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -56,7 +59,7 @@ def test_default_folder_is_the_scripts_own(monkeypatch, tmp_path):
     monkeypatch.setattr(processing, "process", lambda *args: called.update(args=args) or (1, []))
     monkeypatch.chdir(tmp_path)
     processing.main(["somewhere"])
-    assert called["args"][1] == processing.Path(processing.__file__).resolve().parent
+    assert called["args"][1] == Path(processing.__file__).resolve().parent
 
 
 def test_gray_values_are_distinct_for_every_lane_of_8_bits():
@@ -135,14 +138,51 @@ def test_empty_folders(tmp_path, state, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_another_data_set_is_not_mixed_in(tmp_path, capsys):
+def files_of(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_data_set_is_replaced_only_when_told_so(tmp_path, capsys):
+    """Then as a whole, with nothing left of it, and what else the folder holds stays."""
     source = write_set(tmp_path / "set", [make_label(i) for i in range(3)])
-    processing.process([source], tmp_path / "out")
-    processing.process([source], tmp_path / "out")  # the same again is fine
-    small = write_set(tmp_path / "small", [make_label(0)])
-    with pytest.raises(processing.LabelError, match="another data set"):
-        processing.process([small], tmp_path / "out")
-    assert len(list((tmp_path / "out/labels").iterdir())) == 3
+    small = write_set(tmp_path / "small", [make_label(7)])
+    out = tmp_path / "out"
+    processing.process([source], out)
+    (out / "notes.txt").write_text("mine")
+    before = files_of(out)
+    for folder in (source, small):
+        with pytest.raises(processing.LabelError, match="--overwrite"):
+            processing.process([folder], out)
+    assert files_of(out) == before
+    processing.main([str(small), "-o", str(out), "--overwrite"])
+    processing.process([small], tmp_path / "fresh")
+    assert files_of(out) == {**files_of(tmp_path / "fresh"), Path("notes.txt"): b"mine"}
+
+
+def test_ctrl_c_is_all_or_nothing(tmp_path, monkeypatch, capsys):
+    """While images are made nothing is written; once renaming has begun it comes to its end."""
+    source = write_set(tmp_path / "set", [make_label(i) for i in range(3)])
+    replace, count = processing.os.replace, []
+
+    def interrupted(*paths):
+        count.append(paths)
+        if len(count) == moment:
+            os.kill(os.getpid(), signal.SIGINT)
+        replace(*paths)
+
+    monkeypatch.setattr(processing.os, "replace", interrupted)
+    for moment, expected in ((2, "nothing"), (8, "all")):  # six renames close the numbers up, three move the parts
+        count.clear()
+        out = tmp_path / expected
+        if expected == "nothing":
+            with pytest.raises(SystemExit) as exit_:
+                processing.main([str(source), "-o", str(out)])
+            assert exit_.value.code == 130 and "nothing written" in capsys.readouterr().err
+            assert not out.exists()
+        else:
+            processing.main([str(source), "-o", str(out)])
+            assert sorted(path.name for path in out.iterdir()) == ["images", "labels", "labels.json"]
+            assert len(files_of(out)) == 7
 
 
 def test_real_folder(shared_data, tmp_path):

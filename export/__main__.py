@@ -38,12 +38,11 @@ def parse_args(argv=None):
         parser.add_argument("out", metavar="OUT", help="model folder to write")
         parser.add_argument("--overwrite", action="store_true", help="replace the model that OUT holds")
         return parser.parse_args(argv)
+    side = bounded(int, least=8, step=8)
     parser.add_argument("out", metavar="OUT", help="file, or with savedmodel folder, to write")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     parser.add_argument("--format", choices=FORMATS, required=True, help="of the file")
-    parser.add_argument(
-        "--size", type=bounded(int, least=8, step=8), nargs=2, metavar=("H", "W"), help="default: that of the training"
-    )
+    parser.add_argument("--size", type=side, nargs=2, metavar=("H", "W"), help="default: that of the training")
     return parser.parse_args(argv)
 
 

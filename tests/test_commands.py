@@ -29,8 +29,9 @@ def test_help_names_the_flags(command):
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("command", "number"), zip(COMMANDS, [signal.SIGINT, signal.SIGTERM] * (len(COMMANDS) // 2), strict=True)
+)
 def test_stopped_while_it_starts_a_command_says_one_line(command, number, tmp_path):
     """The signal comes in the middle of the imports: a cv2 that sends it stands for a slow one."""
     (tmp_path / "cv2.py").write_text(f"import os\nos.kill(os.getpid(), {int(number)})\nimport time\ntime.sleep(60)\n")

@@ -162,16 +162,17 @@ def test_a_data_set_is_replaced_only_when_told_so(tmp_path, capsys):
 def test_ctrl_c_is_all_or_nothing(tmp_path, monkeypatch, capsys):
     """While images are made nothing is written; once renaming has begun it comes to its end."""
     source = write_set(tmp_path / "set", [make_label(i) for i in range(3)])
-    replace, count = processing.os.replace, []
+    replace, count, moment = processing.os.replace, [], {}
 
     def interrupted(*paths):
         count.append(paths)
-        if len(count) == moment:
+        if len(count) == moment["rename"]:
             os.kill(os.getpid(), signal.SIGINT)
         replace(*paths)
 
     monkeypatch.setattr(processing.os, "replace", interrupted)
-    for moment, expected in ((2, "nothing"), (8, "all")):  # six renames close the numbers up, three move the parts
+    # six renames close the numbers up, three more move the parts
+    for moment["rename"], expected in ((2, "nothing"), (8, "all")):
         count.clear()
         out = tmp_path / expected
         if expected == "nothing":

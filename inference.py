@@ -186,7 +186,9 @@ def end(interrupted, problem):
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="inference.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument_group("what to read and write").add_argument
     add("-m", "--modeldir", default="trained_model", help="model folder or run folder; default %(default)s")
     add("-i", "--indir", nargs="+", default=INDIR, help=f"folders, files or glob patterns; default {INDIR[0]}")

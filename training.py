@@ -47,6 +47,7 @@ RESUMABLE = {"resume", "steps", "epochs", "logdir", "save_every", "plot_every", 
 def make_parser(defaults=True):
     """Parser of the flags; without `defaults` it tells only those that were given."""
     parser = argparse.ArgumentParser(
+        prog="training.py",
         description=__doc__.split("\n", 1)[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         fromfile_prefix_chars="@",

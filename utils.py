@@ -20,8 +20,7 @@ from pathlib import Path
 # here alone, before the first import of TensorFlow: commands import this module first
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-# what OpenCV and FFmpeg say of a file, our one line says too
-os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+# what FFmpeg says of a file, our one line says too
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 import keras

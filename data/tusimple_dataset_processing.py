@@ -33,6 +33,8 @@ import numpy as np
 from joblib import cpu_count
 from tqdm import tqdm
 
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what OpenCV says of a file, our one line says
+
 THICKNESS = 7
 FIX = "fix it or use --skip-bad"
 LABEL_FILES = ("label_data*.json", "test_label*.json")

@@ -57,7 +57,9 @@ def fold_batch_norm(model, bounded_prelu=True):
             return lambda x, **_: x
         if layer.name in slopes and not slopes[layer.name].any():
             return layers.ReLU(name=layer.name)
-        if bounded_prelu and layer.name in slopes and slopes[layer.name].max() <= 1:
+        if layer.name in slopes and not bounded_prelu:
+            return layers.PReLU.from_config(config)  # the form that TFLite's converter knows
+        if layer.name in slopes and slopes[layer.name].max() <= 1:
             return _BoundedPReLU.from_config(config)
         if layer.name in rescaled and not isinstance(layer, layers.Conv2D):  # the pool: a quarter is left to rescale
             pool, after = type(layer).from_config(config), type(rescale).from_config(rescale.get_config())

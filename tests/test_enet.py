@@ -1,5 +1,6 @@
 """The network: parameter count, unpooling against TensorFlow's argmax, saving in one process and loading in another."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import enet
-from enet import BatchNormalization, MaxPoolWithPositions, MaxUnpool, build_enet
+from enet import BatchNormalization, MaxPoolWithPositions, MaxUnpool, PReLU, build_enet
 
 
 def shake(model, seed=0):
@@ -163,44 +163,97 @@ def test_saved_model_gives_equal_output_in_a_new_process(tmp_path):
         assert_close(loaded[name], value, 1e-6)
 
 
-@pytest.mark.parametrize(
-    "ours,theirs",
-    [
-        (enet.BatchNormalization(), keras.layers.BatchNormalization(scale=False, momentum=enet.MOMENTUM)),
-        (enet.PReLU(shared_axes=(1, 2)), keras.layers.PReLU(shared_axes=(1, 2))),
-    ],
-    ids=["batch norm", "prelu"],
-)
-def test_written_gradients_are_those_of_keras(ours, theirs):
-    """Outputs, gradients and moving averages in training mode against Keras' own layers, which TensorFlow derives."""
+def test_statistics_of_files_of_earlier_versions():
+    """The argument image_statistics was called picture_statistics."""
+    config = BatchNormalization(True, name="norm").get_config()
+    config["picture_statistics"] = config.pop("image_statistics")
+    assert BatchNormalization.from_config(config).image_statistics is True
+
+
+def test_prelu_is_that_of_keras():
+    """Output and gradients against Keras' own layer, a sum of two ReLUs."""
     rng = np.random.default_rng(0)
     x, upstream = (tf.constant(rng.normal(1, 3, (4, 6, 8, 5)), tf.float32) for _ in range(2))
-    start, found = rng.normal(0.2, 0.3, 5), []
-    for layer in (ours, theirs):
+    start, found = rng.normal(0.2, 0.3, (1, 1, 5)), []
+    for layer in (PReLU(shared_axes=(1, 2)), keras.layers.PReLU(shared_axes=(1, 2))):
         layer.build(x.shape)
-        layer.trainable_variables[0].assign(start.reshape(layer.trainable_variables[0].shape))
+        layer.alpha.assign(start)
         with tf.GradientTape() as tape:
             tape.watch(x)
-            y = layer(x) if layer is theirs and isinstance(layer, keras.layers.PReLU) else layer(x, training=True)
+            y = layer(x)
             total = tf.reduce_sum(y * upstream)
-        gradients = tape.gradient(total, [x, layer.trainable_variables[0].value])
-        found.append([y, *gradients, *(v.value for v in layer.non_trainable_variables)])
+        found.append([y, *tape.gradient(total, [x, layer.alpha.value])])
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_max_pool_gradient_goes_to_the_first_maximum(training):
-    """Against TensorFlow's max_pool_with_argmax; values without ties, whose gradient isn't unique in inference mode."""
+def test_max_pool_gradient_goes_to_the_first_maximum():
+    """Against TensorFlow's max_pool_with_argmax, on values with many ties."""
     rng = np.random.default_rng(0)
-    x = tf.constant(rng.normal(size=(2, 8, 12, 5)), tf.float32)
-    if training:
-        x = tf.round(x)  # many ties
+    x = tf.round(tf.constant(rng.normal(size=(2, 8, 12, 5)), tf.float32))
     upstream = rng.normal(size=(2, 4, 6, 5)).astype(np.float32)
     with tf.GradientTape() as tape:
         tape.watch(x)
-        total = tf.reduce_sum(enet.MaxPoolWithPositions()(x, training=training)[0] * upstream)
+        total = tf.reduce_sum(MaxPoolWithPositions()(x)[0] * upstream)
     _, places = tf.nn.max_pool_with_argmax(x, 2, 2, "SAME", include_batch_in_index=True)
     expected = np.zeros(x.shape, np.float32).ravel()
     expected[places.numpy().ravel()] = upstream.ravel()
     np.testing.assert_array_equal(tape.gradient(total, x).numpy().ravel(), expected)
+
+
+@pytest.mark.parametrize("dtype,step,smallest", [("float16", -10, -14), ("bfloat16", -7, -126), ("float32", -23, -126)])
+@pytest.mark.parametrize("values", ["ties", "neighbors", "smallest", "largest"])
+def test_positions_are_exact_in_every_float_type(values, dtype, step, smallest):
+    """Against NumPy's argmax in float64, on ties and on values whose differences are tiny or overflow."""
+    number = np.random.default_rng(0).integers(-2, 3, (1, 8, 12, 5)).astype(np.float64)
+    exact = {
+        "ties": number,
+        "neighbors": 1 + (number + 2) * 2.0**step,
+        "smallest": number * 2.0**smallest,
+        "largest": number / 2 * float(tf.as_dtype(dtype).max),
+    }[values]
+    x = tf.cast(exact, dtype)
+    np.testing.assert_array_equal(tf.cast(x, tf.float64), exact)  # all of them are numbers of the type
+    windows = exact.reshape(1, 4, 2, 6, 2, 5).transpose(0, 1, 3, 2, 4, 5).reshape(1, 4, 6, 4, 5)
+    pooled, positions = MaxPoolWithPositions(dtype=dtype)(x)
+    assert pooled.dtype == positions.dtype == dtype
+    np.testing.assert_array_equal(tf.cast(pooled, tf.float64), windows.max(axis=3))
+    one_hot = np.moveaxis(np.eye(4)[windows.argmax(axis=3)], -1, 3)
+    np.testing.assert_array_equal(tf.cast(positions, tf.float64), one_hot)
+
+
+@pytest.mark.parametrize("policy,tolerance", [("float16", 0.02), ("mixed_float16", 0.02), ("mixed_bfloat16", 0.15)])
+def test_network_in_half_precision(policy, tolerance):
+    """Against the same weights in float64.
+
+    Rounding decides near ties of a pooling window, which moves single values to other places: the middle of the
+    differences counts, relative to the output's standard deviation.
+    """
+    image = np.random.default_rng(9).uniform(0, 255, (1, 64, 96, 3))
+
+    def run(policy, weights=None):
+        keras.config.set_dtype_policy(policy)
+        try:
+            model = build_enet((64, 96, 3), stage_two_repeat=1)
+        finally:
+            keras.config.set_dtype_policy("float32")
+        shake(model) if weights is None else model.set_weights(weights)
+        return model.get_weights(), {name: np.float64(value) for name, value in model(image).items()}
+
+    weights, expected = run("float64")
+    for name, value in run(policy, weights)[1].items():
+        assert np.isfinite(value).all()
+        off = np.abs(value - expected[name]) / expected[name].std()
+        assert np.median(off) < tolerance
+
+
+def test_training_with_jax():
+    """Three steps of `fit` with another Keras backend, where it is installed."""
+    pytest.importorskip("jax")
+    script = (
+        "import enet, keras, numpy as np; model = enet.build_enet((16, 16, 3), stage_two_repeat=1, semantic=False);"
+        "model.compile('adam', {'embedding': 'mse'}); x = np.ones((6, 16, 16, 3), 'float32');"
+        "assert np.isfinite(model.fit(x, {'embedding': x}, batch_size=2, verbose=0).history['loss'][0])"
+    )
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment)

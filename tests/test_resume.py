@@ -27,8 +27,10 @@ from conftest import miniature
 import numpy as np
 import matplotlib.figure, mpl_toolkits.mplot3d
 import training, utils
+from data.ending import end_in_one_line
 utils.build_model = miniature
 training.SummaryLog.weights = lambda *args: None
+end_in_one_line()
 
 def start(argv):
     child = os.fork()
@@ -38,6 +40,8 @@ def start(argv):
             code = training.main(argv)
         except SystemExit as end:
             code = end.code
+        except KeyboardInterrupt:
+            code = 130
         finally:
             sys.stdout.flush()
             os._exit(code)
@@ -78,14 +82,14 @@ print(json.dumps({"codes": codes, "steps": steps}))
 """
 
 
-@pytest.mark.parametrize("kinds,times", [("SIGKILL", 6), ("SIGINT,SIGTERM", 20)])
+@pytest.mark.parametrize("kinds,times", [("SIGKILL", 5), ("SIGINT,SIGTERM", 20)])
 def test_stopped_again_and_again_and_still_the_same_weights(kinds, times, tiny_data, tmp_path, monkeypatch):
     monkeypatch.setattr(utils, "build_model", miniature)
     flags = f"--srcdir {tiny_data} --valdir {tiny_data} --modeldir none --image-size 64 96 --batch-size 2 --seed 3"
     # without the discriminative loss, whose compilation would take most of the time and which keeps no state
     flags += " --var 0 --dist 0 --reg 0"
     flags += " --lr 3e-3 --optimizer adamw --schedule cosine --warmup 4 --ema 0.9 --clip-norm 10"
-    flags += " --steps 400 --save-every 3 --val-every 2 --plot-every 50 --cluster-every 100 --deterministic"
+    flags += " --steps 240 --save-every 3 --val-every 2 --plot-every 50 --cluster-every 100 --deterministic"
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     code = STOPPER.replace("ROOT", repr(str(ROOT)))
     command = [sys.executable, "-c", code, json.dumps(flags.split()), whole, stopped, kinds, str(times)]
@@ -104,7 +108,7 @@ def test_stopped_again_and_again_and_still_the_same_weights(kinds, times, tiny_d
         kept = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         return [{key: value for key, value in row.items() if key != "seconds"} for row in kept]
 
-    assert rows(whole) == rows(stopped) and rows(whole)[-1]["step"] == 400
+    assert rows(whole) == rows(stopped) and rows(whole)[-1]["step"] == 240
     for name in ("best", "last"):
         assert utils.read_config(whole / name)["step"] == utils.read_config(stopped / name)["step"]
         for a, b in zip(*(utils.load_model(folder / name).get_weights() for folder in (whole, stopped)), strict=True):

@@ -1,59 +1,47 @@
 """Embeddings to instances: flat-kernel mean shift, label maps, colors of instances.
 
 The post-processing of De Brabandere et al., arXiv 1708.02551: embeddings of one instance lie within `delta_v` of their
-mean, and the means 2 `delta_d` apart, so every mode of their density is an instance. Mean shift finds the modes: a ball
+mean and the means 2 `delta_d` apart, so every mode of their density is an instance. Mean shift finds the modes: a ball
 of radius `bandwidth` moves to the mean of the pixels in it, again and again, until it stands still (Comaniciu and Meer,
 "Mean Shift: A Robust Approach Toward Feature Space Analysis", PAMI 24(5), 2002).
 
-`cluster` follows `sklearn.cluster.MeanShift(bandwidth, bin_seeding=True)`, which moves one ball after the other and
-looks at every pixel in it. Here few pixels are looked at one by one. All lengths are in bandwidths:
+`cluster` does what `sklearn.cluster.MeanShift(bandwidth, bin_seeding=True)` does, some 100 times as fast: there every
+ball looks at every pixel in it, here at cells full of pixels. All lengths are in bandwidths.
 
- 1. Cells: pixels are counted and summed in the cells of a grid, 8 cells per bandwidth.
+ 1. Cells: pixels are counted and averaged in the cells of a grid, 8 cells per bandwidth.
  2. Seeds: as in scikit-learn, a ball starts in the middle of every occupied bin of a grid with one bin per bandwidth.
- 3. Atoms: the balls climb over the means of the cells. The pixels of the emptiest cells, up to 16,384 in all, stay
-    single, so that with a mask, which leaves no more pixels than that, the climb is exact.
- 4. Climb: all balls move at once, by two matrix products. A cell cut by the sphere counts by the fraction of it that is
-    inside. A ball that meets the path of one from a fuller bin is dropped: from there on both go the same way.
- 5. Settle: the few balls left go on with exact means, of the cells inside and of the pixels of the cells that the sphere
-    cuts, until one moves by no more than 0.001, as in scikit-learn.
- 6. Merge: the ball with most pixels removes all others within 1, then the fullest of the rest does, and so on.
- 7. Label: every pixel belongs to the nearest of the centers that are left.
+ 3. Climb: all balls move at once, by two matrix products, over the means of the cells. A cell that the sphere cuts
+    counts by the fraction of it that is inside. The emptiest cells, up to 16,384 pixels, are taken pixel by pixel: a
+    mask leaves hardly more, so with one nothing is approximate. A ball that comes upon the path of one from a fuller
+    bin is dropped, as both would go on the same way. A move of at most 0.003 ends the climb.
+ 4. Settle: the few balls left go on to a move of at most 0.001, as in scikit-learn, with the cells that a sphere cuts
+    taken pixel by pixel, so that means are exact. A ball that gets beyond these cells climbs on as in 3.
+ 5. Merge: the ball with most pixels removes all others within 1, then the next one does, and so on.
+ 6. Label: every pixel belongs to the nearest center.
 
-The climb only chooses where to settle; centers, their order and labels are exact. A ball that starts between two
-instances may reach the other one, and a slope on which a ball of scikit-learn happens to halt may be missed. Work is
-bounded for any input: more bins, atoms and moves than the limits below allow has only noise, which has no clusters.
+The climb only chooses where to settle, so centers, their order and labels are scikit-learn's, unless a ball starts on a
+watershed, or in scikit-learn happens to halt on a slope.
 """
 
 import colorsys
 import itertools
 import math
-from typing import NamedTuple
 
 import numpy as np
 from sklearn.cluster import MeanShift
 
 BANDWIDTH = 1.0
-# Training weights lane pixels up: at 0.5 lanes come out 2.8 times too wide. Best on the training frames, see
-# doc/experiments.md.
-THRESHOLD = 0.7
+THRESHOLD = 0.7  # best on the training frames, see doc/experiments.md; at 0.5 lanes come out 2.8 times too wide
 COLORS = bytes.fromhex("ff0000 00ff00 0000ff 7d7d00 007d7d 7d007d 326432 643264")  # RGB, those of the original
 MIN_FRACTION = 0.0005  # of the image: 131 of 512x512 pixels; a lane has some 1,000
 
 # Lengths in bandwidths
-CELL = 1 / 8
-PATH = 1 / 64  # balls in the same cube of this side are on the same path
-SLOW = 0.003  # a smaller move ends the climb, before it overruns a halt of the exact one
-STOP = 0.001  # a smaller move ends settling, as in scikit-learn
-WIDE = 2**12  # coordinates beyond this leave floats too few digits
-# Work
-MAX_MOVES = 300  # of a ball, as in scikit-learn
-MAX_SEEDS = 2**10
-MAX_SINGLES = 2**14
-MAX_ATOMS = 2**16
-MAX_PAIRS = 2**30  # of a ball and an atom, in all moves of the climb
-MAX_READS = 2**26  # coordinates of pixels, in settling
-TABLE = 2**22  # cells of a grid that is looked up in a table
-BLOCK, ROWS = 512, 16  # atoms and balls of one matrix product; larger ones run on all cores, which the network is using
+CELL, PIXEL, PATH = 1 / 8, 1e-6, 1 / 64  # sides of a cell, of a pixel, and of the cubes that tell if two paths meet
+SLOW, STOP = 0.003, 0.001  # moves that end the climb, before it overruns a halt of the exact one, and settling
+# Limits of the work, for any input; only noise gets there
+MAX_SEEDS, MAX_SINGLES, MAX_ATOMS = 2**10, 2**14, 2**16  # atoms: cells and single pixels
+MAX_ROUNDS, MAX_PAIRS = 10, 2**30  # rounds of climbing and settling; pairs of a ball and an atom, in all moves
+BLOCK, ROWS = 512, 16  # atoms and balls of a matrix product; BLAS gives larger ones to cores that the network is using
 
 
 def instance_colors(count):
@@ -67,30 +55,19 @@ def instance_colors(count):
 
 
 def get_instance_masks(prediction, bandwidth):
-    """Paints the clusters of every image, found on all its pixels, as the original does.
+    """The original's interface: the clusters of all pixels of `(B, H, W, D)` embeddings, painted; see `cluster`.
 
-    Args:
-        prediction: `(B, H, W, D)` embeddings.
-        bandwidth: radius of the kernel, in embedding units.
-    Returns:
-        list of B `(H, W, 3)` uint8 RGB: the largest cluster, the background, black, the others in `instance_colors`.
-    Raises:
-        ValueError: as `cluster`.
+    Returns a list of B `(H, W, 3)` uint8 RGB: the largest cluster, the background, black, the others, by size, in
+    `instance_colors`.
     """
     label_maps = [instance_label_map(embedding, bandwidth, min_fraction=0.0) for embedding in prediction]
     return [np.vstack([np.zeros((1, 3), np.uint8), instance_colors(ids.max(initial=0))])[ids] for ids in label_maps]
 
 
 def lane_mask(outputs, threshold=THRESHOLD):
-    """Where a model's outputs show a lane.
+    """Where `outputs["semantic"]`, `(H, W, 1)` logits, shows more than `threshold` lane probability: `(H, W)` bool.
 
-    Args:
-        outputs: {"embedding": `(H, W, D)`, "semantic": `(H, W, 1)` logits if the model has that head}.
-        threshold: lane probability above which a pixel counts as lane.
-    Returns:
-        `(H, W)` bool, None without semantic head.
-    Raises:
-        ValueError: logits that are not finite.
+    None for a model without that head. Raises ValueError for logits that are not finite.
     """
     if "semantic" not in outputs:
         return None
@@ -99,9 +76,10 @@ def lane_mask(outputs, threshold=THRESHOLD):
 
 
 def find_instances(outputs, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast", confidence=0.0):
-    """Label map of a model's outputs, see `lane_mask` and `instance_label_map`.
+    """Label map of a model's outputs, by `lane_mask` and `instance_label_map`, which also say what is raised.
 
-    With `confidence`, instances whose pixels have a lower mean lane probability are dropped and the others numbered anew.
+    `outputs`: {"embedding": `(H, W, D)`, "semantic": `(H, W, 1)` logits if the model has that head}. Instances whose
+    pixels have a mean lane probability below `confidence` are dropped, and the others numbered anew.
     """
     mask = lane_mask(outputs, threshold)
     label_map = instance_label_map(outputs["embedding"], bandwidth, mask, method=method)
@@ -119,15 +97,12 @@ def instance_label_map(embedding, bandwidth, mask=None, min_fraction=MIN_FRACTIO
 
     Args:
         embedding: `(H, W, D)` embeddings.
-        bandwidth: radius of the kernel, in embedding units.
+        bandwidth, method: as in `cluster`, which also says what is raised.
         mask: `(H, W)` bool, True where the semantic head sees an instance; only these pixels are clustered. Without it
             all pixels are clustered, and the largest cluster is the background, as in the original.
         min_fraction: clusters with a smaller fraction of the image's H * W pixels are noise, labeled 0.
-        method: "fast" or "sklearn", see `cluster`.
     Returns:
         `(H, W)` int32: 0 = background and noise, 1, 2, ... = instances, the largest first.
-    Raises:
-        ValueError: as `cluster`, or if the mask differs from the embedding in size.
     """
     embedding = np.asarray(embedding)
     if embedding.ndim != 3:
@@ -152,7 +127,7 @@ def cluster(prediction, bandwidth, method="fast"):
     Args:
         prediction: `(N, D)` embeddings.
         bandwidth: radius of the kernel, in embedding units.
-        method: "fast" (the steps above) or "sklearn" (scikit-learn itself, for comparison).
+        method: "fast" (the steps above) or "sklearn" (scikit-learn itself).
     Returns:
         `(num_clusters, labels, cluster_centers)`: labels `(N,)` int64, centers `(num_clusters, D)`, by descending
         number of pixels within one bandwidth. No pixels, no clusters.
@@ -174,12 +149,12 @@ def cluster(prediction, bandwidth, method="fast"):
     if method == "sklearn":
         result = MeanShift(bandwidth=bandwidth, bin_seeding=True).fit(points)
         return len(result.cluster_centers_), result.labels_, result.cluster_centers_
-    if max(np.abs(points).max(), 1e-30) < WIDE * bandwidth:
+    if 1e-30 < bandwidth < 1e30 and np.abs(points).max() < 2**12 * bandwidth:  # floats have digits enough
         centers, labels = _mean_shift(np.ascontiguousarray(points.T) / points.dtype.type(bandwidth))
         return len(centers), labels, (centers * bandwidth).astype(points.dtype)
     columns = _close_gaps(points.T.astype(np.float64), bandwidth)
     centers, labels = _mean_shift(columns)
-    axes = zip(centers.T, np.sort(columns), np.sort(points.T), strict=True)  # closing gaps leaves the order as it is
+    axes = zip(centers.T, np.sort(columns), np.sort(points.T), strict=True)  # closing gaps keeps their order
     return len(centers), labels, np.stack([np.interp(*axis) for axis in axes], axis=1).astype(points.dtype)
 
 
@@ -190,36 +165,51 @@ def _check_finite(name, numbers):
 
 
 def _close_gaps(columns, bandwidth):
-    """Columns in bandwidths, without gaps of 4 and more: whole bandwidths are taken out, so that seeds stay the same."""
-    with np.errstate(over="ignore"):
-        columns = np.clip(columns / bandwidth, -1e307, 1e307)
+    """Columns in bandwidths, with all gaps over 4 made 3 to 4 by whole numbers, which changes no ball and no seed."""
+    columns = np.clip(columns, -1e150, 1e150) / max(bandwidth, 1e-150)
     for column in columns:
         order = np.argsort(column)
         steps = np.diff(column[order], prepend=np.floor(column.min()))
-        column[order] = np.cumsum(steps - np.floor(np.maximum(steps - 3, 0)))
+        column[order] = np.cumsum(np.where(steps > 4, 3 + steps % 1, steps))
     return columns
 
 
-class Cells(NamedTuple):
-    index: np.ndarray  # (N,) cell of each pixel
-    middles: np.ndarray  # (D, C)
-    counts: np.ndarray  # (C,) pixels
-    sums: np.ndarray  # (D, C)
-
-
 def _mean_shift(columns):
-    """Centers `(K, D)` and labels `(N,)` of the pixels `(D, N)`, all in bandwidths."""
+    """Centers `(K, D)` and labels `(N,)` of pixels `(D, N)`, in bandwidths."""
     grid = np.floor(columns / CELL)
-    index, member = _group(grid)
-    sums = np.stack([np.bincount(index, weights=row) for row in columns])
-    cells = Cells(index, (grid[:, member] + 0.5) * CELL, np.bincount(index), sums)
-    atoms = _make_atoms(columns, cells)
-    candidates = _climb(_bin_seeds(cells), *atoms)
-    centers, counts = _settle_all(*candidates, columns, cells)
-    if not len(centers):  # above 4 dimensions the middle of a bin may be out of reach of its pixels
-        candidates = _climb(atoms[0].T[:MAX_SEEDS], *atoms)
-        centers, counts = _settle_all(*candidates, columns, cells)
-    centers = centers[_strongest(centers, counts, 1.0)]
+    index, members = _group(grid)  # (N,), (C,)
+    middles, counts = (grid[:, members] + 0.5) * CELL, np.bincount(index)  # (D, C), (C,)
+    means = np.stack([np.bincount(index, weights=row) for row in columns]) / counts  # (D, C)
+
+    def make_atoms(single, side):
+        """Positions `(D, A)`, weights and sides `(A,)` of the pixels of cells, where `single` `(C,)`, or of cells."""
+        pixels = columns[:, np.flatnonzero(single[index])]
+        weights = np.append(np.ones(len(pixels.T)), counts[~single])
+        sides = np.where(np.arange(len(weights)) < len(pixels.T), PIXEL, side)
+        return np.concatenate([pixels, means[:, ~single]], axis=1), weights, sides
+
+    emptiest, single = np.argsort(counts, kind="stable"), np.zeros(len(counts), bool)
+    single[emptiest[np.cumsum(counts[emptiest]) <= MAX_SINGLES]] = True
+    atoms = make_atoms(single, CELL)
+    chosen = np.random.default_rng(0).permutation(len(atoms[1]))[:MAX_ATOMS]
+    atoms = [rows[..., chosen] for rows in atoms]
+    balls, budget, settled = _bin_seeds(middles, means, counts), MAX_PAIRS, []
+    radius = CELL * len(columns) ** 0.5 / 2  # of a cell: no pixel is further from its middle
+    for number in range(1, MAX_ROUNDS + 1):
+        balls, _, density, budget = _climb(balls, atoms, SLOW, budget)
+        if not len(balls) and not any(len(found) for found, _ in settled):  # no seed has pixels in reach
+            balls, _, density, budget = _climb(atoms[0].T[:MAX_SEEDS], atoms, SLOW, budget)
+        if budget <= 0 or not len(balls):
+            break
+        cut, reach = np.zeros(len(counts), bool), number * radius
+        for ball in balls:
+            distances = np.sqrt(sum((row - x) ** 2 for row, x in zip(middles, ball, strict=True)))
+            cut |= abs(distances - 1) <= radius + reach
+        starts, balls, density, budget = _climb(balls, make_atoms(cut, PIXEL), STOP, budget, reach)
+        done = ((balls - starts) ** 2).sum(axis=1) <= STOP**2
+        settled.append((balls[done], density[done]))
+        balls, density = balls[~done], density[~done]
+    centers = _merge(*(np.concatenate(parts) for parts in zip(*settled, (balls, density), strict=True)))
     return centers, _nearest(centers, columns)
 
 
@@ -228,128 +218,85 @@ def _group(grid):
     key, volume = 0, 1
     for row in grid - grid.min(axis=1, keepdims=True):
         size = int(row.max()) + 1
-        if volume * size > 2**62:  # number the groups so far without gaps
+        key, volume = key * size + row.astype(np.int64), volume * size
+        if volume > 2**22:  # too much for a table: number the groups anew, without gaps
             key = np.unique(key, return_inverse=True)[1]
             volume = int(key.max()) + 1
-        key, volume = key * size + row.astype(np.int64), volume * size
-    if volume > TABLE:
-        return np.unique(key, return_index=True, return_inverse=True)[:0:-1]
-    members, numbers = np.full(volume, -1), np.empty(volume, np.intp)
-    members[key] = np.arange(len(key))
-    occupied = np.flatnonzero(members >= 0)
-    numbers[occupied] = np.arange(len(occupied))
-    return numbers[key], members[occupied]
+    index = (np.cumsum(np.bincount(key) > 0) - 1)[key]
+    members = np.empty(index.max() + 1, np.intp)
+    members[index] = np.arange(len(index))
+    return index, members
 
 
-def _bin_seeds(cells):
+def _bin_seeds(middles, means, counts):
     """Middles of the occupied bins, or the pixels if each has its own, as in scikit-learn: `(S, D)`, fullest first."""
-    middles = np.round(cells.middles)
-    index, member = _group(middles)
-    counts = np.bincount(index, weights=cells.counts)
-    if len(member) == len(cells.index):
-        middles = cells.sums
-    order = np.lexsort((np.random.default_rng(0).random(len(counts)), -counts))  # equally full: from everywhere
-    return middles[:, member[order[:MAX_SEEDS]]].T
+    bins = np.round(middles)
+    index, members = _group(bins)
+    pixels = np.bincount(index, weights=counts)
+    order = np.lexsort((np.random.default_rng(0).random(len(pixels)), -pixels))  # equally full: from everywhere
+    return (means if pixels.max() == 1 else bins)[:, members[order[:MAX_SEEDS]]].T
 
 
-def _make_atoms(columns, cells):
-    """Positions `(D, A)`, numbers of pixels `(A,)` and sides `(A,)` of cells and single pixels."""
-    order, single = np.argsort(cells.counts, kind="stable"), np.empty(len(cells.counts), bool)
-    single[order] = np.cumsum(cells.counts[order]) <= MAX_SINGLES
-    pixels = columns[:, single[cells.index]]
-    positions = np.concatenate([cells.sums[:, ~single] / cells.counts[~single], pixels], axis=1)
-    weights = np.append(cells.counts[~single], np.ones(len(pixels.T)))
-    sides = np.repeat([CELL, 1e-6], [len(positions.T) - len(pixels.T), len(pixels.T)])
-    chosen = np.random.default_rng(0).permutation(len(weights))[:MAX_ATOMS]
-    return positions[:, chosen], weights[chosen], sides[chosen]
+def _climb(seeds, atoms, stop, budget, reach=math.inf):
+    """Moves balls `(S, D)` until they move by at most `stop` or are further than `reach` from their seeds.
 
-
-def _climb(seeds, positions, weights, sides):
-    """Candidates `(K, D)`, where the last move of each began, and their densities `(K,)`."""
-    # The fraction of an atom at x in the ball around c is 1/2 + (1 - |x - c|^2) / (2 side), clipped to 0..1
-    slopes = 0.5 / sides
-    factors = [2 * slopes * positions, [-slopes, 0.5 + slopes * (1 - (positions**2).sum(axis=0))]]
-    factors, moments = np.concatenate(factors), np.concatenate([positions * weights, [weights]])
-    real = np.float32 if np.abs(positions).max() < 32 else np.float64
-    factors, moments = (
-        np.pad(rows, ((0, 0), (0, -len(weights) % BLOCK))).astype(real).reshape(len(rows), -1, BLOCK).swapaxes(0, 1)
-        for rows in (factors, moments)
-    )  # (blocks, D + 2, BLOCK), (blocks, D + 1, BLOCK)
-    centers, starts, density = seeds.astype(np.float64), seeds.astype(np.float64), np.zeros(len(seeds))
-    active, owners, pairs = np.arange(len(seeds)), {}, 0
-    for _ in range(MAX_MOVES):
-        starts[active] = centers[active]
-        old, sums = centers[active], np.empty((len(active), len(positions) + 1))
-        queries = np.column_stack([old, (old**2).sum(axis=1), np.ones(len(old))]).astype(real)
-        for first in range(0, len(active), ROWS):
-            inside = np.clip(queries[first : first + ROWS] @ factors, 0, 1)  # (blocks, ROWS, BLOCK)
-            sums[first : first + ROWS] = (inside @ moments.swapaxes(1, 2)).sum(axis=0)
-        pairs += len(active) * len(weights)
+    Returns where the last moves of the K balls that met no other's path began and ended, `(K, D)`, the weight of the
+    atoms in them `(K,)`, and what is left of `budget`, the number of pairs of a ball and an atom to look at.
+    """
+    starts, ends, density = seeds.astype(np.float64), seeds.astype(np.float64), np.zeros(len(seeds))
+    sum_balls, active, owners = _make_sums(*atoms) if len(seeds) else None, np.arange(len(seeds)), {}
+    while len(active):
+        budget -= len(active) * len(atoms[1])
+        starts[active] = ends[active]
+        sums = sum_balls(ends[active])
         density[active] = sums[:, -1]
         active, sums = active[sums[:, -1] > 0], sums[sums[:, -1] > 0]
-        centers[active] = sums[:, :-1] / sums[:, -1:]
-        active = active[((centers[active] - starts[active]) ** 2).sum(axis=1) > SLOW**2]
-        places = [tuple(place) for place in np.floor(centers[active] / PATH).tolist()]
+        ends[active] = sums[:, :-1] / sums[:, -1:]
+        move, way = (((ends - old)[active] ** 2).sum(axis=1) for old in (starts, seeds))
+        active = active[(move > stop**2) & (way <= reach**2)]
+        places = [tuple(place) for place in np.floor(ends[active] / PATH).tolist()]
         for ball, place in zip(active.tolist(), places, strict=True):
             owners[place] = min(ball, owners.get(place, ball))
-        first = np.array([owners[place] for place in places], np.intp) == active
-        density[active[~first]] = 0
-        active = active[first]
-        if not len(active) or pairs > MAX_PAIRS:
-            break
-    return starts[density > 0], density[density > 0]
+        leads = np.array([owners[place] for place in places], np.intp) == active
+        density[active[~leads]] = 0
+        active = active[leads & (budget > 0)]
+    return starts[density > 0], ends[density > 0], density[density > 0], budget
 
 
-def _settle_all(candidates, density, columns, cells):
-    """Exact centers `(K, D)` and pixel counts `(K,)`, but for candidates left when MAX_READS are spent."""
-    kept = _strongest(candidates, density, PATH)
-    centers, counts, reads = candidates[kept], density[kept], 0
-    for i in range(len(kept)):
-        if reads < MAX_READS:
-            centers[i], counts[i], more = _settle(centers[i], columns, cells)
-            reads += more
-    return centers[counts > 0], counts[counts > 0]
+def _make_sums(positions, weights, sides):
+    """Function from centers `(S, D)` to the sums in their balls of weighted positions and of weights, `(S, D + 1)`."""
+    # The fraction of an atom at x in the ball around c: 1/2 + (1 - |x - c|^2) / (2 side), clipped to 0..1
+    slopes = 0.5 / sides
+    constants = 0.5 + slopes * (1 + PIXEL - (positions**2).sum(axis=0))  # pixels on the sphere are inside
+    factors = np.concatenate([2 * slopes * positions, [-slopes, constants]])
+    moments = np.concatenate([positions * weights, [weights]])
+    real = np.float32 if np.abs(positions).max() < 32 else np.float64
+    padding = ((0, 0), (0, -len(weights) % BLOCK))
+    factors, moments = (np.pad(rows, padding).astype(real).reshape(len(rows), -1, BLOCK) for rows in (factors, moments))
+
+    def sum_balls(centers):
+        queries = np.column_stack([centers, (centers**2).sum(axis=1), np.ones(len(centers))]).astype(real)
+        sums = []
+        for first in range(0, len(centers), ROWS):
+            inside = queries[first : first + ROWS] @ factors.swapaxes(0, 1)  # (blocks, ROWS, BLOCK)
+            np.clip(inside, 0, 1, out=inside)
+            sums.append((inside @ moments.transpose(1, 2, 0)).sum(axis=0, dtype=np.float64))
+        return np.concatenate(sums)
+
+    return sum_balls
 
 
-def _settle(center, columns, cells):
-    """Exact center, the number of pixels in its ball, and how many coordinates it read."""
-    anchor, reads, diagonal = np.inf, 0, 1.001 * CELL * len(columns) ** 0.5
-    for _ in range(MAX_MOVES):
-        if ((center - anchor) ** 2).sum() > (diagonal / 2) ** 2:
-            anchor, distances = center, np.sqrt(_squared_distances(cells.middles, center))
-            whole, cut = distances < 1 - diagonal, abs(distances - 1) <= diagonal
-            whole_count, whole_sum = cells.counts[whole].sum(), cells.sums[:, whole].sum(axis=1)
-            pixels = columns[:, np.flatnonzero(cut[cells.index])]
-            reads += columns.size
-        inside = _squared_distances(pixels, center) <= 1
-        reads += pixels.size
-        count = whole_count + np.count_nonzero(inside)
-        if not count:
-            break
-        old, center = center, (whole_sum + pixels[:, inside].sum(axis=1, dtype=np.float64)) / count
-        if ((center - old) ** 2).sum() <= STOP**2:
-            break
-    return center, count, reads
-
-
-def _strongest(centers, counts, radius):
-    """Indices, by descending count, of the centers that no stronger kept one has within the radius."""
+def _merge(centers, counts):
+    """The centers by descending count, without those within one bandwidth of one before them."""
     order, kept = np.lexsort((*centers.T[::-1], counts))[::-1], []  # ties as in scikit-learn, by coordinates
     while len(order):
         kept.append(order[0])
-        order = order[((centers[order] - centers[order[0]]) ** 2).sum(axis=1) > radius**2]
-    return np.array(kept, np.intp)
+        order = order[((centers[order] - centers[order[0]]) ** 2).sum(axis=1) > 1]
+    return centers[kept]
 
 
 def _nearest(centers, columns):
     """Index of every pixel's nearest center, `(N,)` int64."""
-    labels, nearest = np.zeros(len(columns.T), np.int64), np.full(len(columns.T), np.inf)
-    for k, center in enumerate(centers):
-        distances = _squared_distances(columns, center)
-        labels[distances < nearest] = k
-        np.minimum(nearest, distances, out=nearest)
-    return labels
-
-
-def _squared_distances(columns, center):
-    return sum((row - row.dtype.type(x)) ** 2 for row, x in zip(columns, center, strict=True))
+    squares, step = (centers**2).sum(axis=1, keepdims=True), max(1, 2**18 // centers.size)
+    parts = np.split(columns, range(step, len(columns.T), step), axis=1)
+    return np.concatenate([(squares - 2 * centers @ part).argmin(axis=0) for part in parts])

@@ -13,18 +13,15 @@ ball looks at every pixel in it, here at cells full of pixels. All lengths are i
  3. Climb: all balls move at once, by two matrix products, over the means of the cells. A cell that the sphere cuts
     counts by the fraction of it that is inside. The emptiest cells, up to 16,384 pixels, are taken pixel by pixel: a
     mask leaves hardly more, so with one nothing is approximate. A ball that comes upon the path of one from a fuller
-    bin is dropped, as both would go on the same way. A move of at most 0.003 ends the climb.
+    bin is dropped, as both would go on the same way. A move of at most 0.003 ends the climb. It only chooses where 4
+    starts: just a ball from a watershed, or one that in scikit-learn happens to halt on a slope, may end elsewhere.
  4. Settle: the few balls left go on to a move of at most 0.001, as in scikit-learn, with the cells that a sphere cuts
     taken pixel by pixel, so that means are exact. A ball that gets beyond these cells climbs on as in 3.
  5. Merge: the ball with most pixels removes all others within 1, then the next one does, and so on.
  6. Label: every pixel belongs to the nearest center.
-
-The climb only chooses where to settle, so centers, their order and labels are scikit-learn's, unless a ball starts on a
-watershed, or in scikit-learn happens to halt on a slope.
 """
 
 import colorsys
-import itertools
 import math
 
 import numpy as np
@@ -46,12 +43,12 @@ BLOCK, ROWS = 512, 16  # atoms and balls of a matrix product; BLAS gives larger 
 
 def instance_colors(count):
     """`(count, 3)` uint8 RGB: the original's eight, then others; all of them different and none black."""
-    colors = dict.fromkeys(zip(COLORS[::3], COLORS[1::3], COLORS[2::3], strict=True))
-    for i in itertools.count(1):
-        if len(colors) >= count:
-            return np.array(list(colors)[:count], np.uint8).reshape(-1, 3)
+    colors, i = dict.fromkeys(zip(COLORS[::3], COLORS[1::3], COLORS[2::3], strict=True)), 0
+    while len(colors) < count:
+        i += 1
         hue, pale, dark = (0.8192 * i) % 1, (0.6711 * i) % 1, (0.5497 * i) % 1  # Roberts' R3 sequence
         colors[tuple(int(255 * c) for c in colorsys.hsv_to_rgb(hue, 1 - 0.6 * pale, 1 - 0.5 * dark))] = None
+    return np.array(list(colors)[:count], np.uint8).reshape(-1, 3)
 
 
 def get_instance_masks(prediction, bandwidth):

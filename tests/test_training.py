@@ -168,7 +168,7 @@ def test_a_run_is_not_overwritten(tiny_data, tiny_run, capsys):
         ("--srcdir no_such_folder", "no_such_folder"),
         ("--srcdir data:0", "data:0"),
         ("--modeldir no_such_model", "no_such_model"),
-        ("--resume no_such_run", "no_such_run"),
+        ("--resume no_such_run", "found with --resume"),
     ],
 )
 def test_bad_flags_end_in_one_line(tiny_data, tmp_path, more, message, capsys):

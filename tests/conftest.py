@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SLOWEST = ["tiny_run", "test_strategies.py", "test_resume.py", "test_export.py", "test_original_checkpoints.py"]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     """With `-n`, a file's tests go to one process, and so do all that need the tiny run, which is made once."""
 

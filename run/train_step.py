@@ -71,7 +71,7 @@ def make_optimizer(name, steps, lr, schedule="original", warmup=0, weight_decay=
             warmup_steps=warmup,
         )
     else:
-        rate = keras.optimizers.schedules.ExponentialDecay(lr, DECAY_STEPS, DECAY, staircase=True)
+        rate = keras.optimizers.schedules.ExponentialDecay(float(lr), DECAY_STEPS, DECAY, staircase=True)
     if name == "adam":
         return Adam(rate)
     optimizer = AdamW(rate, weight_decay=weight_decay)

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import draw_scene
+from conftest import draw_scene, two_lines
 
 import inference
 import utils
@@ -98,15 +98,16 @@ def test_scikit_learn_gives_the_same_image(tiny_run, images, tmp_path):
         assert (read_image(a) != read_image(b)).any(axis=2).mean() < 0.01
 
 
-def test_every_kind_of_output(tiny_run, images, tmp_path):
+def test_every_kind_of_output(tiny_run, images, tmp_path, monkeypatch):
     """Each against the network's own output, TuSimple lines in each image's own rows and pixels."""
+    monkeypatch.setattr(inference, "fit_lanes", two_lines)
     more = ["--indir", str(images), "--save", "overlay,labels,semantic,embedding,lanes"]
     more += ["--json", str(tmp_path / "out/lanes.json")]
     inference.main(f"--modeldir {tiny_run} --outdir {tmp_path / 'out'}".split() + more)
     lines = [json.loads(line) for line in (tmp_path / "out/lanes.json").read_text().splitlines()]
     assert [line["raw_file"] for line in lines] == ["a.PNG", "b.jpg", "d.bmp", "ü 3.jpeg"]
     assert lines[2]["h_samples"] == list(range(160, 720, 10))
-    assert all(line["run_time"] > 0 for line in lines) and len(lines[2]["lanes"]) >= 2
+    assert all(line["run_time"] > 0 for line in lines) and len(lines[2]["lanes"]) == 2
 
     def output(kind):
         return cv2.imread(str(tmp_path / f"out/{kind}_0002.png"), cv2.IMREAD_UNCHANGED)
@@ -212,7 +213,7 @@ def test_kinds_of_images_are_read_alike(tmp_path):
     (tmp_path / "thumbnail.jpg").write_bytes(data + b"maker's notes")
     assert np.abs(read_image(tmp_path / "thumbnail.jpg").astype(int) - rgb).max() <= 12
     (tmp_path / "thumbnail.jpg").write_bytes(data[:-2])
-    with pytest.raises(DataError, match="thumbnail.jpg: could not be decoded"):
+    with pytest.raises(DataError, match="thumbnail.jpg: (damaged|could not be decoded)"):
         read_image(tmp_path / "thumbnail.jpg")
 
 

@@ -10,7 +10,7 @@ import time
 import cv2
 import numpy as np
 import pytest
-from conftest import draw_scene
+from conftest import draw_scene, two_lines
 
 import inference
 import utils
@@ -112,8 +112,9 @@ def test_matching_is_the_best_of_all():
 
 
 @pytest.mark.parametrize("size", [(96, 160), (101, 155)])
-def test_video_in_video_out(tiny_run, tmp_path, size, capsys):
+def test_video_in_video_out(tiny_run, tmp_path, size, capsys, monkeypatch):
     """As many frames, as fast, the first like the image, every lane in one color all the time; one line a frame."""
+    monkeypatch.setattr(inference, "fit_lanes", two_lines)
     write_video(tmp_path / "my clip.mp4", size=size)
     flags = f"--modeldir {tiny_run} --outdir {tmp_path / 'out'} --save overlay,lanes --json {tmp_path / 'l'} --video"
     inference.main([*flags.split(), str(tmp_path / "my clip.mp4")])

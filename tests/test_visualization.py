@@ -48,9 +48,8 @@ def test_scatter_plot(tmp_path, dim):
 
 def test_figures_of_the_readme(tmp_path, tiny_run):
     visualization.main(["pipeline", str(tmp_path / "pipeline.png")])
-    visualization.main(["code", str(tmp_path / "code.png")])
     visualization.main(["features", str(tiny_run), str(tmp_path / "features.png")])
-    for name in ("pipeline.png", "code.png", "features.png"):
+    for name in ("pipeline.png", "features.png"):
         assert cv2.imread(str(tmp_path / name)).std() > 5
 
 

@@ -188,8 +188,9 @@ def _mean_shift(columns):
     emptiest, single = np.argsort(counts, kind="stable"), np.zeros(len(counts), bool)
     single[emptiest[np.cumsum(counts[emptiest]) <= MAX_SINGLES]] = True
     atoms = make_atoms(single, CELL)
-    chosen = np.random.default_rng(0).permutation(len(atoms[1]))[:MAX_ATOMS]
-    atoms = [rows[..., chosen] for rows in atoms]
+    if len(atoms[1]) > MAX_ATOMS:
+        chosen = np.random.default_rng(0).choice(len(atoms[1]), MAX_ATOMS, replace=False)
+        atoms = [rows[..., chosen] for rows in atoms]
     balls, budget, settled = _bin_seeds(middles, means, counts), MAX_PAIRS, []
     radius = CELL * len(columns) ** 0.5 / 2  # of a cell: no pixel is further from its middle
     for number in range(1, MAX_ROUNDS + 1):
@@ -267,7 +268,7 @@ def _make_sums(positions, weights, sides):
     constants = 0.5 + slopes * (1 + PIXEL - (positions**2).sum(axis=0))  # pixels on the sphere are inside
     factors = np.concatenate([2 * slopes * positions, [-slopes, constants]])
     moments = np.concatenate([positions * weights, [weights]])
-    real = np.float32 if np.abs(positions).max() < 32 else np.float64
+    real = np.float32 if sides.max() > PIXEL and np.abs(positions).max() < 32 else np.float64  # exact without cells
     padding = ((0, 0), (0, -len(weights) % BLOCK))
     factors, moments = (np.pad(rows, padding).astype(real).reshape(len(rows), -1, BLOCK) for rows in (factors, moments))
 

@@ -9,6 +9,7 @@ continued whatever the number of threads.
 import glob
 import hashlib
 import re
+import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -134,6 +135,8 @@ def _read(path, flags, expected):
             # OpenCV refuses what is cut off or fails a checksum, but fills a jpg whose rest is zeros with gray
             if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[len(data) // 2 :]:
                 state = "damaged, no end of the jpg"
+            elif data.startswith(b"\x89PNG") and not _is_whole_png(data):
+                state = "cut off or damaged"
             elif data:
                 image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         except OSError as error:
@@ -143,6 +146,17 @@ def _read(path, flags, expected):
     if image is None:
         raise DataError(f"{path}: {state}, expected {expected}; replace or remove it")
     return image
+
+
+def _is_whole_png(data):
+    """Whether all chunks of a png are there and right; what isn't, libpng would tell in a line of its own."""
+    start = 8
+    while (kind := data[start + 4 : start + 8]) != b"IEND":
+        end = start + 8 + int.from_bytes(data[start : start + 4])
+        if not kind or zlib.crc32(data[start + 4 : end]) != int.from_bytes(data[end : end + 4]):
+            return False
+        start = end + 4
+    return True
 
 
 def split_pairs(pairs, fraction=VALIDATION_FRACTION, seed=SPLIT_SEED):

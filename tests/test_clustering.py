@@ -91,9 +91,14 @@ def test_trained_network_on_real_images_like_sklearn(network, shared_data, drive
     assert_network_like_sklearn(network, folder / first["raw_file"])
 
 
-def test_paths_that_cross_both_ways():
-    """Balls that come upon each other's paths: one of them must go on, or a cluster of 769 points would be lost."""
-    assert_like_sklearn(blobs(405, 5, 4, 4000, 0.3), 1.0)
+def test_balls_that_come_upon_each_others_path(monkeypatch):
+    """Each goes to where the other was: the one from the fuller bin, the first, must go on, and only that one."""
+    moves = iter([[[1.0], [0.0]], [[0.0], [1.0]], [[0.0]]])
+    sum_balls = lambda centers: np.pad(next(moves), ((0, 0), (0, 1)), constant_values=1)  # noqa: E731
+    monkeypatch.setattr(clustering, "_make_sums", lambda *atoms: sum_balls)
+    atom = [np.zeros((1, 1)), np.ones(1)]
+    starts, ends, density, _ = clustering._climb(np.array([[0.0], [1.0]]), atom, stop=0.1, budget=99)
+    assert starts.tolist() == ends.tolist() == [[0.0]] and density.tolist() == [1.0]
 
 
 @pytest.mark.filterwarnings("ignore:Binning data failed")  # scikit-learn's words for: every point has its own bin
@@ -221,6 +226,7 @@ def test_unusable_map_input():
         clustering.instance_label_map(np.ones((4, 3, 2)), 1.0, np.ones((3, 4), bool))
 
 
+@pytest.mark.filterwarnings("ignore:Binning data failed")  # scikit-learn's words for: every point has its own bin
 def test_seeds_out_of_reach_in_many_dimensions():
     """In 8 dimensions a bin's corners lie 1.41 bandwidths from its middle: scikit-learn finds no cluster there."""
     corner = np.full(8, 0.4, np.float32)
@@ -230,43 +236,50 @@ def test_seeds_out_of_reach_in_many_dimensions():
     number, labels, centers = clustering.cluster(points, 1.0)
     assert number == 2 and labels.tolist() == [0] * 300 + [1] * 200
     np.testing.assert_allclose(centers, [corner, corner + 20], rtol=1e-6)
+    # where every point has a bin of its own, the points are the seeds, and scikit-learn finds both
+    points = np.stack([corner, np.full(8, 20, np.float32)])
+    for method in ("fast", "sklearn"):
+        assert sorted(clustering.cluster(points, 1.0, method)[1].tolist()) == [0, 1]
 
 
 @pytest.fixture
-def pairs(monkeypatch):
-    """Counts the pairs of a ball and an atom that the moves look at, one number per move of all balls."""
-    counted, make_sums = [], clustering._make_sums
+def work(monkeypatch):
+    """What the moves of all balls look at: [(balls, atoms) of every move]."""
+    moves, make_sums = [], clustering._make_sums
 
     def make_counting_sums(positions, weights, sides):
         sum_balls = make_sums(positions, weights, sides)
 
         def sum_and_count(centers):
-            counted.append(len(centers) * len(weights))
+            moves.append((len(centers), len(weights)))
             return sum_balls(centers)
 
         return sum_and_count
 
     monkeypatch.setattr(clustering, "_make_sums", make_counting_sums)
-    return counted
+    return moves
+
+
+def pairs(work):
+    return sum(balls * atoms for balls, atoms in work)
 
 
 @pytest.mark.parametrize(("dimensions", "spread"), [(1, 1000), (2, 10), (3, 5), (4, 2), (8, 1), (16, 1)])
-def test_work_is_bounded_for_any_input(pairs, monkeypatch, dimensions, spread):
+def test_work_is_bounded_for_any_input(work, monkeypatch, dimensions, spread):
     """Noise, which uses up what is allowed: then every ball makes one last move."""
     monkeypatch.setattr(clustering, "MAX_PAIRS", 2**24)
     points = np.random.default_rng(0).normal(0, spread, (2**16, dimensions)).astype(np.float32)
     number, labels, centers = clustering.cluster(points, 1.0)
     assert centers.shape == (number, dimensions) and labels.max() < number <= clustering.MAX_SEEDS
-    last = clustering.MAX_SEEDS * max(clustering.MAX_ATOMS, len(points))
-    assert 0.5 * 2**24 < sum(pairs) <= 2**24 + 2 * last
+    assert 0.5 * 2**24 < pairs(work) <= 2**24 + 2 * clustering.MAX_SEEDS * len(points)
 
 
-def test_work_on_separated_and_on_the_worst_embeddings(pairs):
+def test_work_on_separated_and_on_the_worst_embeddings(work):
     """512x512 pixels: a trained network's take 2 % of the limit; noise in 8 dimensions all of it and under 1 GiB."""
     embedding, _ = simulate_embedding((512, 512))
     clustering.cluster(embedding.reshape(-1, 3), 1.0)
-    assert sum(pairs) < 0.02 * clustering.MAX_PAIRS
-    pairs.clear()
+    assert pairs(work) < 0.02 * clustering.MAX_PAIRS
+    work.clear()
     points = np.random.default_rng(0).normal(0, 1, (2**18, 8)).astype(np.float32)
     tracemalloc.start()
     number, labels, centers = clustering.cluster(points, 1.0)
@@ -274,7 +287,14 @@ def test_work_on_separated_and_on_the_worst_embeddings(pairs):
     tracemalloc.stop()
     assert peak < 2**30
     assert labels.shape == (2**18,) and labels.max() < number == len(centers) <= clustering.MAX_SEEDS
-    assert sum(pairs) <= clustering.MAX_PAIRS + 2 * clustering.MAX_SEEDS * 2**18
+    assert work[0] == (clustering.MAX_SEEDS, clustering.MAX_ATOMS)
+    assert pairs(work) <= clustering.MAX_PAIRS + 2 * clustering.MAX_SEEDS * len(points)
+
+
+def test_the_fullest_bins_are_seeds(monkeypatch):
+    monkeypatch.setattr(clustering, "MAX_SEEDS", 2)
+    points = np.repeat([[0.0], [10.0], [20.0]], [20, 100, 60], axis=0)
+    assert clustering.cluster(points, 1.0)[2].tolist() == [[10.0], [20.0]]
 
 
 def test_balls_that_never_settle_stop(monkeypatch):

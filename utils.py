@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import subprocess
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -96,7 +97,9 @@ def load_model(modeldir, image_size=None, batch_stats=None, fresh_head=False):
         copy_original_weights(model, folder, fresh_head)
         return model
     try:
-        model.load_weights(folder / MODEL_FILE)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # Keras warns of each layer that is missing, then raises
+            model.load_weights(folder / MODEL_FILE)
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(

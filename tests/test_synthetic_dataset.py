@@ -37,9 +37,9 @@ def test_command_with_geometry_and_images_only(tmp_path):
     assert sorted(line["lanes"] for line in written) == sorted(line["lanes"] for line in given)
     assert [line["raw_file"] for line in written] == [f"clips/synthetic/{i:06d}/20.jpg" for i in range(3)]
 
-    (tmp_path / "set" / "0000.jpg").write_text("an older image, to be replaced")
-    main([str(tmp_path / "set"), "--count", "1", "--seed", "3", "--images-only", "--workers", "1"])
-    image = cv2.imread(str(tmp_path / "set" / "0000.jpg"))[..., ::-1].astype(float)
+    main([str(tmp_path / "plain"), "--count", "1", "--seed", "3", "--images-only", "--workers", "1"])
+    assert [path.name for path in (tmp_path / "plain").iterdir()] == ["0000.jpg"]
+    image = cv2.imread(str(tmp_path / "plain" / "0000.jpg"))[..., ::-1].astype(float)
     assert np.abs(image - render_scene(np.random.default_rng([3, 0]))[0]).mean() < 4  # but for the JPEG
 
 

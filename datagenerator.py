@@ -25,6 +25,7 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what OpenCV
 
 SPLIT_SEED = 42
 VALIDATION_FRACTION = 0.1
+MAX_AREA = 2
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
@@ -228,6 +229,26 @@ def describe_pairs(pairs):
     return {"images": len(pairs), "digest": digest[:16]}
 
 
+def network_size(shape, size, keep_aspect=False):
+    """Size at which a network for images of `size` sees an image.
+
+    Args:
+        shape: (h, w, ...) of the image.
+        size: (H, W) in pixels, multiples of 8.
+        keep_aspect: whether the image keeps its proportions. Its width becomes W and its height follows, as cameras
+            differ more in how much sky and hood they show than in how wide they look; images so high that this made
+            more than `MAX_AREA` times the pixels of `size` get smaller.
+
+    Returns:
+        (H, W) in pixels, multiples of 8, at least 8; `size` without `keep_aspect`.
+    """
+    if not keep_aspect:
+        return tuple(size)
+    height, width = shape[:2]
+    scale = min(size[1] / width, (MAX_AREA * size[0] * size[1] / (height * width)) ** 0.5)
+    return tuple(max(8, 8 * round(scale * side / 8)) for side in (height, width))
+
+
 def prepare_image(image, size):
     """Make network input of an image: bilinear resize, values left at 0..255 (the model rescales).
 
@@ -247,7 +268,7 @@ def prepare_label(label, size):
     return cv2.resize(label, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)
 
 
-def augment(image, label, size, rng):
+def augment(image, label, size, rng, keep_aspect=False):
     """Random view of a pair: flip, shift, scale, rotation, shear, then color, light, shadow, blur and noise.
 
     The shear is anchored in the upper third of the image, which on a road moves the car sideways. What comes into
@@ -258,20 +279,42 @@ def augment(image, label, size, rng):
         label: (h, w) uint8 or uint16 ids.
         size: (H, W) in pixels.
         rng: numpy Generator.
+        keep_aspect: scale both axes alike, so that the width fits; where the height doesn't, a random part is seen.
 
     Returns:
         (H, W, 3) float32 in 0..255 and (H, W) int32.
     """
-    matrix = _random_affine(image.shape[:2], size, rng)
-    shape = (size[1], size[0])
-    inverse = cv2.WARP_INVERSE_MAP
-    image = cv2.warpAffine(image, matrix, shape, flags=cv2.INTER_LINEAR | inverse)
-    label = cv2.warpAffine(label, matrix, shape, flags=cv2.INTER_NEAREST | inverse)
+    frame = _frame(image.shape[:2], size, keep_aspect, rng if keep_aspect else None)
+    image, label = _warp(image, label, _random_affine(image.shape[:2], rng), frame, size)
     return _random_light(image.astype(np.float32), rng), label.astype(np.int32)
 
 
-def _random_affine(source, target, rng):
-    """2x3 matrix from pixels of the network's size to pixels of the file's size."""
+def _frame(source, target, keep_aspect, rng=None):
+    """What the network sees of an image before the random view: (2, 3) from pixels of its size to those of the file.
+
+    With `keep_aspect` rows that have no room, or rows of nothing, are at random ends (without `rng` at both alike).
+    """
+    (height, width), (rows, columns) = source, target
+    if not keep_aspect:
+        return np.array([[width / columns, 0.0, 0.0], [0.0, height / rows, 0.0]])
+    scale = width / columns
+    return np.array([[scale, 0.0, 0.0], [0.0, scale, (height - scale * rows) * (rng.random() if rng else 0.5)]])
+
+
+def _warp(image, label, view, frame, size):
+    """Image and label of `size` (H, W), each pixel from where `view` after `frame`, (2, 3) matrices, says."""
+    linear = view[:, :2] @ frame[:, :2]
+    # pixel centers stand at half-integers
+    offset = view[:, :2] @ (frame[:, :2] @ [0.5, 0.5] + frame[:, 2]) + view[:, 2] - 0.5
+    matrix, shape = np.column_stack([linear, offset]), (size[1], size[0])
+    return tuple(
+        cv2.warpAffine(array, matrix, shape, flags=kind | cv2.WARP_INVERSE_MAP)
+        for array, kind in ((image, cv2.INTER_LINEAR), (label, cv2.INTER_NEAREST))
+    )
+
+
+def _random_affine(source, rng):
+    """Random view: (2, 3) matrix from points of the image to points of the image, in the file's pixels."""
     height, width = source
     # in units of the image, origin in the middle of the anchor row
     scale = np.exp(rng.uniform(-0.12, 0.3))
@@ -282,10 +325,7 @@ def _random_affine(source, target, rng):
     cos, sin = np.cos(angle) / scale, np.sin(angle) / scale
     linear = np.array([[cos, -sin], [sin, cos]]) @ np.array([[flip, shear], [0.0, 1.0]])
     anchor = np.array([width / 2, height * 0.38])
-    to_source = np.diag([width / target[1], height / target[0]])
-    # pixel centers stand at half-integers
-    offset = linear @ (to_source @ [0.5, 0.5] - anchor) + anchor + shift - 0.5
-    return np.column_stack([linear @ to_source, offset])
+    return np.column_stack([linear, anchor + shift - linear @ anchor])
 
 
 def _random_light(image, rng):
@@ -312,7 +352,9 @@ def _random_light(image, rng):
     return np.clip(image, 0, 255).astype(np.float32)
 
 
-def make_dataset(pairs, size, batch_size, seed=None, augmented=False, first_sample=0, part=(0, 1, 1)):
+def make_dataset(
+    pairs, size, batch_size, seed=None, augmented=False, first_sample=0, part=(0, 1, 1), keep_aspect=False
+):
     """Batches of network input and labels, decoded in parallel and prefetched.
 
     Args:
@@ -325,6 +367,8 @@ def make_dataset(pairs, size, batch_size, seed=None, augmented=False, first_samp
         first_sample: number of the first sample, to go on where a run stopped.
         part: (offset, count, total): of every `total` samples take `count` from number `offset` on. Gives each of
             several machines its part of every global batch, and only the files of that part are read.
+        keep_aspect: images keep their proportions. With a seed each fills (H, W) as well as it can, see `augment`;
+            without, each is seen whole at its `network_size`, and a batch of images of several sizes is an error.
 
     Returns:
         tf.data.Dataset of (image (B, H, W, 3) float32, label (B, H, W) int32, index (B,) int64 into `pairs`).
@@ -346,12 +390,20 @@ def make_dataset(pairs, size, batch_size, seed=None, augmented=False, first_samp
                 f"{image.shape[1]}x{image.shape[0]} as in {image_path}; make the label of that image again"
             )
         if augmented:
-            return *augment(image, label, size, np.random.default_rng([seed, sample])), np.int64(index)
-        return prepare_image(image, size), prepare_label(label, size), np.int64(index)
+            view = augment(image, label, size, np.random.default_rng([seed, sample]), keep_aspect)
+        elif keep_aspect and seed is not None:
+            identity = np.eye(2, 3)
+            image, label = _warp(image, label, identity, _frame(label.shape, size, True), size)
+            view = image.astype(np.float32), label.astype(np.int32)
+        else:
+            seen = network_size(label.shape, size, keep_aspect)
+            view = prepare_image(image, seen), prepare_label(label, seen)
+        return *view, np.int64(index)
 
     def load_tensors(number):
         image, label, index = tf.numpy_function(load, [number], (tf.float32, tf.int32, tf.int64))
-        return tf.ensure_shape(image, (*size, 3)), tf.ensure_shape(label, size), tf.ensure_shape(index, ())
+        seen = (None, None) if keep_aspect and seed is None else size
+        return tf.ensure_shape(image, (*seen, 3)), tf.ensure_shape(label, seen), tf.ensure_shape(index, ())
 
     stop = len(pairs) if seed is None else 2**62
     dataset = tf.data.Dataset.range(stop).map(load_tensors, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

@@ -35,7 +35,7 @@ import utils
 import visualization
 from clustering import BANDWIDTH, THRESHOLD, find_instances
 from data.flags import bounded
-from datagenerator import DataError, prepare_image, read_image
+from datagenerator import DataError, read_image
 from lanes.curves import fit_lanes
 from lanes.tusimple import h_samples, tusimple_line
 from pipeline import segmentation, video
@@ -50,7 +50,7 @@ JIT_IMAGES = 500
 MAX_CURVES = 5  # TuSimple's labels have no more
 
 
-def make_find(args, model):
+def make_find(args, network):
     """Function that finds the instances of a Frame's image, and its curves if a flag wants them, and times itself."""
     confidence = utils.read_confidence(args.modeldir) if args.confidence is None else args.confidence
     threshold = THRESHOLD if args.threshold is None else args.threshold
@@ -58,7 +58,7 @@ def make_find(args, model):
     def find(frame):
         size = frame.image.shape[:2]
         with frame.timed("network"):
-            frame.prediction = segmentation.predict(model, prepare_image(frame.image, model.input_shape[1:3]))
+            frame.prediction = network.predict(frame.image)
         with frame.timed("cluster"):
             label_map = find_instances(frame.prediction, args.bandwidth, threshold, args.cluster, confidence)
             if args.max_lanes:
@@ -83,17 +83,17 @@ def paint(frame, kinds, lane_colors=None):
 
 
 def load_network(args, images=None):
-    """The model of `--modeldir`, ready to run on so many images (None: not known)."""
+    """The network of `--modeldir`, ready to run on so many images (None: not known)."""
     jit = args.jit == "on" or args.jit == "auto" and segmentation.has_gpu() and (images or 0) >= JIT_IMAGES
-    model = segmentation.load_network(args.modeldir, args.size, jit)
+    network = segmentation.load_network(args.modeldir, args.size, jit)
     needs = {"save semantic": "semantic" in args.save or None}
-    segmentation.require_head(model, args.modeldir, threshold=args.threshold, confidence=args.confidence, **needs)
+    segmentation.require_head(network, args.modeldir, threshold=args.threshold, confidence=args.confidence, **needs)
     folder = utils.model_folder(args.modeldir)
     if folder != Path(args.modeldir):
         print(f"model {folder}")
     if utils.read_network(folder).get("image_statistics"):
         print("batch norm uses the statistics of each image, as this model's config says")
-    return model
+    return network
 
 
 def run_images(args, threads):

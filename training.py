@@ -67,7 +67,11 @@ def make_parser(defaults=True):
     count, least_zero = bounded(int, least=1), bounded(float, least=0)
     add = group("data")
     add("-s", "--srcdir", nargs="+", default=["data"], help="data folders; FOLDER:N takes its images N times as often")
-    add("--valdir", help="validation data folder; by default 10 %% of srcdir, split with random state 42")
+    add(
+        "--valdir",
+        nargs="+",
+        help="validation data folders, each counts alike and is reported; default 10 %% of srcdir, random state 42",
+    )
     add(
         "--image-size",
         nargs=2,
@@ -76,6 +80,7 @@ def make_parser(defaults=True):
         metavar=("H", "W"),
         help="network input, multiples of 8",
     )
+    add("--keep-aspect", action="store_true", help="images keep their proportions: width W, the height follows")
     add("--batch-size", type=count, default=1, help="images per step")
     add("--balance", action="store_true", help="take images with a rare number of instances more often")
     add("--no-augment", action="store_true", help="train on the images as they are")
@@ -257,18 +262,21 @@ def set_up(args, config, strategy):
         raise DataError(f"--batch-size: found {args.batch_size}, expected a multiple of the {replicas} replicas")
     devices.set_numerics(args.seed, args.mixed_precision, args.deterministic)
     size, outdir = tuple(args.image_size), Path(args.outdir)
-    pairs, val_pairs = collect_pairs(args.srcdir, args.valdir, args.balance)
+    pairs, val_folders = collect_pairs(args.srcdir, args.valdir, args.balance)
+    val_pairs = [pair for found in val_folders.values() for pair in found]
     data = {"training": describe_pairs(pairs), "validation": describe_pairs(val_pairs)}
     steps_per_epoch = max(1, len(pairs) // args.batch_size)
     steps = args.steps or args.epochs * steps_per_epoch
 
     # read before anything is written, so that a bad file leaves no run folder behind
-    shown = next(batches(make_dataset(val_pairs[:1], size, 1)))
+    shown = next(batches(make_dataset(val_pairs[:1], size, 1, keep_aspect=args.keep_aspect)))
 
     network = config["network"] if config else describe_network(args)
     scratch = args.modeldir.lower() == "none"
     with strategy.scope():
-        model = utils.build_model(network, replicas > 1, outdir if config else args.modeldir)
+        # Sizes stay open where validation images have their own
+        built = {**network, "input_shape": [None, None, 3]} if args.keep_aspect else network
+        model = utils.build_model(built, replicas > 1, outdir if config else args.modeldir)
         if not config and not scratch:
             fresh = utils.start_from(model, args.modeldir)
             print(f"weights from {args.modeldir}" + (f", fresh head: {', '.join(fresh)}" if fresh else ""))
@@ -277,17 +285,18 @@ def set_up(args, config, strategy):
         averages = WeightAverages(model, args.ema) if args.ema else None
 
     flags = {name: value for name, value in vars(args).items() if name not in ("resume", "command", "given")}
-    started = {**config, "flags": flags} if config else utils.run_config(flags, network, command=args.command)
+    started = config or utils.run_config(flags, network, keep_aspect=args.keep_aspect, command=args.command)
+    started["flags"] = flags
     run = Run(outdir, started, data, model, optimizer, averages, chief)
     if config:
         run.load()
         print(f"{outdir}: going on from step {run.step}")
         if steps < run.step:
             raise DataError(f"--resume {outdir}: found --steps {steps}, expected more than the {run.step} it has made")
-    weights = LossWeights(args.var, args.dist, args.reg, args.dvar, args.ddist, args.sem)
+    losses = make_losses(LossWeights(args.var, args.dist, args.reg, args.dvar, args.ddist, args.sem))
     log = validation = None
     if chief:
-        validation = Validation(model, make_losses(weights, gradient=False), val_pairs, size, args.batch_size)
+        validation = Validation(model, losses, val_folders, size, args.batch_size, args.keep_aspect)
         plots = outdir / f"var{args.var:g}_dist{args.dist:g}_reg{args.reg:g}_dvar{args.dvar:g}_ddist{args.ddist:g}"
         log = SummaryLog(args.logdir, model, shown, plots, args.bandwidth, args.plot_every, args.cluster_every)
         utils.write_json(outdir / utils.CONFIG_FILE, started)
@@ -303,13 +312,14 @@ def set_up(args, config, strategy):
             not args.no_augment,
             first_sample=run.step * args.batch_size,
             part=(context.input_pipeline_id * part, part, args.batch_size),
+            keep_aspect=args.keep_aspect,
         )
 
     def files_of(index):
         indices = np.concatenate([i.numpy() for i in strategy.experimental_local_results(index)])
         return [pairs[i][0] for i in indices]
 
-    train_step = make_train_step(model, optimizer, make_losses(weights), strategy, averages, args.clip_norm, args.jit)
+    train_step = make_train_step(model, optimizer, losses, strategy, averages, args.clip_norm, args.jit)
     stream = batches(strategy.distribute_datasets_from_function(input_function))
     return Job(run, stream, train_step, validation, log, steps, steps_per_epoch, files_of)
 
@@ -335,11 +345,11 @@ def collect_pairs(srcdir, valdir=None, balance=False):
 
     Args:
         srcdir: data folders; one given as FOLDER:N counts N times.
-        valdir: validation folder; None holds 10 % of every source out.
+        valdir: validation folders; None holds 10 % of every source out.
         balance: repeat pairs with a rare number of instances, see `balance_pairs`.
 
     Returns:
-        (training pairs, validation pairs).
+        (training pairs, {name of a validation folder: its pairs}).
     """
     pairs, val_pairs = [], []
     for source in srcdir:
@@ -350,7 +360,12 @@ def collect_pairs(srcdir, valdir=None, balance=False):
             found, held_out = split_pairs(found)
             val_pairs += held_out
         pairs += (balance_pairs(found) if balance else found) * times
-    return pairs, list(dict.fromkeys(val_pairs)) if valdir is None else find_pairs(valdir)
+    if valdir is None:
+        return pairs, {"validation": list(dict.fromkeys(val_pairs))}
+    folders = list(dict.fromkeys(valdir))
+    names = [Path(folder).resolve().name for folder in folders]
+    names = names if len(set(names)) == len(names) else folders
+    return pairs, {name: find_pairs(folder) for name, folder in zip(names, folders, strict=True)}
 
 
 def stop_on_non_finite(run, terms, files):

@@ -143,6 +143,16 @@ def read_confidence(modeldir):
     return confidence
 
 
+def read_keep_aspect(folder):
+    """Whether the network of a model folder sees images in their own proportions; ModelError as `read_config`."""
+    if not (folder / MODEL_FILE).is_file():
+        return False
+    keep = read_config(folder).get("keep_aspect", False)
+    if type(keep) is not bool:
+        raise ModelError(f"{folder / CONFIG_FILE}: keep_aspect: found {keep!r}, expected true or false; fix it")
+    return keep
+
+
 def read_config(folder):
     """Read `config.json` of a model or run folder; raises ModelError if it is missing or broken."""
     path = Path(folder) / CONFIG_FILE

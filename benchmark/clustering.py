@@ -7,10 +7,9 @@ from functools import partial
 import numpy as np
 
 import clustering
-import utils
 from benchmark.stages import simulate_embedding
 from benchmark.timing import TIMES, measure, time_rows
-from datagenerator import list_images, prepare_image, read_image
+from datagenerator import list_images, read_image
 from pipeline import segmentation
 
 MASKED_SIZE = (256, 512)
@@ -19,8 +18,7 @@ STRESS_PIXELS = 720 * 1280
 
 def network_embeddings(modeldir, indir, size):
     """The network's embedding (H, W, D) and lane mask (H, W), None without semantic head, of the first image."""
-    model = utils.load_model(modeldir, image_size=size)
-    outputs = segmentation.predict(model, prepare_image(read_image(list_images(indir)[0]), size))
+    outputs = segmentation.load_network(modeldir, size).predict(read_image(list_images(indir)[0]))
     return outputs["embedding"], clustering.lane_mask(outputs)
 
 

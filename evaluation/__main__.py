@@ -33,7 +33,7 @@ from data.tusimple_dataset_processing import PREDICTION_KEYS, LabelError, read_l
 from datagenerator import DataError
 from evaluation import instances, tusimple
 from evaluation.model import predict_lanes, write_images
-from pipeline.segmentation import require_head
+from pipeline.segmentation import load_network, require_head
 
 THRESHOLD = "lane probability that counts as lane; default that of inference.py"
 CONFIDENCE = "mean lane probability an instance needs; default the model's"
@@ -50,10 +50,10 @@ def run_model(args):
     ground_truth = read_labels(path)
     flags = {"bandwidth": args.bandwidth, "threshold": args.threshold, "method": args.cluster}
     settings = {name: value for name, value in flags.items() if value is not None}
-    model = utils.load_model(args.modeldir)
-    require_head(model, args.modeldir, threshold=args.threshold, confidence=args.confidence)
+    network = load_network(args.modeldir)
+    require_head(network, args.modeldir, threshold=args.threshold, confidence=args.confidence)
     settings["confidence"] = utils.read_confidence(args.modeldir) if args.confidence is None else args.confidence
-    predictions = predict_lanes(model, args.srcdir, ground_truth, **settings)
+    predictions = predict_lanes(network, args.srcdir, ground_truth, **settings)
     if args.out:
         with utils.replacing(args.out) as temporary:
             Path(temporary).write_text("".join(json.dumps(entry) + "\n" for entry in predictions), encoding="utf-8")

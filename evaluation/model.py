@@ -15,11 +15,11 @@ from visualization import draw_lanes, save_image
 ORANGE, BLUE = (255, 120, 0), (0, 160, 255)
 
 
-def predict_lanes(model, srcdir, labels, **settings):
+def predict_lanes(network, srcdir, labels, **settings):
     """Run a model on the images of TuSimple labels.
 
     Args:
-        model: keras.Model of `utils.load_model`.
+        network: `pipeline.segmentation.Network`.
         srcdir: folder that the labels' raw_file is relative to.
         labels: TuSimple dicts.
         settings: bandwidth, threshold, method and confidence of `segmentation.segment`.
@@ -34,9 +34,9 @@ def predict_lanes(model, srcdir, labels, **settings):
     for label in tqdm(labels, unit="image", dynamic_ncols=True):
         image = read_image(Path(srcdir) / label["raw_file"])
         if not result:
-            segment(model, image, **settings)  # tracing is no part of the times
+            segment(network, image, **settings)  # tracing is no part of the times
         size, start = image.shape[:2], time.perf_counter()
-        found = fit_lanes(segment(model, image, **settings), size)
+        found = fit_lanes(segment(network, image, **settings), size)
         run_time = 1000 * (time.perf_counter() - start)
         result.append(tusimple_line(label["raw_file"], found, label["h_samples"], run_time, size))
     return result

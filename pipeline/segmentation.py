@@ -1,7 +1,6 @@
 """From an image to its instances: a model made ready for inference, its outputs, and their clusters."""
 
 import contextlib
-import weakref
 
 import numpy as np
 import tensorflow as tf
@@ -9,10 +8,8 @@ from joblib import cpu_count
 
 import utils
 from clustering import BANDWIDTH, THRESHOLD, find_instances
-from datagenerator import prepare_image
+from datagenerator import network_size, prepare_image
 from export.folding import fold_batch_norm
-
-_compiled = weakref.WeakKeyDictionary()
 
 
 def has_gpu():
@@ -32,26 +29,69 @@ def use_cores():
     return cpu_count()
 
 
+class Network:
+    """A model made ready for images of any size."""
+
+    def __init__(self, model, size=None, keep_aspect=False, jit=False):
+        """Take a model; it is compiled with its first image.
+
+        Args:
+            model: keras.Model of `enet.build_enet`, with `keep_aspect` one whose size is open.
+            size: (H, W) it sees images at; default that of its input.
+            keep_aspect: images keep their proportions, see `datagenerator.network_size`.
+            jit: compile it with XLA, for every size anew; else sizes after the first share one graph.
+        """
+        self.outputs, self.keep_aspect = tuple(model.output), keep_aspect
+        self.size = tuple(size or model.input_shape[1:3])
+        self._run = tf.function(
+            lambda batch: model(batch, training=False), jit_compile=jit or None, reduce_retracing=not jit
+        )
+
+    def predict(self, image):
+        """Run the network on one image.
+
+        Args:
+            image: (h, w, 3) uint8 RGB.
+
+        Returns:
+            {"embedding": (H, W, D) float32, "semantic": (H, W, 1) float32 logits if the model has that head}.
+
+        Raises:
+            ModelError: an output that is not finite, as of a network whose training diverged.
+        """
+        outputs = self._outputs(prepare_image(image, network_size(image.shape, self.size, self.keep_aspect)))
+        for name, value in outputs.items():
+            if not np.isfinite(value).all():
+                raise utils.ModelError(f"the model's {name} output is NaN or infinite; retrain it or name another")
+        return outputs
+
+    def warm_up(self):
+        """Compile it, so that the first image takes no longer than the others."""
+        self._outputs(np.zeros((*self.size, 3), np.float32))
+
+    def _outputs(self, image):
+        return {name: value[0].numpy() for name, value in self._run(tf.constant(image[None])).items()}
+
+
 def load_network(modeldir, image_size=None, jit=False):
-    """The model of a folder, folded if it can be, compiled and warm.
+    """The `Network` of a model folder, folded if it can be, compiled and warm.
 
     Args:
         modeldir: path that `utils.load_model` accepts.
-        image_size: (H, W) to work at, default the size the model was trained at.
+        image_size: (H, W) to see every image at, default as the model was trained.
         jit: compile it with XLA.
-
-    Returns:
-        keras.Model for `predict`.
 
     Raises:
         ModelError: no model there, or one that can't be built or run.
     """
     try:
-        model = utils.load_model(modeldir, image_size)
-        if not utils.read_network(utils.model_folder(modeldir)).get("image_statistics"):
+        folder = utils.model_folder(modeldir)
+        network, keep_aspect = utils.read_network(folder), not image_size and utils.read_keep_aspect(folder)
+        model = utils.load_model(folder, (None, None) if keep_aspect else image_size)
+        if not network.get("image_statistics"):
             model = fold_batch_norm(model)
-        compile_network(model, jit)
-        run_network(model, np.zeros((*model.input_shape[1:3], 3), np.float32))  # tracing is no part of the times
+        result = Network(model, image_size or network["input_shape"][:2], keep_aspect, jit)
+        result.warm_up()
     except (utils.ModelError, OSError):
         raise
     except (ValueError, TypeError, RecursionError, tf.errors.OpError) as error:  # a config that makes no sense
@@ -59,62 +99,28 @@ def load_network(modeldir, image_size=None, jit=False):
         raise utils.ModelError(
             f"--modeldir {modeldir}: its network can't be built or run ({reason}); restore it or name another"
         ) from None
-    return model
+    return result
 
 
-def require_head(model, modeldir, **flags):
-    """Raise ModelError if a flag that needs the semantic head is given (not None) and the model has no such head."""
+def require_head(network, modeldir, **flags):
+    """Raise ModelError if a flag that needs the semantic head is given (not None) and the network has no such head."""
     for flag, value in flags.items():
-        if value is not None and "semantic" not in model.output:
+        if value is not None and "semantic" not in network.outputs:
             raise utils.ModelError(f"--{flag}: found a model without semantic head in {modeldir}; leave --{flag} out")
 
 
-def compile_network(model, jit=False):
-    """Prepare the network for `predict`, with `jit` through XLA."""
-    reference = weakref.ref(model)
-    _compiled[model] = tf.function(lambda batch: reference()(batch, training=False), jit_compile=jit)
-
-
-def run_network(model, image):
-    """As `predict`, whatever the outputs are."""
-    if model not in _compiled:
-        compile_network(model)
-    return {name: value[0].numpy() for name, value in _compiled[model](tf.constant(image[None])).items()}
-
-
-def predict(model, image):
-    """Run the network on one prepared image.
-
-    Args:
-        model: keras.Model of `utils.load_model` or `load_network`.
-        image: (H, W, 3) float32 of `datagenerator.prepare_image`.
-
-    Returns:
-        {"embedding": (H, W, D) float32, "semantic": (H, W, 1) float32 logits if the model has that head}.
-
-    Raises:
-        ModelError: an output that is not finite, as of a network whose training diverged.
-    """
-    outputs = run_network(model, image)
-    for name, value in outputs.items():
-        if not np.isfinite(value).all():
-            raise utils.ModelError(f"the model's {name} output is NaN or infinite; retrain it or name another")
-    return outputs
-
-
-def segment(model, image, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast", confidence=0.0):
+def segment(network, image, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast", confidence=0.0):
     """Instances of one image.
 
     Args:
-        model: as of `predict`.
+        network: `Network`.
         image: (h, w, 3) uint8 RGB of any size.
         bandwidth, threshold, method, confidence: see `clustering.find_instances`.
 
     Returns:
-        (H, W) int32 label map at network size, 0 = background.
+        (H, W) int32 label map at the size at which the network sees the image, 0 = background.
 
     Raises:
-        ModelError: as `predict`.
+        ModelError: as `Network.predict`.
     """
-    outputs = predict(model, prepare_image(image, model.input_shape[1:3]))
-    return find_instances(outputs, bandwidth, threshold, method, confidence)
+    return find_instances(network.predict(image), bandwidth, threshold, method, confidence)

@@ -90,48 +90,21 @@ class LossWeights(NamedTuple):
     sem: float = 1.0
 
 
-def make_losses(weights, gradient=True):
+def make_losses(weights):
     """Function (outputs, label) -> the float32 scalars `LOSS_TERMS`.
 
     Args:
         weights: `LossWeights`.
-        gradient: if False, the result can't be differentiated, which spares validation the work.
     """
-
-    def embedding_loss(embedding, label):
-        var, dist, reg, dvar, ddist, _ = weights
-        return discriminative_loss(embedding, label, dvar, ddist, var, dist, reg)
-
-    # Compiled, segment sums and gathers take a third of the time of TensorFlow's own kernels; loss and gradient in one
-    # piece, nothing but the gradient is kept for the backward pass.
-    @tf.function(jit_compile=True)
-    def piece(embedding, label):
-        if not gradient:
-            return embedding_loss(embedding, label), tf.zeros_like(embedding[:, :0])
-        with tf.GradientTape() as tape:
-            tape.watch(embedding)
-            terms = embedding_loss(embedding, label)
-        return terms, tape.gradient(terms[0], embedding)
-
-    def with_gradient(embedding, label):
-        # XLA scatters on one core: two halves of the batch keep two busy
-        count = 2 if embedding.shape[0] and embedding.shape[0] % 2 == 0 else 1
-        pieces = [piece(*half) for half in zip(tf.split(embedding, count), tf.split(label, count), strict=True)]
-        terms = [tf.add_n(term) / count for term in zip(*(terms for terms, _ in pieces), strict=True)]
-        return terms, tf.concat([slope for _, slope in pieces], axis=0) / count
+    var, dist, reg, dvar, ddist, sem = weights
+    embedding_loss = tf.function(discriminative_loss, jit_compile=True)  # 2.4 times as fast
 
     def losses(outputs, label):
         loss = l_var = l_dist = l_reg = l_sem = tf.constant(0.0)
-        if weights.var or weights.dist or weights.reg:
-
-            @tf.custom_gradient
-            def differentiable(embedding):
-                terms, slope = with_gradient(embedding, label)
-                return terms, lambda upstream, *_: upstream * slope
-
-            loss, l_var, l_dist, l_reg = differentiable(outputs["embedding"])
-        if weights.sem:
-            l_sem = weights.sem * semantic_loss(outputs["semantic"], label) * _replica_weight(label)
+        if var or dist or reg:
+            loss, l_var, l_dist, l_reg = embedding_loss(outputs["embedding"], label, dvar, ddist, var, dist, reg)
+        if sem:
+            l_sem = sem * semantic_loss(outputs["semantic"], label) * _replica_weight(label)
         return loss + l_sem, l_var, l_dist, l_reg, l_sem
 
     return losses

@@ -45,22 +45,29 @@ def tusimple_labels(pairs):
 
 
 class Validation:
-    """Losses of a model on the validation images and, where there are TuSimple labels, its score."""
+    """Losses of a model on the validation images and, where there are TuSimple labels, its score.
 
-    def __init__(self, model, losses, pairs, size, batch_size):
+    Of several folders each is validated by itself and counts alike, however many images it has.
+    """
+
+    def __init__(self, model, losses, folders, size, batch_size, keep_aspect=False):
         """Check the validation images and labels; nothing is computed yet.
 
         Args:
             model: keras.Model.
             losses: function (outputs, label) -> the losses `LOSS_TERMS`.
-            pairs: list of (image path, label path).
+            folders: {name: list of (image path, label path)}.
             size: (H, W) of the network.
             batch_size: images per batch.
+            keep_aspect: images keep their proportions and come one by one, see `datagenerator.network_size`.
         """
-        self.data = make_dataset(pairs, size, batch_size)
-        self.labels = tusimple_labels(pairs) if model.output.get("semantic") is not None else None
+        self.folders = {}
+        for name, pairs in folders.items():
+            labels = tusimple_labels(pairs) if model.output.get("semantic") is not None else None
+            data = make_dataset(pairs, size, 1 if keep_aspect else batch_size, keep_aspect=keep_aspect)
+            self.folders[name] = (data, labels)
 
-        @tf.function
+        @tf.function(reduce_retracing=True)
         def step(image, label):
             outputs = model(image, training=False)
             return tf.stack(losses(outputs, label)), outputs
@@ -68,32 +75,54 @@ class Validation:
         self.step = step
 
     def run(self):
-        """Mean losses `LOSS_TERMS` over the images, and Accuracy, FP and FN of TuSimple if there are labels; a dict."""
+        """Validate the model.
+
+        Returns:
+            Mean losses `LOSS_TERMS` over the images, and Accuracy, FP and FN of TuSimple if there are labels; a dict.
+            Of several folders the means of these, of what all of them have, and under "folders" {name: its own}.
+        """
+        found = {name: self._run(*folder) for name, folder in self.folders.items()}
+        if len(found) == 1:
+            return next(iter(found.values()))
+        common = [key for key in next(iter(found.values())) if all(key in values for values in found.values())]
+        means = {key: round(float(np.mean([values[key] for values in found.values()])), 5) for key in common}
+        return {**means, "folders": found}
+
+    def _run(self, data, labels):
         total, count, predictions = np.zeros(len(LOSS_TERMS)), 0, []
-        for image, label, index in batches(self.data):
+        for image, label, index in batches(data):
             terms, outputs = self.step(image, label)
             total += len(label) * terms.numpy()
             count += len(label)
-            if self.labels:
+            if labels:
                 predictions += [
-                    self._lanes(index, embedding, semantic)
+                    _find_lanes(*labels[index], embedding, semantic)
                     for index, embedding, semantic in zip(
                         index.numpy(), outputs["embedding"].numpy(), outputs["semantic"].numpy(), strict=True
                     )
                 ]
         result = dict(zip(LOSS_TERMS, (total / count).round(5).tolist(), strict=True))
-        if self.labels:
-            score = tusimple_score(predictions, [line for line, _ in self.labels], math.inf)
+        if labels:
+            score = tusimple_score(predictions, [line for line, _ in labels], math.inf)
             result |= {name: round(value, 5) for name, value in score.items()}
         return result
 
-    def _lanes(self, index, embedding, semantic):
-        """TuSimple line that inference.py with its defaults would write."""
-        line, size = self.labels[index]
-        found = []
-        if np.isfinite(embedding).all() and np.isfinite(semantic).all():
-            found = fit_lanes(find_instances({"embedding": embedding, "semantic": semantic}), size)
-        return tusimple_line(line["raw_file"], found, line["h_samples"], 0.0, size)
+
+def _find_lanes(line, size, embedding, semantic):
+    """TuSimple line, of an image of `size` (h, w), that inference.py with its defaults would write."""
+    found = []
+    if np.isfinite(embedding).all() and np.isfinite(semantic).all():
+        found = fit_lanes(find_instances({"embedding": embedding, "semantic": semantic}), size)
+    return tusimple_line(line["raw_file"], found, line["h_samples"], 0.0, size)
+
+
+def _flatten(values, prefix=""):
+    """(name, number) of a dict of numbers and dicts, whose names come before those in them."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}/")
+        else:
+            yield prefix + key, value
 
 
 def figure_of_merit(validation, measure):
@@ -142,9 +171,9 @@ class SummaryLog:
             self.images(step)
 
     def scalars(self, name, step, values):
-        """Write a dict of numbers to the events "train" or "validation"."""
+        """Write a dict of numbers, and of dicts of numbers, to the events "train" or "validation"."""
         with self.writers[name].as_default(step):
-            for key, value in values.items():
+            for key, value in _flatten(values):
                 tf.summary.scalar(key, value)
         self.writers[name].flush()
 

@@ -133,7 +133,7 @@ def test_image_and_label_move_together():
     moved = 0
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        matrix = datagenerator._random_affine(label.shape, (72, 128), np.random.default_rng(seed))
+        matrix = datagenerator._random_affine(label.shape, np.random.default_rng(seed))
         warped, warped_label = augment(image, label, (72, 128), rng)
         assert matrix.shape == (2, 3)
         if (warped_label > 0).sum() < 20:
@@ -162,6 +162,66 @@ def test_identity_warp_is_the_plain_resize(monkeypatch):
     warped, warped_label = augment(image, label, (72, 128), Middle())
     assert np.abs(warped[1:-1, 1:-1] - prepare_image(image, (72, 128))[1:-1, 1:-1]).max() <= 3
     assert (warped_label != prepare_label(label, (72, 128))).mean() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((720, 1280), (288, 512)),
+        ((590, 1640), (184, 512)),  # CULane: 184.2
+        ((387, 1280), (152, 512)),  # KITTI: 154.8, nearer to 19 * 8 than to 20 * 8
+        ((1024, 1280), (408, 512)),  # 409.6, 1.4 times the pixels
+        ((1280, 720), (728, 408)),  # portrait: twice the pixels, 2 * 288 * 512 = 724.1 * 407.3
+        ((8, 10000), (8, 512)),
+    ],
+)
+def test_network_size_keeps_proportions(shape, expected):
+    assert datagenerator.network_size(shape, (288, 512), True) == expected
+    assert datagenerator.network_size(shape, (288, 512)) == (288, 512)
+
+
+@pytest.mark.parametrize("shape", [(120, 400), (400, 400)])
+def test_augmentation_keeps_proportions(shape, monkeypatch):
+    """A disk stays as wide as it is high, and is as wide as the width says, wherever the image's rows end up."""
+    monkeypatch.setattr(datagenerator, "_random_affine", lambda source, rng: np.eye(2, 3))
+    monkeypatch.setattr(datagenerator, "_random_light", lambda image, rng: image)
+    label = np.zeros(shape, np.uint8)
+    cv2.circle(label, (200, shape[0] // 2), 50, 7, -1)
+    image, tops = cv2.merge([label * 36] * 3), set()
+    for seed in range(20):
+        warped, found = augment(image, label, (64, 100), np.random.default_rng(seed), keep_aspect=True)
+        rows, columns = found.any(axis=1), found.any(axis=0)
+        assert columns.sum() in (24, 25, 26) and set(np.unique(found)) == {0, 7}
+        assert np.abs(warped[:, :, 0] / 252 - found / 7).mean() < 0.02
+        if rows[0] or rows[-1]:  # cut off at the border
+            continue
+        assert rows.sum() in (24, 25, 26)
+        tops.add(rows.argmax())
+    assert len(tops) > 5
+
+
+def test_validation_sees_images_whole_and_training_one_size(tmp_path):
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+    for number, size in enumerate([(36, 64), (20, 64), (64, 64)]):
+        write_pair(tmp_path, f"{number:04d}", size=size)
+    pairs = find_pairs(tmp_path)
+    whole = [batch[0].shape for batch in batches(make_dataset(pairs, (72, 128), 1, keep_aspect=True))]
+    assert whole == [(1, 72, 128, 3), (1, 40, 128, 3), (1, 128, 128, 3)]
+    for augmented in (False, True):
+        stream = make_dataset(pairs, (72, 128), 3, seed=1, augmented=augmented, keep_aspect=True)
+        assert [part.shape for part in collect(stream, 1)[0]] == [(3, 72, 128, 3), (3, 72, 128), (3,)]
+
+
+def test_without_augmentation_the_image_stands_in_the_middle(tmp_path):
+    """Twice as wide as high in a square: a quarter of the rows above and below is black and background."""
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+    cv2.imwrite(str(tmp_path / "images/a.png"), np.full((32, 64, 3), 200, np.uint8))
+    cv2.imwrite(str(tmp_path / "labels/a.png"), np.full((32, 64), 9, np.uint8))
+    image, label, _ = collect(make_dataset(find_pairs(tmp_path), (64, 64), 1, seed=1, keep_aspect=True), 1)[0]
+    assert (label[0, 16:48] == 9).all() and label[0, :16].max() == label[0, 48:].max() == 0
+    assert (image[0, 16:48] == 200).all() and image[0, :16].max() == image[0, 48:].max() == 0
 
 
 def collect(dataset, count):

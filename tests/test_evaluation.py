@@ -81,8 +81,6 @@ def tusimple_folder(tmp_path):
 
 
 def test_model_command_writes_submission_and_images(tusimple_folder, tmp_path, capsys, monkeypatch):
-    import utils
-
     folder, entries = tusimple_folder
     calls, clock = [], [0.0]
     monkeypatch.setattr(model, "time", SimpleNamespace(perf_counter=lambda: clock[-1]))
@@ -97,8 +95,8 @@ def test_model_command_writes_submission_and_images(tusimple_folder, tmp_path, c
         clock.append(clock[-1] + (0.25 if number == 2 else 0.01))
         return label_map
 
-    monkeypatch.setattr(utils, "load_model", lambda modeldir: None)
-    monkeypatch.setattr(utils, "read_confidence", lambda modeldir: 0.6)
+    monkeypatch.setattr(evaluation, "load_network", lambda modeldir: None)
+    monkeypatch.setattr(evaluation.utils, "read_confidence", lambda modeldir: 0.6)
     monkeypatch.setattr(model, "segment", segment)
     out, images = tmp_path / "pred.json", tmp_path / "images"
     argv = ["--modeldir", "m", "--srcdir", str(folder), "--labels", "label_data.json", "--bandwidth", "0.7"]

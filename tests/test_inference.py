@@ -78,7 +78,7 @@ def test_unsure_instances_are_dropped_and_the_others_numbered_anew():
 def test_instances_are_the_drawn_lines(tiny_run):
     """On a scene of the training set every line is its own instance and little else is."""
     image, label = draw_scene(np.random.default_rng(0))
-    label_map = segmentation.segment(utils.load_model(tiny_run), image[:, :, ::-1])
+    label_map = segmentation.segment(segmentation.load_network(tiny_run), image[:, :, ::-1])
     label = cv2.resize(label, (96, 64), interpolation=cv2.INTER_NEAREST)
     assert label_map.shape == (64, 96) and label_map.dtype == np.int32
     owners = set()
@@ -118,8 +118,8 @@ def test_every_kind_of_output(tiny_run, images, tmp_path, monkeypatch):
         inside = [(x, y) for x, y in zip(lane, lines[2]["h_samples"], strict=True) if x >= 0]
         assert all(change[y, x].any() for x, y in inside)
 
-    model = utils.load_model(tiny_run)
-    label_map = segmentation.segment(model, image)
+    network = segmentation.Network(utils.load_model(tiny_run))
+    label_map = segmentation.segment(network, image)
     labels = output("labels")
     assert labels.dtype == np.uint16 and labels.shape == (720, 1280)
     # network pixel (r, c) shows the image's rows around 720 (r + 0.5) / 64
@@ -128,7 +128,7 @@ def test_every_kind_of_output(tiny_run, images, tmp_path, monkeypatch):
     assert (labels[at] != label_map).mean() < 0.002  # folded batch norm may move a pixel on the threshold
     painted = (output("cluster")[:, :, ::-1] != image).any(axis=2)
     assert (painted[at] != (label_map > 0)).mean() < 0.01
-    logits = segmentation.predict(model, inference.prepare_image(image, (64, 96)))["semantic"][:, :, 0]
+    logits = network.predict(image)["semantic"][:, :, 0]
     probability = output("semantic")
     assert probability.shape == (720, 1280) and probability.dtype == np.uint8
     assert np.abs(probability[at] / 255 - 1 / (1 + np.exp(-logits.astype(float)))).mean() < 0.02
@@ -318,7 +318,7 @@ def test_without_semantic_head_all_pixels_are_clustered(tmp_path):
     model = utils.build_model(network)
     utils.save_model(tmp_path / "model", model, {"network": network})
     image, _ = draw_scene(np.random.default_rng(1))
-    label_map = segmentation.segment(utils.load_model(tmp_path / "model"), image)
+    label_map = segmentation.segment(segmentation.load_network(tmp_path / "model"), image)
     sizes = np.bincount(label_map.ravel())
     assert sizes[0] == sizes.max()  # the largest cluster is the background
 

@@ -11,7 +11,7 @@ from test_inference import painted_ids
 
 import utils
 from datagenerator import read_image
-from pipeline import segmentation
+from pipeline.segmentation import load_network, segment
 
 
 def test_shipped_model_on_the_sample_images(tmp_path):
@@ -46,11 +46,11 @@ def test_shipped_model_is_quiet_where_it_is_unsure(tmp_path):
 def test_shipped_model_on_an_unseen_drive(shared_data):
     """The two middle lanes of every frame of another drive are separate and continuous instances."""
     folder = shared_data / "tusimple" / "val_set"
-    model = utils.load_model(ROOT / "trained_model")
+    network = load_network(ROOT / "trained_model")
     for line in (folder / "label_data_0601.json").read_text().splitlines():
         label = json.loads(line)
         image = read_image(folder / label["raw_file"])
-        label_map = segmentation.segment(model, image)
+        label_map = segment(network, image)
         full = cv2.resize(label_map.astype(np.uint8), image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
         owners = [follow(full, lane, label["h_samples"]) for lane in middle_lanes(label)]
         assert len(owners) == 2 and owners[0] != owners[1], label["raw_file"]

@@ -68,13 +68,6 @@ def test_result_is_losses_and_gradient_norm():
     assert result[5] == pytest.approx(norm, rel=1e-5)
 
 
-def test_losses_without_gradient_are_the_same():
-    model, _, _ = make()
-    outputs, label = model(batch()[0]), tf.constant(batch()[1])
-    a, b = (train_step.make_losses(WEIGHTS, gradient)(outputs, label) for gradient in (True, False))
-    np.testing.assert_allclose([float(x) for x in a], [float(x) for x in b], rtol=1e-6)
-
-
 def test_clipping_scales_the_whole_gradient():
     """Adam doesn't see the gradient's length, but its first moment does: it is 0.1 times the first gradient."""
     moments = {}

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 
+import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,6 +13,7 @@ from conftest import TINY_FLAGS, fake_step, miniature
 import training
 import utils
 from datagenerator import batches, find_pairs, make_dataset
+from pipeline import segmentation
 from run.train_step import LossWeights
 
 
@@ -121,6 +123,29 @@ def test_embedding_only_network(tiny_data, tmp_path, monkeypatch):
     fake_step(monkeypatch, [1.0] * 2)
     assert training.main(flags(tiny_data, tmp_path / "run", "--sem 0 --steps 2")) == 0
     assert set(utils.load_model(tmp_path / "run").output) == {"embedding"}
+
+
+def test_proportions_and_several_validation_folders(tiny_data, tmp_path, monkeypatch):
+    """The run validates images of two shapes whole; inference, from the config, does as it did."""
+    monkeypatch.setattr(utils, "build_model", miniature)
+    wide = tmp_path / "wide"
+    for kind in ("images", "labels"):
+        (wide / kind).mkdir(parents=True)
+        for path in (tiny_data / kind).iterdir():
+            cv2.imwrite(str(wide / kind / path.name), cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[40:])
+    more = f"--steps 2 --keep-aspect --valdir {tiny_data} {wide}"
+    assert training.main([*flags(tiny_data, tmp_path / "run", "--jit"), *more.split()]) == 0
+    row = json.loads((tmp_path / "run/log.jsonl").read_text().splitlines()[-1])
+    assert set(row["val"]["folders"]) == {tiny_data.name, "wide"}
+    assert row["val"]["loss"] == pytest.approx(np.mean([v["loss"] for v in row["val"]["folders"].values()]), abs=1e-4)
+    config = utils.read_config(tmp_path / "run" / "last")
+    assert config["network"]["input_shape"] == [64, 96, 3] and config["keep_aspect"] is True
+    network = segmentation.load_network(tmp_path / "run")
+    # 96 wide: 96 of 160 columns, so 96 and 56 rows become 57.6 and 33.6
+    for height, rows in ((96, 56), (56, 32)):
+        assert network.predict(np.zeros((height, 160, 3), np.uint8))["embedding"].shape == (rows, 96, 3)
+    fixed = segmentation.load_network(tmp_path / "run", (64, 96))
+    assert fixed.predict(np.zeros((56, 160, 3), np.uint8))["embedding"].shape == (64, 96, 3)
 
 
 def test_ctrl_c_saves_and_resume_goes_on(tiny_data, tmp_path, monkeypatch, capsys):

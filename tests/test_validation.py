@@ -48,11 +48,32 @@ def gray_network():
 
 def test_score_of_known_lanes(lane_data):
     """One image perfect, one with a lane of three missed: FN 1/6, no FP, and Accuracy less by a sixth."""
-    losses = train_step.make_losses(train_step.LossWeights(), gradient=False)
-    result = Validation(gray_network(), losses, find_pairs(lane_data), (360, 640), 1).run()
+    losses = train_step.make_losses(train_step.LossWeights())
+    result = Validation(gray_network(), losses, {"lanes": find_pairs(lane_data)}, (360, 640), 1).run()
     assert set(result) == {*train_step.LOSS_TERMS, "Accuracy", "FP", "FN"}
     assert result["FP"] == 0 and result["FN"] == pytest.approx(1 / 6, abs=1e-5)
     assert result["Accuracy"] == pytest.approx(5 / 6, abs=1e-5)
+
+
+def test_folders_count_alike_and_are_reported(lane_data, tmp_path_factory):
+    """Two perfect copies of the second image and the folder with a miss: means of folders, not of images."""
+    perfect = tmp_path_factory.mktemp("perfect")
+    for kind in ("images", "labels"):
+        (perfect / kind).mkdir()
+        for number in range(2):
+            (perfect / kind / f"{number:04d}.png").write_bytes((lane_data / kind / "0001.png").read_bytes())
+    (perfect / "labels.json").write_text((lane_data / "labels.json").read_text())
+    folders = {"a": find_pairs(lane_data)[:1], "b": find_pairs(perfect)}
+    losses = train_step.make_losses(train_step.LossWeights())
+    result = Validation(gray_network(), losses, folders, (360, 640), 2, keep_aspect=True).run()
+    assert list(result["folders"]) == ["a", "b"] and result["folders"]["b"]["FN"] == 0
+    assert result["folders"]["a"]["FN"] == pytest.approx(1 / 3, abs=1e-5)
+    assert result["FN"] == pytest.approx(1 / 6, abs=1e-5)
+    means = [np.mean([folder["loss"] for folder in result["folders"].values()]), result["loss"]]
+    assert means[0] == pytest.approx(means[1], abs=1e-5)
+    (perfect / "labels.json").unlink()
+    result = Validation(gray_network(), losses, {"a": folders["a"], "b": folders["b"]}, (360, 640), 2).run()
+    assert "Accuracy" in result["folders"]["a"] and "Accuracy" not in result  # not of all of them
 
 
 def test_labels_are_found_by_number_and_without_empty_lanes(lane_data, tiny_data):

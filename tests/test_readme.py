@@ -78,9 +78,11 @@ def call_of(command):
 def known_flags():
     """{call: set of the flags that its --help lists}."""
     calls = sorted({call_of(command) for _, command in COMMANDS if command[:2] != ["-m", "pytest"]})
+    assert set(calls) >= {("training.py",), ("inference.py",), ("-m", "evaluation"), ("-m", "benchmark")}
     result = subprocess.run(
         [sys.executable, "-c", HELP], input=json.dumps(calls), cwd=ROOT, capture_output=True, text=True, check=True
     )
+    assert all(text.startswith("usage:") for text in json.loads(result.stdout))
     # an option's line: two blanks, its names, two blanks, what it does
     options = [re.findall(r"^  (-.*?)(?:  .*)?$", text, re.MULTILINE) for text in json.loads(result.stdout)]
     flags = [set(re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", "\n".join(lines))) for lines in options]

@@ -6,20 +6,29 @@ import sys
 
 import cv2
 import numpy as np
+import pytest
 from conftest import ROOT
 from test_inference import painted_ids
 
+import inference
 import utils
 from datagenerator import read_image
 from pipeline.segmentation import load_network, segment
 
 
-def test_shipped_model_on_the_sample_images(tmp_path):
-    """As a user starts it: then the network works on several images at a time."""
-    subprocess.run([sys.executable, "inference.py", "--outdir", tmp_path], cwd=ROOT, check=True, capture_output=True)
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Folder of what inference makes of the sample images, as a user starts it: several images at a time."""
+    folder = tmp_path_factory.mktemp("results")
+    command = [sys.executable, "inference.py", "--save", "overlay,labels", "--outdir", folder]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return folder
+
+
+def test_shipped_model_on_the_sample_images(results):
     samples = sorted((ROOT / "inference_test/images").iterdir())
     assert len(samples) == 6
-    for path, result in zip(samples, sorted(tmp_path.iterdir()), strict=True):
+    for path, result in zip(samples, sorted(results.glob("cluster_*")), strict=True):
         image, painted = read_image(path), read_image(result)
         ids, mask = painted_ids(image, painted)
         assert ids >= 2 and mask.mean() < 0.15
@@ -28,15 +37,13 @@ def test_shipped_model_on_the_sample_images(tmp_path):
         assert (painted != committed).any(axis=2).mean() < 0.002
 
 
-def test_shipped_model_is_quiet_where_it_is_unsure(tmp_path):
+def test_shipped_model_is_quiet_where_it_is_unsure(results, tmp_path):
     """The limit of the config holds without a flag; `--confidence 0` lifts it: more instances, nowhere fewer."""
     assert 0.7 < utils.read_confidence(ROOT / "trained_model") < 0.8
-    more = [(), ("--confidence", "0")]
-    for name, flags in zip("ab", more, strict=True):
-        command = [sys.executable, "inference.py", "--save", "labels", "--outdir", tmp_path / name, *flags]
-        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    inference.main(f"--modeldir {ROOT / 'trained_model'} --save labels --outdir {tmp_path} --confidence 0".split())
     quiet, all_ = (
-        [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in sorted((tmp_path / name).iterdir())] for name in "ab"
+        [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in sorted(folder.glob("labels_*"))]
+        for folder in (results, tmp_path)
     )
     assert len(quiet) == len(all_) == 6
     assert all(((a > 0) | (q == 0)).all() for q, a in zip(quiet, all_, strict=True))

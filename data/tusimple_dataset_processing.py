@@ -169,15 +169,23 @@ def draw_label(label, shape=(720, 1280)):
     Raises:
         LabelError: more lanes than gray values.
     """
-    if len(label["lanes"]) > len(GRAY_VALUES):
-        raise LabelError(
-            f"{label['raw_file']}: found {len(label['lanes'])} lanes, expected at most {len(GRAY_VALUES)} gray values"
-        )
+    rows = label["h_samples"]
+    lanes = [[(x, y) for x, y in zip(lane, rows, strict=True) if x >= 0] for lane in label["lanes"]]
+    return draw_lanes(lanes, shape, THICKNESS, label["raw_file"])
+
+
+def draw_lanes(lanes, shape, thickness, where):
+    """Draw lanes, each N points (x, y) in pixels, N >= 0, as `draw_label` does, `thickness` pixels wide.
+
+    Raises:
+        LabelError: more lanes than gray values; begins with `where`.
+    """
+    if len(lanes) > len(GRAY_VALUES):
+        raise LabelError(f"{where}: found {len(lanes)} lanes, expected at most {len(GRAY_VALUES)} gray values")
     image = np.zeros(shape, np.uint8)
-    for lane, gray in zip(label["lanes"], GRAY_VALUES, strict=False):
-        points = [(x, y) for x, y in zip(lane, label["h_samples"], strict=True) if x >= 0]
-        if points:
-            cv2.polylines(image, [np.array(points, np.int32)], isClosed=False, color=gray, thickness=THICKNESS)
+    for points, gray in zip(lanes, GRAY_VALUES, strict=False):
+        if len(points):
+            cv2.polylines(image, [np.array(points, np.int32)], isClosed=False, color=gray, thickness=thickness)
     return image
 
 

@@ -8,8 +8,8 @@ from tqdm import tqdm
 
 from datagenerator import read_image
 from evaluation.tusimple import worst_first
-from lanes.curves import fit_lanes
 from lanes.culane import SIZE
+from lanes.curves import fit_lanes
 from lanes.tusimple import h_samples, tusimple_line
 from pipeline.segmentation import segment
 from visualization import draw_lanes, save_image

@@ -13,6 +13,8 @@ from conftest import ROOT
 COMMANDS = [
     "data/tusimple_dataset_processing.py",
     "data/synthetic_dataset.py",
+    "data/instance_dataset_processing.py",
+    "data/culane_dataset_processing.py",
     "training.py",
     "inference.py",
     "visualization.py",
@@ -36,6 +38,8 @@ def test_help_names_the_flags(command):
         ("inference.py", signal.SIGTERM),
         ("data/tusimple_dataset_processing.py", signal.SIGINT),
         ("data/synthetic_dataset.py", signal.SIGTERM),
+        ("data/instance_dataset_processing.py", signal.SIGTERM),
+        ("data/culane_dataset_processing.py", signal.SIGINT),
     ],
 )
 def test_stopped_while_it_starts_a_command_says_one_line(command, number, tmp_path):

@@ -310,7 +310,7 @@ def test_unusable_sources_and_flags(tmp_path, capsys):
     write_json(tmp_path / "in/a.json", labelme("a.jpg", BOX, ("rectangle", "b", BOX[2])))
     assert "--classes c: found a, b, expected" in fails(capsys, tmp_path / "in", out, "--classes", "a", "c")
     assert "--images" in fails(capsys, tmp_path / "in", out, "--images", tmp_path / "nowhere")
-    assert "in empty" not in fails(capsys, tmp_path / "in", out, "--images", tmp_path / "empty")
+    assert "no image 'a.jpg' in" in fails(capsys, tmp_path / "in", out, "--images", tmp_path / "empty")
     assert "found 0 COCO files" in fails(capsys, tmp_path / "in", out, "--format", "coco")
     (tmp_path / "file").write_text("mine")
     assert "file: found a file, expected a folder" in fails(capsys, tmp_path / "in", tmp_path / "file")

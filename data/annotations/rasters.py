@@ -146,12 +146,17 @@ def read_mask_folders(source, images, line_width):
     """
     if images:
         raise LabelError(f"--images {images}: found with masks, whose images lie beside them; leave it out")
+    if not Path(source).is_dir():
+        raise LabelError(f"{source}: found a file, expected a folder of ID/images/ and ID/masks/; name another one")
     entries = []
     for folder in sorted(Path(source).iterdir()):
         if folder.is_dir() and not folder.name.startswith("."):
             found = list_files(folder / "images", IMAGE_SUFFIXES)
             if len(found) != 1:
-                raise LabelError(f"{folder / 'images'}: found {len(found)} images, expected one; fix the folder")
+                raise LabelError(
+                    f"{folder / 'images'}: found {len(found)} images, expected one, whose instances are the files of "
+                    f"masks/; where each of these is the label of an image, name {folder} itself"
+                )
             masks = list_files(folder / "masks", LABEL_SUFFIXES)
             entry = Entry(f"{folder.name}/{found[0].name}", partial(read_bytes, found[0]), str(folder), found[0])
             if masks:

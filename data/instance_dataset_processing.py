@@ -68,6 +68,8 @@ def recognize(source):
     for path in files:
         if path.suffix.lower() == ".xml":
             return "cvat"
+        if path.suffix.lower() != ".json":
+            break
         value = read_json(path)
         for name, fits in (("labelme", is_labelme), ("coco", is_coco)):
             if fits(value):

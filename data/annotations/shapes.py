@@ -118,7 +118,7 @@ def fill_ellipse(middle, radii, degrees, size):
 
 
 def draw_line(points, width, size):
-    """Region of a line through (N, 2) points, N >= 1, `width` pixels wide."""
+    """Region of a line through (N, 2) points, N >= 1, of the `width` that OpenCV draws (2 pixels more, if odd)."""
     check_bounds(points, size)
     pixels = np.floor(points).astype(np.int32)
     left, top = np.clip(pixels.min(axis=0) - width, 0, (size[1], size[0]))

@@ -44,7 +44,7 @@ def read_coco(source, images, line_width):
         where = f"{path}: category {number}"
         names[get(category, "id", (int, str), where)] = get(category, "name", str, where)
     split, here = path.stem.split("_")[-1], path.parent
-    folders = [here, here / "images", here / split, here.parent, here.parent / "images"]
+    folders = [here, here / "images", here / "data", here / split, here.parent, here.parent / "images"]
     folders += [here.parent / split, here.parent / "images" / split]
     folders = [Path(images)] if images else [folder for folder in folders if folder.is_dir()]
     entries = {}

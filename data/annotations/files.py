@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+import zlib
 from collections import Counter
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -111,10 +112,10 @@ def read_size(entry, height, width, where):
     """(h, w) of a JSON object, or None if it states neither; raises LabelError unless positive whole numbers."""
     if entry.get(height) is None and entry.get(width) is None:
         return None
-    size = get(entry, height, int, where), get(entry, width, int, where)
-    if min(size) < 1:
-        raise LabelError(f"{where}: found an image of {size[1]}x{size[0]} pixels, expected at least 1x1; fix it")
-    return size
+    size = tuple(get(entry, key, (int, float), where) for key in (height, width))
+    if min(size) < 1 or any(value % 1 for value in size):
+        raise LabelError(f"{where}: found an image of {size[1]}x{size[0]} pixels, expected whole numbers; fix it")
+    return int(size[0]), int(size[1])
 
 
 @lru_cache(maxsize=64)
@@ -159,6 +160,8 @@ def decode(data, flags, where):
     # OpenCV refuses what is cut off, but fills a jpg whose rest is zeros with gray
     if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[len(data) // 2 :]:
         state = "damaged, no end of the jpg"
+    elif data.startswith(b"\x89PNG") and not _is_whole_png(data):
+        state = "cut off or damaged"
     elif data:
         try:
             image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -167,6 +170,17 @@ def decode(data, flags, where):
     if image is None:
         raise LabelError(f"{where}: {state}, expected an image; replace it")
     return image
+
+
+def _is_whole_png(data):
+    """Whether all chunks of a png are there and right; what isn't, libpng would tell in a line of its own."""
+    start = 8
+    while (kind := data[start + 4 : start + 8]) != b"IEND":
+        end = start + 8 + int.from_bytes(data[start : start + 4])
+        if not kind or zlib.crc32(data[start + 4 : end]) != int.from_bytes(data[end : end + 4]):
+            return False
+        start = end + 4
+    return True
 
 
 def read_view(data, size, where):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 from tusimple_dataset_processing import LabelError
 
 from .files import decode, find_image, get, list_files, read_bytes, read_json, read_points, read_size
@@ -36,7 +37,7 @@ def read_labelme(source, images, line_width):
     files = [source] if source.is_file() else list_files(source, (".json",))
     base = source.parent if source.is_file() else source
     entries = []
-    for path in files:
+    for path in tqdm(files, desc="reading", unit="file", dynamic_ncols=True):
         file = read_json(path)
         if is_labelme(file):
             entries.append(_read_file(path, file, base, images, line_width))

@@ -150,7 +150,7 @@ def read_mask_folders(source, images, line_width):
         raise LabelError(f"{source}: found a file, expected a folder of ID/images/ and ID/masks/; name another one")
     entries = []
     for folder in sorted(Path(source).iterdir()):
-        if folder.is_dir() and not folder.name.startswith("."):
+        if folder.is_dir() and not folder.name.startswith((".", "__MACOSX")):
             found = list_files(folder / "images", IMAGE_SUFFIXES)
             if len(found) != 1:
                 raise LabelError(

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import unicodedata
 
 import cv2
@@ -362,6 +363,9 @@ def test_yolo(tmp_path, names):
     assert not labels["b"].any() and not labels["c"].any()
     only = convert(tmp_path / "in", tmp_path / "only", "--classes", "stem")["a"]
     np.testing.assert_array_equal(only, expected == 2)
+    os.replace(tmp_path / "in/data.yaml", tmp_path / "data.yaml")
+    only = convert(tmp_path / "in", tmp_path / "split", "--classes", "leaf")["a"]
+    np.testing.assert_array_equal(only, expected == 1)
 
 
 # masks and label images

@@ -18,7 +18,7 @@ def read_yolo(source, images, line_width):
 
     Args:
         source: folder with `images/` and `labels/`, which have the same subfolders; class names from `classes.txt`,
-            `labels/classes.txt` or a `*.yaml` with `names`, if there is one.
+            `labels/classes.txt`, a `*.yaml` with `names` or a `data.yaml` beside the folder, if there is one.
         images: folder in place of `images/`, or None.
         line_width: not used.
 
@@ -78,7 +78,8 @@ def _read_names(source):
     for path in (source / "classes.txt", source / "labels" / "classes.txt"):
         if path.is_file():
             return {str(number): line.strip() for number, line in enumerate(read_text(path).splitlines())}
-    for path in list_files(source, (".yaml", ".yml"), recursive=False):
+    beside = source.resolve().parent / "data.yaml"  # where the source is one split of several
+    for path in [*list_files(source, (".yaml", ".yml"), recursive=False), *([beside] if beside.is_file() else [])]:
         text = read_text(path).replace("\r", "")
         block = re.search(r"^names:[ \t]*(\[[^]]*\]|\{[^}]*\}|(?:\n[ \t-]+.*)+)", text, re.MULTILINE)
         if block:

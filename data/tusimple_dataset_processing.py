@@ -26,6 +26,7 @@ import signal
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -36,6 +37,7 @@ from tqdm import tqdm
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what OpenCV says of a file, our one line says
 
 THICKNESS = 7
+PARTS = ("images", "labels", "labels.json")  # of a data set
 FIX = "fix it or use --skip-bad"
 LABEL_FILES = ("label_data*.json", "test_label*.json")
 LABEL_KEYS = ("raw_file", "lanes", "h_samples")
@@ -167,15 +169,23 @@ def draw_label(label, shape=(720, 1280)):
     Raises:
         LabelError: more lanes than gray values.
     """
-    if len(label["lanes"]) > len(GRAY_VALUES):
-        raise LabelError(
-            f"{label['raw_file']}: found {len(label['lanes'])} lanes, expected at most {len(GRAY_VALUES)} gray values"
-        )
+    rows = label["h_samples"]
+    lanes = [[(x, y) for x, y in zip(lane, rows, strict=True) if x >= 0] for lane in label["lanes"]]
+    return draw_lanes(lanes, shape, THICKNESS, label["raw_file"])
+
+
+def draw_lanes(lanes, shape, thickness, where):
+    """Draw lanes, each N points (x, y) in pixels, N >= 0, as `draw_label` does, `thickness` pixels wide.
+
+    Raises:
+        LabelError: more lanes than gray values; begins with `where`.
+    """
+    if len(lanes) > len(GRAY_VALUES):
+        raise LabelError(f"{where}: found {len(lanes)} lanes, expected at most {len(GRAY_VALUES)} gray values")
     image = np.zeros(shape, np.uint8)
-    for lane, gray in zip(label["lanes"], GRAY_VALUES, strict=False):
-        points = [(x, y) for x, y in zip(lane, label["h_samples"], strict=True) if x >= 0]
-        if points:
-            cv2.polylines(image, [np.array(points, np.int32)], isClosed=False, color=gray, thickness=THICKNESS)
+    for points, gray in zip(lanes, GRAY_VALUES, strict=False):
+        if len(points):
+            cv2.polylines(image, [np.array(points, np.int32)], isClosed=False, color=gray, thickness=thickness)
     return image
 
 
@@ -194,31 +204,21 @@ def process(folders, outdir, skip_bad=False, overwrite=False):
     Raises:
         LabelError: bad input and not `skip_bad`, nothing usable, or a data set in `outdir` and not `overwrite`.
     """
-    outdir, parts = Path(outdir), ("images", "labels", "labels.json")
-    there = [outdir / part for part in parts if (outdir / part).exists()]
-    if there and not overwrite:
-        raise LabelError(f"{there[0]}: found a data set, expected none; --overwrite replaces it, -o names another")
+    check_free(outdir, overwrite)
     clips, bad = find_clips(folders)
     if bad and not skip_bad:
         raise LabelError(f"{bad[0]}; {FIX}")
-    fresh = not outdir.exists()
-    outdir.mkdir(parents=True, exist_ok=True)
-    # hidden beside the result, so that renaming stays within one file system
-    work = Path(tempfile.mkdtemp(prefix=".processing-", dir=outdir))
-    pool = ThreadPoolExecutor(cpu_count())
-    try:
-        for part in ("images", "labels", "before"):
-            (work / part).mkdir()
+    with replacing_data(outdir) as work:
         done = []
-        tasks = [pool.submit(_process_clip, work, number, *clip) for number, clip in enumerate(clips)]
-        for number, task in enumerate(tqdm(tasks, desc="processing", unit="image", dynamic_ncols=True)):
-            try:
-                task.result()
-                done.append(number)
-            except LabelError as error:
-                if not skip_bad:
-                    raise LabelError(f"{error}; {FIX}") from None
-                bad.append(error)
+        calls = [partial(_process_clip, work, number, *clip) for number, clip in enumerate(clips)]
+        with contextlib.closing(run_all(calls)) as results:
+            for number, result in enumerate(results):
+                if not isinstance(result, LabelError):
+                    done.append(number)
+                elif skip_bad:
+                    bad.append(result)
+                else:
+                    raise LabelError(f"{result}; {FIX}")
         if not done:
             raise LabelError(f"{folders[0]}: found no usable image, expected at least one; fix the data ({bad[0]})")
         for new, old in enumerate(done):  # the numbers close up over what was skipped
@@ -226,17 +226,68 @@ def process(folders, outdir, skip_bad=False, overwrite=False):
                 os.replace(work / part / f"{old:04d}.png", work / part / f"{new:04d}.png")
         with open(work / "labels.json", "w", encoding="utf-8") as file:
             file.writelines(json.dumps(clips[number][1]) + "\n" for number in done)
+    return len(done), bad
+
+
+def check_free(outdir, overwrite):
+    """Raise LabelError if `outdir` is no folder, or holds a data set that may not be replaced."""
+    if Path(outdir).exists() and not Path(outdir).is_dir():
+        raise LabelError(f"{outdir}: found a file, expected a folder to write; name another with -o")
+    there = [Path(outdir) / part for part in PARTS if (Path(outdir) / part).exists()]
+    if there and not overwrite:
+        raise LabelError(f"{there[0]}: found a data set, expected none; --overwrite replaces it, -o names another")
+
+
+@contextlib.contextmanager
+def replacing_data(outdir):
+    """Make a data set; at the end of the block it takes the place of what `outdir` holds of one, as a whole.
+
+    Args:
+        outdir: folder, made if absent; if the block raises, it is as it was.
+
+    Yields:
+        a hidden folder with empty `images/` and `labels/` to write in; `labels.json` may come beside them.
+    """
+    outdir = Path(outdir)
+    fresh = not outdir.exists()
+    outdir.mkdir(parents=True, exist_ok=True)
+    # hidden beside the result, so that renaming stays within one file system
+    work = Path(tempfile.mkdtemp(prefix=".processing-", dir=outdir))
+    try:
+        for part in ("images", "labels", "before"):
+            (work / part).mkdir()
+        yield work
         with ignored_signals():  # all of it or nothing; it takes milliseconds
-            for part in parts:
+            for part in PARTS:
                 if (outdir / part).exists():
                     os.replace(outdir / part, work / "before" / part)
-                os.replace(work / part, outdir / part)
+                if (work / part).exists():
+                    os.replace(work / part, outdir / part)
     finally:
-        pool.shutdown(cancel_futures=True)
         shutil.rmtree(work, ignore_errors=True)
         if fresh and not any(outdir.iterdir()):
             outdir.rmdir()
-    return len(done), bad
+
+
+def run_all(calls):
+    """Call functions on all cores and show the progress.
+
+    Args:
+        calls: list of functions without arguments.
+
+    Yields:
+        what each returns, or the LabelError that it raises, in their order.
+    """
+    pool = ThreadPoolExecutor(cpu_count())
+    try:
+        tasks = [pool.submit(call) for call in calls]
+        for task in tqdm(tasks, desc="processing", unit="image", dynamic_ncols=True):
+            try:
+                yield task.result()
+            except LabelError as error:
+                yield error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 @contextlib.contextmanager
@@ -263,9 +314,13 @@ def read_clip(clip):
 def _process_clip(work, number, clip, label):
     image = read_clip(clip)
     for part, array in (("images", image), ("labels", draw_label(label, image.shape[:2]))):
-        path = work / part / f"{number:04d}.png"
-        if not cv2.imwrite(str(path), array):
-            raise OSError(f"{path}: could not be written; free space or name another folder with -o")
+        write_png(work / part / f"{number:04d}.png", array)
+
+
+def write_png(path, array):
+    """Write an image or a label; raises OSError."""
+    if not cv2.imwrite(str(path), array):
+        raise OSError(f"{path}: could not be written; free space or name another folder with -o")
 
 
 def main(argv=None):

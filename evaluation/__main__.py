@@ -2,17 +2,23 @@
 
     python -m evaluation --pred pred.json --gt test_label.json
     python -m evaluation --modeldir trained_model --srcdir tusimple/train_set --labels label_data_0313.json
+    python -m evaluation --modeldir trained_model --srcdir culane --labels list/test.txt
+    python -m evaluation --culane predicted_lines culane --list list/test.txt
     python -m evaluation --instances predicted_labels true_labels
 
 The first scores a submission file. The second runs a model on the labeled images of a TuSimple folder and scores that;
 `--out` writes the submission file. `--images` (both ways; needs `--srcdir`) writes the images with prediction (orange)
-and label (blue) drawn over them, worst first. The third compares label maps (png; equal values = one instance, 0 =
-background) of the same name in two folders.
+and label (blue) drawn over them, worst first. The third runs it on CULane's images, recognized by a list that ends in
+.txt; `--out` is then a folder. The fourth scores CULane's `*.lines.txt` of the same names in two folders, by the list
+or all of the second folder. The last compares label maps (png; equal values = one instance, 0 = background) of the same
+name in two folders.
 
 Accuracy, FP and FN are those of TuSimple's evaluate/lane.py, quirks included: FP can be negative, and a label without a
 point counts as a lane, which only a prediction without a point finds (`--skip-empty-lanes` leaves such labels out;
 `label_data_0313.json` has many). The benchmark also scores an image 0 that took over 200 ms; with `--modeldir` only
 `--strict-time` does so. Repeated images, which the benchmark adds up, are errors here.
+
+CULane's F1 is that of its own tool: lanes 30 px wide on 1640x590, one to one, found above an IoU of 0.5.
 """
 
 if __name__ == "__main__":
@@ -28,11 +34,12 @@ import sys
 from pathlib import Path
 
 import utils
+from data.culane_lines import LinesError, format_lines, lines_path
 from data.flags import bounded
 from data.tusimple_dataset_processing import PREDICTION_KEYS, LabelError, read_labels
 from datagenerator import DataError
-from evaluation import instances, tusimple
-from evaluation.model import predict_lanes, write_images
+from evaluation import culane, instances, tusimple
+from evaluation.model import predict_culane, predict_lanes, write_images
 from pipeline.segmentation import load_network, require_head
 
 THRESHOLD = "lane probability that counts as lane; default that of inference.py"
@@ -40,19 +47,30 @@ CONFIDENCE = "mean lane probability an instance needs; default the model's"
 
 # flags that each mode has a use for
 _LANES = {"images", "srcdir", "json", "verbose", "skip_empty_lanes"}
-_MODEL = {"modeldir", "labels", "out", "bandwidth", "threshold", "confidence", "cluster", "strict_time"}
-USED = {"pred": {"pred", "gt", *_LANES}, "modeldir": _MODEL | _LANES, "instances": {"instances", "json"}}
+_MODEL = {"modeldir", "srcdir", "labels", "out", "bandwidth", "threshold", "confidence", "cluster", "json", "verbose"}
+USED = {
+    "pred": {"pred", "gt", *_LANES},
+    "modeldir": {"strict_time", *_MODEL, *_LANES},
+    "culane": {"culane", "list", "json", "verbose"},
+    "instances": {"instances", "json"},
+}
+
+
+def load(args):
+    """(network, settings of `segment`) of `--modeldir`."""
+    flags = {"bandwidth": args.bandwidth, "threshold": args.threshold, "method": args.cluster}
+    settings = {name: value for name, value in flags.items() if value is not None}
+    network = load_network(args.modeldir)
+    require_head(network, args.modeldir, threshold=args.threshold, confidence=args.confidence)
+    settings["confidence"] = utils.read_confidence(args.modeldir) if args.confidence is None else args.confidence
+    return network, settings
 
 
 def run_model(args):
     """Predictions and labels of `--modeldir`; writes `--out`."""
     path = Path(args.labels) if Path(args.labels).is_file() else Path(args.srcdir) / args.labels
     ground_truth = read_labels(path)
-    flags = {"bandwidth": args.bandwidth, "threshold": args.threshold, "method": args.cluster}
-    settings = {name: value for name, value in flags.items() if value is not None}
-    network = load_network(args.modeldir)
-    require_head(network, args.modeldir, threshold=args.threshold, confidence=args.confidence)
-    settings["confidence"] = utils.read_confidence(args.modeldir) if args.confidence is None else args.confidence
+    network, settings = load(args)
     predictions = predict_lanes(network, args.srcdir, ground_truth, **settings)
     if args.out:
         with utils.replacing(args.out) as temporary:
@@ -98,6 +116,36 @@ def run_tusimple(args, report):
     return dict(zip(tusimple.NAMES, means.tolist(), strict=True))
 
 
+def run_culane(args, report):
+    """Score CULane's lanes, of `--culane` or of `--modeldir`, whose `--out` it writes; returns {metric: value}."""
+    if args.culane:
+        files = culane.list_files(*args.culane, args.list)
+        counts = culane.count_files(files)
+    else:
+        files = culane.list_files(args.srcdir, args.srcdir, args.labels)
+        labels = [culane.read_lines(truth) for _, _, truth in files]
+        network, settings = load(args)
+        lanes = predict_culane(network, args.srcdir, [image for image, _, _ in files], **settings)
+        if args.out:
+            for (image, _, _), found in zip(files, lanes, strict=True):
+                path = lines_path(Path(args.out) / image)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(format_lines(found), encoding="utf-8")
+        counts = culane.count_lanes(lanes, labels)
+    if args.verbose:
+        report("  TP   FP   FN  image")
+        for tp, fp, fn, image in sorted(
+            ((*row, image) for row, (image, _, _) in zip(counts.tolist(), files, strict=True)),
+            key=lambda row: -row[1] - row[2],
+        ):
+            report(f"{tp:4} {fp:4} {fn:4}  {image}")
+    score = culane.culane_score(counts)
+    report(f"{len(counts)} images")
+    for name, value in score.items():
+        report(f"{name:9} {value:7.4f}" if isinstance(value, float) else f"{name:9} {value:7}")
+    return score
+
+
 def run_instances(args, report):
     """Score the label maps of `--instances`; returns {metric: value}."""
     score = instances.instance_score(instances.read_pairs(*args.instances))
@@ -116,13 +164,16 @@ def parse_args(argv=None):
     add = parser.add_argument_group("run a model and score it").add_argument
     add("--modeldir", help="model folder or run folder")
     add("--srcdir", help="folder that the labels' raw_file is relative to")
-    add("--labels", help="TuSimple label file, by itself or in --srcdir")
-    add("--out", help="submission file to write")
+    add("--labels", help="TuSimple label file or CULane list (.txt), by itself or in --srcdir")
+    add("--out", help="submission file to write; new or empty folder for CULane's *.lines.txt")
     add("--bandwidth", type=bounded(float, above=0), help="of the mean shift; default that of inference.py")
     add("--threshold", type=bounded(float, above=0, below=1), help=THRESHOLD)
     add("--confidence", type=bounded(float, least=0, below=1), metavar="P", help=CONFIDENCE)
     add("--cluster", choices=("fast", "sklearn"), help="mean shift; default that of inference.py")
     add("--strict-time", action="store_true", help="score images over 200 ms 0, 0, 1 as the benchmark does")
+    add = parser.add_argument_group("score CULane's lanes").add_argument
+    add("--culane", nargs=2, metavar=("PRED_DIR", "GT_DIR"), help="folders of *.lines.txt of the same names")
+    add("--list", metavar="FILE", help="images to score, by itself or in GT_DIR; default: all of GT_DIR")
     add = parser.add_argument_group("score label maps").add_argument
     add("--instances", nargs=2, metavar=("PRED_DIR", "GT_DIR"), help="folders of png label maps of the same names")
     add = parser.add_argument_group("output").add_argument
@@ -131,35 +182,40 @@ def parse_args(argv=None):
     add("--images", "--pictures", metavar="DIR", help="new or empty folder for images with prediction and label")
     add("--skip-empty-lanes", action="store_true", help="leave out labeled lanes without a point")
     args = parser.parse_args(argv)
-    modes = {("pred", "gt"): args.pred, ("modeldir", "srcdir", "labels"): args.modeldir, ("instances",): args.instances}
+    modes = {("pred", "gt"): args.pred, ("modeldir", "srcdir", "labels"): args.modeldir}
+    modes |= {("culane",): args.culane, ("instances",): args.instances}
     chosen = [flags for flags, value in modes.items() if value is not None]
     if len(chosen) != 1:
-        parser.error(f"found {len(chosen)} of --pred, --modeldir and --instances, expected one")
+        parser.error(f"found {len(chosen)} of --pred, --modeldir, --culane and --instances, expected one")
     mode = chosen[0][0]
+    args.on_culane = mode == "culane" or mode == "modeldir" and str(args.labels).endswith(".txt")
+    used = _MODEL if args.on_culane and mode == "modeldir" else USED[mode]
     for name, value in vars(args).items():
-        if value not in (None, False) and name not in USED[mode]:
-            parser.error(f"--{name.replace('_', '-')}: found with --{mode}, which has no use for it; leave it out")
+        if value not in (None, False) and name not in {*used, "on_culane"}:
+            reason = "a list of CULane" if used is _MODEL else f"--{mode}"
+            parser.error(f"--{name.replace('_', '-')}: found with {reason}, which has no use for it; leave it out")
     needed = {*chosen[0], *(("srcdir",) if args.images else ())}
     for flag in needed:
         if getattr(args, flag) is None:
             parser.error(f"--{flag}: found nothing, expected {' and '.join(f'--{name}' for name in sorted(needed))}")
-    if args.out and (Path(args.out).is_dir() or not Path(args.out).absolute().parent.is_dir()):
+    if args.out and not args.on_culane and (Path(args.out).is_dir() or not Path(args.out).absolute().parent.is_dir()):
         parser.error(
             f"--out: found no folder for {args.out}, or a folder of that name, expected a file in an existing one"
         )
-    folder = Path(args.images) if args.images else None
-    if folder and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        found = "files in" if folder.is_dir() else "a file,"
-        parser.error(f"--images: found {found} {folder}, expected a new or empty folder")
+    for flag, value in (("--images", args.images), ("--out", args.out if args.on_culane else None)):
+        folder = Path(value or "")
+        if value and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            found = "files in" if folder.is_dir() else "a file,"
+            parser.error(f"{flag}: found {found} {folder}, expected a new or empty folder")
     return args
 
 
 def main(argv=None):
     args = parse_args(argv)
-    run = run_instances if args.instances else run_tusimple
+    run = run_instances if args.instances else run_culane if args.on_culane else run_tusimple
     try:
         score = run(args, functools.partial(print, file=sys.stderr if args.json else sys.stdout))
-    except (DataError, LabelError, utils.ModelError, OSError) as error:
+    except (DataError, LabelError, LinesError, utils.ModelError, OSError) as error:
         print(f"evaluation: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:

@@ -3,12 +3,14 @@
 import time
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from datagenerator import read_image
 from evaluation.tusimple import worst_first
+from lanes.culane import SIZE
 from lanes.curves import fit_lanes
-from lanes.tusimple import tusimple_line
+from lanes.tusimple import h_samples, tusimple_line
 from pipeline.segmentation import segment
 from visualization import draw_lanes, save_image
 
@@ -40,6 +42,25 @@ def predict_lanes(network, srcdir, labels, **settings):
         run_time = 1000 * (time.perf_counter() - start)
         result.append(tusimple_line(label["raw_file"], found, label["h_samples"], run_time, size))
     return result
+
+
+def predict_culane(network, srcdir, names, **settings):
+    """Run a model on images of CULane, 1640x590.
+
+    Args:
+        network, srcdir, settings: see `predict_lanes`.
+        names: of the images, relative to srcdir.
+
+    Returns:
+        for each image a list of lanes, each (N, 2) int x and y, a point every 10 rows, N >= 1.
+
+    Raises:
+        DataError: an image that is missing or can't be decoded.
+    """
+    rows = h_samples(SIZE[0])
+    lines = predict_lanes(network, srcdir, [{"raw_file": name, "h_samples": rows} for name in names], **settings)
+    lanes = [[[(x, y) for x, y in zip(xs, rows, strict=True) if x >= 0] for xs in line["lanes"]] for line in lines]
+    return [[np.array(points) for points in found if points] for found in lanes]
 
 
 def write_images(folder, srcdir, predictions, ground_truth, scores):

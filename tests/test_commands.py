@@ -18,6 +18,8 @@ from conftest import ROOT
         ("inference.py", signal.SIGTERM),
         ("data/tusimple_dataset_processing.py", signal.SIGINT),
         ("data/synthetic_dataset.py", signal.SIGTERM),
+        ("data/instance_dataset_processing.py", signal.SIGTERM),
+        ("data/culane_dataset_processing.py", signal.SIGINT),
     ],
 )
 def test_stopped_while_it_starts_a_command_says_one_line(command, number, tmp_path):

@@ -76,6 +76,16 @@ def test_two_folders_are_numbered_through(tmp_path):
     assert len(list((tmp_path / "out/images").iterdir())) == 3
 
 
+def test_tusimples_own_test_split(tmp_path):
+    """Its labels come as test_label.json; test_tasks_0627.json, which lies beside it, has no lanes."""
+    labels = [make_label(i) for i in range(2)]
+    source = write_set(tmp_path / "test_set", labels, "test_label.json")
+    task = {"raw_file": labels[0]["raw_file"], "lanes": [], "h_samples": labels[0]["h_samples"], "run_time": 1000}
+    (source / "test_tasks_0627.json").write_text(json.dumps(task) + "\n")
+    assert processing.process([source], tmp_path / "out") == (2, [])
+    assert (tmp_path / "out/labels.json").read_text() == (source / "test_label.json").read_text()
+
+
 def break_set(folder, damage):
     """Damage line 2 of 4 (or all of it)."""
     path = folder / "label_data_0313.json"

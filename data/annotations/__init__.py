@@ -1,0 +1,4 @@
+"""Annotations of other tools and data sets, one module per family, for `data/instance_dataset_processing.py`.
+
+Each module's readers take (source, images, line_width) and give a list of `shapes.Entry`, one per image.
+"""

@@ -1,0 +1,248 @@
+"""Files of annotations: finding, reading and checking them, and names for what is made of them."""
+
+import json
+import unicodedata
+import zlib
+from collections import Counter
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+from tusimple_dataset_processing import LabelError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+FAR = 1e6  # no coordinate is larger
+
+
+def list_files(folder, suffixes, recursive=True):
+    """Sorted paths of the files with one of the (lower-case) suffixes; nothing hidden, such as a Mac's `._x.json`."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise LabelError(f"{folder}: no such folder, expected {' '.join(suffixes)} in it; name another one")
+    paths = folder.rglob("*") if recursive else folder.iterdir()
+    shown = (path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    return sorted(path for path in shown if path.suffix.lower() in suffixes and path.is_file())
+
+
+def read_bytes(path):
+    """Content of a file; raises LabelError."""
+    if not Path(path).is_file():  # opening a named pipe would wait for its writer
+        raise LabelError(f"{path}: found no regular file of that name, expected one; name another")
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise LabelError(f"{path}: {error.strerror}, expected a file that can be read; make it so") from None
+
+
+def read_text(path):
+    """Text of a file, with or without a byte order mark; raises LabelError."""
+    try:
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise LabelError(f"{path}: found bytes that are no UTF-8 text, expected it; save it as UTF-8") from None
+
+
+def read_json(path):
+    """The object of a JSON file as a dict; raises LabelError."""
+    text = read_text(path)
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        raise LabelError(f"{path}: found no JSON, or a part of it, expected one object; export it again") from None
+    if not isinstance(value, dict):
+        raise LabelError(f"{path}: found a JSON {type(value).__name__}, expected an object; export it again")
+    return value
+
+
+def get(entry, key, kind, where, default=None):
+    """`entry[key]`, checked.
+
+    Args:
+        entry: what JSON gave, expected to be a dict.
+        key: str.
+        kind: type or tuple of types; a bool is no number, and a number is finite and below `FAR`.
+        where: file and place in it, for the message.
+        default: what stands for a value that is missing or null; None: it must be there.
+
+    Raises:
+        LabelError: missing, or of another type.
+    """
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    value = entry.get(key) if isinstance(entry, dict) else None
+    if value is None and default is not None:
+        return default
+    right = type(value) in kinds and (type(value) not in (int, float) or abs(value) < FAR)
+    if not right:
+        names = " or ".join(one.__name__ for one in kinds)
+        raise LabelError(f"{where}: found {_short(value)} for {key}, expected {names}; fix it")
+    return value
+
+
+def _short(value):
+    text = "nothing" if value is None else repr(value) if isinstance(value, (int, float, str)) else type(value).__name__
+    return " ".join(text.split())[:60]
+
+
+def read_number(text, where, least=-FAR, most=FAR):
+    """A finite number from text; raises LabelError."""
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        value = np.nan
+    if not least <= value <= most:
+        raise LabelError(f"{where}: found {_short(text)}, expected a number from {least:g} to {most:g}; fix it")
+    return value
+
+
+def read_points(value, least, where):
+    """Points of JSON, [[x, y], ...], as (N, 2) float64; raises LabelError if they are none or fewer than `least`."""
+    right = isinstance(value, list) and all(
+        isinstance(point, list) and len(point) == 2 and all(type(x) in (int, float) and abs(x) < FAR for x in point)
+        for point in value
+    )
+    if not right:
+        raise LabelError(f"{where}: found something else, expected points as pairs of finite numbers; fix it")
+    if len(value) < least:
+        raise LabelError(f"{where}: found {len(value)} points, expected at least {least}; fix or remove it")
+    return np.array(value, float).reshape(-1, 2)
+
+
+def read_size(entry, height, width, where):
+    """(h, w) of a JSON object, or None if it states neither; raises LabelError unless positive whole numbers."""
+    if entry.get(height) is None and entry.get(width) is None:
+        return None
+    size = tuple(get(entry, key, (int, float), where) for key in (height, width))
+    if min(size) < 1 or any(value % 1 for value in size):
+        raise LabelError(f"{where}: found an image of {size[1]}x{size[0]} pixels, expected whole numbers; fix it")
+    return int(size[0]), int(size[1])
+
+
+@lru_cache(maxsize=64)
+def _names_in(folder):
+    return {_fold(path.name): path for path in sorted(folder.iterdir(), reverse=True)} if folder.is_dir() else {}
+
+
+def _fold(name):
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def find_image(name, folders, where):
+    """Path of the image that an annotation names.
+
+    Args:
+        name: as annotated, perhaps with Windows' backslashes, an absolute path of another machine, or Unicode and
+            upper case written in another way than the file system does.
+        folders: to look in, by the whole name, then by its last part.
+        where: annotation, for the message.
+
+    Raises:
+        LabelError: not there.
+    """
+    path = PurePosixPath(name.replace("\\", "/"))
+    for folder in folders:
+        for wanted in (folder / path, folder / path.name):
+            try:
+                found = wanted if wanted.is_file() else _names_in(wanted.parent).get(_fold(wanted.name))
+            except (OSError, ValueError):  # a name too long for the file system, or with a null character
+                found = None
+            if found and found.is_file():
+                return found
+    looked = ", ".join(dict.fromkeys(map(str, folders)))
+    raise LabelError(
+        f"{where}: found no image {_short(name)} in {looked}, expected it there; --images names its folder"
+    )
+
+
+def decode(data, flags, where):
+    """`cv2.imdecode` of bytes; raises LabelError for what is no image or was cut off."""
+    image, state = None, "could not be decoded"
+    # OpenCV refuses what is cut off, but fills a jpg whose rest is zeros with gray
+    if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[len(data) // 2 :]:
+        state = "damaged, no end of the jpg"
+    elif data.startswith(b"\x89PNG") and not _is_whole_png(data):
+        state = "cut off or damaged"
+    elif data:
+        try:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        except cv2.error as error:
+            state = " ".join(error.err.split())
+    if image is None:
+        raise LabelError(f"{where}: {state}, expected an image; replace it")
+    return image
+
+
+def _is_whole_png(data):
+    """Whether all chunks of a png are there and right; what isn't, libpng would tell in a line of its own."""
+    start = 8
+    while (kind := data[start + 4 : start + 8]) != b"IEND":
+        end = start + 8 + int.from_bytes(data[start : start + 4])
+        if not kind or zlib.crc32(data[start + 4 : end]) != int.from_bytes(data[end : end + 4]):
+            return False
+        start = end + 4
+    return True
+
+
+def read_view(data, size, where):
+    """The view of an image on which its annotation was made.
+
+    A photo may state that it is to be shown turned (EXIF), and tools annotate it so; training, too, sees it so. Where
+    the annotation's size fits only the pixels as they are stored, these are the view.
+
+    Args:
+        data: bytes of the image file.
+        size: (h, w) that the annotation states, or None.
+        where: image, for messages.
+
+    Returns:
+        (h, w) of the view; the suffix under which `data` gives it as they are, or "" if they don't; the view as
+        (h, w, 3) uint8 BGR. 16 bits are cut to 8, as training does.
+
+    Raises:
+        LabelError: no image, or one of another size.
+    """
+    if data.startswith((b"II*\0", b"MM\0*")):
+        kind = decode(data, cv2.IMREAD_UNCHANGED, where).dtype
+        if kind not in (np.uint8, np.uint16):
+            raise LabelError(f"{where}: found pixels of {kind}, expected 8 or 16 bits; convert the image")
+    image = decode(data, cv2.IMREAD_COLOR, where)
+    suffix = _suffix_of(data)
+    if size and image.shape[:2] != size:
+        stored = decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, where)
+        if stored.shape[:2] != size:
+            raise LabelError(
+                f"{where}: found {image.shape[1]}x{image.shape[0]} pixels, expected {size[1]}x{size[0]} as its "
+                "annotation says; name the images that were annotated"
+            )
+        image, suffix = stored, ""
+    return image.shape[:2], suffix, image
+
+
+def _suffix_of(data):
+    """Suffix of what training reads, by the content; "" for anything else."""
+    kinds = {b"\xff\xd8": ".jpg", b"\x89PNG": ".png", b"BM": ".bmp"}
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return ".webp"
+    return next((suffix for start, suffix in kinds.items() if data.startswith(start)), "")
+
+
+def name_outputs(entries):
+    """Stems of the files to write, in the order of the entries.
+
+    The stem of the image; where several have the same one (however written), its folders come before it.
+
+    Raises:
+        LabelError: two images have the same name but for the suffix.
+    """
+    paths = [PurePosixPath(entry.name.replace("\\", "/")) for entry in entries]
+    counts = Counter(_fold(path.stem) for path in paths)
+    stems = {}
+    for path, entry in zip(paths, entries, strict=True):
+        parts = [part for part in path.parts[:-1] if part not in ("..", "/")] if counts[_fold(path.stem)] > 1 else []
+        stem = "-".join([*parts, path.stem]).lstrip(".") or "image"  # what is hidden, training would pass over
+        if (other := stems.setdefault(_fold(stem), (stem, entry))[1]) is not entry:
+            raise LabelError(
+                f"{entry.where}: found the image {entry.name} and, in {other.where}, {other.name}, expected names that "
+                "differ in more than the suffix; rename one"
+            )
+    return [stem for stem, _ in stems.values()]

@@ -1,0 +1,188 @@
+"""Annotations that are images: label images of any kind, and one mask file per instance."""
+
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tusimple_dataset_processing import LabelError
+
+from .files import IMAGE_SUFFIXES, decode, list_files, read_bytes
+from .shapes import MOST, Entry, Shape, paint
+
+LABEL_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
+LABEL_FOLDERS = ("labels", "masks")
+ENDINGS = ("", "_mask", "_masks", "_label", "_labels")  # of a label's stem, after its image's
+
+
+def read_label_images(source, images, line_width):
+    """Entries of a folder with `images/` and `labels/` or `masks/`, one label image each, in the same subfolders.
+
+    Args:
+        source: the folder.
+        images: folder in place of `images/`, or None.
+        line_width: not used.
+
+    Raises:
+        LabelError: an image without a label, or the other way round.
+    """
+    source = Path(source)
+    folder = Path(images) if images else source / "images"
+    label_folder = next((source / name for name in LABEL_FOLDERS if (source / name).is_dir()), source / "labels")
+    labels = {_key(path, label_folder): path for path in list_files(label_folder, LABEL_SUFFIXES)}
+    entries = []
+    for path in list_files(folder, IMAGE_SUFFIXES):
+        keys = [_key(path, folder) + ending for ending in ENDINGS]
+        key = next((key for key in keys if key in labels), None)
+        if key is None:
+            raise LabelError(f"{path}: found no label of that name in {label_folder}, expected one per image; add it")
+        entries.append(_label_entry(path, folder, labels.pop(key)))
+    if labels:
+        path = next(iter(labels.values()))
+        raise LabelError(
+            f"{path}: found no image of that name in {folder}, expected one ({len(labels)} such); remove it"
+        )
+    return entries
+
+
+def _key(path, folder):
+    path = path.relative_to(folder)
+    return (path.parent / path.stem).as_posix()
+
+
+def _label_entry(path, folder, label):
+    name = path.relative_to(folder).as_posix()
+    return Entry(name, partial(read_bytes, path), str(label), path, label=lambda: (read_ids(label), Counter()))
+
+
+def read_ids(path):
+    """Instance ids of a label image.
+
+    One gray channel holds the ids, as they are if 16 bits hold them. Of colors, each is one instance, numbered in the
+    order of their values; black and transparent is background.
+
+    Returns:
+        (h, w) uint16.
+
+    Raises:
+        LabelError: no image, one that was compressed with loss, or values that can't be ids.
+    """
+    values = _read_lossless(path)
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[:, :, 0]
+    if values.ndim == 3:
+        values = _pack_colors(values)
+    if values.dtype.kind == "f" and not (np.isfinite(values) & (values == np.rint(values))).all():
+        raise LabelError(f"{path}: found fractions, expected whole numbers as instance ids; convert the label")
+    if values.min() < 0:
+        raise LabelError(f"{path}: found the id {values.min():g}, expected ids from 0 on; convert the label")
+    if values.max() <= MOST:
+        return values.astype(np.uint16)
+    found, ids = np.unique(values, return_inverse=True)
+    first = int(found[0] != 0)
+    if len(found) - 1 + first > MOST:
+        raise LabelError(f"{path}: found {len(found) - 1 + first} instances in one image, expected at most {MOST}")
+    return (ids.reshape(values.shape) + first).astype(np.uint16)
+
+
+def _pack_colors(values):
+    """One uint64 per pixel of (h, w, 3 or 4) BGR(A), 0 where it is black or transparent, above `MOST` elsewhere."""
+    red, green, blue = (values[:, :, channel].astype(np.uint64) for channel in (2, 1, 0))
+    packed = (red << 32) | (green << 16) | blue
+    if values.shape[2] == 4:
+        packed[values[:, :, 3] == 0] = 0
+    return np.where(packed > 0, packed + (1 << 48), 0)
+
+
+def _read_lossless(path):
+    data = read_bytes(path)
+    kind = lossy_kind(data)
+    if kind:
+        raise LabelError(
+            f"{path}: found {kind}, whose compression changes values and so invents instances, expected a png or "
+            "another lossless label; export it anew, don't convert this file"
+        )
+    return decode(data, cv2.IMREAD_UNCHANGED, path)
+
+
+def lossy_kind(data):
+    """What a file's content says of lossy compression: "a jpg", "a lossy webp", "a tiff of jpg tiles", or ""."""
+    if data.startswith(b"\xff\xd8"):
+        return "a jpg"
+    if data.startswith((b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51")) or data[4:12] in (b"ftypavif", b"ftypheic"):
+        return "a lossy image (JPEG 2000, AVIF or HEIC)"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        place = 12
+        while place < len(data):
+            if data[place : place + 4] == b"VP8 ":
+                return "a lossy webp"
+            place += 8 + (int.from_bytes(data[place + 4 : place + 8], "little") + 1) // 2 * 2
+    if data.startswith((b"II*\0", b"MM\0*")):
+        order = "little" if data.startswith(b"II") else "big"
+        start = int.from_bytes(data[4:8], order)
+        for entry in range(int.from_bytes(data[start : start + 2], order)):
+            tag = data[start + 2 + 12 * entry : start + 14 + 12 * entry]
+            if int.from_bytes(tag[:2], order) == 259 and int.from_bytes(tag[8:10], order) in (6, 7):  # compression
+                return "a tiff of jpg tiles"
+    return ""
+
+
+def is_mask_folders(source):
+    """Whether a folder holds folders with `images/` and `masks/`."""
+    return any((folder / "masks").is_dir() for folder in Path(source).iterdir())
+
+
+def read_mask_folders(source, images, line_width):
+    """Entries of a folder of folders, `ID/images/*.png` (one) and `ID/masks/*.png` (one per instance).
+
+    Args:
+        source: the folder.
+        images: must be None, each folder has its own.
+        line_width: not used.
+
+    Raises:
+        LabelError: a folder without its image or masks, or with several images.
+    """
+    if images:
+        raise LabelError(f"--images {images}: found with masks, whose images lie beside them; leave it out")
+    if not Path(source).is_dir():
+        raise LabelError(f"{source}: found a file, expected a folder of ID/images/ and ID/masks/; name another one")
+    entries = []
+    for folder in sorted(Path(source).iterdir()):
+        if folder.is_dir() and not folder.name.startswith((".", "__MACOSX")):
+            found = list_files(folder / "images", IMAGE_SUFFIXES)
+            if len(found) != 1:
+                raise LabelError(
+                    f"{folder / 'images'}: found {len(found)} images, expected one, whose instances are the files of "
+                    f"masks/; where each of these is the label of an image, name {folder} itself"
+                )
+            masks = list_files(folder / "masks", LABEL_SUFFIXES)
+            entry = Entry(f"{folder.name}/{found[0].name}", partial(read_bytes, found[0]), str(folder), found[0])
+            if masks:
+                entry.label = partial(_paint_masks, masks)
+            entries.append(entry)
+    return entries
+
+
+def _paint_masks(paths):
+    # of the size of the first, so that an image that is shown turned is taken as they have it
+    size = _read_mask(paths[0]).shape
+    return paint([Shape(path, (), partial(_place_mask, path), str(path)) for path in paths], size)
+
+
+def _place_mask(path, size):
+    mask = _read_mask(path)
+    if mask.shape != size:
+        raise ValueError(
+            f"found {mask.shape[1]}x{mask.shape[0]} pixels, expected {size[1]}x{size[0]} as in the other masks; "
+            "make it again"
+        )
+    return mask, 0, 0
+
+
+def _read_mask(path):
+    values = _read_lossless(path)
+    if values.ndim == 3 and values.shape[2] > 2:
+        values = _pack_colors(values)
+    return values > 0 if values.ndim == 2 else values[:, :, 0] > 0

@@ -1,0 +1,98 @@
+"""YOLO segmentation: `images/` and `labels/` with one text file per image, a class and a polygon per line."""
+
+import re
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tusimple_dataset_processing import LabelError
+
+from .files import IMAGE_SUFFIXES, list_files, read_bytes, read_number, read_text
+from .shapes import Entry, Shape, fill_polygon
+
+SLACK = 0.01  # beyond 0 and 1, which rounding and hasty clicks leave
+
+
+def read_yolo(source, images, line_width):
+    """Entries of a YOLO folder, images without a text file or with an empty one included.
+
+    Args:
+        source: folder with `images/` and `labels/`, which have the same subfolders; class names from `classes.txt`,
+            `labels/classes.txt`, a `*.yaml` with `names` or a `data.yaml` beside the folder, if there is one.
+        images: folder in place of `images/`, or None.
+        line_width: not used.
+
+    Raises:
+        LabelError: a file that can't be used.
+    """
+    source = Path(source)
+    folder = Path(images) if images else source / "images"
+    names = _read_names(source)
+    texts = {_key(path, source / "labels"): path for path in list_files(source / "labels", (".txt",))}
+    texts.pop("classes", None)
+    entries = []
+    for path in list_files(folder, IMAGE_SUFFIXES):
+        text = texts.pop(_key(path, folder), None)
+        entry = Entry(path.relative_to(folder).as_posix(), partial(read_bytes, path), str(text or path), path)
+        if text:
+            lines = enumerate(read_text(text).splitlines(), start=1)
+            entry.shapes = [
+                _read_line(line, names, f"{text}:{number}", number) for number, line in lines if line.strip()
+            ]
+        entries.append(entry)
+    if texts:
+        path = next(iter(texts.values()))
+        raise LabelError(
+            f"{path}: found no image of that name in {folder}, expected one ({len(texts)} such); remove it"
+        )
+    return entries
+
+
+def _key(path, folder):
+    path = path.relative_to(folder)
+    return (path.parent / path.stem).as_posix()
+
+
+def _read_line(line, names, where, number):
+    words = line.split()
+    if len(words) == 5:
+        raise LabelError(
+            f"{where}: found a box, expected a class and a polygon (x y of 3 points or more); export masks"
+        )
+    if len(words) < 7 or len(words) % 2 == 0:
+        raise LabelError(f"{where}: found {len(words)} words, expected a class and x y of 3 points or more; fix it")
+    if not re.fullmatch(r"\d{1,6}", words[0]):
+        raise LabelError(f"{where}: found the class {words[0][:40]}, expected a whole number; fix it")
+    points = [read_number(word, where, -SLACK, 1 + SLACK) for word in words[1:]]
+    key = str(int(words[0]))
+    region = partial(_fill_fractions, np.array(points).reshape(-1, 2))
+    return Shape(number, (names.get(key, key), key), region, where)
+
+
+def _fill_fractions(points, size):
+    return fill_polygon(points * (size[1], size[0]), size)
+
+
+def _read_names(source):
+    """{id: name}, both str; {} if no file tells."""
+    for path in (source / "classes.txt", source / "labels" / "classes.txt"):
+        if path.is_file():
+            return {str(number): line.strip() for number, line in enumerate(read_text(path).splitlines())}
+    beside = source.resolve().parent / "data.yaml"  # where the source is one split of several
+    for path in [*list_files(source, (".yaml", ".yml"), recursive=False), *([beside] if beside.is_file() else [])]:
+        text = read_text(path).replace("\r", "")
+        block = re.search(r"^names:[ \t]*(\[[^]]*\]|\{[^}]*\}|(?:\n[ \t-]+.*)+)", text, re.MULTILINE)
+        if block:
+            return _parse_names(block.group(1))
+    return {}
+
+
+def _parse_names(text):
+    # a list or a mapping, in brackets or on lines of its own: the forms that occur, without a YAML parser
+    items = re.split(r"[,\n]", text.strip("[]{}\n"))
+    names = {}
+    for item in filter(str.strip, items):
+        key, colon, name = item.partition(":")
+        key, name = (key.strip(), name) if colon else (str(len(names)), item.strip().removeprefix("- "))
+        names[key] = name.split(" #")[0].strip().strip("'\"")
+    return names

@@ -1,0 +1,128 @@
+"""Turn CULane into the training data of this project.
+
+    python data/culane_dataset_processing.py culane -o my_culane
+    python data/culane_dataset_processing.py culane -o my_culane --list list/train.txt
+
+Reads the images of the list, or every `*.jpg` with a `*.lines.txt` beside it, and writes `images/0000.png`, ... and
+`labels/0000.png`, ... in that order: 8 bits, lane i with its own gray value, 50 * i + 20 for the first four, background
+0, as the TuSimple command draws them, 7 px wide at 1280 pixels and wider with the image (9 px at CULane's 1640).
+Nothing appears in the output folder before every image is done, and a data set that is there is replaced only with
+`--overwrite`.
+"""
+
+if __name__ == "__main__":
+    from ending import end_in_one_line
+
+    end_in_one_line()
+
+import argparse
+import contextlib
+import sys
+from functools import partial
+from pathlib import Path
+
+from culane_lines import LinesError, lines_path, read_lines, read_list
+from tusimple_dataset_processing import (
+    THICKNESS,
+    LabelError,
+    check_free,
+    draw_lanes,
+    read_clip,
+    replacing_data,
+    run_all,
+    write_png,
+)
+
+
+def find_images(folder, list_file=None):
+    """Paths of the images of a CULane folder, each with its lanes beside it.
+
+    Args:
+        folder: CULane's root.
+        list_file: of the images, by itself or in `folder`; None: all that have lanes, in the order of their names.
+
+    Raises:
+        LabelError: none there, or one of the list that isn't there or has no lanes.
+        LinesError: a list that can't be read.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise LabelError(f"{folder}: no such folder, expected CULane with driver_*_frame/ in it; name another one")
+    if not list_file:
+        paths = [path for path in sorted(folder.rglob("*.jpg")) if lines_path(path).is_file()]
+        paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+        if not paths:
+            raise LabelError(
+                f"{folder}: found no *.jpg with *.lines.txt beside it, expected CULane; name another folder"
+            )
+        return paths
+    list_path = Path(list_file) if Path(list_file).is_file() else folder / list_file
+    paths = [folder / name for name in read_list(list_path)]
+    for path in paths:
+        for file in (path, lines_path(path)):
+            if not file.is_file():
+                raise LabelError(f"{list_path}: no file {file}, expected image and lanes of each line; fix the list")
+    return paths
+
+
+def line_width(size):
+    """Width of drawn lanes on an image of (h, w): `THICKNESS` at TuSimple's 1280 pixels, at least 1."""
+    return max(round(THICKNESS * size[1] / 1280), 1)
+
+
+def process(folder, outdir, list_file=None, overwrite=False):
+    """Write the data set of a CULane `folder` to `outdir`; returns the number of images.
+
+    Args:
+        folder: CULane's root.
+        outdir: folder to write `images/` and `labels/` in, made if absent.
+        list_file: see `find_images`.
+        overwrite: replace the data set that `outdir` holds.
+
+    Raises:
+        LabelError, LinesError: bad input, or a data set in `outdir` and not `overwrite`.
+    """
+    check_free(outdir, overwrite)
+    paths = find_images(folder, list_file)
+    with replacing_data(outdir) as work:
+        calls = [partial(_process_image, work, number, path) for number, path in enumerate(paths)]
+        with contextlib.closing(run_all(calls)) as results:
+            for result in results:
+                if isinstance(result, LabelError):
+                    raise LabelError(f"{result}; fix it")
+    return len(paths)
+
+
+def _process_image(work, number, path):
+    lanes = read_lines(lines_path(path))
+    image = read_clip(path)
+    label = draw_lanes(lanes, image.shape[:2], line_width(image.shape), lines_path(path))
+    write_png(work / "images" / f"{number:04d}.png", image)
+    write_png(work / "labels" / f"{number:04d}.png", label)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="culane_dataset_processing.py", description=__doc__.split("\n", 1)[0])
+    add = parser.add_argument
+    add("source", metavar="SOURCE", help="CULane's folder, with driver_*_frame/ and list/")
+    add("-o", "--outdir", metavar="OUT", required=True, help="folder to write")
+    add(
+        "--list",
+        metavar="FILE",
+        help="text file of the images to take, such as list/train.txt; default: all with lanes",
+    )
+    add("--overwrite", action="store_true", help="replace the data set that the folder holds")
+    args = parser.parse_args(argv)
+    try:
+        count = process(args.source, args.outdir, args.list, args.overwrite)
+    except (LabelError, LinesError, OSError) as error:
+        print(f"culane_dataset_processing.py: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("culane_dataset_processing.py: interrupted, nothing written", file=sys.stderr)
+        raise SystemExit(130) from None
+    print(f"{count} images in {args.outdir}")
+
+
+if __name__ == "__main__":
+    main()

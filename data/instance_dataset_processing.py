@@ -1,0 +1,214 @@
+"""Turn annotated images into the training data of this project.
+
+    python data/instance_dataset_processing.py my_annotations -o my_data
+
+Writes `images/` (the image files as they are, a tiff as png) and `labels/` (16-bit png, 0 = background, each instance
+of an image its own number) of the same stems. What it reads, recognized or named with --format:
+
+    labelme  folder of JSON files: polygon, rectangle, circle, line, linestrip, mask; a group_id joins shapes
+    coco     COCO instances JSON: polygons, run lengths, compressed or not; iscrowd is left out
+    cvat     CVAT for images 1.1, XML: polygon, box, ellipse, polyline, mask; a group_id joins shapes
+    yolo     YOLO segmentation: images/ and labels/*.txt
+    masks    ID/images/ with one image and ID/masks/ with one file per instance (2018 Data Science Bowl)
+    labels   images/ and labels/ or masks/: label images, gray ids (8, 16, 32 bits) or one color per instance
+
+A pixel belongs to a shape if its center lies inside, coordinates counting from the image's upper left corner; lines are
+drawn --line-width wide. Where shapes overlap, the later one lies on top. Nothing appears in the output folder before
+every image is done, and a data set that is there is replaced only with `--overwrite`.
+"""
+
+if __name__ == "__main__":
+    from ending import end_in_one_line
+
+    end_in_one_line()
+
+import argparse
+import contextlib
+import sys
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from annotations.coco import is_coco, read_coco
+from annotations.cvat import read_cvat
+from annotations.files import list_files, name_outputs, read_json, read_view
+from annotations.labelme import is_labelme, read_labelme
+from annotations.rasters import LABEL_FOLDERS, LABEL_SUFFIXES, is_mask_folders, read_label_images, read_mask_folders
+from annotations.shapes import count_touching, paint
+from annotations.yolo import read_yolo
+from flags import bounded
+from tusimple_dataset_processing import PARTS, LabelError, check_free, replacing_data, run_all, write_png
+
+READERS = {
+    "labelme": read_labelme,
+    "coco": read_coco,
+    "cvat": read_cvat,
+    "yolo": read_yolo,
+    "masks": read_mask_folders,
+    "labels": read_label_images,
+}
+
+
+def recognize(source):
+    """Which of `READERS` a path is for; raises LabelError if that can't be told."""
+    source = Path(source)
+    if not source.exists():
+        raise LabelError(f"{source}: no such file or folder, expected annotations; name another one")
+    if source.is_dir():
+        for name in LABEL_FOLDERS if (source / "images").is_dir() else ():
+            if (source / name).is_dir():
+                if list_files(source / name, LABEL_SUFFIXES):
+                    return "labels"
+                if list_files(source / name, (".txt",)):
+                    return "yolo"
+        if is_mask_folders(source):
+            return "masks"
+    files = [source] if source.is_file() else list_files(source, (".json", ".xml"))
+    for path in files:
+        if path.suffix.lower() == ".xml":
+            return "cvat"
+        if path.suffix.lower() != ".json":
+            break
+        value = read_json(path)
+        for name, fits in (("labelme", is_labelme), ("coco", is_coco)):
+            if fits(value):
+                return name
+    raise LabelError(
+        f"{source}: found none of {', '.join(READERS)}, expected one of them; see --help, name it by --format"
+    )
+
+
+def keep_classes(entries, classes):
+    """Leave out of the entries what is of other classes (names or ids); raises LabelError for one that isn't there."""
+    found = {shape.names for entry in entries for shape in entry.shapes}
+    unknown = [name for name in classes if not any(name in names for names in found)]
+    if unknown:
+        known = ", ".join(sorted({" = ".join(dict.fromkeys(reversed(names))) for names in found})[:30])
+        raise LabelError(f"--classes {unknown[0]}: found {known or 'no classes'}, expected one of these; name them")
+    for entry in entries:
+        others = {shape.instance for shape in entry.shapes if not set(shape.names) & set(classes)}
+        entry.shapes = [shape for shape in entry.shapes if set(shape.names) & set(classes)]
+        entry.left_out["of other classes"] += len(others)
+
+
+def process(source, outdir, form=None, images=None, classes=None, line_width=7, overwrite=False):
+    """Write the data set of annotations to `outdir`.
+
+    Args:
+        source: file or folder.
+        outdir: folder to write `images/` and `labels/` in, made if absent.
+        form: of `READERS`, or None to recognize it.
+        images: folder of the images, or None where the annotations tell.
+        classes: names or ids of the classes to keep, or None for all.
+        line_width: pixels.
+        overwrite: replace the data set that `outdir` holds.
+
+    Returns:
+        list of lines that sum it up.
+
+    Raises:
+        LabelError: bad input, no instance at all, or a data set in `outdir` and not `overwrite`.
+    """
+    check_free(outdir, overwrite)
+    if not Path(source).exists():
+        raise LabelError(f"{source}: no such file or folder, expected annotations; name another one")
+    if images and not Path(images).is_dir():
+        raise LabelError(f"--images {images}: no such folder, expected that of the images; name another one")
+    form = form or recognize(source)
+    entries = READERS[form](source, images, line_width)
+    if not entries:
+        raise LabelError(f"{source}: found no annotated image, expected {form}; name another one, or its --format")
+    if classes:
+        keep_classes(entries, classes)
+    _check_apart(source, entries, outdir)
+    stems = name_outputs(entries)
+    with replacing_data(outdir) as work:
+        calls = [partial(_process_image, work, stem, entry) for stem, entry in zip(stems, entries, strict=True)]
+        with contextlib.closing(run_all(calls)) as results:
+            found = []
+            for result in results:
+                if isinstance(result, LabelError):
+                    raise result
+                found.append(result)
+        if not any(len(areas) for areas, _, _ in found):
+            raise LabelError(f"{source}: found {len(found)} images without an instance, expected some; annotate them")
+    return [f"{len(found)} images ({form}) in {outdir}", *summarize(found)]
+
+
+def _check_apart(source, entries, outdir):
+    """Raise LabelError if what is read lies in what will be replaced."""
+    parts = [(Path(outdir) / part).resolve() for part in PARTS]
+    paths = [source, *(entry.file for entry in entries if entry.file)]
+    for path in [*paths, *(entry.where.split(": ")[0] for entry in entries)]:
+        if any(Path(path).resolve().is_relative_to(part) for part in parts):
+            raise LabelError(f"{path}: found in the data set to replace, expected it elsewhere; name another with -o")
+
+
+def _process_image(work, stem, entry):
+    """Write one image and its label; returns (areas of its instances, number that touch, Counter of `paint`)."""
+    where = entry.file or entry.where
+    data = entry.read()
+    label, counts = entry.label() if entry.label else (None, Counter())
+    size, suffix, image = read_view(data, entry.size if label is None else label.shape, where)
+    if label is None:
+        label, counts = paint(entry.shapes, size)
+    write_png(work / "labels" / f"{stem}.png", label)
+    if suffix:
+        (work / "images" / f"{stem}{suffix}").write_bytes(data)
+    else:
+        write_png(work / "images" / f"{stem}.png", image)
+    areas = np.bincount(label.ravel())[1:]
+    return areas[areas > 0], count_touching(label), counts + Counter(entry.left_out)
+
+
+def summarize(found):
+    """Lines that sum up what `_process_image` gave for each image."""
+    numbers = np.array([len(areas) for areas, _, _ in found])
+    areas = np.concatenate([areas for areas, _, _ in found])
+    counts = sum((counts for _, _, counts in found), Counter())
+    lines = [
+        f"{len(areas)} instances, {numbers.min()} to {numbers.max()} per image, {numbers.mean():.1f} on average",
+        f"smallest {areas.min()} pixels, largest {areas.max()}, median {np.median(areas):.0f}",
+        f"{sum(touching for _, touching, _ in found)} touch another one",
+    ]
+    for name, words in (
+        ("covered", "lie in part under a later one"),
+        ("hidden", "left out: hidden by later ones"),
+        ("empty", "left out: without a pixel in the image"),
+    ):
+        if number := counts.pop(name, 0):
+            lines.append(f"{number} {words}")
+    return lines + [f"{number} left out: {reason}" for reason, number in sorted(counts.items()) if number]
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        prog="instance_dataset_processing.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("source", metavar="SOURCE", help="folder or file with the annotations")
+    add("-o", "--outdir", metavar="OUT", required=True, help="folder to write")
+    add("--format", choices=READERS, help="of the annotations; default: recognized")
+    add("--images", metavar="DIR", help="folder of the images; default: where the annotations say, or near them")
+    add("--classes", nargs="+", metavar="CLASS", help="names or ids of the classes to keep; default: all")
+    add("--line-width", type=bounded(int, least=1, most=1000), default=7, help="pixels of drawn lines; default 7")
+    add("--overwrite", action="store_true", help="replace the data set that the folder holds")
+    args = parser.parse_args(argv)
+    try:
+        lines = process(
+            args.source, args.outdir, args.format, args.images, args.classes, args.line_width, args.overwrite
+        )
+    except (LabelError, OSError) as error:
+        print(f"instance_dataset_processing.py: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("instance_dataset_processing.py: interrupted, nothing written", file=sys.stderr)
+        raise SystemExit(130) from None
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

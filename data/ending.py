@@ -1,5 +1,6 @@
 """How a command ends when it is told to: Ctrl-C and SIGTERM alike, in one line, without a traceback."""
 
+import _thread
 import contextlib
 import signal
 import sys
@@ -23,8 +24,15 @@ def end_in_one_line():
         else:
             others(kind, error, trace)
 
+    def come_again(ignored, others=sys.unraisablehook):
+        # an interrupt where Python can't raise, as in a destructor, would be shown with its traceback and lost
+        if isinstance(ignored.exc_value, KeyboardInterrupt):
+            threading.Timer(0.01, _thread.interrupt_main).start()
+        else:
+            others(ignored)
+
     signal.signal(signal.SIGTERM, interrupt)
-    sys.excepthook = report
+    sys.excepthook, sys.unraisablehook = report, come_again
 
 
 @contextlib.contextmanager

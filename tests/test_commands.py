@@ -20,6 +20,9 @@ from conftest import ROOT
         ("data/synthetic_dataset.py", signal.SIGTERM),
         ("data/instance_dataset_processing.py", signal.SIGTERM),
         ("data/culane_dataset_processing.py", signal.SIGINT),
+        ("-m evaluation", signal.SIGINT),
+        ("-m export", signal.SIGTERM),
+        ("-m benchmark", signal.SIGINT),
     ],
 )
 def test_stopped_while_it_starts_a_command_says_one_line(command, number, tmp_path):

@@ -1,0 +1,80 @@
+"""Cameras other than TuSimple's: height, focal length, pitch, the frame that is cut out of the image, video quality.
+
+A frame is a (2, 3) float matrix that takes pixels (x, y, 1) of the rendered image to those of the image that is kept.
+"""
+
+import cv2
+import numpy as np
+
+from .geometry import HEIGHT, WIDTH, View
+
+
+def draw_view(rng):
+    """Random View: from a phone's focal length to a wide angle, from a low car to a truck."""
+    low, high = [(1.05, 1.6), (1.6, 2.2), (2.2, 3.4)][rng.choice(3, p=[0.68, 0.2, 0.12])]  # m
+    middle = WIDTH / 2 + (rng.normal(0, 50) if rng.random() < 0.8 else rng.uniform(-260, 260))
+    return View(np.exp(rng.uniform(np.log(560), np.log(1800))), rng.uniform(low, high), rng.uniform(180, 400), middle)
+
+
+def draw_frame(rng, horizon):
+    """Random frame: a flat strip, 4:3 or 5:4 as 16:9, a part enlarged, a camera not level; mirrored: left-hand traffic.
+
+    Args:
+        rng: numpy Generator.
+        horizon: row of the horizon, which stays in the upper part of the frame.
+    """
+    kind, wide, tall = rng.random(), 1.0, 1.0
+    if kind < 0.25:
+        tall = rng.uniform(1.2, 1.9)
+    elif kind < 0.4:
+        wide = rng.uniform(1.1, 1.4)
+    elif kind < 0.55:
+        wide = tall = rng.uniform(1.05, 1.5)
+    turn = rng.normal(0, 0.012) if rng.random() < 0.4 else 0.0  # rad
+    wide, tall = wide * (1 + abs(turn) * HEIGHT / WIDTH), tall * (1 + abs(turn) * WIDTH / HEIGHT)
+    spare = 0.5 * (HEIGHT - HEIGHT / tall)  # rows that can be cut off above or below
+    row = np.clip(horizon + (0.5 - rng.uniform(0.25, 0.5)) * HEIGHT / tall, HEIGHT / 2 - spare, HEIGHT / 2 + spare)
+    column = WIDTH / 2 + rng.uniform(-0.4, 0.4) * (WIDTH - WIDTH / wide)
+    middle = np.array([column, HEIGHT / 2 if turn else row])
+    zoom = np.diag([wide, tall]) @ [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+    if rng.random() < 0.2:
+        zoom[0] *= -1
+    target = np.array([(WIDTH - 1) / 2, (HEIGHT - 1) / 2])
+    return np.concatenate([zoom, (target - zoom @ middle)[:, None]], axis=1)
+
+
+def cut(image, frame):
+    """The frame of an image, (HEIGHT, WIDTH, 3) uint8."""
+    return cv2.warpAffine(image, frame, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def moved(frame, x, y):
+    """Points of an image in the frame: two arrays."""
+    return tuple(frame[i, 0] * x + frame[i, 1] * y + frame[i, 2] for i in (0, 1))
+
+
+def record(rng, image):
+    """Camera and video: a small frame enlarged, a low bitrate's blocks, motion, too much sharpening.
+
+    Args:
+        rng: numpy Generator.
+        image: (HEIGHT, WIDTH, 3) uint8, RGB.
+
+    Returns:
+        (HEIGHT, WIDTH, 3) uint8, RGB.
+    """
+    if rng.random() < 0.12:  # the scene moves toward the camera while the shutter is open
+        zoom = cv2.getRotationMatrix2D((WIDTH / 2, 0.45 * HEIGHT), 0, 1 + rng.uniform(0.004, 0.015))
+        image = cv2.addWeighted(image, 0.5, cut(image, zoom), 0.5, 0)
+    small, quality = rng.random() < 0.35, int(rng.integers(8, 60))
+    if small:
+        width = int(rng.uniform(320, 900))
+        image = cv2.resize(image, (width, width * HEIGHT // WIDTH), interpolation=cv2.INTER_AREA)
+    if rng.random() < 0.3:
+        image = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+    if small:
+        way = cv2.INTER_CUBIC if rng.random() < 0.5 else cv2.INTER_LINEAR
+        image = cv2.resize(image, (WIDTH, HEIGHT), interpolation=way)
+    if rng.random() < 0.2:
+        image = cv2.addWeighted(image, 1.8, cv2.GaussianBlur(image, (0, 0), rng.uniform(1, 3)), -0.8, 0)
+    return image

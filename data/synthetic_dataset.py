@@ -9,6 +9,9 @@ image: `lanes` has x in pixels at the rows `h_samples`, -2 where a lane has no p
 the lane lines of one line of the given TuSimple label files, in an order drawn from the seed. Scene number i depends on
 the seed and on i alone, not on the number of workers. With --images-only OUTDIR gets plain 0000.jpg, 0001.jpg, ...
 and no label. With --empty-fraction some images have no lane line: unmarked roads and town streets, noise, gradients.
+The fraction --other-cameras of the scenes is unlike TuSimple's: other cameras and hours, through a windshield, with the
+own car in view, whose hood ends the labels (-2 below it); without --geometry on other roads too, some mirrored for
+left-hand traffic. Their lines are labeled as far as the paint can be seen, the own lane's first, at most five.
 With --traffic-on the scenes are the labeled images of TuSimple folders, turn by turn, with cars painted into their
 lanes and the labels unchanged: TuSimple's labels follow a lane behind the cars that hide it.
 Nothing appears in OUTDIR before every image is done.
@@ -34,44 +37,33 @@ import cv2
 import numpy as np
 from flags import bounded
 from joblib import cpu_count
-from road.empty import draw_empty_kind, paint_nothing, street_layout, unmarked_layout
-from road.geometry import HEIGHT, WIDTH, random_road, road_from_label
+from road.camera import cut, draw_frame, draw_view, moved, record, sight
+from road.empty import draw_empty_kind, paint_nothing, street_layout, without_lines
+from road.geometry import HEIGHT, WIDTH, draw_shape, random_road, road_from_label, road_in_view
+from road.hood import paint_own_car
+from road.label import H_SAMPLES, as_label, hide_below, label_of, lines_in_frame, places, seen_from_here
 from road.objects import paint_objects, roadside
+from road.plan import draw_plan, plan_layout
 from road.scene import develop, draw_layout, draw_light
 from road.street import street_side
 from road.surface import paint_background
 from road.vehicles import draw_lane_traffic, paint_vehicle
+from road.windshield import paint_text, paint_windshield
 from tqdm import tqdm
 from tusimple_dataset_processing import LabelError, find_clips, read_clip, read_lines
 
-H_SAMPLES = list(range(160, 720, 10))
+OTHER_CAMERAS = 0.6  # default fraction of the scenes that are of other cameras and roads than TuSimple's
 
 
-def label_of(road, first_row):
-    """Label of a road's lines.
-
-    Args:
-        road: road.geometry.Road.
-        first_row: int, row above which no point is labeled.
-
-    Returns:
-        dict with `lanes` and `h_samples` of a TuSimple line.
-    """
-    lanes = []
-    for x in road.lines.T:
-        points = [int(round(x[y])) if y >= first_row and -0.5 < x[y] < WIDTH - 0.5 else -2 for y in H_SAMPLES]
-        if sum(point >= 0 for point in points) > 1:
-            lanes.append(points)
-    return {"lanes": lanes, "h_samples": H_SAMPLES}
-
-
-def render_scene(rng, geometry=None, empty=False):
+def render_scene(rng, geometry=None, empty=False, other=False):
     """Render one scene.
 
     Args:
-        rng: numpy Generator; the scene is a function of its state, of `geometry` and of `empty`.
+        rng: numpy Generator; the scene is a function of its state and of the other arguments.
         geometry: TuSimple dict whose lane lines to use, at least one of two points; None for a random road.
         empty: no lane line; the image is of a kind of `road.empty.KINDS`.
+        other: of another camera than TuSimple's, at any hour, through a windshield, with the own car in view; without
+            `geometry` on another road too.
 
     Returns:
         (720, 1280, 3) uint8 RGB image, and its label {"lanes": ..., "h_samples": ...}.
@@ -79,22 +71,62 @@ def render_scene(rng, geometry=None, empty=False):
     kind = draw_empty_kind(rng) if empty else "road"
     if kind not in ("road", "street"):
         return paint_nothing(rng, kind), {"lanes": [], "h_samples": H_SAMPLES}
+    if other and geometry is None:
+        canvas, top, light, label = elsewhere(rng, kind)
+    else:
+        canvas, top, light, label = freeway(rng, kind, geometry, empty, other)
+    if other:
+        paint_windshield(rng, canvas, light)
+        label = hide_below(label, paint_own_car(rng, canvas, light))
+    image = develop(rng, canvas, top, light, edge=not other)
+    if other:
+        if rng.random() < 0.12:
+            paint_text(rng, image)
+        image = record(rng, image)
+    return image, {**label, "lanes": []} if empty else label
+
+
+def freeway(rng, kind, geometry, empty, other):
+    """Scene of TuSimple's camera, or of the lane lines of `geometry`; see `render_scene`.
+
+    Returns:
+        (HEIGHT, WIDTH, 3) uint8 RGB canvas, its horizon's row, light, label.
+    """
     if geometry is None:
         road, first_row = random_road(rng)
         label = label_of(road, first_row)
     else:
         road, label = road_from_label(geometry), {key: geometry[key] for key in ("lanes", "h_samples")}
-    light = draw_light(rng)
-    beside = roadside
-    if kind == "street":
-        layout, beside = street_layout(rng, road), street_side
-    else:
-        layout = unmarked_layout(rng, road) if empty else draw_layout(rng, road)
+    light = draw_light(rng, other)
+    layout = street_layout(rng, road) if kind == "street" else draw_layout(rng, road)
+    if other:
+        layout["marks"] = {"tar": 0.3, "trunks": 0.25}
     if empty:
-        label = {**label, "lanes": []}
+        layout = without_lines(layout)
     canvas, shade = paint_background(rng, road, layout, light)
-    paint_objects(rng, canvas, road, layout, light, shade, beside)
-    return develop(rng, canvas, road, light), label
+    paint_objects(rng, canvas, road, layout, light, shade, street_side if kind == "street" else roadside)
+    return canvas, road.top, light, label
+
+
+def elsewhere(rng, kind):
+    """Scene of another camera on another road, "road" or "street"; see `render_scene`. Returns as `freeway` does."""
+    plan, view, light = (
+        draw_plan(rng, "town" if kind == "street" else None),
+        draw_view(rng),
+        draw_light(rng, other=True),
+    )
+    slow = plan["kind"] in ("country", "town")
+    shape = draw_shape(rng, turn=rng.uniform(45, 140) if slow else 45, hilly=0.6 if slow else 0.4)
+    road, first_row = road_in_view(view, shape, plan["offsets"], sight(view, light))
+    layout = plan_layout(rng, road, plan)
+    frame = draw_frame(rng, road.top)
+    lines = lines_in_frame(road, first_row, frame)
+    canvas, shade = paint_background(rng, road, layout, light)
+    beside = street_side if plan["kind"] == "town" else roadside
+    hidden = paint_objects(rng, canvas, road, layout, light, shade, beside, places(lines, frame))
+    labeled = plan["labeled"] if frame[0, 0] > 0 else plan["labeled"][::-1]
+    label = as_label(lines[labeled], seen_from_here(lines, hidden)[labeled])
+    return cut(canvas, frame), int(np.clip(moved(frame, WIDTH / 2, road.top)[1], 0, HEIGHT)), light, label
 
 
 def add_traffic(rng, image, label):
@@ -172,7 +204,7 @@ def paint_clip(rng, path, label):
     return image
 
 
-def write_scene(index, folder, seed, geometry, images_only, empty_fraction, clips=None):
+def write_scene(index, folder, seed, geometry, images_only, empty_fraction, clips=None, other_cameras=0.0):
     """Render scene number `index` into a folder; returns its TuSimple line."""
     rng = np.random.default_rng([seed, index])
     source = clips or geometry
@@ -182,9 +214,10 @@ def write_scene(index, folder, seed, geometry, images_only, empty_fraction, clip
         path, label = source
         image, label = paint_clip(rng, path, label), {key: label[key] for key in ("lanes", "h_samples")}
     else:
-        # a generator of its own, so that the other scenes are the same with every fraction
+        # generators of their own, so that the other scenes are the same with every fraction
         empty = np.random.default_rng([seed, index, 1]).random() < empty_fraction
-        image, label = render_scene(rng, source, empty)
+        other = np.random.default_rng([seed, index, 2]).random() < other_cameras
+        image, label = render_scene(rng, source, empty, other)
     name = f"{index:04d}.jpg" if images_only else f"clips/synthetic/{index:06d}/20.jpg"
     quality = 90 if images_only else int(rng.integers(70, 97))
     path = Path(folder, name)
@@ -199,7 +232,17 @@ def start_worker():
     cv2.setNumThreads(1)
 
 
-def write_dataset(outdir, count, seed, geometry=None, workers=1, images_only=False, empty_fraction=0.0, clips=None):
+def write_dataset(
+    outdir,
+    count,
+    seed,
+    geometry=None,
+    workers=1,
+    images_only=False,
+    empty_fraction=0.0,
+    clips=None,
+    other_cameras=OTHER_CAMERAS,
+):
     """Render a data set, complete or not at all.
 
     Args:
@@ -211,6 +254,7 @@ def write_dataset(outdir, count, seed, geometry=None, workers=1, images_only=Fal
         images_only: write 0000.jpg, ... without labels.
         empty_fraction: fraction of the scenes that get no lane line.
         clips: list of (path, TuSimple dict) to paint cars on instead of rendering whole scenes, or None.
+        other_cameras: fraction of the scenes that are of other cameras and roads than TuSimple's.
 
     Raises:
         OSError: `outdir` can't be written.
@@ -229,6 +273,7 @@ def write_dataset(outdir, count, seed, geometry=None, workers=1, images_only=Fal
             images_only=images_only,
             empty_fraction=empty_fraction,
             clips=clips,
+            other_cameras=other_cameras,
         )
         bar = partial(tqdm, total=count, desc="rendering", unit="scene", dynamic_ncols=True)
         if workers == 1:
@@ -262,6 +307,7 @@ def parse_args(argv=None):
     add("--workers", type=bounded(int, least=1), default=cpu_count(), help="processes")
     fraction = bounded(float, least=0, most=1)
     add("--empty-fraction", "--empty-share", type=fraction, default=0.0, help="of images without a lane line, 0 to 1")
+    add("--other-cameras", type=fraction, default=OTHER_CAMERAS, help="of scenes unlike TuSimple's, 0 to 1; see above")
     add("--images-only", "--pictures-only", action="store_true", help="write OUTDIR/0000.jpg, ... and no label")
     args = parser.parse_args(argv)
     if args.traffic_on and (args.geometry or args.empty_fraction):
@@ -281,7 +327,15 @@ def main(argv=None):
         geometry = read_geometry(args.geometry) if args.geometry else None
         clips = read_clips(args.traffic_on) if args.traffic_on else None
         write_dataset(
-            args.outdir, args.count, args.seed, geometry, args.workers, args.images_only, args.empty_fraction, clips
+            args.outdir,
+            args.count,
+            args.seed,
+            geometry,
+            args.workers,
+            args.images_only,
+            args.empty_fraction,
+            clips,
+            args.other_cameras,
         )
         print(f"{args.count} scenes in {args.outdir}")
         return

@@ -16,6 +16,13 @@ def draw_view(rng):
     return View(np.exp(rng.uniform(np.log(560), np.log(1800))), rng.uniform(low, high), rng.uniform(180, 400), middle)
 
 
+def sight(view, light):
+    """Distance up to which a line's paint is discernible, m: wide enough in the image, and in fog or headlights."""
+    night = light["night"]
+    lit = (5 if night["lit"] else 2.2) * night["reach"] if night else np.inf
+    return min(0.14 * view.focal, 1.3 * light["fog"], lit)
+
+
 def draw_frame(rng, horizon):
     """Random frame: a flat strip, 4:3 or 5:4 as 16:9, a part enlarged, a camera not level; mirrored: left-hand traffic.
 

@@ -78,7 +78,9 @@ def paint_dashboard(rng, image, border, light):
     def tones(first):
         rows = np.arange(first, HEIGHT, dtype=np.float32)[:, None]
         below = rows - border
-        texture = noise_at(rng, 0.7, np.broadcast_to(COLUMNS, below.shape).copy(), np.broadcast_to(rows, below.shape) * 2)
+        texture = noise_at(
+            rng, 0.7, np.broadcast_to(COLUMNS, below.shape).copy(), np.broadcast_to(rows, below.shape) * 2
+        )
         tone = 1 + grain * texture + rim * np.exp(-np.abs(below) / 4) - 0.3 * np.clip(below / 150, 0, 1)
         if slats:
             vent = (np.abs(ACROSS - middle) < half) & (below > 8) & (below < 40) & (COLUMNS % pitch < pitch / 2)

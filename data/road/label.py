@@ -90,7 +90,10 @@ def hide_below(label, border):
         border: (WIDTH,) float, row at which something before the windshield's view begins, per column.
     """
     lanes = [
-        [x if x < 0 or y < border[min(int(x), WIDTH - 1)] else -2 for x, y in zip(lane, label["h_samples"], strict=True)]
+        [
+            x if x < 0 or y < border[min(int(x), WIDTH - 1)] else -2
+            for x, y in zip(lane, label["h_samples"], strict=True)
+        ]
         for lane in label["lanes"]
     ]
     return {"lanes": lanes, "h_samples": label["h_samples"]}

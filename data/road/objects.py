@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from .geometry import HEIGHT, WIDTH
+from .light import glow, paint_streaks
 from .scene import TILE, color, fill, fogged, noise_tile, stroke
 from .vehicles import draw_traffic, paint_vehicle
 
@@ -178,17 +179,20 @@ def paint_lamp(rng, canvas, road, light, offset, distance):
     points = road.project(offset + arm * np.array([0, 0, 0.5, 1]), tall + np.array([-tall, 0, 0.5, 0.6]), distance)
     steel = fogged(np.array([0.3, 0.31, 0.32]) * light["objects"], distance, light)
     stroke(canvas, points, steel, 0.14 * road.scale_at(distance))
+    if light["night"] and light["night"]["lit"]:
+        glow(canvas, points[-1], np.clip(0.3 * road.scale_at(distance), 1.5, 25), light["night"]["lamp"])
 
 
 def roadside(rng, road, layout, light, side, green):
     """Random things beside the road on one side (-1 left, 1 right), as (distance, painter, its arguments)."""
     number = 0 if side < 0 else 1
     edge = float(layout["offsets"][-number]) + side * (layout["shoulders"][number] + 0.3)
+    far = layout.get("far", [0, 0])[number]  # beyond the opposite carriageway
     things = []
     if rng.random() < 0.85:
         size, gap = rng.choice([rng.uniform(0.5, 2.5), rng.uniform(4, 18)]), rng.uniform(1, 14)
         for distance in rng.uniform(10, 330, rng.integers(3, 50)):
-            offset = edge + side * (gap + rng.exponential(8) + 0.4 * size)
+            offset = edge + side * (far + gap + rng.exponential(8) + 0.4 * size)
             things.append(
                 (distance, paint_tree, (offset, distance, size * rng.uniform(0.5, 1.4), green * rng.uniform(0.7, 1.3)))
             )
@@ -200,8 +204,8 @@ def roadside(rng, road, layout, light, side, green):
         for near in np.arange(road.distance[-1], min(rng.uniform(60, 300), road.distance[road.top] - panel), panel):
             things.append((near, paint_wall, (edge, low, high, near, near + panel, rgb, foot)))
     for distance in rng.uniform(20, 200, rng.integers(0, 3)):
-        things.append((distance, paint_sign, (edge + side * rng.uniform(0.5, 4), distance)))
-    if rng.random() < 0.3:
+        things.append((distance, paint_sign, (edge + side * (far + rng.uniform(0.5, 4)), distance)))
+    if rng.random() < (0.8 if light["night"] and light["night"]["lit"] else 0.3):
         for distance in np.arange(rng.uniform(10, 50), 250, rng.uniform(35, 60)):
             things.append((distance, paint_lamp, (edge + side * 1.5, distance)))
     if rng.random() < 0.35:
@@ -210,13 +214,18 @@ def roadside(rng, road, layout, light, side, green):
             (
                 np.inf,
                 paint_bank,
-                (edge + side * rng.uniform(1, 15), side, rng.uniform(1, 9), dry if rng.random() < 0.6 else green),
+                (
+                    edge + side * (far + rng.uniform(1, 15)),
+                    side,
+                    rng.uniform(1, 9),
+                    dry if rng.random() < 0.6 else green,
+                ),
             )
         )
     return things
 
 
-def paint_objects(rng, canvas, road, layout, light, shade, beside=roadside):
+def paint_objects(rng, canvas, road, layout, light, shade, beside=roadside, watched=None):
     """Paint everything that stands on the ground, in place.
 
     Args:
@@ -227,11 +236,26 @@ def paint_objects(rng, canvas, road, layout, light, shade, beside=roadside):
         light: dict of `scene.draw_light`.
         shade: (HEIGHT - road.top, WIDTH) float, fraction of light on the ground.
         beside: function that draws what stands on one side, `roadside` or another of its form.
+        watched: (..., 2) int pixels of points on the ground, or None.
+
+    Returns:
+        bool of the form (...), True where a thing other than a vehicle hides a watched point; None without them.
     """
     paint_dots(rng, canvas, road, layout, shade)
     green = color(rng, (0.05, 0.06, 0.03), (0.18, 0.2, 0.1))
     things = [thing for side in (-1, 1) for thing in beside(rng, road, layout, light, side, green)]
     things += [(b["distance"], paint_bridge, (b, layout)) for b in layout["bridges"] if b["distance"] > 15]
     things += [(car[0], paint_vehicle, (car[1], car[0], *car[2:])) for car in draw_traffic(rng, layout)]
+    if watched is not None:
+        x, y = np.clip(watched, 0, (WIDTH - 1, HEIGHT - 1)).reshape(-1, 2).T
+        hidden = np.zeros(x.shape, bool)
     for _, paint, arguments in sorted(things, key=lambda thing: -thing[0]):
+        if watched is None or paint is paint_vehicle:
+            paint(rng, canvas, road, light, *arguments)
+            continue
+        before = canvas[y, x]
         paint(rng, canvas, road, light, *arguments)
+        hidden |= (canvas[y, x] != before).any(1)
+    if light["wet"]:
+        paint_streaks(rng, canvas, road.top)
+    return None if watched is None else hidden.reshape(watched.shape[:-1])

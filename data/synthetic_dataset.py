@@ -43,7 +43,7 @@ from road.geometry import HEIGHT, WIDTH, draw_shape, random_road, road_from_labe
 from road.hood import paint_own_car
 from road.label import H_SAMPLES, as_label, hide_below, label_of, lines_in_frame, places, seen_from_here
 from road.objects import paint_objects, roadside
-from road.plan import draw_plan, plan_layout
+from road.plan import add_opposite, draw_plan, plan_layout
 from road.scene import develop, draw_layout, draw_light
 from road.street import street_side
 from road.surface import paint_background
@@ -100,7 +100,9 @@ def freeway(rng, kind, geometry, empty, other):
     light = draw_light(rng, other)
     layout = street_layout(rng, road) if kind == "street" else draw_layout(rng, road)
     if other:
-        layout["marks"] = {"tar": 0.3, "trunks": 0.25}
+        layout.update({"marks": {"tar": 0.3, "trunks": 0.25}, "curbs": 0.1})
+        if rng.random() < 0.35:
+            add_opposite(rng, layout)
     if empty:
         layout = without_lines(layout)
     canvas, shade = paint_background(rng, road, layout, light)
@@ -116,7 +118,7 @@ def elsewhere(rng, kind):
         draw_light(rng, other=True),
     )
     slow = plan["kind"] in ("country", "town")
-    shape = draw_shape(rng, turn=rng.uniform(45, 140) if slow else 45, hilly=0.6 if slow else 0.4)
+    shape = draw_shape(rng, rng.uniform(45, 140) if slow else 45, hilly=0.4, waves=0.3 if slow else 0.1)
     road, first_row = road_in_view(view, shape, plan["offsets"], sight(view, light))
     layout = plan_layout(rng, road, plan)
     frame = draw_frame(rng, road.top)

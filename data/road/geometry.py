@@ -107,16 +107,20 @@ def road_in_view(view, shape, offsets, reach):
     return Road(lines, offsets, scale, distance, top), int(max(top + 4, np.interp(reach, ahead, row)))
 
 
-def draw_shape(rng, turn=45.0, hilly=0.4):
+def draw_shape(rng, turn=45.0, hilly=0.4, waves=0.0):
     """Random Shape, straight, bent or of changing curvature.
 
     Args:
         rng: numpy Generator.
         turn: how far the road turns aside within 150 m at most, m; 45 keeps the far end in a freeway's image.
         hilly: chance of a slope of about 1 m in 100, 4 m in 200 m.
+        waves: chance of dips and crests, behind which the road comes into sight again.
     """
     ahead = np.geomspace(0.3, 450, 3000)
     rise = rng.normal(0, 2.5e-5 if rng.random() >= hilly else 1e-4) * ahead**2
+    if rng.random() < waves:
+        pace, start, slope = 2 * np.pi / rng.uniform(120, 400), rng.uniform(0, 2 * np.pi), rng.uniform(0.01, 0.04)
+        rise += slope / pace * (np.cos(pace * ahead + start) - np.cos(start) + pace * ahead * np.sin(start))
     bend = rng.normal(0, 1e-4) if rng.random() < 0.5 else rng.choice([-1, 1]) / rng.uniform(300, 1500)  # 1/m
     bend *= turn / 45
     side = 0.5 * bend * ahead**2 + rng.normal(0, 2e-6) / 6 * ahead**3 + rng.normal(0, 0.01) * ahead

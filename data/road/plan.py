@@ -7,7 +7,6 @@ of the own lane first; `shoulders` beyond the outer lines, m; `center`, offset o
 
 import numpy as np
 
-from .geometry import LANE_WIDTH
 from .scene import color, draw_layout, draw_style
 
 KINDS = {"motorway": 0.22, "outermost": 0.22, "country": 0.28, "town": 0.28}  # fraction of each
@@ -103,20 +102,30 @@ def draw_line(rng, role):
     return {**style, "opacity": max(style["opacity"], 0.5), "wear": min(style["wear"], 0.6)}
 
 
-def opposite(rng, plan, shoulder):
-    """Carriageway beyond a median on the left, painted and not labeled: a dict of its lines and of its edges (m)."""
+def add_opposite(rng, layout):
+    """Add the carriageway beyond a median on the left to a layout, in place: painted and not labeled.
+
+    `opposite` becomes a dict of its lines, their styles and its near and far edge (m), and `far` what lies between the
+    road's left edge and that far edge, so that trees and houses stand beyond.
+    """
     lanes, width = int(rng.integers(1, 5)), rng.uniform(3.2, 3.8)
-    near = plan["offsets"][0] - shoulder - rng.choice([rng.uniform(0.6, 3), rng.uniform(3, 14)])
+    edge = float(layout["offsets"][0]) - layout["shoulders"][0]
+    near = edge - rng.choice([rng.uniform(0.6, 3), rng.uniform(3, 14)])
     lines = near - rng.uniform(0.3, 1.5) - width * np.arange(lanes + 1)
     styles = [draw_line(rng, "left" if i == 0 else "right" if i == lanes else "inner") for i in range(lanes + 1)]
-    return {"near": near, "far": lines[-1] - rng.uniform(0.3, 3), "lines": lines, "styles": styles}
+    far = float(lines[-1]) - rng.uniform(0.3, 3)
+    layout["opposite"] = {"near": near, "far": far, "lines": lines, "styles": styles}
+    layout["far"] = [edge - far, 0.0]
+    if rng.random() < 0.4:  # no wall between, only grass
+        layout["walls"][0] = 0
 
 
 def plan_layout(rng, road, plan):
     """Layout of a planned road: a dict as of `scene.draw_layout` with what other roads have besides.
 
-    Further entries are `center` of the plan, `opposite` of `opposite` or None, and `marks`, the chance of each kind of
-    `marks.PAINTERS` on this road.
+    Further entries are `center` of the plan; `opposite` and `far` of `add_opposite`; `marks`, the chance of each kind
+    of `marks.PAINTERS` and of "trunks" (shadows) on this road; `decals`, that of arrows and letters; `curbs`, that of a
+    curb of two colors.
     """
     layout, kind = draw_layout(rng, road, beyond=0), plan["kind"]
     styles, inner = [draw_line(rng, role) for role in plan["roles"]], draw_line(rng, "inner")
@@ -126,7 +135,6 @@ def plan_layout(rng, road, plan):
         if not painted:
             style.update({"kind": "solid", "opacity": 0.0})
     layout.update({"styles": styles, "shoulders": [float(v) for v in plan["shoulders"]], "center": plan["center"]})
-    busy = {"motorway": 0.3, "outermost": 0.3, "country": 0.3, "town": 1.0}[kind]
     often = {
         "crosswalk": 0.25,
         "stop line": 0.15,
@@ -136,23 +144,16 @@ def plan_layout(rng, road, plan):
         "manholes": 0.4,
         "colored": 0.15,
     }
-    layout["marks"] = {name: chance * (busy if kind == "town" else 0.12) for name, chance in often.items()}
-    layout["marks"].update({"tar": 0.35, "trunks": 0.3 if kind != "outermost" else 0.15})
+    rare = {"bars": 0.04, "gutter": 0.06, "colored": 0.04}
+    layout["marks"] = often if kind == "town" else rare
+    layout["marks"].update({"tar": 0.35, "trunks": 0.25})
+    layout["curbs"] = 0.2
     layout["decals"] = 0.3 if kind == "town" else 0.12
     layout["concrete"] = rng.random() < (0.4 if kind in ("motorway", "outermost") else 0.08)
-    layout["far"], layout["opposite"] = [0.0, 0.0], None
     if kind in ("country", "town"):
         layout["bridges"] = layout["bridges"][:1] if rng.random() < 0.2 else []
         layout["walls"] = [float(rng.choice([0, 0.85, 2], p=[0.9, 0.06, 0.04])) for _ in range(2)]
-    if (
-        kind in ("motorway", "outermost")
-        and rng.random() < 0.5
-        or kind == "town"
-        and plan["center"] is None
-        and rng.random() < 0.5
-    ):
-        layout["opposite"] = opposite(rng, plan, layout["shoulders"][0])
-        layout["far"][0] = float(plan["offsets"][0] - layout["shoulders"][0] - layout["opposite"]["far"])
-        layout["walls"][0] = layout["walls"][0] if rng.random() < 0.6 else 0
-    layout["pavement width"] = LANE_WIDTH
+    divided = 0.5 if kind in ("motorway", "outermost") or kind == "town" and plan["center"] is None else 0
+    if rng.random() < divided:
+        add_opposite(rng, layout)
     return layout

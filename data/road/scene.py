@@ -141,7 +141,7 @@ def draw_layout(rng, road, beyond=0.35):
     """Random line styles, surface, shoulders, walls and bridges along a road: a dict that the painters read.
 
     `offsets` (m), `positions` ((ROWS,) x in pixels) and `styles` have one entry per painted line: the labeled ones and,
-    where two or more are labeled on a side of the car, with chance `beyond` one more that TuSimple would not label either.
+    with chance `beyond`, where two or more are labeled on a side of the car, one more that TuSimple would not label.
     """
     left = [road.offsets[0] - LANE_WIDTH] if (road.offsets < 0).sum() > 1 and rng.random() < beyond else []
     right = [road.offsets[-1] + LANE_WIDTH] if (road.offsets > 0).sum() > 1 and rng.random() < beyond else []

@@ -3,11 +3,11 @@
 import cv2
 import numpy as np
 import pytest
-import synthetic_dataset
-from road import camera, hood, label, light, plan
+from road import camera, hood, label, light, plan, rendering
 from road.geometry import HEIGHT, ROWS, WIDTH, Shape, View, road_in_view
+from road.label import H_SAMPLES
+from road.rendering import elsewhere, render_scene
 from road.scene import draw_light
-from synthetic_dataset import H_SAMPLES, elsewhere, render_scene
 from test_road_scenes import flat_label, flat_road
 
 MAGENTA = np.float32([1, 0, 1])  # no thing beside a road has this color
@@ -104,16 +104,14 @@ def paint_magenta(monkeypatch, opposite=True):
         return layout
 
     day = {"kind": "clear", "night": None, "lamps": False, "wet": False, "fog": 4000.0, "sun": 0.0, "objects": 0.8}
-    monkeypatch.setattr(synthetic_dataset, "plan_layout", layout_of)
-    monkeypatch.setattr(synthetic_dataset, "draw_light", lambda rng, other: {**draw_light(rng, other), **day})
+    monkeypatch.setattr(rendering, "plan_layout", layout_of)
+    monkeypatch.setattr(rendering, "draw_light", lambda rng, other: {**draw_light(rng, other), **day})
     monkeypatch.setattr("road.objects.draw_traffic", lambda rng, layout: [])
-    monkeypatch.setattr("road.street.VEHICLES", {"sedan": None})
     monkeypatch.setattr("road.street.paint_vehicle", lambda *arguments: None)
     return scenes
 
 
 def test_labels_lie_on_the_paint_and_end_where_it_does(monkeypatch):
-    monkeypatch.setattr(np.random.Generator, "choice", np.random.Generator.choice)
     paint_magenta(monkeypatch, opposite=False)
     on_paint, counts = [], set()
     for seed in range(6):
@@ -131,9 +129,9 @@ def test_labels_lie_on_the_paint_and_end_where_it_does(monkeypatch):
 
 def test_opposite_carriageway_is_painted_and_not_labeled(monkeypatch):
     scenes = paint_magenta(monkeypatch)
-    monkeypatch.setattr(synthetic_dataset, "draw_frame", lambda rng, horizon: LEVEL)
-    monkeypatch.setattr(synthetic_dataset, "roadside", lambda *arguments: [])
-    monkeypatch.setattr(synthetic_dataset, "street_side", lambda *arguments: [])
+    monkeypatch.setattr(rendering, "draw_frame", lambda rng, horizon: LEVEL)
+    monkeypatch.setattr(rendering, "roadside", lambda *arguments: [])
+    monkeypatch.setattr(rendering, "street_side", lambda *arguments: [])
     found = 0
     for seed in range(4):
         canvas, top, _, written = elsewhere(np.random.default_rng(seed), "road")
@@ -202,3 +200,13 @@ def test_scenes_are_functions_of_the_seed(geometry):
             assert np.all((lanes == given) | (lanes == -2)) and (lanes == given).mean() > 0.6
     assert np.array_equal(images[0][0], images[1][0]) and images[0][1] == images[1][1]
     assert np.abs(images[0][0].astype(int) - images[2][0]).mean() > 5
+
+
+def test_roads_without_lines_show_none(monkeypatch):
+    """Kinds without a lane have none in other cameras' scenes either; not even on the opposite carriageway."""
+    scenes = paint_magenta(monkeypatch)
+    for seed, kind in enumerate(("road", "street", "road")):
+        canvas, _, _, _ = elsewhere(np.random.default_rng(seed), kind, empty=True)
+        assert len(scenes[-1][1]["opposite"]["styles"]) > 1 and (magenta(canvas) > 60).mean() < 1e-3
+        monkeypatch.setattr(rendering, "draw_empty_kind", lambda rng, kind=kind: kind)
+        assert render_scene(np.random.default_rng(seed), empty=True, other=True)[1]["lanes"] == []

@@ -9,7 +9,9 @@ import pytest
 import synthetic_dataset
 import tusimple_dataset_processing
 from road.geometry import HEIGHT, WIDTH
-from synthetic_dataset import H_SAMPLES, main, render_scene
+from road.label import H_SAMPLES
+from road.rendering import render_scene
+from synthetic_dataset import main
 from test_road_scenes import flat_label
 
 

@@ -19,7 +19,7 @@ def draw_empty_kind(rng):
 
 def without_lines(layout):
     """A layout whose lines have no paint and no dots; joints, shoulders, walls stay."""
-    for style in layout["styles"]:
+    for style in layout["styles"] + (layout["opposite"]["styles"] if layout.get("opposite") else []):
         style.update({"kind": "solid", "opacity": 0.0})
     return layout
 

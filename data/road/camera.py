@@ -16,11 +16,15 @@ def draw_view(rng):
     return View(np.exp(rng.uniform(np.log(560), np.log(1800))), rng.uniform(low, high), rng.uniform(180, 400), middle)
 
 
-def sight(view, light):
-    """Distance up to which a line's paint is discernible, m: wide enough in the image, and in fog or headlights."""
+def sight(rng, view, light):
+    """Random distance at which a line's paint can no longer be told from the road, m.
+
+    Real labels of other cameras begin where a lane is 30 to 100 of 1280 pixels wide, a line 1 to 3; nearer in fog and
+    where headlights end.
+    """
     night = light["night"]
     lit = (5 if night["lit"] else 2.2) * night["reach"] if night else np.inf
-    return min(0.14 * view.focal, 1.3 * light["fog"], lit)
+    return min(rng.uniform(0.05, 0.13) * view.focal, 1.3 * light["fog"], lit)
 
 
 def draw_frame(rng, horizon):

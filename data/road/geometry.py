@@ -107,18 +107,18 @@ def road_in_view(view, shape, offsets, reach):
     return Road(lines, offsets, scale, distance, top), int(max(top + 4, np.interp(reach, ahead, row)))
 
 
-def draw_shape(rng, turn=45.0, hilly=0.4, waves=0.0):
+def draw_shape(rng, nearest=1.5, turn=45.0, waves=0.0):
     """Random Shape, straight, bent or of changing curvature.
 
     Args:
         rng: numpy Generator.
+        nearest: distance at which it begins, m, nearer than what the camera sees.
         turn: how far the road turns aside within 150 m at most, m; 45 keeps the far end in a freeway's image.
-        hilly: chance of a slope of about 1 m in 100, 4 m in 200 m.
         waves: chance of dips and crests, behind which the road comes into sight again.
     """
-    ahead = np.geomspace(0.3, 450, 3000)
-    rise = rng.normal(0, 2.5e-5 if rng.random() >= hilly else 1e-4) * ahead**2
-    if rng.random() < waves:
+    ahead = np.geomspace(nearest, 450, 3000)
+    rise = rng.normal(0, 2.5e-5 if rng.random() < 0.6 else 1e-4) * ahead**2  # the latter 1 m in 100, 4 m in 200 m
+    if waves and rng.random() < waves:
         pace, start, slope = 2 * np.pi / rng.uniform(120, 400), rng.uniform(0, 2 * np.pi), rng.uniform(0.01, 0.04)
         rise += slope / pace * (np.cos(pace * ahead + start) - np.cos(start) + pace * ahead * np.sin(start))
     bend = rng.normal(0, 1e-4) if rng.random() < 0.5 else rng.choice([-1, 1]) / rng.uniform(300, 1500)  # 1/m
@@ -133,7 +133,7 @@ def random_road(rng):
     Returns:
         Road, and the first image row at which its lines are labeled.
     """
-    view = View(rng.uniform(1000, 1650), rng.uniform(1.3, 1.9), rng.uniform(215, 290), WIDTH / 2 + rng.normal(0, 40))
+    focal, camera, horizon = rng.uniform(1000, 1650), rng.uniform(1.3, 1.9), rng.uniform(215, 290)  # px, m, px
     shape = draw_shape(rng)
     left, right = rng.choice([(1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (3, 2)], p=[0.08, 0.12, 0.12, 0.36, 0.16, 0.16])
     # In TuSimple's labels 22 % (0313, 0601) or 35 % (0531) of the lanes beside the car's differ in width from that by
@@ -143,8 +143,9 @@ def random_road(rng):
     offsets = np.cumsum(rng.uniform(3.3, 3.9) * np.where(other, rng.uniform(0.6, 1.9, left + right), widths))
     middle = rng.normal(0, 0.25) if rng.random() < 0.85 else rng.uniform(-1.7, 1.7)  # keeping or changing the lane
     offsets += middle - (offsets[left - 1] + offsets[left]) / 2
+    view = View(focal, camera, horizon, WIDTH / 2 + rng.normal(0, 40))
     # Labels end at some distance, on flat ground 6 to 40 rows below the horizon; uphill that is above it.
-    return road_in_view(view, shape, offsets, view.focal * view.height / rng.uniform(6, 40))
+    return road_in_view(view, shape, offsets, focal * camera / rng.uniform(6, 40))
 
 
 def extend(rows, points, values, slope_points=3):

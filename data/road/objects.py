@@ -203,7 +203,7 @@ def roadside(rng, road, layout, light, side, green):
         foot = rng.uniform(0.4, 1.3)
         for near in np.arange(road.distance[-1], min(rng.uniform(60, 300), road.distance[road.top] - panel), panel):
             things.append((near, paint_wall, (edge, low, high, near, near + panel, rgb, foot)))
-    elif rng.random() < layout.get("curbs", 0):
+    elif layout.get("curbs") and rng.random() < layout["curbs"]:
         tones = np.float32([(0.06, 0.06, 0.06), (0.85, 0.85, 0.83), (0.8, 0.6, 0.08)])[[0, 1 + rng.integers(2)]]
         high, length, foot = rng.uniform(0.12, 0.35), rng.uniform(0.5, 1.6), rng.uniform(0.5, 1)
         for step, near in enumerate(np.arange(road.distance[-1], 70, length)):

@@ -78,8 +78,8 @@ def elsewhere(rng, kind, empty=False):
         draw_light(rng, other=True),
     )
     slow = plan["kind"] in ("country", "town")
-    shape = draw_shape(rng, rng.uniform(45, 140) if slow else 45, hilly=0.4, waves=0.3 if slow else 0.1)
-    road, first_row = road_in_view(view, shape, plan["offsets"], sight(view, light))
+    shape = draw_shape(rng, 0.3, rng.uniform(45, 140) if slow else 45, waves=0.3 if slow else 0.1)
+    road, first_row = road_in_view(view, shape, plan["offsets"], sight(rng, view, light))
     layout = plan_layout(rng, road, plan)
     if empty:
         layout = without_lines(layout)

@@ -89,8 +89,8 @@ def draw_light(rng, other=False):
         "sun_side": rng.uniform(-1.6, 1.6),  # shadow, m to the right per m of height
         "sun_ahead": rng.uniform(0.3, 1.6) if kind == "backlit" else rng.uniform(-1.2, 0.4),  # m to the camera per m
         "night": draw_night(rng) if night else None,
-        "lamps": night or (kind in ("dusk", "wet") and rng.random() < 0.6),  # cars have their lamps on
-        "wet": kind == "wet" or (night and rng.random() < 0.3),
+        "lamps": night or (other and kind in ("dusk", "wet") and rng.random() < 0.6),  # cars have their lamps on
+        "wet": other and kind == "wet" or night and rng.random() < 0.3,
         "objects": {"backlit": rng.uniform(0.15, 0.5), "dusk": 0.4}.get(kind, rng.uniform(0.5, 0.85 if gray else 1.0)),
         "fog": rng.uniform(150, 500) if kind == "haze" else rng.uniform(600, 4000),  # m at which 37 % shows through
         "zenith": color(rng, *zenith),

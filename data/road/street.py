@@ -29,7 +29,7 @@ def paint_house(rng, canvas, road, light, offset, side, near, far, height, rgb):
             heights = floor + np.array([low, high, high, low])
             distances = [start, start, start + width, start + width]
             area(offset, heights, distances, glass * rng.uniform(0.6, 1.4))
-            if rng.random() < lamps:
+            if lamps and rng.random() < lamps:
                 warm = 255 * rng.uniform(0.3, 0.9) * np.array([1, 0.85, 0.55])
                 fill(canvas, road.project(offset, heights, np.array(distances)), tuple(int(v) for v in warm))
 
@@ -40,9 +40,8 @@ def street_side(rng, road, layout, light, side, green):
     edge = float(layout["offsets"][-number]) + side * layout["shoulders"][number]
     far = layout.get("far", [0, 0])[number]  # beyond the opposite carriageway
     things = []
-    if (
-        not far and layout["shoulders"][number] > 1.8 and rng.random() < 0.8
-    ):  # parked cars, their outer wheels at the curb
+    room = not far and ("marks" not in layout or layout["shoulders"][number] > 1.8)
+    if rng.random() < (0.8 if room else 0):  # parked cars, their outer wheels at the curb
         gap, fraction, kinds = rng.uniform(5.6, 8), rng.uniform(0.4, 1), list(VEHICLES)
         for distance in np.arange(rng.uniform(1, 8), 110, gap):
             if rng.random() < fraction:

@@ -238,7 +238,7 @@ def paint_ground(rng, road, layout, light):
         surface += decal_fraction(rng, ground, layout)[..., None] * rng.uniform(0.4, 0.9) * (np.float32(0.85) - surface)
     paint_lines(rng, surface, ground, road, layout)
     lit = shade_ground(rng, ground, layout, light)
-    if rng.random() < layout.get("marks", {}).get("trunks", 0):
+    if layout.get("marks") and rng.random() < layout["marks"].get("trunks", 0):
         lit *= trunk_shadows(rng, ground)
     shade = 1 - light["sun"] * (1 - lit)
     surface *= 1 - (1 - shade)[..., None] * np.float32([1, 0.97, 0.92])  # light of the sky makes shadows bluish

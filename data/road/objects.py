@@ -183,6 +183,14 @@ def paint_lamp(rng, canvas, road, light, offset, distance):
         glow(canvas, points[-1], np.clip(0.3 * road.scale_at(distance), 1.5, 25), light["night"]["lamp"])
 
 
+def paint_post(rng, canvas, road, light, offset, distance, height, rgb):
+    """A post or pole: of a delineator, of wires, of a fence."""
+    points = road.project(offset, height * np.array([0, 0.8, 1]), distance)
+    width = max(0.12, 0.03 * height) * road.scale_at(distance)
+    stroke(canvas, points[:2], fogged(rgb * light["objects"], distance, light), width)
+    stroke(canvas, points[1:], fogged(rgb * light["objects"] * 0.5, distance, light), width)
+
+
 def roadside(rng, road, layout, light, side, green):
     """Random things beside the road on one side (-1 left, 1 right), as (distance, painter, its arguments)."""
     number = 0 if side < 0 else 1
@@ -209,6 +217,12 @@ def roadside(rng, road, layout, light, side, green):
         for step, near in enumerate(np.arange(road.distance[-1], 70, length)):
             rgb = tones[step % 2] * rng.uniform(0.8, 1)
             things.append((near, paint_wall, (edge, 0, high, near, near + length, rgb, foot)))
+    if layout.get("posts") and rng.random() < layout["posts"]:
+        height, gap = [(1.0, 25), (1.2, 3), (8.0, 40)][rng.choice(3, p=[0.4, 0.2, 0.4])]
+        rgb = color(rng, (0.15, 0.12, 0.1), (0.4, 0.36, 0.3)) if height > 1 else np.float32([0.85, 0.85, 0.83])
+        aside = side * (far + rng.uniform(0.4, 3 if height < 2 else 8))
+        for distance in np.arange(rng.uniform(3, gap), 160, gap * rng.uniform(0.8, 1.3)):
+            things.append((distance, paint_post, (edge + aside, distance, height, rgb)))
     for distance in rng.uniform(20, 200, rng.integers(0, 3)):
         things.append((distance, paint_sign, (edge + side * (far + rng.uniform(0.5, 4)), distance)))
     if rng.random() < (0.8 if light["night"] and light["night"]["lit"] else 0.3):

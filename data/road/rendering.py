@@ -60,7 +60,7 @@ def freeway(rng, kind, geometry, empty, other):
     light = draw_light(rng, other)
     layout = street_layout(rng, road) if kind == "street" else draw_layout(rng, road)
     if other:
-        layout.update({"marks": {"tar": 0.3, "trunks": 0.25}, "curbs": 0.1})
+        layout.update({"marks": {"tar": 0.3, "trunks": 0.25}, "curbs": 0.1, "posts": 0.2})
         if rng.random() < 0.35:
             add_opposite(rng, layout)
     if empty:

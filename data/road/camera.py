@@ -77,9 +77,10 @@ def record(rng, image):
     if rng.random() < 0.12:  # the scene moves toward the camera while the shutter is open
         zoom = cv2.getRotationMatrix2D((WIDTH / 2, 0.45 * HEIGHT), 0, 1 + rng.uniform(0.004, 0.015))
         image = cv2.addWeighted(image, 0.5, cut(image, zoom), 0.5, 0)
-    small, quality = rng.random() < 0.35, int(rng.integers(8, 60))
+    small, quality = rng.random() < 0.35, int(rng.integers(12, 60))
     if small:
-        width = int(rng.uniform(320, 900))
+        width = int(rng.uniform(400, 960))
+        quality = max(quality, 25)
         image = cv2.resize(image, (width, width * HEIGHT // WIDTH), interpolation=cv2.INTER_AREA)
     if rng.random() < 0.3:
         image = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)

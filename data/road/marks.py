@@ -99,21 +99,22 @@ def paint_colored(rng, surface, ground, layout):
 
 
 def paint_tar(rng, surface, ground, layout):
-    """Seams sealed with tar, along the road in wavy lines and across it; dark, or shining when the sun is low."""
+    """Seams sealed with tar, along the road in wavy lines and across it; dark, or pale and narrow."""
     u, s, scale, footprint = ground
-    tone = (0.05, 0.05, 0.055) if rng.random() < 0.75 else (0.75, 0.75, 0.73)
+    dark = rng.random() < 0.85
+    tone = (0.05, 0.05, 0.055) if dark else (0.6, 0.6, 0.58)
     for _ in range(rng.integers(1, 7)):
         bends = np.interp(
             s[:, :1], np.linspace(0, 120, 240), rng.uniform(0.01, 0.08) * rng.standard_normal(240).cumsum()
         )
-        half = rng.uniform(0.02, 0.08)
+        half = rng.uniform(0.02, 0.08 if dark else 0.03)
         if rng.random() < 0.7:
             x = u - rng.uniform(layout["offsets"][0], layout["offsets"][-1]) - bends
             alpha = band(x, -half, half, scale)
         else:
             x = s + rng.uniform(-0.4, 0.4) * u - rng.uniform(4, 40)
             alpha = band(x, -half, half, 1 / footprint)
-        lay(surface, alpha.astype(np.float32) * np.float32(rng.uniform(0.3, 0.9)), tone)
+        lay(surface, alpha.astype(np.float32) * np.float32(rng.uniform(0.3, 0.9 if dark else 0.5)), tone)
 
 
 def trunk_shadows(rng, ground):

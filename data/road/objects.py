@@ -88,8 +88,8 @@ def paint_tree(rng, canvas, road, light, offset, distance, size, rgb):
         )
 
 
-def paint_bank(rng, canvas, road, light, foot, side, height, rgb):
-    """A slope rising from lateral position `foot` outward, `height` m high in the mean."""
+def paint_bank(rng, canvas, road, light, foot, side, height, rgb, rough=0.2):
+    """A slope rising from lateral position `foot` outward, `height` m high in the mean, its light and dark `rough`."""
     steps = np.geomspace(road.distance[-1], 250, 120)
     swell = 1 + 0.25 * np.sin(steps / rng.uniform(20, 80) + rng.uniform(0, 6)) + 0.02 * rng.standard_normal(120)
     lower = road.project(foot, 0, steps)
@@ -103,7 +103,7 @@ def paint_bank(rng, canvas, road, light, foot, side, height, rgb):
     shift = rng.integers(0, TILE, 2)
     coarse = np.tile(np.roll(noise_tile(1.1), shift, (0, 1)), (1, 2))[region]
     fine = np.tile(np.roll(noise_tile(0.5), shift, (0, 1)), (1, 2))[region]
-    tone = np.clip(1 + 0.2 * coarse + 0.2 * fine, 0.2, 2)[..., None] * np.array(
+    tone = np.clip(1 + rough * coarse + rough * fine, 0.2, 2)[..., None] * np.array(
         fogged(rgb * light["objects"], 60, light)
     )
     alpha = mask[region][..., None] / np.float32(255)

@@ -244,7 +244,7 @@ def develop(rng, canvas, top, light, edge=True):
     cv2.pow(image, rng.uniform(0.85, 1.4), image)
     target = rng.normal(0.38, 0.04) * (0.6 if light["kind"] == "dusk" else 1)  # TuSimple's frames: 95 to 105 of 255
     if light["night"]:  # a dark scene stays dark
-        target = float(np.clip(image.mean() * rng.uniform(0.8, 1.8), 0.05, 0.25))
+        target = float(np.clip(image.mean() * rng.uniform(1, 3), 0.06, 0.3))
     for _ in range(2):  # automatic exposure; clipping takes some light away, hence the repetition
         image *= np.float32(target / image.mean())
         np.minimum(image, 1, out=image)

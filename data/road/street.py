@@ -51,7 +51,8 @@ def street_side(rng, road, layout, light, side, green):
     if rng.random() < 0.35:
         snow = color(rng, (0.72, 0.73, 0.75), (0.97, 0.97, 0.98)) / max(light["objects"], 0.6)
         foot = edge + side * rng.uniform(-0.3, 0.3)
-        things.append((np.inf, paint_bank, (foot, side, rng.uniform(0.3, 1.3), snow)))
+        rough = 0.07 if "marks" in layout else 0.2
+        things.append((np.inf, paint_bank, (foot, side, rng.uniform(0.3, 1.3), snow, rough)))
     elif rng.random() < 0.8:
         curb, foot = color(rng, (0.35, 0.34, 0.33), (0.75, 0.74, 0.7)), rng.uniform(0.5, 1)
         for near in np.arange(road.distance[-1], 120, 6):

@@ -125,14 +125,15 @@ def paint_line(surface, ground, position, style, worn):
     Args:
         surface: (rows, WIDTH, 3).
         ground: Ground.
-        position: (rows,) float, x in pixels.
+        position: (ROWS,) float, x in pixels.
         style: dict of `scene.draw_style`.
         worn: (rows, WIDTH) noise.
     """
     _, s, scale, footprint = ground
     columns, along, half_row = np.arange(WIDTH, dtype=np.float32), s[:, :1], footprint / 2
-    x = position.astype(np.float32)[:, None]
-    ramp = np.maximum(1, np.abs(np.gradient(position))).astype(np.float32)[:, None]
+    rows = slice(HEIGHT - len(surface), HEIGHT)
+    x = position[rows].astype(np.float32)[:, None]
+    ramp = np.maximum(1, np.abs(np.gradient(position)[rows])).astype(np.float32)[:, None]
     dashes = dash_fraction(along - half_row, along + half_row, style["period"], style["dash"], style["phase"])
     apart = 0.5 * style["width"] + style.get("gap", 0.06)
     stripes = {
@@ -150,13 +151,12 @@ def paint_line(surface, ground, position, style, worn):
         surface += (style["opacity"] * alpha)[..., None] * (style["color"] - surface)
 
 
-def paint_lines(rng, surface, ground, road, layout):
+def paint_lines(rng, surface, ground, layout):
     """Lane lines of `paint_line`, in place."""
-    rows = np.arange(road.top, HEIGHT)
     worn = noise_at(rng, 0.8, ground.u * 40, ground.s * 12)
     for position, style in zip(layout["positions"], layout["styles"], strict=True):
         if style["opacity"] > 0:
-            paint_line(surface, ground, position[rows], style, worn)
+            paint_line(surface, ground, position, style, worn)
 
 
 def paint_opposite(rng, surface, ground, road, opposite):
@@ -166,9 +166,8 @@ def paint_opposite(rng, surface, ground, road, opposite):
     rough = 1 + 0.06 * noise_at(rng, 0.9, u * 20, s * 2)
     alpha = band(u, opposite["far"], opposite["near"], scale)
     surface += alpha[..., None] * (tone * rough[..., None] - surface)
-    rows = np.arange(road.top, HEIGHT)
     for offset, style in zip(opposite["lines"], opposite["styles"], strict=True):
-        paint_line(surface, ground, road.x_at(rows, offset), style, rough - 1)
+        paint_line(surface, ground, road.x_at(np.arange(ROWS), offset), style, rough - 1)
 
 
 def paint_verge(rng, ground):
@@ -222,7 +221,7 @@ def paint_ground(rng, road, layout, light):
     for side, shoulder in enumerate(layout["shoulders"]):
         outward = (layout["offsets"][0] - u) if side == 0 else (u - layout["offsets"][-1])
         beyond = np.clip((outward - rng.uniform(0.15, 0.4)) * scale + 0.5, 0, 1)[..., None]
-        surface *= 1 + beyond * np.float32(rng.uniform(-0.65, 0.1))
+        surface *= 1 + beyond * np.float32(rng.uniform(-0.65, 0.1) * layout.get("dark", 1))
         if shoulder > 1.2 and rng.random() < 0.4:  # rumble strip
             bars = dash_fraction(along - half_row, along + half_row, 0.3, 0.15, 0)
             strip = stripe_fraction((outward - 0.55) * scale, 0.2 * scale, np.float32(1)) * (bars - 0.3)
@@ -236,7 +235,7 @@ def paint_ground(rng, road, layout, light):
         paint_street_marks(rng, surface, ground, layout)
     if rng.random() < layout.get("decals", 0.12):
         surface += decal_fraction(rng, ground, layout)[..., None] * rng.uniform(0.4, 0.9) * (np.float32(0.85) - surface)
-    paint_lines(rng, surface, ground, road, layout)
+    paint_lines(rng, surface, ground, layout)
     lit = shade_ground(rng, ground, layout, light)
     if layout.get("marks") and rng.random() < layout["marks"].get("trunks", 0):
         lit *= trunk_shadows(rng, ground)

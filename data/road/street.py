@@ -38,9 +38,9 @@ def street_side(rng, road, layout, light, side, green):
     """Random things on one side of a street (-1 left, 1 right), as (distance, painter, its arguments)."""
     number = 0 if side < 0 else 1
     edge = float(layout["offsets"][-number]) + side * layout["shoulders"][number]
-    far = layout.get("far", [0, 0])[number]  # beyond the opposite carriageway
+    beyond = layout.get("far", [0, 0])[number]  # beyond the opposite carriageway
     things = []
-    room = not far and ("marks" not in layout or layout["shoulders"][number] > 1.8)
+    room = not beyond and ("marks" not in layout or layout["shoulders"][number] > 1.8)
     if rng.random() < (0.8 if room else 0):  # parked cars, their outer wheels at the curb
         gap, fraction, kinds = rng.uniform(5.6, 8), rng.uniform(0.4, 1), list(VEHICLES)
         for distance in np.arange(rng.uniform(1, 8), 110, gap):
@@ -58,7 +58,7 @@ def street_side(rng, road, layout, light, side, green):
         for near in np.arange(road.distance[-1], 120, 6):
             things.append((near + 6, paint_wall, (edge, 0, rng.uniform(0.1, 0.18), near, near + 6, curb, foot)))
     if rng.random() < 0.75:
-        front, near = edge + side * (far + rng.uniform(2.5, 9)), rng.uniform(-4, 15)
+        front, near = edge + side * (beyond + rng.uniform(2.5, 9)), rng.uniform(-4, 15)
         while near < 160:
             far = near + rng.uniform(6, 28)
             rgb = color(rng, (0.3, 0.16, 0.12), (0.62, 0.45, 0.38)) if rng.random() < 0.4 else rng.uniform(0.25, 0.9, 3)
@@ -71,9 +71,9 @@ def street_side(rng, road, layout, light, side, green):
     if rng.random() < 0.6:
         for distance in np.arange(rng.uniform(4, 15), 120, rng.uniform(7, 20)):
             size = rng.uniform(5, 13)
-            offset = edge + side * (far + rng.uniform(0.8, 1.6))
+            offset = edge + side * (beyond + rng.uniform(0.8, 1.6))
             things.append((distance, paint_tree, (offset, distance, size, green * rng.uniform(0.7, 1.3))))
     if rng.random() < 0.4:
         for distance in np.arange(rng.uniform(10, 40), 150, rng.uniform(25, 45)):
-            things.append((distance, paint_lamp, (edge + side * (far + 0.8), distance)))
+            things.append((distance, paint_lamp, (edge + side * (beyond + 0.8), distance)))
     return things

@@ -26,7 +26,7 @@ def paint_dirt(rng, image):
         spots = noise_at(rng, 0.8, radius * np.float32(rng.uniform(0.3, 1.2)), angle * np.float32(rng.uniform(10, 40)))
     else:
         spots = noise_at(rng, rng.uniform(0.4, 1.3), x, y)
-    alpha = np.clip(spots - rng.uniform(-0.5, 1.2), 0, 1.5) * np.float32(rng.uniform(0.04, 0.16))
+    alpha = np.clip(spots - rng.uniform(-0.5, 1.2), 0, 1.5) * np.float32(rng.uniform(0.03, 0.11))
     alpha = cv2.resize(alpha, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
     veil(image, alpha, color(rng, (0.45, 0.42, 0.38), (0.9, 0.9, 0.9)) * image.mean() / 110)
 

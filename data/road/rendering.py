@@ -87,7 +87,11 @@ def elsewhere(rng, kind, empty=False):
     lines = lines_in_frame(road, first_row, frame)
     canvas, shade = paint_background(rng, road, layout, light)
     beside = street_side if plan["kind"] == "town" else roadside
-    hidden = paint_objects(rng, canvas, road, layout, light, shade, beside, places(lines, frame))
+    watched = places(lines, frame)
+    hidden = paint_objects(rng, canvas, road, layout, light, shade, beside, watched)
+    if light["night"]:  # out of the light a line can't be told from the road
+        x, y = np.moveaxis(np.clip(watched, (0, road.top), (WIDTH - 1, HEIGHT - 1)), -1, 0)
+        hidden |= shade[y - road.top, x] < 0.2
     labeled = plan["labeled"] if frame[0, 0] > 0 else plan["labeled"][::-1]
     label = as_label(lines[labeled], seen_from_here(lines, hidden)[labeled])
     return cut(canvas, frame), int(np.clip(moved(frame, WIDTH / 2, road.top)[1], 0, HEIGHT)), light, label

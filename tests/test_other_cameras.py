@@ -11,7 +11,7 @@ from road.scene import draw_light
 from test_road_scenes import flat_label, flat_road
 
 MAGENTA = np.float32([1, 0, 1])  # no thing beside a road has this color
-LEVEL = np.array([[1.0, 0, 0], [0, 1, 0]])  # the frame that is the image
+LEVEL = camera.Frame(np.array([[1.0, 0, 0], [0, 1, 0]]))  # the frame that is the image
 
 
 def magenta(image):
@@ -67,14 +67,14 @@ def test_at_most_five_lines_are_labeled_own_lane_first():
 
 def test_labels_follow_a_line_into_the_frame():
     """Lines drawn on the image and cut out with it, against the label of `lines_in_frame`, whatever the frame."""
-    mirrored = turned = stretched = 0
+    mirrored = turned = stretched = bent = 0
     for seed in range(40):
         frame = camera.draw_frame(np.random.default_rng(seed), 250)
-        mirrored, turned = mirrored + (frame[0, 0] < 0), turned + (abs(frame[1, 0]) > 0.005)
-        stretched += abs(frame[1, 1] / frame[0, 0]) > 1.2
+        mirrored, turned = mirrored + frame.mirrored, turned + (abs(frame.matrix[1, 0]) > 0.005)
+        stretched, bent = stretched + (abs(frame.matrix[1, 1] / frame.matrix[0, 0]) > 1.2), bent + (frame.barrel > 0)
         x = label.lines_in_frame(flat_road(), 270, frame)
         assert np.all(np.nan_to_num(np.diff(x, axis=0), nan=1) > 0)  # left to right
-        order = slice(None, None, 1 if frame[0, 0] > 0 else -1)
+        order = slice(None, None, -1 if frame.mirrored else 1)
         for line, found in zip(flat_road().lines.T[order], x, strict=True):
             canvas = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
             cv2.line(
@@ -84,7 +84,7 @@ def test_labels_follow_a_line_into_the_frame():
             for y, at in zip(H_SAMPLES, found, strict=True):
                 if 40 < at < WIDTH - 40 and 40 < line[HEIGHT - 1] < WIDTH - 40 and y < 560:
                     assert drawn[y] @ np.arange(WIDTH) / drawn[y].sum() == pytest.approx(at, abs=1)
-    assert mirrored > 2 and turned > 2 and stretched > 5
+    assert mirrored > 2 and turned > 2 and stretched > 5 and bent > 2
 
 
 def paint_magenta(monkeypatch, opposite=True):

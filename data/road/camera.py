@@ -1,12 +1,25 @@
-"""Cameras other than TuSimple's: height, focal length, pitch, the frame that is cut out of the image, video quality.
+"""Cameras other than TuSimple's: height, focal length, pitch, the frame that is cut out of the image, video quality."""
 
-A frame is a (2, 3) float matrix that takes pixels (x, y, 1) of the rendered image to those of the image that is kept.
-"""
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from .geometry import HEIGHT, WIDTH, View
+
+MIDDLE = np.array([(WIDTH - 1) / 2, (HEIGHT - 1) / 2])
+CORNER = float(np.hypot(*MIDDLE))  # pixels from the middle
+
+
+class Frame(NamedTuple):
+    """Part of the rendered image that is kept, as a camera shows it."""
+
+    matrix: np.ndarray  # (2, 3), takes pixels (x, y, 1) of the rendered image to those of the frame
+    barrel: float = 0.0  # how much smaller a wide-angle lens shows things in the corners than in the middle
+
+    @property
+    def mirrored(self):
+        return self.matrix[0, 0] < 0
 
 
 def draw_view(rng):
@@ -50,18 +63,42 @@ def draw_frame(rng, horizon):
     zoom = np.diag([wide, tall]) @ [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
     if rng.random() < 0.2:
         zoom[0] *= -1
-    target = np.array([(WIDTH - 1) / 2, (HEIGHT - 1) / 2])
-    return np.concatenate([zoom, (target - zoom @ middle)[:, None]], axis=1)
+    barrel = rng.uniform(0.05, 0.3) if rng.random() < 0.15 else 0.0
+    return Frame(np.concatenate([zoom, (MIDDLE - zoom @ middle)[:, None]], axis=1), barrel)
 
 
 def cut(image, frame):
     """The frame of an image, (HEIGHT, WIDTH, 3) uint8."""
-    return cv2.warpAffine(image, frame, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    if frame.barrel:
+        x, y = origin(frame, np.arange(WIDTH), np.arange(HEIGHT)[:, None])
+        maps = np.float32(x), np.float32(y)
+        return cv2.remap(image, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    size, flat = (WIDTH, HEIGHT), frame.matrix
+    return cv2.warpAffine(image, flat, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def moved(frame, x, y):
-    """Points of an image in the frame: two arrays."""
-    return tuple(frame[i, 0] * x + frame[i, 1] * y + frame[i, 2] for i in (0, 1))
+    """Points of the image in the frame: two arrays."""
+    x, y = (row[0] * x + row[1] * y + row[2] for row in frame.matrix)
+    if not frame.barrel:
+        return x, y
+    away = np.hypot(x - MIDDLE[0], y - MIDDLE[1]) / CORNER
+    radius = away * (1 + frame.barrel)
+    for _ in range(12):  # Newton's method on the cubic of `origin`, from above, where it can't overshoot
+        radius -= (radius * (1 + frame.barrel * radius**2) - away * (1 + frame.barrel)) / (
+            1 + 3 * frame.barrel * radius**2
+        )
+    zoom = radius / np.maximum(away, 1e-9)
+    return MIDDLE[0] + zoom * (x - MIDDLE[0]), MIDDLE[1] + zoom * (y - MIDDLE[1])
+
+
+def origin(frame, x, y):
+    """Where in the image points of the frame are from, the inverse of `moved`; arguments broadcast."""
+    x, y = x - MIDDLE[0], y - MIDDLE[1]
+    zoom = (1 + frame.barrel * (x**2 + y**2) / CORNER**2) / (1 + frame.barrel)
+    inverse = np.linalg.inv(frame.matrix[:, :2])
+    x, y = MIDDLE[0] + zoom * x - frame.matrix[0, 2], MIDDLE[1] + zoom * y - frame.matrix[1, 2]
+    return inverse[0, 0] * x + inverse[0, 1] * y, inverse[1, 0] * x + inverse[1, 1] * y
 
 
 def record(rng, image):
@@ -75,7 +112,7 @@ def record(rng, image):
         (HEIGHT, WIDTH, 3) uint8, RGB.
     """
     if rng.random() < 0.12:  # the scene moves toward the camera while the shutter is open
-        zoom = cv2.getRotationMatrix2D((WIDTH / 2, 0.45 * HEIGHT), 0, 1 + rng.uniform(0.004, 0.015))
+        zoom = Frame(cv2.getRotationMatrix2D((WIDTH / 2, 0.45 * HEIGHT), 0, 1 + rng.uniform(0.004, 0.015)))
         image = cv2.addWeighted(image, 0.5, cut(image, zoom), 0.5, 0)
     small, quality = rng.random() < 0.35, int(rng.integers(12, 60))
     if small:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .camera import moved
+from .camera import moved, origin
 from .geometry import ROWS, WIDTH
 
 H_SAMPLES = list(range(160, 720, 10))
@@ -39,7 +39,7 @@ def lines_in_frame(road, first_row, frame):
     Args:
         road: road.geometry.Road.
         first_row: int, row of the image above which no point is labeled.
-        frame: (2, 3) matrix of `camera.draw_frame`.
+        frame: camera.Frame.
 
     Returns:
         (N, len(H_SAMPLES)) float, x in pixels of the frame from left to right, NaN above a line's far end.
@@ -49,14 +49,13 @@ def lines_in_frame(road, first_row, frame):
     for x in road.lines.T:
         across, down = moved(frame, x[rows], rows)
         lines.append(np.interp(H_SAMPLES, np.maximum.accumulate(down), across, left=np.nan, right=np.nan))
-    return np.array(lines if frame[0, 0] > 0 else lines[::-1])
+    return np.array(lines[::-1] if frame.mirrored else lines)
 
 
 def places(x, frame):
     """Pixels of the image, (N, len(H_SAMPLES), 2) int, that points `x` of `lines_in_frame` show; NaN gives (-1, -1)."""
-    inverse = np.linalg.inv(frame[:, :2])
-    points = np.stack([x, np.broadcast_to(np.float64(H_SAMPLES), x.shape)], axis=2) - frame[:, 2]
-    return np.where(np.isnan(x)[..., None], -1, np.rint(np.nan_to_num(points) @ inverse.T)).astype(int)
+    points = np.stack(origin(frame, np.nan_to_num(x), np.float64(H_SAMPLES)), axis=2)
+    return np.where(np.isnan(x)[..., None], -1, np.rint(points)).astype(int)
 
 
 def seen_from_here(x, hidden):

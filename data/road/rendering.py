@@ -72,11 +72,8 @@ def freeway(rng, kind, geometry, empty, other):
 
 def elsewhere(rng, kind, empty=False):
     """Scene of another camera on another road, "road" or "street"; see `render_scene`. Returns as `freeway` does."""
-    plan, view, light = (
-        draw_plan(rng, "town" if kind == "street" else None),
-        draw_view(rng),
-        draw_light(rng, other=True),
-    )
+    plan = draw_plan(rng, "town" if kind == "street" else None)
+    view, light = draw_view(rng), draw_light(rng, other=True)
     slow = plan["kind"] in ("country", "town")
     shape = draw_shape(rng, 0.3, rng.uniform(45, 140) if slow else 45, waves=0.3 if slow else 0.1)
     road, first_row = road_in_view(view, shape, plan["offsets"], sight(rng, view, light))
@@ -92,6 +89,6 @@ def elsewhere(rng, kind, empty=False):
     if light["night"]:  # out of the light a line can't be told from the road
         x, y = np.moveaxis(np.clip(watched, (0, road.top), (WIDTH - 1, HEIGHT - 1)), -1, 0)
         hidden |= shade[y - road.top, x] < 0.2
-    labeled = plan["labeled"] if frame[0, 0] > 0 else plan["labeled"][::-1]
+    labeled = plan["labeled"][::-1] if frame.mirrored else plan["labeled"]
     label = as_label(lines[labeled], seen_from_here(lines, hidden)[labeled])
     return cut(canvas, frame), int(np.clip(moved(frame, WIDTH / 2, road.top)[1], 0, HEIGHT)), light, label

@@ -112,7 +112,7 @@ def record(rng, image):
         (HEIGHT, WIDTH, 3) uint8, RGB.
     """
     if rng.random() < 0.12:  # the scene moves toward the camera while the shutter is open
-        zoom = Frame(cv2.getRotationMatrix2D((WIDTH / 2, 0.45 * HEIGHT), 0, 1 + rng.uniform(0.004, 0.015)))
+        zoom = Frame(cv2.getRotationMatrix2D((WIDTH / 2, 0.45 * HEIGHT), 0, 1 + rng.uniform(0.002, 0.006)))
         image = cv2.addWeighted(image, 0.5, cut(image, zoom), 0.5, 0)
     small, quality = rng.random() < 0.35, int(rng.integers(12, 60))
     if small:

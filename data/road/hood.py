@@ -49,7 +49,9 @@ def cover(image, border, soft, tones):
 def paint_hood(rng, image, border, light):
     """A car's hood below a border, in place: paint, creases, and the sky, trees and lamps that it mirrors."""
     shine, night = rng.uniform(0.1, 0.7), light["night"]
-    own = np.float32(rng.choice(CAR_COLORS)) * np.float32(rng.uniform(0.5, 1.1) * (0.15 if night else 1))
+    own = np.float32(rng.choice(CAR_COLORS)) * np.float32(
+        rng.uniform(0.5, 1.1) * (0.15 if night else 0.3 + 0.7 * light["objects"])
+    )
     gradient, rim = rng.uniform(-0.5, 0.5), rng.uniform(-0.5, 1.2)
     creases = [(rng.uniform(-1.2, 1.2), rng.uniform(-0.5, 0.5), rng.uniform(-0.5, 0.6)) for _ in range(rng.integers(5))]
 

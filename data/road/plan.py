@@ -125,7 +125,8 @@ def plan_layout(rng, road, plan):
 
     Further entries are `center` of the plan; `opposite` and `far` of `add_opposite`; `marks`, the chance of each kind
     of `marks.PAINTERS` and of "trunks" (shadows) on this road; `decals`, that of arrows and letters; `curbs`, that of a
-    curb of two colors; `posts`, that of a row of posts or poles; `dark`, how much a shoulder differs from a lane, 0..1.
+    curb of two colors; `posts`, that of a row of posts or poles; `rumble`, that of a rumble strip; `dark`,
+    how much a shoulder differs from a lane, 0 to 1.
     """
     layout, kind = draw_layout(rng, road, beyond=0), plan["kind"]
     styles, inner = [draw_line(rng, role) for role in plan["roles"]], draw_line(rng, "inner")
@@ -148,6 +149,7 @@ def plan_layout(rng, road, plan):
     layout["marks"] = often if kind == "town" else rare
     layout["marks"].update({"tar": 0.35, "trunks": 0.25})
     layout["curbs"], layout["posts"] = 0.2, 0.35
+    layout["rumble"] = {"country": 0.2, "town": 0.02}.get(kind, 0.4)
     layout["dark"] = {"country": 0.4, "town": rng.choice([0, 0.3])}.get(kind, 1)
     layout["decals"] = 0.3 if kind == "town" else 0.12
     layout["concrete"] = rng.random() < (0.4 if kind in ("motorway", "outermost") else 0.08)

@@ -222,7 +222,7 @@ def paint_ground(rng, road, layout, light):
         outward = (layout["offsets"][0] - u) if side == 0 else (u - layout["offsets"][-1])
         beyond = np.clip((outward - rng.uniform(0.15, 0.4)) * scale + 0.5, 0, 1)[..., None]
         surface *= 1 + beyond * np.float32(rng.uniform(-0.65, 0.1) * layout.get("dark", 1))
-        if shoulder > 1.2 and rng.random() < 0.4:  # rumble strip
+        if shoulder > 1.2 and rng.random() < layout.get("rumble", 0.4):  # rumble strip
             bars = dash_fraction(along - half_row, along + half_row, 0.3, 0.15, 0)
             strip = stripe_fraction((outward - 0.55) * scale, 0.2 * scale, np.float32(1)) * (bars - 0.3)
             surface *= 1 - 0.5 * strip[..., None]

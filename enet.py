@@ -32,6 +32,7 @@ def build_enet(
     skip_connections=False,
     image_statistics=False,
     synchronized=False,
+    coordinate_scale=None,
 ):
     """Build ENet for RGB images with values in 0..255.
 
@@ -47,6 +48,8 @@ def build_enet(
         skip_connections: add the encoder's output of the same size after each upsampling.
         image_statistics: normalize with the statistics of the image at inference, see `BatchNormalization`.
         synchronized: in training, batch statistics over all replicas of a strategy (TensorFlow backend only).
+        coordinate_scale: pixels per unit of the coordinates that are added to the embedding, see `AddCoordinates`;
+            None: the embedding is a convolution's alone.
 
     Returns:
         keras.Model, (B, H, W, 3) of any numeric dtype -> {"embedding": (B, H, W, embedding_dim) float32,
@@ -60,6 +63,8 @@ def build_enet(
         raise ValueError(f"input_shape {tuple(input_shape)}: expected (H, W, 3) with H and W multiples of 8")
     if embedding_dim < 1 or stage_two_repeat < 1:
         raise ValueError(f"embedding_dim {embedding_dim} and stage_two_repeat {stage_two_repeat} must be at least 1")
+    if coordinate_scale is not None and (not coordinate_scale > 0 or embedding_dim < 2):
+        raise ValueError(f"coordinate_scale {coordinate_scale} must be above 0, with embedding_dim at least 2")
     norm = functools.partial(BatchNormalization, image_statistics, synchronized=synchronized)
     light, strong = (0.01, 0.1) if dropout else (0, 0)
 
@@ -105,6 +110,10 @@ def build_enet(
             name="embedding",
         )(x)
     }
+    if coordinate_scale is not None:
+        outputs["embedding"] = AddCoordinates(coordinate_scale, dtype="float32", name="coordinates")(
+            outputs["embedding"]
+        )
     if semantic:
         outputs["semantic"] = layers.Conv2DTranspose(1, 2, strides=2, dtype="float32", name="semantic")(x)
     return keras.Model(image, outputs, name="enet")
@@ -291,3 +300,32 @@ class MaxUnpool(layers.Layer):
     def compute_output_shape(self, x_shape, positions_shape):
         batch, height, width, channels = x_shape
         return (batch, height and 2 * height, width and 2 * width, channels)
+
+
+@keras.saving.register_keras_serializable(package="enet")
+class AddCoordinates(layers.Layer):
+    """Adds the pixel's own x and y to the first two channels: a semi-convolutional embedding.
+
+    A convolution gives two objects that look alike equal embeddings, wherever they stand. With the coordinates added
+    what it learns is an offset, from each pixel to a place that the object's pixels have in common, and places of
+    different objects differ (Novotny et al. 2018, arXiv 1807.10712; Neven et al. 2019, arXiv 1906.11109).
+
+    Args:
+        scale: pixels per unit of the embedding.
+    """
+
+    def __init__(self, scale, **kwargs):
+        super().__init__(**kwargs)
+        self.scale = scale
+
+    def call(self, x):
+        height, width, channels = ops.shape(x)[1], ops.shape(x)[2], x.shape[3]
+        columns, rows = (ops.cast(ops.arange(side), x.dtype) / self.scale for side in (width, height))
+        place = ops.stack(ops.meshgrid(columns, rows), axis=-1)  # (H, W, 2)
+        return x + ops.pad(place, ((0, 0), (0, 0), (0, channels - 2)))
+
+    def compute_output_shape(self, x_shape):
+        return x_shape
+
+    def get_config(self):
+        return {**super().get_config(), "scale": self.scale}

@@ -1,0 +1,86 @@
+"""Images larger than the network: overlapping tiles, whose instances are joined where they meet."""
+
+import math
+
+import numpy as np
+
+SAME = 0.5  # fraction of the smaller of two instances, within the overlap of their tiles, that makes them one
+
+
+def tile_starts(length, tile, overlap):
+    """First pixels of the tiles along one side of an image, evenly spread.
+
+    Args:
+        length: of the side, in pixels.
+        tile: length of a tile.
+        overlap: least number of pixels that neighbors have in common.
+
+    Returns:
+        list of int; [0] if one tile holds all.
+    """
+    if length <= tile:
+        return [0]
+    count = math.ceil((length - overlap) / (tile - overlap))
+    return [round(i * (length - tile) / (count - 1)) for i in range(count)]
+
+
+def join_tiles(tiles, shape):
+    """Label map of an image from those of its tiles.
+
+    Two instances of neighboring tiles are one if within the tiles' overlap one covers at least `SAME` of the other. The
+    middle of the overlap parts their pixels, since a network sees least of what lies at its border.
+
+    Args:
+        tiles: iterable of (top, left, (h, w) int label map, 0 = background), row after row as `tile_starts` has them;
+            each is needed only until the next is asked for.
+        shape: (H, W) of the image.
+
+    Returns:
+        (H, W) int32 label map, 0 = background, the instances from 1 on by size.
+    """
+    joined = np.zeros(shape, np.int32)
+    same = [0]  # of an id another one of the same instance, or itself
+    bottom = right = 0  # of the tiles so far: of the rows above, of those to the left
+
+    def first_of(number):
+        while same[number] != number:
+            number = same[number]
+        return number
+
+    row_top, row_bottom = 0, 0
+    for top, left, label_map in tiles:
+        if left == 0:
+            row_top, row_bottom, right = top, bottom, 0
+        height, width = label_map.shape
+        window = joined[top : top + height, left : left + width]
+        known = np.zeros((height, width), bool)  # where tiles before have seen the image
+        known[: max(row_bottom - row_top, 0)] = True
+        known[:, : max(right - left, 0)] = True
+        ids = np.where(label_map > 0, label_map + len(same) - 1, 0).astype(np.int32)
+        same.extend(range(len(same), len(same) + int(label_map.max(initial=0))))
+        for old, new in _matches(window[known], ids[known]):
+            same[max(first_of(old), first_of(new))] = min(first_of(old), first_of(new))
+        own = np.s_[(row_bottom - row_top) // 2 if row_bottom > row_top else 0 :, max(right - left, 0) // 2 :]
+        window[own] = ids[own]
+        bottom, right = top + height, left + width
+    roots = np.array([first_of(number) for number in range(len(same))])
+    return _by_size(roots[joined])
+
+
+def _matches(old, new):
+    """Pairs of ids, of (N,) pixels of two label maps, of which one covers `SAME` of the other."""
+    both = (old > 0) & (new > 0)
+    pairs, common = np.unique(np.stack([old[both], new[both]]), axis=1, return_counts=True)
+    areas = [dict(zip(*np.unique(ids, return_counts=True), strict=True)) for ids in (old, new)]
+    for (a, b), count in zip(pairs.T, common, strict=True):
+        if count >= SAME * min(areas[0][a], areas[1][b]):
+            yield int(a), int(b)
+
+
+def _by_size(label_map):
+    """Ids from 1 on, the largest instance first; (H, W) int32."""
+    ids, index, areas = np.unique(label_map, return_inverse=True, return_counts=True)
+    areas[ids == 0] = label_map.size + 1
+    rank = np.empty(len(ids), np.int32)
+    rank[np.argsort(-areas, kind="stable")] = np.arange(len(ids)) + (0 not in ids)
+    return rank[index].reshape(label_map.shape)

@@ -1,0 +1,73 @@
+"""Tiles: they cover the image, and what lies across them is one instance."""
+
+import cv2
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from pipeline.tiles import join_tiles, tile_starts
+
+
+@pytest.mark.parametrize(
+    ("length", "tile", "overlap"), [(100, 40, 10), (101, 40, 10), (64, 64, 16), (50, 64, 16), (65, 64, 16)]
+)
+def test_tiles_cover_the_side_with_their_overlap(length, tile, overlap):
+    starts = tile_starts(length, tile, overlap)
+    seen = np.zeros(length, bool)
+    for start in starts:
+        seen[start : start + tile] = True
+    assert seen.all() and starts[0] == 0 and starts[-1] == max(length - tile, 0)
+    assert all(b - a <= tile - overlap for a, b in zip(starts, starts[1:], strict=False))
+    assert len(starts) == 1 or (len(starts) - 1) * (tile - overlap) + overlap < length  # one fewer would not do
+
+
+def cut(truth, tile, overlap, rng):
+    """Tiles of a label map, the ids of each numbered anew in an order of its own."""
+    for top in tile_starts(truth.shape[0], tile, overlap):
+        for left in tile_starts(truth.shape[1], tile, overlap):
+            part = truth[top : top + tile, left : left + tile]
+            ids = np.unique(part[part > 0])
+            table = np.zeros(truth.max() + 1, int)
+            table[ids] = rng.permutation(len(ids)) + 1
+            yield top, left, table[part]
+
+
+def same_partition(a, b):
+    pairs = np.unique(np.stack([a.ravel(), b.ravel()]), axis=1)
+    return len(np.unique(pairs[0])) == len(np.unique(pairs[1])) == pairs.shape[1] and ((a > 0) == (b > 0)).all()
+
+
+def test_an_object_across_four_tiles_is_one():
+    truth = np.zeros((100, 100), int)
+    cv2.circle(canvas := truth.astype(np.uint8), (50, 50), 30, 1, -1)  # larger than the overlap, in all four tiles
+    cv2.circle(canvas, (12, 12), 8, 2, -1)
+    truth = canvas.astype(int)
+    found = join_tiles(cut(truth, 56, 12, np.random.default_rng(0)), truth.shape)
+    assert found.dtype == np.int32 and found.max() == 2
+    np.testing.assert_array_equal(found, truth)  # the larger comes first
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_touching_cells_over_many_tiles(seed):
+    """A Voronoi diagram: all pixels belong to some cell, all neighbors touch."""
+    rng = np.random.default_rng(seed)
+    seeds = np.zeros((150, 190), int)
+    places = rng.choice(seeds.size, 60, replace=False)
+    seeds.ravel()[places] = np.arange(1, 61)
+    nearest = ndimage.distance_transform_edt(seeds == 0, return_distances=False, return_indices=True)
+    truth = seeds[tuple(nearest)]
+    truth[:, 100:104] = 0
+    found = join_tiles(cut(truth, 64, 20, rng), truth.shape)
+    assert same_partition(found, truth) and found.max() == len(np.unique(truth)) - 1
+    sizes = np.bincount(found.ravel())[1:]
+    assert (np.diff(sizes) <= 0).all()
+
+
+def test_neighbors_that_only_touch_in_the_overlap_stay_apart():
+    left, right = np.zeros((40, 60), int), np.zeros((40, 60), int)
+    left[:, 30:50] = 1  # up to the middle of the overlap, columns 40 to 59
+    right[:, 10:40] = 1  # from there on
+    found = join_tiles([(0, 0, left), (0, 40, right)], (40, 100))
+    expected = np.zeros((40, 100), int)
+    expected[:, 30:50], expected[:, 50:80] = 2, 1
+    np.testing.assert_array_equal(found, expected)

@@ -140,11 +140,19 @@ def run_video(args, threads):
         if os.path.realpath(path) == os.path.realpath(args.video):
             raise DataError(f"{path}: found the video itself there, expected to write to it; name another --outdir")
 
+    if not clip.even:
+        print(
+            f"inference.py: {clip.name}: its frames come unevenly; the result has {clip.fps:g} a second, repeated or "
+            "left out so that it takes as long",
+            file=sys.stderr,
+        )
+
     def frames():
+        images = video.read_frames(clip)
         for number in count():
             frame = Frame(f"{clip.name}/{number:06d}")
             with frame.timed("decode"):
-                frame.image = video.read_frame(clip)
+                frame.image, frame.time = next(images, (None, 0.0))
             if frame.image is None:
                 return
             yield frame
@@ -153,7 +161,8 @@ def run_video(args, threads):
         stack.enter_context(output_folder(args.outdir))
         find = make_find(args, load_network(args, clip.frames))
         write_line = stack.enter_context(json_lines(args.json))
-        writers = {kind: stack.enter_context(video.writing(path, clip)) for kind, path in paths.items()}
+        codec, last = video.choose_codec(clip), 0.0
+        writers = {kind: stack.enter_context(video.writing(path, clip, codec)) for kind, path in paths.items()}
         track = video.tracking()
 
         def process(frame):
@@ -161,18 +170,29 @@ def run_video(args, threads):
             return frame
 
         def finish(frame):
+            nonlocal last
             paint(frame, args.save, track(frame))
             with frame.timed("write"):
                 for kind, write_frame in writers.items():
-                    write_frame(frame.painted[kind])
+                    write_frame(frame.painted[kind], frame.time)
                 write_line(frame.line)
+            last = frame.time
 
         done, _, interrupted = run_frames(frames(), process, finish, threads, clip.frames, "frame")
         if not done:
             raise DataError(f"--video {args.video}: found no frame that can be decoded; name another video")
     print(f"{done} frames in {', '.join(map(str, paths.values()))}")
-    lost = not interrupted and clip.frames and done < video.COMPLETE * clip.frames
-    return end(interrupted, lost and f"{args.video}: only {done} of {clip.frames} frames could be decoded")
+    if codec != "avc1":
+        print(
+            "browsers don't play its MPEG-4: this OpenCV can't write H.264; where that is needed, "
+            "ffmpeg -i RESULT.mp4 -c:v libx264 -pix_fmt yuv420p FOR_BROWSERS.mp4"
+        )
+    problem = None
+    if video.is_cut_off(clip, done, last):
+        problem = f"{clip.name}: cut off, {done} frames, {last + 1 / clip.fps:.1f} of {clip.promised[1]:.1f} s"
+    elif clip.frames and done < video.COMPLETE * clip.frames:
+        problem = f"{clip.name}: only {done} of {clip.frames} frames could be decoded"
+    return end(interrupted, problem)
 
 
 def end(interrupted, problem):
@@ -193,7 +213,7 @@ def parse_args(argv=None):
     add("-m", "--modeldir", default="trained_model", help="model folder or run folder; default %(default)s")
     add("-i", "--indir", nargs="+", default=INDIR, help=f"folders, files or glob patterns; default {INDIR[0]}")
     add("-r", "--recursive", action="store_true", help="the folders' subfolders too")
-    add("--video", metavar="FILE_OR_CAMERA", help="video, or number of a camera, instead of images: writes an mp4")
+    add("--video", metavar="SOURCE", help="video, number of a camera or URL of a stream, not images: writes an mp4")
     add("-o", "--outdir", default="inference_test/results", help="folder to write; default %(default)s")
     add("--save", default="overlay", help="what to write, of " + ",".join(KINDS) + "; default %(default)s")
     add("--json", metavar="FILE", help="TuSimple lines to write, one per image or frame")

@@ -20,6 +20,7 @@ class Frame:
 
     raw_file: str  # its name in TuSimple lines
     source: Path | None = None
+    time: float = 0.0  # seconds since its video's first frame
     outputs: dict = field(default_factory=dict)  # kind of output: file to write
     image: np.ndarray | None = None  # (h, w, 3) uint8 RGB
     problem: DataError | None = None

@@ -1,6 +1,6 @@
 """Image and label files as a `tf.data` pipeline, and the one place that says how an image becomes network input.
 
-A data folder holds `images/` (jpg, png, bmp or webp) and `labels/` (8- or 16-bit single-channel png whose gray values
+A data folder holds `images/` (whatever OpenCV reads) and `labels/` (8- or 16-bit single-channel png whose gray values
 are instance ids, 0 = background); an image and its label have the same stem. Images are resized bilinearly and labels
 by nearest neighbor. Sample number n of a run depends on the seed and n alone, so that a run can be repeated or
 continued whatever the number of threads.
@@ -8,8 +8,8 @@ continued whatever the number of threads.
 
 import glob
 import hashlib
+import io
 import re
-import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -21,12 +21,13 @@ import tensorflow as tf
 from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
+from data.files import IMAGE_SUFFIXES, IMAGES, LABEL_SUFFIXES, damage_of, lossy_kind, select_files
+
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what OpenCV says of a file, our one line says
 
 SPLIT_SEED = 42
 VALIDATION_FRACTION = 0.1
 MAX_AREA = 2
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 class DataError(ValueError):
@@ -46,8 +47,8 @@ def find_pairs(folder):
         DataError: a folder is missing or empty, a stem stands twice, or a file has no partner.
     """
     folder = Path(folder)
-    images = _by_stem(folder / "images", IMAGE_SUFFIXES)
-    labels = _by_stem(folder / "labels", (".png",))
+    images = list_by_stem(folder / "images", IMAGE_SUFFIXES)
+    labels = list_by_stem(folder / "labels", LABEL_SUFFIXES)
     for found, other, missing in ((images, labels, "labels"), (labels, images, "images")):
         alone = sorted(found.keys() - other.keys())
         if alone:
@@ -58,16 +59,19 @@ def find_pairs(folder):
     return [(str(images[stem]), str(labels[stem])) for stem in sorted(images)]
 
 
-def _by_stem(folder, suffixes):
+def list_by_stem(folder, suffixes):
+    """Files of a folder that `files.select_files` takes: {stem: Path}.
+
+    Raises:
+        DataError: no such folder, no file in it, or two of one stem.
+    """
     if not folder.is_dir():
         raise DataError(
             f"{folder}: no such folder, expected images/ and labels/ in the data folder; "
             "make them with data/tusimple_dataset_processing.py or name another folder"
         )
     files = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in suffixes or path.name.startswith("."):
-            continue
+    for path in select_files(folder.iterdir(), suffixes, folder):
         if path.stem in files:
             raise DataError(
                 f"{path}: {files[path.stem].name} has the same stem, expected one file per stem; rename one"
@@ -86,8 +90,7 @@ def list_images(source, recursive=False):
         recursive: look into the folder's subfolders too.
 
     Returns:
-        list of Path in the order of their names; of folders and patterns only files with an image's suffix that, like
-        the subfolders, are not hidden.
+        list of Path in the order of their names; of folders and patterns those that `files.select_files` takes.
 
     Raises:
         DataError: nothing there.
@@ -100,64 +103,78 @@ def list_images(source, recursive=False):
         if not source.exists():
             raise DataError(f"{source}: no such file or folder, expected images; name another one")
         return paths
-    else:
+    else:  # whose wildcards stand for nothing hidden
         paths = map(Path, glob.glob(str(source), recursive=True))
-    paths = sorted(path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir())
-    hidden = len(source.parts) if source.is_dir() else 0
-    paths = [path for path in paths if not any(part.startswith(".") for part in path.parts[hidden:] if part != "..")]
+    paths = select_files(paths, IMAGE_SUFFIXES, source if source.is_dir() else None)
     if not paths:
         inside = "" if recursive or not source.is_dir() else " (--recursive looks into subfolders)"
-        raise DataError(f"{source}: found no {' '.join(IMAGE_SUFFIXES)}{inside}; name another folder")
+        raise DataError(f"{source}: found no {IMAGES}{inside}; name another folder")
     return paths
 
 
 def read_image(path):
     """Read an image as (h, w, 3) uint8 RGB; raises DataError if it can't be decoded."""
-    return _read(path, cv2.IMREAD_COLOR_RGB, "a jpg, png, bmp or webp image")
+    return _read(path, lambda data: cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), f"an {IMAGES}")
 
 
 def read_label(path):
-    """Read a label as (h, w) uint8 or uint16 ids; raises DataError if it can't be decoded or has several channels."""
-    label = _read(path, cv2.IMREAD_UNCHANGED, "a png label")
+    """Read a label as (h, w) uint8 or uint16 ids.
+
+    More than one gray channel is read where it can mean but one thing: a palette that begins with black, whose ids are
+    the numbers of the colors, and gray as RGB or with an alpha channel that leaves out background.
+
+    Raises:
+        DataError: it can't be decoded, was compressed with loss, or holds colors.
+    """
+    label = _read(path, _decode_label, "a png label")
     if label.ndim != 2 or label.dtype not in (np.uint8, np.uint16):
+        found = "colors" if label.ndim == 3 else f"values of {label.dtype}"
         raise DataError(
-            f"{path}: found {label.dtype} of shape {label.shape}, expected one 8- or 16-bit channel whose values are "
-            "instance ids; convert the colors to ids"
+            f"{path}: found {found}, expected one 8- or 16-bit channel whose values are instance ids; "
+            "data/instance_dataset_processing.py makes such labels of other ones"
         )
     return label
 
 
-def _read(path, flags, expected):
+def _decode_label(data):
+    content = data.tobytes()
+    if kind := lossy_kind(content):
+        raise DataError(f"found {kind}, whose compression changes ids and invents some")
+    if content.startswith(b"\x89PNG") and content[25] == 3:  # OpenCV tells only the colors of a palette
+        from PIL import Image
+
+        image = Image.open(io.BytesIO(content))
+        if image.getpalette()[:3] == [0, 0, 0]:
+            return np.array(image)
+    label = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    if label is None or label.ndim == 2:
+        return label
+    gray, alpha = label[:, :, 0], label[:, :, 3:]
+    seen = alpha == np.iinfo(label.dtype).max if label.dtype.kind == "u" else alpha > 0
+    if (label[:, :, :3] == gray[:, :, None]).all() and (seen | (alpha == 0)).all():
+        return np.where(seen.all(axis=2), gray, 0).astype(gray.dtype)
+    return label
+
+
+def _read(path, decode, expected):
     path, image, state = Path(path), None, "no regular file"
     # opening a named pipe would wait for its writer
     if path.is_file() or not path.exists():
         try:
-            data, state = path.read_bytes(), "could not be decoded"
-            # OpenCV refuses what is cut off or fails a checksum, but fills a jpg whose rest is zeros with gray
-            if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[len(data) // 2 :]:
-                state = "damaged, no end of the jpg"
-            elif data.startswith(b"\x89PNG") and not _is_whole_png(data):
-                state = "cut off or damaged"
-            elif data:
-                image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+            data = path.read_bytes()
+            damage = damage_of(data)
+            state = damage or "could not be decoded"
+            if data and not damage:
+                image = decode(np.frombuffer(data, np.uint8))
+        except DataError as error:
+            state = str(error)
         except OSError as error:
-            state = error.strerror.lower()
+            state = (error.strerror or str(error)).lower()
         except cv2.error as error:
             state = " ".join(error.err.split())
     if image is None:
         raise DataError(f"{path}: {state}, expected {expected}; replace or remove it")
     return image
-
-
-def _is_whole_png(data):
-    """Whether all chunks of a png are there and right; what isn't, libpng would tell in a line of its own."""
-    start = 8
-    while (kind := data[start + 4 : start + 8]) != b"IEND":
-        end = start + 8 + int.from_bytes(data[start : start + 4])
-        if not kind or zlib.crc32(data[start + 4 : end]) != int.from_bytes(data[end : end + 4]):
-            return False
-        start = end + 4
-    return True
 
 
 def split_pairs(pairs, fraction=VALIDATION_FRACTION, seed=SPLIT_SEED):

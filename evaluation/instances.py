@@ -10,7 +10,8 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
-from datagenerator import DataError, read_label
+from data.files import LABEL_SUFFIXES
+from datagenerator import DataError, list_by_stem, read_label
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RESAMPLES = 1000
@@ -117,25 +118,36 @@ def bootstrap_intervals(values, resamples=RESAMPLES, seed=0):
     return np.percentile(means, [2.5, 97.5], axis=0).T
 
 
-def read_pairs(prediction_dir, truth_dir):
-    """Read label maps (png) of the same names from two folders.
+def read_pairs(prediction_dir, truth_dir, ignore=None):
+    """Read label maps of the same stems from two folders.
+
+    Args:
+        prediction_dir, truth_dir: folders of label images, see `datagenerator.read_label`.
+        ignore: see `leave_out`.
 
     Returns:
         generator of (prediction, truth), (H, W) uint8 or uint16 each; shows its progress.
 
     Raises:
-        DataError: the names or the sizes differ, there is no png, or one can't be decoded.
+        DataError: the names or the sizes differ, there is no label, or one can't be decoded.
     """
     folders = Path(prediction_dir), Path(truth_dir)
-    names, other = (sorted(path.name for path in folder.glob("*.png")) for folder in folders)
-    if names != other or not names:
-        found = f"{min(set(names) ^ set(other))} in one folder only" if names != other else "no png"
+    files, other = (list_by_stem(folder, LABEL_SUFFIXES) for folder in folders)
+    if alone := sorted(files.keys() ^ other.keys()):
+        found = f"{files.get(alone[0], other.get(alone[0])).name} in one folder only"
         raise DataError(f"--instances {folders[0]} {folders[1]}: found {found}, expected the same names in both")
-    for name in tqdm(names, unit="image", dynamic_ncols=True):
-        prediction, truth = (read_label(folder / name) for folder in folders)
+    for stem in tqdm(sorted(files), unit="image", dynamic_ncols=True):
+        prediction, truth = read_label(files[stem]), read_label(other[stem])
         if prediction.shape != truth.shape:
-            raise DataError(f"{folders[0] / name}: found {prediction.shape}, expected {truth.shape} as in {folders[1]}")
-        yield prediction, truth
+            raise DataError(f"{files[stem]}: found {prediction.shape}, expected {truth.shape} as in {folders[1]}")
+        yield leave_out(prediction, truth, ignore)
+
+
+def leave_out(prediction, truth, ignore):
+    """The two label maps, background wherever the truth has the value to ignore (None: nowhere)."""
+    if ignore is None:
+        return prediction, truth
+    return np.where(truth == ignore, 0, prediction), np.where(truth == ignore, 0, truth)
 
 
 def instance_score(pairs):

@@ -58,19 +58,27 @@ def test_instances_command(tmp_path, capsys):
     folders = [tmp_path / "found", tmp_path / "true"]
     for folder in folders:
         folder.mkdir()
-        assert "no png" in fails(capsys, "--instances", *folders)
+        assert "found no file" in fails(capsys, "--instances", *folders)
     truth = np.zeros((8, 8), np.uint16)
     truth[:4], truth[5:] = 300, 2
     found = np.where(truth == 2, 0, truth)
     cv2.imwrite(str(folders[0] / "0.png"), found)
-    assert "0.png in one folder only" in fails(capsys, "--instances", *folders)
-    cv2.imwrite(str(folders[1] / "0.png"), truth)
+    cv2.imwrite(str(folders[1] / "1.png"), truth)
+    assert "in one folder only" in fails(capsys, "--instances", *folders)
+    (folders[1] / "1.png").rename(folders[1] / "0.PNG")  # as Windows' tools write it
+    (folders[1] / "._0.png").write_bytes(b"a Mac's")
     evaluation.main(["--instances", *map(str, folders), "--json"])
     entries = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
     values = [entry["value"] for entry in entries.values()]
     np.testing.assert_allclose(values, [0.5, 1, 0.5, 0.5, 1 / 1.5])
+    cv2.imwrite(str(folders[0] / "1.PNG"), 0 * found)  # the second image is all wrong
+    cv2.imwrite(str(folders[1] / "1.PNG"), truth)
+    evaluation.main(["--instances", *map(str, folders), "--json"])
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)[0] == {"name": "SBD", "value": 0.25, "order": "desc"}
+    assert "1 files left out" in captured.err and "1 hidden" in captured.err
     assert entries["|DiC|"]["order"] == "asc" and entries["PQ"]["order"] == "desc"
-    cv2.imwrite(str(folders[1] / "0.png"), truth[:4])
+    cv2.imwrite(str(folders[1] / "0.PNG"), truth[:4])
     assert "expected (4, 8)" in fails(capsys, "--instances", *folders)
 
 

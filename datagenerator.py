@@ -12,7 +12,7 @@ import io
 import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import cv2
@@ -196,7 +196,7 @@ def split_pairs(pairs, fraction=VALIDATION_FRACTION, seed=SPLIT_SEED):
     return tuple(train_test_split(pairs, test_size=max(fraction, 1 / len(pairs)), random_state=seed))
 
 
-def balance_pairs(pairs):
+def balance_pairs(pairs, ignore=None):
     """Repeat pairs so that images with a rare number of instances come more often.
 
     Of every number of instances there are `count` images; each of them is taken round(sqrt(most / count)) times,
@@ -204,6 +204,7 @@ def balance_pairs(pairs):
 
     Args:
         pairs: list of pairs.
+        ignore: id that is no instance, or None.
 
     Returns:
         list of pairs, each at least once.
@@ -212,7 +213,13 @@ def balance_pairs(pairs):
         DataError: a label that can't be decoded.
     """
     with ThreadPoolExecutor() as pool:
-        labels = tqdm(pool.map(_count_instances, pairs), "instances", len(pairs), unit="label", dynamic_ncols=True)
+        labels = tqdm(
+            pool.map(partial(_count_instances, ignore=ignore), pairs),
+            "instances",
+            len(pairs),
+            unit="label",
+            dynamic_ncols=True,
+        )
         numbers = list(labels)
     counts = Counter(numbers)
     most = max(counts.values())
@@ -221,8 +228,26 @@ def balance_pairs(pairs):
     ]
 
 
-def _count_instances(pair):
-    return np.count_nonzero(np.bincount(read_label(pair[1]).ravel())[1:])
+def _count_instances(pair, ignore=None):
+    label = read_label(pair[1])
+    return np.count_nonzero(np.bincount(label[label != ignore])[1:])
+
+
+def find_copies(pairs, others):
+    """Those of `others`, pairs that aren't among `pairs`, whose image file has the bytes of one of `pairs`: a list."""
+
+    @lru_cache(None)
+    def content(path):
+        return hashlib.sha256(Path(path).read_bytes()).digest()
+
+    by_size = {}
+    for image, _ in pairs:
+        by_size.setdefault(Path(image).stat().st_size, []).append(image)
+    return [
+        other
+        for other in dict.fromkeys(others).keys() - set(pairs)
+        if any(content(other[0]) == content(image) for image in by_size.get(Path(other[0]).stat().st_size, ()))
+    ]
 
 
 def describe_pairs(pairs):

@@ -28,6 +28,7 @@ import argparse
 import contextlib
 import os
 import sys
+from collections import Counter
 from itertools import count
 from pathlib import Path
 
@@ -105,7 +106,9 @@ def run_images(args, threads):
         if os.path.realpath(path) in inputs:
             raise DataError(f"{path}: found one of the images there, expected to write to it; name another --outdir")
     require_readable([path for path, _ in found])
-    frames = (Frame(name.as_posix(), path, files) for (path, name), files in zip(found, outputs, strict=True))
+    counts = Counter(name for _, name in found)  # of two folders, images may have one name
+    names = [(path if counts[name] > 1 else name).as_posix() for path, name in found]
+    frames = (Frame(name, path, files) for name, (path, _), files in zip(names, found, outputs, strict=True))
 
     with output_folder(args.outdir), json_lines(args.json) as write_line:
         find = make_find(args, load_network(args, len(found)))

@@ -20,7 +20,6 @@ class Frame:
 
     raw_file: str  # its name in TuSimple lines
     source: Path | None = None
-    time: float = 0.0  # seconds since its video's first frame
     outputs: dict = field(default_factory=dict)  # kind of output: file to write
     image: np.ndarray | None = None  # (h, w, 3) uint8 RGB
     problem: DataError | None = None
@@ -29,6 +28,7 @@ class Frame:
     line: dict | None = None  # of TuSimple
     painted: dict = field(default_factory=dict)  # kind of output: (h, w, 3) uint8 RGB or (h, w)
     seconds: dict = field(default_factory=dict)  # time of each stage
+    time: float = 0.0  # seconds since its video's first frame
 
     @contextlib.contextmanager
     def timed(self, stage):

@@ -248,7 +248,9 @@ def test_stale_paths_and_several_checkpoints(checkpoint, tmp_path):
     def loaded():
         return utils.load_model(folder, (16, 16)).get_layer("bottleneck2_3_conv1").get_weights()[0]
 
-    (folder / "checkpoint").write_text('model_checkpoint_path: "/home/somebody/gone/model.ckpt-99"\n', encoding="utf-8-sig")
+    (folder / "checkpoint").write_text(
+        'model_checkpoint_path: "/home/somebody/gone/model.ckpt-99"\n', encoding="utf-8-sig"
+    )
     (folder / "._model.ckpt-200000.index").write_bytes(b"a Mac's")
     np.testing.assert_array_equal(loaded(), older[kernel])
     (folder / "checkpoint").unlink()

@@ -136,6 +136,17 @@ def read_label(path):
     return label
 
 
+def read_pair(pair):
+    """`read_image` and `read_label` of a pair of paths; raises DataError as they do, or if the sizes differ."""
+    image, label = read_image(pair[0]), read_label(pair[1])
+    if image.shape[:2] != label.shape:
+        raise DataError(
+            f"{pair[1]}: found {label.shape[1]}x{label.shape[0]} pixels, expected "
+            f"{image.shape[1]}x{image.shape[0]} as in {pair[0]}; make the label of that image again"
+        )
+    return image, label
+
+
 def _decode_label(data):
     content = data.tobytes()
     if kind := lossy_kind(content):
@@ -424,13 +435,7 @@ def make_dataset(
         index = (
             int(sample) if seed is None else int(_order(len(pairs), seed, sample // len(pairs))[sample % len(pairs)])
         )
-        image_path, label_path = pairs[index]
-        image, label = read_image(image_path), read_label(label_path)
-        if image.shape[:2] != label.shape:
-            raise DataError(
-                f"{label_path}: found {label.shape[1]}x{label.shape[0]} pixels, expected "
-                f"{image.shape[1]}x{image.shape[0]} as in {image_path}; make the label of that image again"
-            )
+        image, label = read_pair(pairs[index])
         if augmented:
             view = augment(image, label, size, np.random.default_rng([seed, sample]), keep_aspect)
         elif keep_aspect and seed is not None:

@@ -4,15 +4,19 @@
     python inference.py --indir my_images --outdir my_results --save overlay,labels,lanes --json my_lanes.json
     python inference.py --indir "drives/**/20.jpg" --outdir my_results --keep-names
     python inference.py --video drive.mp4 --outdir my_results
+    python inference.py --video rtsp://192.168.0.8/stream --outdir my_results
 
-Reads the images of `--indir` (folders, files, glob patterns; jpg, png, bmp, webp of any size, turned as their EXIF
-data say) in the order of their names and writes to `--outdir` what `--save` lists, at the size of the image:
+Reads the images of `--indir` (folders, files, glob patterns; whatever OpenCV reads, of any size, turned as their
+EXIF data say) in the order of their names and writes to `--outdir` what `--save` lists, at the size of the image:
 
     overlay    cluster_0000.png    the image with each instance in its own color
     labels     labels_0000.png     16-bit instance ids, 0 = background
     semantic   semantic_0000.png   lane probability, 0..255
     embedding  embedding_0000.png  the first three channels as color
     lanes      lanes_0000.png      the image with the fitted curves
+
+The lines of `--json` are TuSimple's, with "scores", the mean lane probability along each lane, and "instance_scores",
+that of the pixels of instances 1, 2, ...
 
 With the semantic head, mean shift runs on the lane pixels; without it on all pixels, the largest cluster being the
 background. Every core works on an image of its own; memory doesn't grow with the number of images. Exit code 3: some
@@ -32,13 +36,15 @@ from collections import Counter
 from itertools import count
 from pathlib import Path
 
+import numpy as np
+
 import utils
 import visualization
-from clustering import BANDWIDTH, THRESHOLD, find_instances
+from clustering import BANDWIDTH, THRESHOLD, find_instances, lane_probability, mean_probabilities
 from data.flags import bounded
 from datagenerator import DataError, read_image
 from lanes.curves import fit_lanes
-from lanes.tusimple import h_samples, tusimple_line
+from lanes.tusimple import h_samples, lane_scores, tusimple_line
 from pipeline import segmentation, video
 from pipeline.outputs import find_images, json_lines, name_outputs, output_folder, require_readable
 from pipeline.stages import Frame, run_frames
@@ -70,6 +76,11 @@ def make_find(args, network):
                 curves = fit_lanes(label_map, size, args.max_lanes or MAX_CURVES)
             run_time = 1000 * sum(frame.seconds[stage] for stage in ("network", "cluster", "curves"))
             frame.line = tusimple_line(frame.raw_file, curves, h_samples(size[0]), run_time, size)
+            if "semantic" in frame.prediction:
+                scores = lane_scores(frame.line, lane_probability(frame.prediction), size)
+                frame.line["scores"] = np.round(scores, 4).tolist()
+                scores = mean_probabilities(frame.prediction, label_map)
+                frame.line["instance_scores"] = np.round(scores, 4).tolist()
 
     return find
 
@@ -219,7 +230,7 @@ def parse_args(argv=None):
     add("--video", metavar="SOURCE", help="video, number of a camera or URL of a stream, not images: writes an mp4")
     add("-o", "--outdir", default="inference_test/results", help="folder to write; default %(default)s")
     add("--save", default="overlay", help="what to write, of " + ",".join(KINDS) + "; default %(default)s")
-    add("--json", metavar="FILE", help="TuSimple lines to write, one per image or frame")
+    add("--json", metavar="FILE", help="TuSimple lines to write, one per image or frame, with scores")
     add("--keep-names", action="store_true", help="SUBFOLDER/NAME_cluster.png instead of cluster_0000.png")
     add = parser.add_argument_group("how to find instances").add_argument
     side = bounded(int, least=64, most=4096, step=8)
@@ -238,10 +249,12 @@ def parse_args(argv=None):
         help=f"compile the network with XLA, some 15 s; auto: with a GPU from {JIT_IMAGES} images on",
     )
     args = parser.parse_args(argv)
+    if args.indir is INDIR:
+        args.indir = [utils.shipped(INDIR[0])]
+    elif args.video:
+        parser.error("--indir: found --video too, expected one of them")
     args.save = list(dict.fromkeys(args.save.split(",")))
     kinds = VIDEO_KINDS if args.video else KINDS
-    if args.video and args.indir is not INDIR:
-        parser.error("--indir: found --video too, expected one of them")
     for flag, given in (("--recursive", args.recursive), ("--keep-names", args.keep_names)):
         if args.video and given:
             parser.error(f"{flag}: found with --video, which has no use for it; leave it out")

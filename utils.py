@@ -110,8 +110,15 @@ def load_model(modeldir, image_size=None, batch_stats=None, fresh_head=False):
     return model
 
 
+def shipped(path):
+    """`path`, or, if nothing is there, what this project has under that relative path, if it has."""
+    here = Path(__file__).resolve().parent / path
+    return str(here) if path and not Path(path).exists() and here.exists() else path
+
+
 def model_folder(modeldir):
     """The folder that holds the model of `modeldir`: itself, else its `best/`, else its `last/`; or ModelError."""
+    modeldir = shipped(modeldir)
     for folder in (Path(modeldir), Path(modeldir) / "best", Path(modeldir) / "last"):
         if (folder / MODEL_FILE).is_file() or any(folder.glob(INDEX_FILES)):
             return folder

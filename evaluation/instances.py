@@ -118,13 +118,11 @@ def bootstrap_intervals(values, resamples=RESAMPLES, seed=0):
     return np.percentile(means, [2.5, 97.5], axis=0).T
 
 
-def read_pairs(prediction_dir, truth_dir, ignore=None):
+def read_pairs(prediction_dir, truth_dir):
     """Read label maps of the same stems from two folders.
 
     Args:
         prediction_dir, truth_dir: folders of label images, see `datagenerator.read_label`.
-        ignore: see `leave_out`.
-
     Returns:
         generator of (prediction, truth), (H, W) uint8 or uint16 each; shows its progress.
 
@@ -140,7 +138,7 @@ def read_pairs(prediction_dir, truth_dir, ignore=None):
         prediction, truth = read_label(files[stem]), read_label(other[stem])
         if prediction.shape != truth.shape:
             raise DataError(f"{files[stem]}: found {prediction.shape}, expected {truth.shape} as in {folders[1]}")
-        yield leave_out(prediction, truth, ignore)
+        yield prediction, truth
 
 
 def leave_out(prediction, truth, ignore):
@@ -150,17 +148,19 @@ def leave_out(prediction, truth, ignore):
     return np.where(truth == ignore, 0, prediction), np.where(truth == ignore, 0, truth)
 
 
-def instance_score(pairs):
+def instance_score(pairs, ignore=None):
     """All instance metrics over a data set.
 
     Args:
         pairs: iterable of (prediction, truth) label maps, at least one.
+        ignore: see `leave_out`.
 
     Returns:
         {"SBD", "|DiC|", "AP50", "AP", "PQ"}: means over the images, PQ over all instances.
     """
     rows, parts = [], np.zeros(4)
     for pair in pairs:
+        pair = leave_out(*pair, ignore)
         precision = average_precision(*pair)
         rows.append((symmetric_best_dice(*pair), count_difference(*pair), precision[0], precision.mean()))
         parts += panoptic_parts(*pair)

@@ -326,6 +326,23 @@ def test_ctrl_c_keeps_what_is_done(tiny_run, tiny_data, tmp_path, capsys):
     assert all(read_image(path).shape == (96, 160, 3) for path in results)
 
 
+def test_lines_have_scores_and_defaults_are_found_from_anywhere(tmp_path, monkeypatch):
+    """The shipped model on the shipped images, started in another folder; lines that TuSimple's rules take."""
+    from data.tusimple_dataset_processing import PREDICTION_KEYS, read_labels
+
+    monkeypatch.chdir(tmp_path)
+    inference.main("--outdir out --save labels --json lanes.json".split())
+    lines = read_labels("lanes.json", PREDICTION_KEYS)
+    assert [line["raw_file"] for line in lines] == [f"{i:04d}.jpg" for i in range(len(lines))] and len(lines) > 3
+    for number, line in enumerate(lines):
+        labels = cv2.imread(f"out/labels_{number:04d}.png", cv2.IMREAD_UNCHANGED)
+        assert len(line["scores"]) == len(line["lanes"]) and len(line["instance_scores"]) == labels.max() > 1
+        # the model drops what is below 0.785, and its lanes are sure
+        assert 0.785 <= min(line["instance_scores"]) and max(line["instance_scores"]) <= 1
+        assert 0.5 < min(line["scores"]) and max(line["scores"]) <= 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lanes.json", "out"]
+
+
 def test_rows_of_other_heights():
     assert h_samples(720) == list(range(160, 720, 10))
     assert h_samples(1080)[0] == 240 and h_samples(1080)[-1] == 1070

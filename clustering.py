@@ -82,11 +82,20 @@ def find_instances(outputs, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fa
     label_map = instance_label_map(outputs["embedding"], bandwidth, mask, method=method)
     if mask is None or not confidence:
         return label_map
-    labels = label_map[label_map > 0]
-    probability = 0.5 + 0.5 * np.tanh(outputs["semantic"][label_map > 0, 0] / 2)  # a sigmoid that doesn't overflow
-    means = np.bincount(labels, probability, minlength=1) / np.maximum(np.bincount(labels, minlength=1), 1)
-    kept = means >= confidence  # not the background, number 0, which has no pixels here
+    kept = np.append(False, mean_probabilities(outputs, label_map) >= confidence)
     return (np.cumsum(kept) * kept).astype(np.int32)[label_map]
+
+
+def lane_probability(outputs):
+    """Lane probability of `outputs["semantic"]`, `(H, W, 1)` logits: `(H, W)`, by a sigmoid that doesn't overflow."""
+    return 0.5 + 0.5 * np.tanh(outputs["semantic"][:, :, 0] / 2)
+
+
+def mean_probabilities(outputs, label_map):
+    """Mean lane probability of the pixels of instances 1..N of a `(H, W)` label map: `(N,)`, 0 for one without any."""
+    labels = label_map[label_map > 0]
+    sums = np.bincount(labels, lane_probability(outputs)[label_map > 0], minlength=1)
+    return (sums / np.maximum(np.bincount(labels, minlength=1), 1))[1:]
 
 
 def instance_label_map(embedding, bandwidth, mask=None, min_fraction=MIN_FRACTION, method="fast"):

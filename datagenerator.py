@@ -1,6 +1,6 @@
 """Image and label files as a `tf.data` pipeline, and the one place that says how an image becomes network input.
 
-A data folder holds `images/` (jpg, png, bmp or webp) and `labels/` (8- or 16-bit single-channel png whose gray values
+A data folder holds `images/` (whatever OpenCV reads) and `labels/` (8- or 16-bit single-channel png whose gray values
 are instance ids, 0 = background); an image and its label have the same stem. Images are resized bilinearly and labels
 by nearest neighbor. Sample number n of a run depends on the seed and n alone, so that a run can be repeated or
 continued whatever the number of threads.
@@ -8,11 +8,11 @@ continued whatever the number of threads.
 
 import glob
 import hashlib
+import io
 import re
-import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import cv2
@@ -21,12 +21,13 @@ import tensorflow as tf
 from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
+from data.files import IMAGE_SUFFIXES, IMAGES, LABEL_SUFFIXES, damage_of, lossy_kind, select_files
+
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what OpenCV says of a file, our one line says
 
 SPLIT_SEED = 42
 VALIDATION_FRACTION = 0.1
 MAX_AREA = 2
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 class DataError(ValueError):
@@ -46,8 +47,8 @@ def find_pairs(folder):
         DataError: a folder is missing or empty, a stem stands twice, or a file has no partner.
     """
     folder = Path(folder)
-    images = _by_stem(folder / "images", IMAGE_SUFFIXES)
-    labels = _by_stem(folder / "labels", (".png",))
+    images = list_by_stem(folder / "images", IMAGE_SUFFIXES)
+    labels = list_by_stem(folder / "labels", LABEL_SUFFIXES)
     for found, other, missing in ((images, labels, "labels"), (labels, images, "images")):
         alone = sorted(found.keys() - other.keys())
         if alone:
@@ -58,16 +59,19 @@ def find_pairs(folder):
     return [(str(images[stem]), str(labels[stem])) for stem in sorted(images)]
 
 
-def _by_stem(folder, suffixes):
+def list_by_stem(folder, suffixes):
+    """Files of a folder that `files.select_files` takes: {stem: Path}.
+
+    Raises:
+        DataError: no such folder, no file in it, or two of one stem.
+    """
     if not folder.is_dir():
         raise DataError(
             f"{folder}: no such folder, expected images/ and labels/ in the data folder; "
             "make them with data/tusimple_dataset_processing.py or name another folder"
         )
     files = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in suffixes or path.name.startswith("."):
-            continue
+    for path in select_files(folder.iterdir(), suffixes, folder):
         if path.stem in files:
             raise DataError(
                 f"{path}: {files[path.stem].name} has the same stem, expected one file per stem; rename one"
@@ -86,8 +90,7 @@ def list_images(source, recursive=False):
         recursive: look into the folder's subfolders too.
 
     Returns:
-        list of Path in the order of their names; of folders and patterns only files with an image's suffix that, like
-        the subfolders, are not hidden.
+        list of Path in the order of their names; of folders and patterns those that `files.select_files` takes.
 
     Raises:
         DataError: nothing there.
@@ -100,64 +103,89 @@ def list_images(source, recursive=False):
         if not source.exists():
             raise DataError(f"{source}: no such file or folder, expected images; name another one")
         return paths
-    else:
+    else:  # whose wildcards stand for nothing hidden
         paths = map(Path, glob.glob(str(source), recursive=True))
-    paths = sorted(path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir())
-    hidden = len(source.parts) if source.is_dir() else 0
-    paths = [path for path in paths if not any(part.startswith(".") for part in path.parts[hidden:] if part != "..")]
+    paths = select_files(paths, IMAGE_SUFFIXES, source if source.is_dir() else None)
     if not paths:
         inside = "" if recursive or not source.is_dir() else " (--recursive looks into subfolders)"
-        raise DataError(f"{source}: found no {' '.join(IMAGE_SUFFIXES)}{inside}; name another folder")
+        raise DataError(f"{source}: found no {IMAGES}{inside}; name another folder")
     return paths
 
 
 def read_image(path):
     """Read an image as (h, w, 3) uint8 RGB; raises DataError if it can't be decoded."""
-    return _read(path, cv2.IMREAD_COLOR_RGB, "a jpg, png, bmp or webp image")
+    return _read(path, lambda data: cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), f"an {IMAGES}")
 
 
 def read_label(path):
-    """Read a label as (h, w) uint8 or uint16 ids; raises DataError if it can't be decoded or has several channels."""
-    label = _read(path, cv2.IMREAD_UNCHANGED, "a png label")
+    """Read a label as (h, w) uint8 or uint16 ids.
+
+    More than one gray channel is read where it can mean but one thing: a palette that begins with black, whose ids are
+    the numbers of the colors, and gray as RGB or with an alpha channel that leaves out background.
+
+    Raises:
+        DataError: it can't be decoded, was compressed with loss, or holds colors.
+    """
+    label = _read(path, _decode_label, "a png label")
     if label.ndim != 2 or label.dtype not in (np.uint8, np.uint16):
+        found = "colors" if label.ndim == 3 else f"values of {label.dtype}"
         raise DataError(
-            f"{path}: found {label.dtype} of shape {label.shape}, expected one 8- or 16-bit channel whose values are "
-            "instance ids; convert the colors to ids"
+            f"{path}: found {found}, expected one 8- or 16-bit channel whose values are instance ids; "
+            "data/instance_dataset_processing.py makes such labels of other ones"
         )
     return label
 
 
-def _read(path, flags, expected):
+def read_pair(pair):
+    """`read_image` and `read_label` of a pair of paths; raises DataError as they do, or if the sizes differ."""
+    image, label = read_image(pair[0]), read_label(pair[1])
+    if image.shape[:2] != label.shape:
+        raise DataError(
+            f"{pair[1]}: found {label.shape[1]}x{label.shape[0]} pixels, expected "
+            f"{image.shape[1]}x{image.shape[0]} as in {pair[0]}; make the label of that image again"
+        )
+    return image, label
+
+
+def _decode_label(data):
+    content = data.tobytes()
+    if kind := lossy_kind(content):
+        raise DataError(f"found {kind}, whose compression changes ids and invents some")
+    if content.startswith(b"\x89PNG") and content[25] == 3:  # OpenCV tells only the colors of a palette
+        from PIL import Image
+
+        image = Image.open(io.BytesIO(content))
+        if image.getpalette()[:3] == [0, 0, 0]:
+            return np.array(image)
+    label = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    if label is None or label.ndim == 2:
+        return label
+    gray, alpha = label[:, :, 0], label[:, :, 3:]
+    seen = alpha == np.iinfo(label.dtype).max if label.dtype.kind == "u" else alpha > 0
+    if (label[:, :, :3] == gray[:, :, None]).all() and (seen | (alpha == 0)).all():
+        return np.where(seen.all(axis=2), gray, 0).astype(gray.dtype)
+    return label
+
+
+def _read(path, decode, expected):
     path, image, state = Path(path), None, "no regular file"
     # opening a named pipe would wait for its writer
     if path.is_file() or not path.exists():
         try:
-            data, state = path.read_bytes(), "could not be decoded"
-            # OpenCV refuses what is cut off or fails a checksum, but fills a jpg whose rest is zeros with gray
-            if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[len(data) // 2 :]:
-                state = "damaged, no end of the jpg"
-            elif data.startswith(b"\x89PNG") and not _is_whole_png(data):
-                state = "cut off or damaged"
-            elif data:
-                image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+            data = path.read_bytes()
+            damage = damage_of(data)
+            state = damage or "could not be decoded"
+            if data and not damage:
+                image = decode(np.frombuffer(data, np.uint8))
+        except DataError as error:
+            state = str(error)
         except OSError as error:
-            state = error.strerror.lower()
+            state = (error.strerror or str(error)).lower()
         except cv2.error as error:
             state = " ".join(error.err.split())
     if image is None:
         raise DataError(f"{path}: {state}, expected {expected}; replace or remove it")
     return image
-
-
-def _is_whole_png(data):
-    """Whether all chunks of a png are there and right; what isn't, libpng would tell in a line of its own."""
-    start = 8
-    while (kind := data[start + 4 : start + 8]) != b"IEND":
-        end = start + 8 + int.from_bytes(data[start : start + 4])
-        if not kind or zlib.crc32(data[start + 4 : end]) != int.from_bytes(data[end : end + 4]):
-            return False
-        start = end + 4
-    return True
 
 
 def split_pairs(pairs, fraction=VALIDATION_FRACTION, seed=SPLIT_SEED):
@@ -179,7 +207,7 @@ def split_pairs(pairs, fraction=VALIDATION_FRACTION, seed=SPLIT_SEED):
     return tuple(train_test_split(pairs, test_size=max(fraction, 1 / len(pairs)), random_state=seed))
 
 
-def balance_pairs(pairs):
+def balance_pairs(pairs, ignore=None):
     """Repeat pairs so that images with a rare number of instances come more often.
 
     Of every number of instances there are `count` images; each of them is taken round(sqrt(most / count)) times,
@@ -187,6 +215,7 @@ def balance_pairs(pairs):
 
     Args:
         pairs: list of pairs.
+        ignore: id that is no instance, or None.
 
     Returns:
         list of pairs, each at least once.
@@ -195,7 +224,13 @@ def balance_pairs(pairs):
         DataError: a label that can't be decoded.
     """
     with ThreadPoolExecutor() as pool:
-        labels = tqdm(pool.map(_count_instances, pairs), "instances", len(pairs), unit="label", dynamic_ncols=True)
+        labels = tqdm(
+            pool.map(partial(_count_instances, ignore=ignore), pairs),
+            "instances",
+            len(pairs),
+            unit="label",
+            dynamic_ncols=True,
+        )
         numbers = list(labels)
     counts = Counter(numbers)
     most = max(counts.values())
@@ -204,8 +239,26 @@ def balance_pairs(pairs):
     ]
 
 
-def _count_instances(pair):
-    return np.count_nonzero(np.bincount(read_label(pair[1]).ravel())[1:])
+def _count_instances(pair, ignore=None):
+    label = read_label(pair[1])
+    return np.count_nonzero(np.bincount(label[label != ignore])[1:])
+
+
+def find_copies(pairs, others):
+    """Those of `others`, pairs that aren't among `pairs`, whose image file has the bytes of one of `pairs`: a list."""
+
+    @lru_cache(None)
+    def content(path):
+        return hashlib.sha256(Path(path).read_bytes()).digest()
+
+    by_size = {}
+    for image, _ in pairs:
+        by_size.setdefault(Path(image).stat().st_size, []).append(image)
+    return [
+        other
+        for other in dict.fromkeys(others).keys() - set(pairs)
+        if any(content(other[0]) == content(image) for image in by_size.get(Path(other[0]).stat().st_size, ()))
+    ]
 
 
 def describe_pairs(pairs):
@@ -382,13 +435,7 @@ def make_dataset(
         index = (
             int(sample) if seed is None else int(_order(len(pairs), seed, sample // len(pairs))[sample % len(pairs)])
         )
-        image_path, label_path = pairs[index]
-        image, label = read_image(image_path), read_label(label_path)
-        if image.shape[:2] != label.shape:
-            raise DataError(
-                f"{label_path}: found {label.shape[1]}x{label.shape[0]} pixels, expected "
-                f"{image.shape[1]}x{image.shape[0]} as in {image_path}; make the label of that image again"
-            )
+        image, label = read_pair(pairs[index])
         if augmented:
             view = augment(image, label, size, np.random.default_rng([seed, sample]), keep_aspect)
         elif keep_aspect and seed is not None:

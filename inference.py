@@ -4,15 +4,19 @@
     python inference.py --indir my_images --outdir my_results --save overlay,labels,lanes --json my_lanes.json
     python inference.py --indir "drives/**/20.jpg" --outdir my_results --keep-names
     python inference.py --video drive.mp4 --outdir my_results
+    python inference.py --video rtsp://192.168.0.8/stream --outdir my_results
 
-Reads the images of `--indir` (folders, files, glob patterns; jpg, png, bmp, webp of any size, turned as their EXIF
-data say) in the order of their names and writes to `--outdir` what `--save` lists, at the size of the image:
+Reads the images of `--indir` (folders, files, glob patterns; whatever OpenCV reads, of any size, turned as their
+EXIF data say) in the order of their names and writes to `--outdir` what `--save` lists, at the size of the image:
 
     overlay    cluster_0000.png    the image with each instance in its own color
     labels     labels_0000.png     16-bit instance ids, 0 = background
     semantic   semantic_0000.png   lane probability, 0..255
     embedding  embedding_0000.png  the first three channels as color
     lanes      lanes_0000.png      the image with the fitted curves
+
+The lines of `--json` are TuSimple's, with "scores", the mean lane probability along each lane, and "instance_scores",
+that of the pixels of instances 1, 2, ...
 
 With the semantic head, mean shift runs on the lane pixels; without it on all pixels, the largest cluster being the
 background. Every core works on an image of its own; memory doesn't grow with the number of images. Exit code 3: some
@@ -28,16 +32,19 @@ import argparse
 import contextlib
 import os
 import sys
+from collections import Counter
 from itertools import count
 from pathlib import Path
 
+import numpy as np
+
 import utils
 import visualization
-from clustering import BANDWIDTH, THRESHOLD, find_instances
+from clustering import BANDWIDTH, THRESHOLD, find_instances, lane_probability, mean_probabilities
 from data.flags import bounded
 from datagenerator import DataError, read_image
 from lanes.curves import fit_lanes
-from lanes.tusimple import h_samples, tusimple_line
+from lanes.tusimple import h_samples, lane_scores, tusimple_line
 from pipeline import segmentation, video
 from pipeline.outputs import find_images, json_lines, name_outputs, output_folder, require_readable
 from pipeline.stages import Frame, run_frames
@@ -69,6 +76,11 @@ def make_find(args, network):
                 curves = fit_lanes(label_map, size, args.max_lanes or MAX_CURVES)
             run_time = 1000 * sum(frame.seconds[stage] for stage in ("network", "cluster", "curves"))
             frame.line = tusimple_line(frame.raw_file, curves, h_samples(size[0]), run_time, size)
+            if "semantic" in frame.prediction:
+                scores = lane_scores(frame.line, lane_probability(frame.prediction), size)
+                frame.line["scores"] = np.round(scores, 4).tolist()
+                scores = mean_probabilities(frame.prediction, label_map)
+                frame.line["instance_scores"] = np.round(scores, 4).tolist()
 
     return find
 
@@ -105,7 +117,9 @@ def run_images(args, threads):
         if os.path.realpath(path) in inputs:
             raise DataError(f"{path}: found one of the images there, expected to write to it; name another --outdir")
     require_readable([path for path, _ in found])
-    frames = (Frame(name.as_posix(), path, files) for (path, name), files in zip(found, outputs, strict=True))
+    counts = Counter(name for _, name in found)  # of two folders, images may have one name
+    names = [(path if counts[name] > 1 else name).as_posix() for path, name in found]
+    frames = (Frame(name, path, files) for name, (path, _), files in zip(names, found, outputs, strict=True))
 
     with output_folder(args.outdir), json_lines(args.json) as write_line:
         find = make_find(args, load_network(args, len(found)))
@@ -140,11 +154,19 @@ def run_video(args, threads):
         if os.path.realpath(path) == os.path.realpath(args.video):
             raise DataError(f"{path}: found the video itself there, expected to write to it; name another --outdir")
 
+    if not clip.even:
+        print(
+            f"inference.py: {clip.name}: its frames come unevenly; the result has {clip.fps:g} a second, repeated or "
+            "left out so that it takes as long",
+            file=sys.stderr,
+        )
+
     def frames():
+        images = video.read_frames(clip)
         for number in count():
             frame = Frame(f"{clip.name}/{number:06d}")
             with frame.timed("decode"):
-                frame.image = video.read_frame(clip)
+                frame.image, frame.time = next(images, (None, 0.0))
             if frame.image is None:
                 return
             yield frame
@@ -153,7 +175,8 @@ def run_video(args, threads):
         stack.enter_context(output_folder(args.outdir))
         find = make_find(args, load_network(args, clip.frames))
         write_line = stack.enter_context(json_lines(args.json))
-        writers = {kind: stack.enter_context(video.writing(path, clip)) for kind, path in paths.items()}
+        codec, last = video.choose_codec(clip), 0.0
+        writers = {kind: stack.enter_context(video.writing(path, clip, codec)) for kind, path in paths.items()}
         track = video.tracking()
 
         def process(frame):
@@ -161,18 +184,29 @@ def run_video(args, threads):
             return frame
 
         def finish(frame):
+            nonlocal last
             paint(frame, args.save, track(frame))
             with frame.timed("write"):
                 for kind, write_frame in writers.items():
-                    write_frame(frame.painted[kind])
+                    write_frame(frame.painted[kind], frame.time)
                 write_line(frame.line)
+            last = frame.time
 
         done, _, interrupted = run_frames(frames(), process, finish, threads, clip.frames, "frame")
         if not done:
             raise DataError(f"--video {args.video}: found no frame that can be decoded; name another video")
     print(f"{done} frames in {', '.join(map(str, paths.values()))}")
-    lost = not interrupted and clip.frames and done < video.COMPLETE * clip.frames
-    return end(interrupted, lost and f"{args.video}: only {done} of {clip.frames} frames could be decoded")
+    if codec != "avc1":
+        print(
+            "browsers don't play its MPEG-4: this OpenCV can't write H.264; where that is needed, "
+            "ffmpeg -i RESULT.mp4 -c:v libx264 -pix_fmt yuv420p FOR_BROWSERS.mp4"
+        )
+    problem = None
+    if video.is_cut_off(clip, done, last):
+        problem = f"{clip.name}: cut off, {done} frames, {last + 1 / clip.fps:.1f} of {clip.promised[1]:.1f} s"
+    elif clip.frames and done < video.COMPLETE * clip.frames:
+        problem = f"{clip.name}: only {done} of {clip.frames} frames could be decoded"
+    return end(interrupted, problem)
 
 
 def end(interrupted, problem):
@@ -193,10 +227,10 @@ def parse_args(argv=None):
     add("-m", "--modeldir", default="trained_model", help="model folder or run folder; default %(default)s")
     add("-i", "--indir", nargs="+", default=INDIR, help=f"folders, files or glob patterns; default {INDIR[0]}")
     add("-r", "--recursive", action="store_true", help="the folders' subfolders too")
-    add("--video", metavar="FILE_OR_CAMERA", help="video, or number of a camera, instead of images: writes an mp4")
+    add("--video", metavar="SOURCE", help="video, number of a camera or URL of a stream, not images: writes an mp4")
     add("-o", "--outdir", default="inference_test/results", help="folder to write; default %(default)s")
     add("--save", default="overlay", help="what to write, of " + ",".join(KINDS) + "; default %(default)s")
-    add("--json", metavar="FILE", help="TuSimple lines to write, one per image or frame")
+    add("--json", metavar="FILE", help="TuSimple lines to write, one per image or frame, with scores")
     add("--keep-names", action="store_true", help="SUBFOLDER/NAME_cluster.png instead of cluster_0000.png")
     add = parser.add_argument_group("how to find instances").add_argument
     side = bounded(int, least=64, most=4096, step=8)
@@ -215,10 +249,12 @@ def parse_args(argv=None):
         help=f"compile the network with XLA, some 15 s; auto: with a GPU from {JIT_IMAGES} images on",
     )
     args = parser.parse_args(argv)
+    if args.indir is INDIR:
+        args.indir = [utils.shipped(INDIR[0])]
+    elif args.video:
+        parser.error("--indir: found --video too, expected one of them")
     args.save = list(dict.fromkeys(args.save.split(",")))
     kinds = VIDEO_KINDS if args.video else KINDS
-    if args.video and args.indir is not INDIR:
-        parser.error("--indir: found --video too, expected one of them")
     for flag, given in (("--recursive", args.recursive), ("--keep-names", args.keep_names)):
         if args.video and given:
             parser.error(f"{flag}: found with --video, which has no use for it; leave it out")

@@ -21,6 +21,7 @@ def discriminative_loss(
     param_dist=1.0,
     param_reg=0.001,
     max_instances=MAX_INSTANCES,
+    ignore=None,
 ):
     """Pull the embeddings of an instance together and push those of different instances apart.
 
@@ -31,6 +32,7 @@ def discriminative_loss(
         delta_d: half the hinge margin of the distance term: means further apart than 2 * delta_d cost nothing.
         param_var, param_dist, param_reg: weights alpha, beta, gamma of equation 4.
         max_instances: instances counted per image.
+        ignore: id whose pixels are no instance and count nowhere; None: there is none.
 
     Returns:
         (loss, l_var, l_dist, l_reg), float32 scalars: the three weighted parts and their sum, means over the batch.
@@ -39,11 +41,14 @@ def discriminative_loss(
     batch, height, width, dim = ops.shape(prediction)
     pixels = height * width
     x = ops.reshape(ops.cast(prediction, "float32"), (batch * pixels, dim))
-    slot = instance_slots(ops.reshape(ops.cast(correct_label, "int32"), (batch, pixels)))
+    label = ops.reshape(ops.cast(correct_label, "int32"), (batch, pixels))
+    slot = instance_slots(label)
 
     # one row per instance and image; the last row of an image collects what is over max_instances
     rows = max_instances + 1
     slot = ops.minimum(slot, max_instances)
+    if ignore is not None:
+        slot = ops.where(label == ignore, max_instances, slot)
     segment = ops.reshape(slot + rows * ops.expand_dims(ops.arange(batch, dtype="int32"), 1), (-1,))  # (B * H * W,)
     counted = ops.cast(ops.arange(rows) < max_instances, "float32")  # (K,)
 
@@ -103,22 +108,30 @@ def instance_slots(label):
     return ops.while_loop(lambda current, _: ops.any(current < end), next_id, (first, ops.full_like(label, -1)))[1]
 
 
-def semantic_loss(logits, correct_label, lane_weight=LANE_WEIGHT):
+def semantic_loss(logits, correct_label, lane_weight=LANE_WEIGHT, ignore=None):
     """Binary cross entropy of lane (id > 0) against background, lane pixels weighted up.
 
     Args:
         logits: (B, H, W, 1), any float dtype.
         correct_label: (B, H, W) integer ids, 0 = background.
         lane_weight: weight of a lane pixel; a background pixel has weight 1.
+        ignore: id whose pixels have weight 0; None: there is none.
 
     Returns:
-        float32 scalar, the weighted mean over all pixels; log(2) for logits of zero.
+        float32 scalar, the weighted mean over all pixels; log(2) for logits of zero, 0 if all are to be ignored.
     """
     logits = ops.cast(ops.squeeze(logits, -1), "float32")
     lane = ops.cast(correct_label > 0, "float32")
-    weight = 1.0 + (lane_weight - 1.0) * lane
+    weight = pixel_weights(correct_label, lane_weight, ignore)
     entropy = ops.softplus(logits) - lane * logits  # -log sigmoid(z) or -log(1 - sigmoid(z)), without overflow
-    return ops.sum(weight * entropy) / ops.sum(weight)
+    total = ops.sum(weight)
+    return ops.sum(weight * entropy) / (total if ignore is None else ops.maximum(total, 1.0))
+
+
+def pixel_weights(correct_label, lane_weight=LANE_WEIGHT, ignore=None):
+    """Weights of the pixels in `semantic_loss`, of which see the arguments: float32, of the label's shape."""
+    weight = 1.0 + (lane_weight - 1.0) * ops.cast(correct_label > 0, "float32")
+    return weight if ignore is None else ops.where(correct_label == ignore, 0.0, weight)
 
 
 def _norm(x):

@@ -34,9 +34,19 @@ import utils
 from data.ending import deferred_signals
 from data.flags import bounded
 from data.tusimple_dataset_processing import LabelError
-from datagenerator import DataError, balance_pairs, batches, describe_pairs, find_pairs, make_dataset, split_pairs
+from datagenerator import (
+    DataError,
+    balance_pairs,
+    batches,
+    describe_pairs,
+    find_copies,
+    find_pairs,
+    make_dataset,
+    split_pairs,
+)
 from run import devices
 from run.folder import Run, take_folder
+from run.labels import warn_of_labels
 from run.train_step import LOSS_TERMS, LossWeights, WeightAverages, make_losses, make_optimizer, make_train_step
 from run.validation import SummaryLog, Validation
 
@@ -52,7 +62,8 @@ def make_parser(defaults=True):
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         fromfile_prefix_chars="@",
     )
-    parser.convert_arg_line_to_args = lambda line: shlex.split(line, comments=True)
+    # a file may begin with a byte order mark
+    parser.convert_arg_line_to_args = lambda line: shlex.split(line.removeprefix("\ufeff"), comments=True)
 
     def group(title):
         place = parser.add_argument_group(title)
@@ -83,6 +94,7 @@ def make_parser(defaults=True):
     add("--keep-aspect", action="store_true", help="images keep their proportions: width W, the height follows")
     add("--batch-size", type=count, default=1, help="images per step")
     add("--balance", action="store_true", help="take images with a rare number of instances more often")
+    add("--ignore", type=bounded(int, least=1, most=65535), metavar="ID", help="label value that counts as nothing")
     add("--no-augment", action="store_true", help="train on the images as they are")
     add = group("model")
     add("-m", "--modeldir", default="pretrained_semantic_model", help="model to start from, or none")
@@ -262,12 +274,14 @@ def set_up(args, config, strategy):
         raise DataError(f"--batch-size: found {args.batch_size}, expected a multiple of the {replicas} replicas")
     devices.set_numerics(args.seed, args.mixed_precision, args.deterministic)
     size, outdir = tuple(args.image_size), Path(args.outdir)
-    pairs, val_folders = collect_pairs(args.srcdir, args.valdir, args.balance)
+    pairs, val_folders = collect_pairs(args.srcdir, args.valdir, args.balance, args.ignore)
     val_pairs = [pair for found in val_folders.values() for pair in found]
     data = {"training": describe_pairs(pairs), "validation": describe_pairs(val_pairs)}
     steps_per_epoch = max(1, len(pairs) // args.batch_size)
     steps = args.steps or args.epochs * steps_per_epoch
 
+    if chief:
+        warn_of_labels(pairs, size, args.keep_aspect, args.ignore)
     # read before anything is written, so that a bad file leaves no run folder behind
     shown = next(batches(make_dataset(val_pairs[:1], size, 1, keep_aspect=args.keep_aspect)))
 
@@ -296,9 +310,11 @@ def set_up(args, config, strategy):
     weights = LossWeights(args.var, args.dist, args.reg, args.dvar, args.ddist, args.sem)
     log = validation = None
     if chief:
-        validation = Validation(model, make_losses(weights), val_folders, size, args.batch_size, args.keep_aspect)
+        losses = make_losses(weights, ignore=args.ignore)
+        validation = Validation(model, losses, val_folders, size, args.batch_size, args.keep_aspect)
         plots = outdir / f"var{args.var:g}_dist{args.dist:g}_reg{args.reg:g}_dvar{args.dvar:g}_ddist{args.ddist:g}"
-        log = SummaryLog(args.logdir, model, shown, plots, args.bandwidth, args.plot_every, args.cluster_every)
+        every = args.plot_every, args.cluster_every
+        log = SummaryLog(args.logdir, model, shown, plots, args.bandwidth, *every, args.ignore)
         utils.write_json(outdir / utils.CONFIG_FILE, started)
     print(f"{len(pairs)} training and {len(val_pairs)} validation images, {steps} steps, run folder {outdir}")
 
@@ -319,7 +335,7 @@ def set_up(args, config, strategy):
         indices = np.concatenate([i.numpy() for i in strategy.experimental_local_results(index)])
         return [pairs[i][0] for i in indices]
 
-    losses = make_losses(weights, not args.jit)
+    losses = make_losses(weights, not args.jit, args.ignore)
     train_step = make_train_step(model, optimizer, losses, strategy, averages, args.clip_norm, args.jit)
     stream = batches(strategy.distribute_datasets_from_function(input_function))
     return Job(run, stream, train_step, validation, log, steps, steps_per_epoch, files_of)
@@ -341,13 +357,13 @@ def describe_network(args):
     }
 
 
-def collect_pairs(srcdir, valdir=None, balance=False):
-    """Training and validation pairs.
+def collect_pairs(srcdir, valdir=None, balance=False, ignore=None):
+    """Training and validation pairs; those that are equal to a held-out one are left out of the training, and said.
 
     Args:
         srcdir: data folders; one given as FOLDER:N counts N times.
         valdir: validation folders; None holds 10 % of every source out.
-        balance: repeat pairs with a rare number of instances, see `balance_pairs`.
+        balance, ignore: repeat pairs with a rare number of instances, see `balance_pairs`.
 
     Returns:
         (training pairs, {name of a validation folder: its pairs}).
@@ -355,14 +371,26 @@ def collect_pairs(srcdir, valdir=None, balance=False):
     pairs, val_pairs = [], []
     for source in srcdir:
         folder, _, times = source.rpartition(":")
-        folder, times = (folder, int(times)) if folder and times.isdigit() and int(times) else (source, 1)
+        repeated = folder and times.isdigit() and int(times) and not Path(source).exists()
+        folder, times = (folder, int(times)) if repeated else (source, 1)
         found = find_pairs(folder)
         if valdir is None:
             found, held_out = split_pairs(found)
             val_pairs += held_out
-        pairs += (balance_pairs(found) if balance else found) * times
+        pairs += (balance_pairs(found, ignore) if balance else found) * times
     if valdir is None:
-        return pairs, {"validation": list(dict.fromkeys(val_pairs))}
+        val_pairs = list(dict.fromkeys(val_pairs))
+        again = set(find_copies(val_pairs, pairs))
+        if again:
+            print(
+                f"warning: {len(again)} images are copies of held-out ones, first {min(again)[0]}: left out of the "
+                "training; remove them",
+                file=sys.stderr,
+            )
+            pairs = [pair for pair in pairs if pair not in again]
+        if not pairs:
+            raise DataError(f"--srcdir {srcdir[0]}: found no other image than held-out ones, expected some; add images")
+        return pairs, {"validation": val_pairs}
     folders = list(dict.fromkeys(valdir))
     names = [Path(folder).resolve().name for folder in folders]
     names = names if len(set(names)) == len(names) else folders

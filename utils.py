@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import subprocess
+import tempfile
 import warnings
 import zipfile
 from pathlib import Path
@@ -33,6 +34,7 @@ from enet import build_enet
 MODEL_FILE = "model.keras"
 CONFIG_FILE = "config.json"
 CHECKPOINT_FILE = "checkpoint.npz"
+INDEX_FILES = "[!.]*.index"  # of a TensorFlow 1 checkpoint
 # Step counters and Adam's slots: variables that a model doesn't need
 NOT_NEEDED = re.compile(r"(^|/)(Variable|global_step|beta[12]_power)(_\d+)?$|/Adam(_\d+)?$")
 PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "opencv-python")
@@ -108,10 +110,17 @@ def load_model(modeldir, image_size=None, batch_stats=None, fresh_head=False):
     return model
 
 
+def shipped(path):
+    """`path`, or, if nothing is there, what this project has under that relative path, if it has."""
+    here = Path(__file__).resolve().parent / path
+    return str(here) if path and not Path(path).exists() and here.exists() else path
+
+
 def model_folder(modeldir):
     """The folder that holds the model of `modeldir`: itself, else its `best/`, else its `last/`; or ModelError."""
+    modeldir = shipped(modeldir)
     for folder in (Path(modeldir), Path(modeldir) / "best", Path(modeldir) / "last"):
-        if (folder / MODEL_FILE).is_file() or any(folder.glob("*.index")):
+        if (folder / MODEL_FILE).is_file() or any(folder.glob(INDEX_FILES)):
             return folder
     raise ModelError(
         f"{modeldir}: found no {MODEL_FILE} in it nor in its best/ or last/, nor a TensorFlow 1 checkpoint, expected a "
@@ -157,7 +166,7 @@ def read_config(folder):
     """Read `config.json` of a model or run folder; raises ModelError if it is missing or broken."""
     path = Path(folder) / CONFIG_FILE
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8-sig"))
         network = config["network"]
         if not isinstance(network, dict):
             raise KeyError("network")
@@ -287,10 +296,10 @@ def original_network(folder):
     Raises:
         ModelError: a checkpoint that can't be read.
     """
-    head = _open_checkpoint(folder).get_variable_to_shape_map().get("Instance/transfer_layer/conv2d_transpose/weights")
+    head = _read_checkpoint(folder).get("Instance/transfer_layer/conv2d_transpose/weights")
     return {
         "input_shape": [512, 512, 3],
-        "embedding_dim": head[2] if head else 3,
+        "embedding_dim": 3 if head is None else head.shape[2],
         "semantic": head is None,
         "rescale": 1,
         "embedding_activation": "relu",
@@ -298,18 +307,28 @@ def original_network(folder):
     }
 
 
-def _open_checkpoint(folder):
-    """Reader of the TensorFlow 1 checkpoint in `folder`, the one that its `checkpoint` file names, else the newest."""
-    prefixes = sorted(folder.glob("*.index"), key=lambda path: [int(n) for n in re.findall(r"\d+", path.stem)[-1:]])
+def _read_checkpoint(folder):
+    """The TensorFlow 1 checkpoint in `folder`, that its `checkpoint` file names, else the newest: {name: array}.
+
+    Raises:
+        ModelError: a checkpoint that can't be read.
+    """
+    prefixes = sorted(folder.glob(INDEX_FILES), key=lambda path: [int(n) for n in re.findall(r"\d+", path.stem)[-1:]])
     chosen = prefixes[-1].with_suffix("")
-    with contextlib.suppress(OSError):
-        named = re.search(r'^model_checkpoint_path: "(.*)"', (folder / "checkpoint").read_text(), re.MULTILINE)
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        text = (folder / "checkpoint").read_text(encoding="utf-8-sig")
+        named = re.search(r'^model_checkpoint_path: "(.*)"', text, re.MULTILINE)
         # the path is that of the machine that wrote it: only the name counts
         name = re.split(r"[\\/]", named.group(1))[-1] if named else ""
         if name and (folder / f"{name}.index").is_file():
             chosen = folder / name
     try:
-        return tf.train.load_checkpoint(str(chosen))
+        with tempfile.TemporaryDirectory() as plain:  # TensorFlow takes a path with brackets for a pattern
+            for path in folder.iterdir():
+                if path.name.startswith(f"{chosen.name}."):
+                    Path(plain, "model" + path.name.removeprefix(chosen.name)).symlink_to(path.resolve())
+            reader = tf.train.load_checkpoint(str(Path(plain, "model")))
+            return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
     except (tf.errors.OpError, ValueError) as error:
         raise ModelError(f"{chosen}: {str(error).splitlines()[0]}, expected a TensorFlow 1 checkpoint") from None
 
@@ -341,8 +360,8 @@ def copy_original_weights(model, folder, fresh_head):
     Raises:
         ModelError: no such checkpoint, or not one of the original's ENet.
     """
-    reader = _open_checkpoint(folder)
-    shapes = {n: s for n, s in reader.get_variable_to_shape_map().items() if not NOT_NEEDED.search(n)}
+    values = _read_checkpoint(folder)
+    shapes = {name: list(value.shape) for name, value in values.items() if not NOT_NEEDED.search(name)}
     head = {kind: f"ENet/fullconv/{kind}" for kind in ("weights", "biases")}
     has_embedding = any(name.startswith("Instance/") for name in shapes)
     if not has_embedding and not fresh_head:
@@ -355,7 +374,7 @@ def copy_original_weights(model, folder, fresh_head):
         if layer.name == "semantic":
             if shapes.get(head["weights"], [0, 0, 0])[2] == 2:
                 # a softmax over two classes is a sigmoid of the difference of their logits
-                weights, biases = (reader.get_tensor(head[kind]) for kind in ("weights", "biases"))
+                weights, biases = (values[head[kind]] for kind in ("weights", "biases"))
                 layer.set_weights([weights[:, :, 1:] - weights[:, :, :1], biases[1:] - biases[:1]])
             continue
         if layer.name == "embedding" and not has_embedding:
@@ -367,7 +386,7 @@ def copy_original_weights(model, folder, fresh_head):
             if shapes.get(name) != expected:
                 problems.append(f"{name} {'missing' if name not in shapes else shapes[name]} instead of {expected}")
             else:
-                variable.assign(reader.get_tensor(name).reshape(variable.shape))
+                variable.assign(values[name].reshape(variable.shape))
     problems += [f"{name} not known" for name in sorted(shapes.keys() - used)]
     if problems:
         raise ModelError(f"{folder}: the checkpoint is not of the original's ENet: {'; '.join(problems)}")

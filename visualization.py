@@ -23,6 +23,7 @@ import utils
 from clustering import instance_colors
 
 ALPHA = 0.3
+MAX_LEGEND = 20  # instances that a scatter plot names
 
 
 def paint_instances(image, label_map, alpha=ALPHA):
@@ -118,13 +119,21 @@ def scatter_plot(embedding, label, path, title="", max_points=6000):
     if dims == 1:
         points, dims = np.column_stack([points, np.zeros(len(points))]), 2
     lane_colors = iter(instance_colors(len(present)) / 255.0)
-    for instance in present:
-        where = np.flatnonzero(ids == instance)
-        where = rng.permutation(where)[: max(1, max_points // len(present))]
-        color = (0.7, 0.7, 0.7) if instance == 0 else next(lane_colors)
-        axes.scatter(*points[where, :dims].T, s=3, color=color, label="background" if instance == 0 else str(instance))
+    colors = [(0.7, 0.7, 0.7) if instance == 0 else next(lane_colors) for instance in present]
+    # pixels in random order, then by instance, which keeps it within each
+    order = rng.permutation(len(ids))
+    order = order[np.argsort(ids[order], kind="stable")]
+    starts = np.searchsorted(ids[order], present)
+    groups = [part[: max(1, max_points // len(present))] for part in np.split(order, starts[1:])]
+    drawn = np.concatenate(groups)
+    axes.scatter(*points[drawn, :dims].T, s=3, c=np.repeat(colors, [len(part) for part in groups], axis=0))
+    if len(present) <= MAX_LEGEND:
+        for instance, color in zip(present, colors, strict=True):
+            axes.scatter(*[[]] * dims, s=3, color=color, label="background" if instance == 0 else str(instance))
+        axes.legend(loc="upper right", markerscale=4)
+    else:
+        title = f"{title}, {np.count_nonzero(present)} instances".lstrip(", ")
     axes.set_title(title)
-    axes.legend(loc="upper right", markerscale=4)
     figure.savefig(path, dpi=100)
 
 

@@ -3,7 +3,7 @@
     python data/culane_dataset_processing.py culane -o my_culane
     python data/culane_dataset_processing.py culane -o my_culane --list list/train.txt
 
-Reads the images of the list, or every `*.jpg` with a `*.lines.txt` beside it, and writes `images/0000.png`, ... and
+Reads the images of the list, or every one with a `*.lines.txt` beside it, and writes `images/0000.png`, ... and
 `labels/0000.png`, ... in that order: 8 bits, lane i with its own gray value, 50 * i + 20 for the first four, background
 0, as the TuSimple command draws them, 7 px wide at 1280 pixels and wider with the image (9 px at CULane's 1640).
 Nothing appears in the output folder before every image is done, and a data set that is there is replaced only with
@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from culane_lines import LinesError, lines_path, read_lines, read_list
+from files import IMAGE_SUFFIXES, select_files
 from tusimple_dataset_processing import (
     THICKNESS,
     LabelError,
@@ -49,11 +50,11 @@ def find_images(folder, list_file=None):
     if not folder.is_dir():
         raise LabelError(f"{folder}: no such folder, expected CULane with driver_*_frame/ in it; name another one")
     if not list_file:
-        paths = [path for path in sorted(folder.rglob("*.jpg")) if lines_path(path).is_file()]
-        paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+        paths = select_files(folder.rglob("*"), IMAGE_SUFFIXES, folder, say=False)
+        paths = [path for path in paths if lines_path(path).is_file()]
         if not paths:
             raise LabelError(
-                f"{folder}: found no *.jpg with *.lines.txt beside it, expected CULane; name another folder"
+                f"{folder}: found no image with *.lines.txt beside it, expected CULane; name another folder"
             )
         return paths
     list_path = Path(list_file) if Path(list_file).is_file() else folder / list_file

@@ -34,9 +34,10 @@ from annotations.coco import is_coco, read_coco
 from annotations.cvat import read_cvat
 from annotations.files import list_files, name_outputs, read_json, read_view
 from annotations.labelme import is_labelme, read_labelme
-from annotations.rasters import LABEL_FOLDERS, LABEL_SUFFIXES, is_mask_folders, read_label_images, read_mask_folders
+from annotations.rasters import LABEL_FOLDERS, is_mask_folders, read_label_images, read_mask_folders
 from annotations.shapes import count_touching, paint
 from annotations.yolo import read_yolo
+from files import IMAGE_SUFFIXES
 from flags import bounded
 from tusimple_dataset_processing import PARTS, LabelError, check_free, replacing_data, run_all, write_png
 
@@ -58,7 +59,7 @@ def recognize(source):
     if source.is_dir():
         for name in LABEL_FOLDERS if (source / "images").is_dir() else ():
             if (source / name).is_dir():
-                if list_files(source / name, LABEL_SUFFIXES):
+                if list_files(source / name, IMAGE_SUFFIXES):
                     return "labels"
                 if list_files(source / name, (".txt",)):
                     return "yolo"

@@ -136,30 +136,38 @@ def find_clips(folders):
     """List the labelled clips of TuSimple folders.
 
     Returns:
-        (clips, bad): clips are (path of the jpg, label dict) in order, bad are LabelErrors.
+        (clips, bad): clips are (path of the jpg, label dict) in order, each once, bad are LabelErrors.
 
     Raises:
         LabelError: a folder without label files or without a line in them.
     """
-    clips, bad = [], []
+    clips, bad, repeated, known = [], [], [], {}
     for folder in map(Path, folders):
         files = sorted(path for pattern in LABEL_FILES for path in folder.glob(pattern))
         if not files:
             found = f"no {' or '.join(LABEL_FILES)}" if folder.is_dir() else "no such folder"
             raise LabelError(f"{folder}: {found}, expected a TuSimple folder with clips/ and its label files")
-        before = len(clips) + len(bad)
+        before = len(clips) + len(bad) + len(repeated)
         for file in files:
             for number, label in read_lines(file):
                 if isinstance(label, LabelError):
                     bad.append(label)
                     continue
-                clip = folder / label["raw_file"]
-                if clip.is_file():
+                clip, where = folder / label["raw_file"], f"{file}:{number}"
+                if not clip.is_file():
+                    bad.append(LabelError(f"{where}: no file {clip}, expected the clip's jpg"))
+                    continue
+                other, first = known.setdefault(os.path.realpath(clip), (label, where))
+                if first == where:
                     clips.append((clip, label))
+                elif any(other[key] != label[key] for key in ("lanes", "h_samples")):
+                    bad.append(LabelError(f"{where}: found {clip} with other lanes in {first}, expected it once"))
                 else:
-                    bad.append(LabelError(f"{file}:{number}: no file {clip}, expected the clip's jpg"))
-        if len(clips) + len(bad) == before:
+                    repeated.append(where)
+        if len(clips) + len(bad) + len(repeated) == before:
             raise LabelError(f"{folder}: found label files without a line, expected one JSON object per image")
+    if repeated:
+        print(f"{len(repeated)} lines repeat an image with its lanes, first {repeated[0]}: left out", file=sys.stderr)
     return clips, bad
 
 

@@ -5,13 +5,15 @@
     python -m evaluation --modeldir trained_model --srcdir culane --labels list/test.txt
     python -m evaluation --culane predicted_lines culane --list list/test.txt
     python -m evaluation --instances predicted_labels true_labels
+    python -m evaluation --modeldir my_run --srcdir my_data --instances
 
 The first scores a submission file. The second runs a model on the labeled images of a TuSimple folder and scores that;
 `--out` writes the submission file. `--images` (both ways; needs `--srcdir`) writes the images with prediction (orange)
 and label (blue) drawn over them, worst first. The third runs it on CULane's images, recognized by a list that ends in
 .txt; `--out` is then a folder. The fourth scores CULane's `*.lines.txt` of the same names in two folders, by the list
-or all of the second folder. The last compares label maps (png; equal values = one instance, 0 = background) of the same
-name in two folders.
+or all of the second folder. The fifth compares label maps (png; equal values = one instance, 0 = background) of the
+same name in two folders, the last those that a model finds in a data folder's `images/` with its `labels/`; pixels
+whose label is `--ignore` count nowhere.
 
 Accuracy, FP and FN are those of TuSimple's evaluate/lane.py, quirks included: FP can be negative, and a label without a
 point counts as a lane, which only a prediction without a point finds (`--skip-empty-lanes` leaves such labels out;
@@ -37,9 +39,9 @@ import utils
 from data.culane_lines import LinesError, format_lines, lines_path
 from data.flags import bounded
 from data.tusimple_dataset_processing import PREDICTION_KEYS, LabelError, read_labels
-from datagenerator import DataError
+from datagenerator import DataError, find_pairs
 from evaluation import culane, instances, tusimple
-from evaluation.model import predict_culane, predict_lanes, write_images
+from evaluation.model import predict_culane, predict_instances, predict_lanes, write_images
 from pipeline.segmentation import load_network, require_head
 
 THRESHOLD = "lane probability that counts as lane; default that of inference.py"
@@ -51,8 +53,9 @@ _MODEL = {"modeldir", "srcdir", "labels", "out", "bandwidth", "threshold", "conf
 USED = {
     "pred": {"pred", "gt", *_LANES},
     "modeldir": {"strict_time", *_MODEL, *_LANES},
+    "own": {"instances", "ignore", *_MODEL} - {"labels", "out", "verbose"},
     "culane": {"culane", "list", "json", "verbose"},
-    "instances": {"instances", "json"},
+    "instances": {"instances", "ignore", "json"},
 }
 
 
@@ -147,8 +150,14 @@ def run_culane(args, report):
 
 
 def run_instances(args, report):
-    """Score the label maps of `--instances`; returns {metric: value}."""
-    score = instances.instance_score(instances.read_pairs(*args.instances))
+    """Score the label maps of `--instances`, or those that `--modeldir` finds; returns {metric: value}."""
+    if args.modeldir:
+        pairs = find_pairs(args.srcdir)
+        network, settings = load(args)
+        found = predict_instances(network, pairs, **settings)
+    else:
+        found = instances.read_pairs(*args.instances)
+    score = instances.instance_score(found, args.ignore)
     for name, value in score.items():
         report(f"{name:9} {value:7.4f}")
     return score
@@ -163,7 +172,7 @@ def parse_args(argv=None):
     add("--gt", help="TuSimple labels of the same images")
     add = parser.add_argument_group("run a model and score it").add_argument
     add("--modeldir", help="model folder or run folder")
-    add("--srcdir", help="folder that the labels' raw_file is relative to")
+    add("--srcdir", help="folder that the labels' raw_file is relative to; with --instances a data folder")
     add("--labels", help="TuSimple label file or CULane list (.txt), by itself or in --srcdir")
     add("--out", help="submission file to write; new or empty folder for CULane's *.lines.txt")
     add("--bandwidth", type=bounded(float, above=0), help="of the mean shift; default that of inference.py")
@@ -175,7 +184,13 @@ def parse_args(argv=None):
     add("--culane", nargs=2, metavar=("PRED_DIR", "GT_DIR"), help="folders of *.lines.txt of the same names")
     add("--list", metavar="FILE", help="images to score, by itself or in GT_DIR; default: all of GT_DIR")
     add = parser.add_argument_group("score label maps").add_argument
-    add("--instances", nargs=2, metavar=("PRED_DIR", "GT_DIR"), help="folders of png label maps of the same names")
+    add(
+        "--instances",
+        nargs="*",
+        metavar="DIR",
+        help="PRED_DIR GT_DIR, of label maps; none: --modeldir's",
+    )
+    add("--ignore", type=bounded(int, least=1, most=65535), metavar="ID", help="label value that counts as nothing")
     add = parser.add_argument_group("output").add_argument
     add("--json", action="store_true", help="print the benchmark's JSON list; all else goes to stderr")
     add("--verbose", action="store_true", help="print every image's score, worst first")
@@ -184,12 +199,21 @@ def parse_args(argv=None):
     args = parser.parse_args(argv)
     modes = {("pred", "gt"): args.pred, ("modeldir", "srcdir", "labels"): args.modeldir}
     modes |= {("culane",): args.culane, ("instances",): args.instances}
+    own = bool(args.modeldir) and args.instances == []
+    if own:
+        modes = {
+            ("pred", "gt"): args.pred,
+            ("modeldir", "srcdir", "instances"): args.modeldir,
+            ("culane",): args.culane,
+        }
+    elif args.instances is not None and len(args.instances) != 2:
+        parser.error(f"--instances: found {len(args.instances)} folders, expected two, or none with --modeldir")
     chosen = [flags for flags, value in modes.items() if value is not None]
     if len(chosen) != 1:
         parser.error(f"found {len(chosen)} of --pred, --modeldir, --culane and --instances, expected one")
     mode = chosen[0][0]
     args.on_culane = mode == "culane" or mode == "modeldir" and str(args.labels).endswith(".txt")
-    used = _MODEL if args.on_culane and mode == "modeldir" else USED[mode]
+    used = _MODEL if args.on_culane and mode == "modeldir" else USED["own" if own else mode]
     for name, value in vars(args).items():
         if value not in (None, False) and name not in {*used, "on_culane"}:
             reason = "a list of CULane" if used is _MODEL else f"--{mode}"
@@ -212,7 +236,7 @@ def parse_args(argv=None):
 
 def main(argv=None):
     args = parse_args(argv)
-    run = run_instances if args.instances else run_culane if args.on_culane else run_tusimple
+    run = run_instances if args.instances is not None else run_culane if args.on_culane else run_tusimple
     try:
         score = run(args, functools.partial(print, file=sys.stderr if args.json else sys.stdout))
     except (DataError, LabelError, LinesError, utils.ModelError, OSError) as error:

@@ -57,7 +57,7 @@ def list_files(prediction_dir, truth_dir, list_file=None):
         names = read_list(path)
     else:
         found, names = (
-            sorted(path.relative_to(folder).as_posix() for path in folder.rglob(f"*{SUFFIX}")) for folder in folders
+            sorted(path.relative_to(folder).as_posix() for path in folder.rglob(f"[!.]*{SUFFIX}")) for folder in folders
         )
         if not names:
             raise LinesError(f"{folders[1]}: found no *{SUFFIX}, expected CULane's labels; name another folder")

@@ -10,7 +10,8 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
-from datagenerator import DataError, read_label
+from data.files import LABEL_SUFFIXES
+from datagenerator import DataError, list_by_stem, read_label
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RESAMPLES = 1000
@@ -118,37 +119,48 @@ def bootstrap_intervals(values, resamples=RESAMPLES, seed=0):
 
 
 def read_pairs(prediction_dir, truth_dir):
-    """Read label maps (png) of the same names from two folders.
+    """Read label maps of the same stems from two folders.
 
+    Args:
+        prediction_dir, truth_dir: folders of label images, see `datagenerator.read_label`.
     Returns:
         generator of (prediction, truth), (H, W) uint8 or uint16 each; shows its progress.
 
     Raises:
-        DataError: the names or the sizes differ, there is no png, or one can't be decoded.
+        DataError: the names or the sizes differ, there is no label, or one can't be decoded.
     """
     folders = Path(prediction_dir), Path(truth_dir)
-    names, other = (sorted(path.name for path in folder.glob("*.png")) for folder in folders)
-    if names != other or not names:
-        found = f"{min(set(names) ^ set(other))} in one folder only" if names != other else "no png"
+    files, other = (list_by_stem(folder, LABEL_SUFFIXES) for folder in folders)
+    if alone := sorted(files.keys() ^ other.keys()):
+        found = f"{files.get(alone[0], other.get(alone[0])).name} in one folder only"
         raise DataError(f"--instances {folders[0]} {folders[1]}: found {found}, expected the same names in both")
-    for name in tqdm(names, unit="image", dynamic_ncols=True):
-        prediction, truth = (read_label(folder / name) for folder in folders)
+    for stem in tqdm(sorted(files), unit="image", dynamic_ncols=True):
+        prediction, truth = read_label(files[stem]), read_label(other[stem])
         if prediction.shape != truth.shape:
-            raise DataError(f"{folders[0] / name}: found {prediction.shape}, expected {truth.shape} as in {folders[1]}")
+            raise DataError(f"{files[stem]}: found {prediction.shape}, expected {truth.shape} as in {folders[1]}")
         yield prediction, truth
 
 
-def instance_score(pairs):
+def leave_out(prediction, truth, ignore):
+    """The two label maps, background wherever the truth has the value to ignore (None: nowhere)."""
+    if ignore is None:
+        return prediction, truth
+    return np.where(truth == ignore, 0, prediction), np.where(truth == ignore, 0, truth)
+
+
+def instance_score(pairs, ignore=None):
     """All instance metrics over a data set.
 
     Args:
         pairs: iterable of (prediction, truth) label maps, at least one.
+        ignore: see `leave_out`.
 
     Returns:
         {"SBD", "|DiC|", "AP50", "AP", "PQ"}: means over the images, PQ over all instances.
     """
     rows, parts = [], np.zeros(4)
     for pair in pairs:
+        pair = leave_out(*pair, ignore)
         precision = average_precision(*pair)
         rows.append((symmetric_best_dice(*pair), count_difference(*pair), precision[0], precision.mean()))
         parts += panoptic_parts(*pair)

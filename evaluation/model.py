@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from datagenerator import read_image
+from datagenerator import read_image, read_pair
 from evaluation.tusimple import worst_first
 from lanes.culane import SIZE
 from lanes.curves import fit_lanes
 from lanes.tusimple import h_samples, tusimple_line
 from pipeline.segmentation import segment
-from visualization import draw_lanes, save_image
+from visualization import draw_lanes, paint_kind, save_image
 
 ORANGE, BLUE = (255, 120, 0), (0, 160, 255)
 
@@ -61,6 +61,25 @@ def predict_culane(network, srcdir, names, **settings):
     lines = predict_lanes(network, srcdir, [{"raw_file": name, "h_samples": rows} for name in names], **settings)
     lanes = [[[(x, y) for x, y in zip(xs, rows, strict=True) if x >= 0] for xs in line["lanes"]] for line in lines]
     return [[np.array(points) for points in found if points] for found in lanes]
+
+
+def predict_instances(network, pairs, **settings):
+    """Run a model on image and label pairs.
+
+    Args:
+        network, settings: see `predict_lanes`.
+        pairs: list of (image path, label path).
+
+    Yields:
+        (found, true) label maps of the size of the image, (h, w) uint8 or uint16; shows its progress.
+
+    Raises:
+        DataError: an image or a label that can't be used.
+    """
+    for pair in tqdm(pairs, unit="image", dynamic_ncols=True):
+        image, truth = read_pair(pair)
+        found = segment(network, image, **settings)
+        yield paint_kind("labels", image, found, None), truth
 
 
 def write_images(folder, srcdir, predictions, ground_truth, scores):

@@ -5,6 +5,7 @@ with that head). A SavedModel takes any number of images at once, the other two 
 """
 
 import importlib
+import shutil
 import tempfile
 import warnings
 from pathlib import Path
@@ -65,9 +66,11 @@ def export(modeldir, out, kind, image_size=None, overwrite=False):
         network = model if any(norm.image_statistics for norm in norms) else fold_batch_norm(model, kind != "tflite")
         progress.update()
         progress.set_description("write")
-        # beside `out`, so that it can be renamed; whatever happens, the folder goes
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.absolute().parent) as folder:
-            path = Path(folder) / out.name
+        # The first beside `out`, so that it can be renamed; the second because TensorFlow takes a path with brackets
+        # for a pattern. Whatever happens, both go.
+        beside = tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.absolute().parent)
+        with beside as folder, tempfile.TemporaryDirectory() as plain:
+            path = Path(plain) / "model"
             write(network, path)
             progress.update()
             progress.set_description("compare")
@@ -77,6 +80,7 @@ def export(modeldir, out, kind, image_size=None, overwrite=False):
                     f"{out}: not written, the exported network differs from Keras by {difference:.1e} of the output's "
                     f"largest value, expected at most {TOLERANCE:.0e}; report it with the versions of the packages"
                 )
+            path = Path(shutil.move(path, folder))
             if out.exists() or out.is_symlink():
                 out.rename(Path(folder) / "before")
             path.rename(out)

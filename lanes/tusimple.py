@@ -34,6 +34,27 @@ def lanes_to_tusimple(lanes, h_samples, image_size=IMAGE_SIZE):
     return result
 
 
+def lane_scores(line, probability, image_size):
+    """Mean lane probability at the points of each lane of a TuSimple line.
+
+    Args:
+        line: dict of `tusimple_line`.
+        probability: (H, W) of an image of any size that shows the whole image, 0..1.
+        image_size: (height, width) of the image that the line is of, in pixels.
+
+    Returns:
+        list of float, 0 for a lane without a point.
+    """
+    rows = ((np.array(line["h_samples"]) + 0.5) * len(probability) / image_size[0]).astype(int)
+    scores = []
+    for lane in line["lanes"]:
+        x = np.array(lane)
+        columns = ((x + 0.5) * probability.shape[1] / image_size[1]).astype(int)
+        values = probability[rows[x >= 0], columns[x >= 0]]
+        scores.append(float(values.mean()) if len(values) else 0.0)
+    return scores
+
+
 def tusimple_line(raw_file, lanes, h_samples, run_time, image_size=IMAGE_SIZE):
     """One line of a TuSimple submission as a dict, for `json.dumps`.
 

@@ -28,6 +28,7 @@ class Frame:
     line: dict | None = None  # of TuSimple
     painted: dict = field(default_factory=dict)  # kind of output: (h, w, 3) uint8 RGB or (h, w)
     seconds: dict = field(default_factory=dict)  # time of each stage
+    time: float = 0.0  # seconds since its video's first frame
 
     @contextlib.contextmanager
     def timed(self, stage):

@@ -6,8 +6,12 @@ Kuhn 1955). One that isn't seen for some frames is remembered.
 
 import contextlib
 import math
+import re
+import tempfile
+import time
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -18,44 +22,89 @@ from clustering import instance_colors
 from datagenerator import DataError
 
 FPS = 25.0  # where a camera doesn't say
-COMPLETE = 0.9  # a video is cut off if fewer of its frames can be decoded; the number it tells may be an estimate
+MAX_FPS = 120.0  # of a result, unless the frames come faster on average
+COMPLETE = 0.9  # a video is cut off if less of it is there; what its head promises may be an estimate
+MAX_PAUSE = 3600.0  # seconds between two frames; a larger step is a jump of the clock
 REACH = 0.06  # of the image's width: a lane moves less from one frame to the next
 MEMORY = 25  # frames
 
 
 class Video(NamedTuple):
-    """An open video or camera."""
+    """An open video, camera or stream."""
 
     capture: cv2.VideoCapture
     name: str
     stem: str  # of the file to write
     frames: int | None  # as far as known
-    fps: float
+    fps: float  # of the result
     size: tuple  # (height, width)
+    live: bool = False  # a camera: a frame's time is that of its reading
+    even: bool = True  # each frame is shown as long as the others, as far as known
+    promised: tuple = (0, 0.0)  # what the file's head says: frames, seconds
 
 
 def open_video(source):
-    """Open a video file, or a camera by its number; raises DataError if there is none or it has no image."""
-    camera = source.isdigit() and not Path(source).exists()
-    if not camera and not Path(source).is_file():
-        state = "found no file" if Path(source).exists() else "no such file"
-        raise DataError(f"--video {source}: {state}, expected a video or the number of a camera; name another")
-    capture = cv2.VideoCapture(int(source) if camera else str(source))
+    """Open a video file, a camera by its number or a stream by its URL.
+
+    Raises:
+        DataError: there is none, or it has no image.
+    """
+    path, shown = Path(source), re.sub(r"//[^/]*@", "//", source)  # a URL may hold a password
+    stream = "://" in source and not path.exists()
+    camera = source.isdigit() and not path.exists()
+    if not camera and not stream and not path.is_file():
+        state = "found no file" if path.exists() else "no such file"
+        raise DataError(f"--video {source}: {state}, expected a video, the number of a camera or a URL; name another")
+    # absolute, because FFmpeg takes what stands before a colon for a protocol
+    capture = cv2.VideoCapture(int(source) if camera else source if stream else str(path.absolute()))
     size = tuple(int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH))
     if not capture.isOpened() or min(size) <= 0:
-        expected = "a camera that is connected and free" if camera else "a video that FFmpeg can decode, such as mp4"
-        raise DataError(f"--video {source}: could not be opened, expected {expected}; name another")
+        expected = "a video that FFmpeg can decode, such as mp4"
+        expected = "a camera that is connected and free" if camera else "a stream" if stream else expected
+        raise DataError(f"--video {shown}: could not be opened, expected {expected}; name another")
     fps = capture.get(cv2.CAP_PROP_FPS)
-    frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    name = f"camera{source}" if camera else Path(source).name
-    return Video(
-        capture,
-        name,
-        Path(name).stem,
-        frames if 0 < frames < 1e9 else None,
-        fps if 1 <= fps <= 1000 else FPS,
-        size,
-    )
+    fps = fps if 0 < fps <= 1000 else FPS
+    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    count = count if 0 < count < 1e9 else 0
+    name = f"camera{source}" if camera else path.name
+    if stream:
+        name = Path(urlsplit(source).path).name or urlsplit(source).hostname or "stream"
+    times = np.empty(0) if camera or stream else packet_times(path)
+    rate, even = frame_rate(times, fps)
+    frames = len(times) if len(times) > 1 else None if stream else count or None
+    return Video(capture, name, Path(name).stem, frames, rate, size, camera, even, (count, count / fps))
+
+
+def packet_times(path):
+    """When the frames of a video file are shown: (N,) float64 seconds, rising. Nothing is decoded for it.
+
+    The frame rate and the number of frames in a file's head may be those of an index, an estimate or a unit of time.
+    """
+    capture, times = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1]), set()
+    while capture.grab():
+        times.add(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+    return np.array(sorted(times))
+
+
+def frame_rate(times, nominal):
+    """Frames per second of a video of constant rate that shows frames when they are due.
+
+    Args:
+        times: (N,) seconds, rising.
+        nominal: what the file says.
+
+    Returns:
+        (rate, whether the frames come evenly): `nominal` if the times agree with it or there are none.
+    """
+    if len(times) < 2:
+        return nominal, True
+    steps, mean = np.diff(times), (len(times) - 1) / (times[-1] - times[0])
+    for rate in (nominal, mean):
+        if (np.abs((times - times[0]) * rate - np.arange(len(times))) < 0.5).all():
+            return rate, True
+    rate = max(mean, min(1 / np.quantile(steps, 0.1), MAX_FPS))  # nine of ten frames are shown
+    # two digits, which MPEG-4 has room for
+    return nominal if abs(rate / nominal - 1) < 0.1 else max(round(rate, 2), 0.1), False
 
 
 def read_frame(video):
@@ -68,28 +117,66 @@ def read_frame(video):
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
+def read_frames(video):
+    """Yield (image of `read_frame`, seconds since the first one), to the video's end."""
+    seconds, before = 0.0, None
+    while (image := read_frame(video)) is not None:
+        now = time.monotonic() if video.live else video.capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        if before is not None:  # a clock may jump, as where recordings are joined, or stand still
+            seconds += now - before if 0 < now - before < MAX_PAUSE else 1 / video.fps
+        before = now
+        yield image, seconds
+
+
+def is_cut_off(video, done, seconds):
+    """Whether a file's head promises more frames and more time than `done` frames that end at `seconds`."""
+    frames, promised = video.promised
+    return done < COMPLETE * frames and seconds + 1 / video.fps < COMPLETE * promised
+
+
+def choose_codec(video):
+    """Four letters of the codec to write: H.264, which browsers play, if OpenCV can encode it, else MPEG-4."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder, "a.mp4"))
+        writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"avc1"), video.fps, video.size[::-1])
+        for _ in range(3):
+            writer.write(np.zeros((*video.size, 3), np.uint8))
+        writer.release()
+        trial = cv2.VideoCapture(path)  # an encoder of hardware may open and write nothing
+        shape = (int(trial.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(trial.get(cv2.CAP_PROP_FRAME_WIDTH)))
+        return "avc1" if trial.read()[0] and shape == video.size else "mp4v"
+
+
 @contextlib.contextmanager
-def writing(path, video):
-    """Yield a function that appends (h, w, 3) uint8 RGB to an mp4, which appears if the block ends well.
+def writing(path, video, codec="mp4v"):
+    """Yield a function that adds (h, w, 3) uint8 RGB, due at so many seconds, to an mp4.
+
+    The mp4 appears if the block ends well. A frame is repeated until the next one is due; of two that are due at the
+    same of its frames it has the first.
 
     Args:
         path: file to write.
         video: `Video` whose size and frame rate it has.
+        codec: of `choose_codec`.
 
     Raises:
         OSError: it could not be written.
     """
     failed = OSError(f"{path}: the video could not be written; make room or name another folder with --outdir")
-    written = 0
-    with utils.replacing(path) as temporary:
-        writer = cv2.VideoWriter(temporary, cv2.VideoWriter_fourcc(*"mp4v"), video.fps, video.size[::-1])
+    written, last = 0, None
+    with utils.replacing(Path(path).absolute()) as temporary:  # see `open_video`
+        writer = cv2.VideoWriter(temporary, cv2.VideoWriter_fourcc(*codec), video.fps, video.size[::-1])
         if not writer.isOpened():
             raise failed
 
-        def write(image):
-            nonlocal written
-            writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-            written += 1
+        def write(image, seconds):
+            nonlocal written, last
+            image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+            due = round(seconds * video.fps)
+            for frame in [last] * (due - written) + [image] * (due >= written):
+                writer.write(frame)
+                written += 1
+            last = image
 
         try:
             yield write

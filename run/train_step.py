@@ -10,7 +10,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from loss import LANE_WEIGHT, discriminative_loss, semantic_loss
+from loss import discriminative_loss, pixel_weights, semantic_loss
 
 LOSS_TERMS = ("loss", "l_var", "l_dist", "l_reg", "l_sem")
 DECAY, DECAY_STEPS = 0.96, 5000
@@ -90,13 +90,14 @@ class LossWeights(NamedTuple):
     sem: float = 1.0
 
 
-def make_losses(weights, jit=True):
+def make_losses(weights, jit=True, ignore=None):
     """Function (outputs, label) -> the float32 scalars `LOSS_TERMS`.
 
     Args:
         weights: `LossWeights`.
         jit: compile the discriminative loss with XLA, which makes it 2.4 times as fast. Not in a step that is compiled
             as a whole: TensorFlow would compile that anew each time.
+        ignore: id of the pixels that don't count, or None.
     """
     var, dist, reg, dvar, ddist, sem = weights
     embedding_loss = tf.function(discriminative_loss, jit_compile=True) if jit else discriminative_loss
@@ -104,15 +105,17 @@ def make_losses(weights, jit=True):
     def losses(outputs, label):
         loss = l_var = l_dist = l_reg = l_sem = tf.constant(0.0)
         if var or dist or reg:
-            loss, l_var, l_dist, l_reg = embedding_loss(outputs["embedding"], label, dvar, ddist, var, dist, reg)
+            loss, l_var, l_dist, l_reg = embedding_loss(
+                outputs["embedding"], label, dvar, ddist, var, dist, reg, ignore=ignore
+            )
         if sem:
-            l_sem = sem * semantic_loss(outputs["semantic"], label) * _replica_weight(label)
+            l_sem = sem * semantic_loss(outputs["semantic"], label, ignore=ignore) * _replica_weight(label, ignore)
         return loss + l_sem, l_var, l_dist, l_reg, l_sem
 
     return losses
 
 
-def _replica_weight(label):
+def _replica_weight(label, ignore):
     """Weight of this replica's pixels in the semantic loss over the mean of all replicas.
 
     The semantic loss divides by the weight of all pixels of the batch. With this factor the mean over the replicas is
@@ -121,7 +124,7 @@ def _replica_weight(label):
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return 1.0
-    weight = tf.reduce_sum(tf.where(label > 0, LANE_WEIGHT, 1.0))
+    weight = tf.reduce_sum(pixel_weights(label, ignore=ignore))
     return weight / context.all_reduce(tf.distribute.ReduceOp.MEAN, weight)
 
 

@@ -1,6 +1,7 @@
 """What a training run shows of its model: validation losses, TuSimple score, TensorBoard events and images."""
 
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import tensorflow as tf
 
 import visualization
 from clustering import find_instances, instance_label_map, lane_mask
-from data.tusimple_dataset_processing import read_labels
+from data.tusimple_dataset_processing import LabelError, read_labels, read_lines
 from datagenerator import DataError, batches, make_dataset, read_label
 from evaluation.tusimple import tusimple_score
 from lanes.curves import fit_lanes
@@ -19,6 +20,8 @@ from run.train_step import LOSS_TERMS
 def tusimple_labels(pairs):
     """TuSimple lines of image and label pairs, from the `labels.json` that the data scripts write beside `images/`.
 
+    A `labels.json` without any such line is another program's: no pair has a line then, and it is said.
+
     Args:
         pairs: list of (image path, label path); image 0012.png belongs to line 13.
 
@@ -27,21 +30,43 @@ def tusimple_labels(pairs):
 
     Raises:
         LabelError: a `labels.json` that can't be read.
-        DataError: a label image that can't be decoded.
+        DataError: a label image that can't be decoded, or lanes that don't lie on it.
     """
     lines, found = {}, []
     for image, label in pairs:
         path = Path(image).parent.parent / "labels.json"
         if path not in lines:
-            lines[path] = read_labels(path) if path.is_file() else []
+            lines[path] = _read_lines(path) if path.is_file() else []
         number = int(Path(image).stem) if Path(image).stem.isdecimal() else len(lines[path])
         if number >= len(lines[path]):
             return None
         # nobody can find a lane without a point, see --skip-empty-lanes of the evaluation
         line = lines[path][number]
         kept = [lane for lane in line["lanes"] if max(lane, default=-1) >= 0]
-        found.append(({**line, "raw_file": image, "lanes": kept}, read_label(label).shape))
+        ids = read_label(label)
+        _check_lanes(kept, line["h_samples"], ids, f"{path}:{number + 1}", label)
+        found.append(({**line, "raw_file": image, "lanes": kept}, ids.shape))
     return found
+
+
+def _read_lines(path):
+    if all(isinstance(entry, LabelError) for _, entry in read_lines(path)):
+        print(f"{path}: found no TuSimple line; validation goes without TuSimple's score", file=sys.stderr)
+        return []
+    return read_labels(path)
+
+
+def _check_lanes(lanes, rows, ids, where, label):
+    """Raise DataError if the lanes of a TuSimple line don't lie on the instances of a label image (h, w)."""
+    points = np.array([(y, x) for lane in lanes for x, y in zip(lane, rows, strict=True) if x >= 0], int).reshape(-1, 2)
+    inside = points[(points < ids.shape).all(axis=1)]
+    right = np.count_nonzero(ids[tuple(inside.T)])
+    if 2 * right < len(points):
+        raise DataError(
+            f"{where}: found {len(points) - right} of {len(points)} points beside the instances of {label} "
+            f"({ids.shape[1]}x{ids.shape[0]}), expected lanes and labels of one size; make both again or remove "
+            "labels.json, which only the score needs"
+        )
 
 
 class Validation:
@@ -141,7 +166,7 @@ def figure_of_merit(validation, measure):
 class SummaryLog:
     """TensorBoard events of a run, and plots of one validation image's embeddings."""
 
-    def __init__(self, logdir, model, shown, plots, bandwidth, plot_every, cluster_every):
+    def __init__(self, logdir, model, shown, plots, bandwidth, plot_every, cluster_every, ignore=None):
         """Open the event files.
 
         Args:
@@ -152,6 +177,7 @@ class SummaryLog:
             bandwidth: of the mean shift.
             plot_every: steps between summaries and scatter plots.
             cluster_every: steps between mean-shift images.
+            ignore: id that is shown as background, or None.
         """
         self.writers = {
             name: tf.summary.create_file_writer(str(Path(logdir) / name)) for name in ("train", "validation")
@@ -159,6 +185,8 @@ class SummaryLog:
         self.model, self.plots, self.bandwidth = model, plots, bandwidth
         self.plot_every, self.cluster_every = plot_every, cluster_every
         self.image, self.label = shown[0], shown[1][0].numpy()
+        if ignore is not None:
+            self.label = np.where(self.label == ignore, 0, self.label)
         self.predict = tf.function(lambda image: model(image, training=False))
         plots.mkdir(parents=True, exist_ok=True)
 

@@ -386,3 +386,11 @@ def test_instance_colors(count):
     colors = clustering.instance_colors(count)
     assert colors.shape == (count, 3) and colors.dtype == np.uint8
     assert len(np.unique(colors, axis=0)) == count and colors.any(axis=1).all()
+
+
+def test_mean_probabilities_by_hand():
+    logits = np.log(np.array([[0.9, 0.8], [0.7, 0.2]]) / np.array([[0.1, 0.2], [0.3, 0.8]]))[..., None]
+    outputs = {"semantic": logits}
+    found = clustering.mean_probabilities(outputs, np.array([[3, 1], [1, 0]]))
+    np.testing.assert_allclose(found, [0.75, 0, 0.9])
+    assert clustering.mean_probabilities(outputs, np.zeros((2, 2), int)).shape == (0,)

@@ -1,5 +1,7 @@
 """Pairs, reading, resizing, augmentation and the pipeline's determinism."""
 
+import io
+
 import cv2
 import numpy as np
 import pytest
@@ -87,11 +89,62 @@ def test_split_is_the_originals():
 def test_unreadable_files_are_named(folder, damage):
     label = folder / "labels/0002.png"
     if damage == "colors":
-        cv2.imwrite(str(label), np.zeros((48, 64, 3), np.uint8))
+        cv2.imwrite(str(label), np.full((48, 64, 3), (0, 0, 9), np.uint8))
     else:
         label.write_bytes({"truncated": label.read_bytes()[:20], "empty": b"", "text": b"no image"}[damage])
     with pytest.raises(DataError, match=r"0002\.png"):
         list(batches(make_dataset(find_pairs(folder), (16, 16), 2)))
+
+
+IDS = np.repeat(np.uint8([0, 1, 1, 7, 7, 7, 255, 255]), 8)[None].repeat(48, axis=0)  # 48x64
+
+
+def label_bytes(kind):
+    """Files of the label IDS as tools write it."""
+    from PIL import Image
+
+    gray, alpha = Image.fromarray(IDS), Image.fromarray(np.where(IDS > 0, 255, 0).astype(np.uint8))
+    palette = Image.fromarray(IDS, "L")
+    palette.putpalette(([0, 0, 0] if kind == "palette" else [9, 9, 9]) + [128, 0, 0] * 255)  # one color, two ids
+    image = {
+        "gray": gray,
+        "palette": palette,
+        "palette without black": palette,
+        "rgb": gray.convert("RGB"),
+        "rgba": Image.merge("RGBA", [gray] * 3 + [alpha]),
+        "gray + alpha": Image.merge("LA", [gray, alpha]),
+        "soft alpha": Image.merge("LA", [gray, gray]),
+        "colors": Image.merge("RGB", [gray, gray, alpha]),
+        "jpg": gray,
+        "lossy webp": gray.convert("RGB"),
+    }[kind]
+    file = io.BytesIO()
+    image.save(file, {"jpg": "JPEG", "lossy webp": "WEBP"}.get(kind, "PNG"))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["gray", "palette", "rgb", "rgba", "gray + alpha"])
+def test_labels_whose_meaning_is_clear_are_read(kind, tmp_path):
+    (tmp_path / "a.png").write_bytes(label_bytes(kind))
+    label = datagenerator.read_label(tmp_path / "a.png")
+    assert label.dtype == np.uint8
+    np.testing.assert_array_equal(label, IDS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("palette without black", r"found colors.*data/instance_dataset_processing\.py"),
+        ("soft alpha", r"found colors.*data/instance_dataset_processing\.py"),
+        ("colors", r"found colors.*data/instance_dataset_processing\.py"),
+        ("jpg", "found a jpg, whose compression"),
+        ("lossy webp", "found a lossy webp, whose compression"),
+    ],
+)
+def test_other_labels_are_refused_whatever_their_suffix(kind, words, tmp_path):
+    (tmp_path / "a.png").write_bytes(label_bytes(kind))
+    with pytest.raises(DataError, match=rf"a\.png: {words}"):
+        datagenerator.read_label(tmp_path / "a.png")
 
 
 def test_different_sizes_are_named(folder):

@@ -119,9 +119,11 @@ def run_export(*arguments):
 
 def test_savedmodel(saved, tmp_path, capsys):
     folder, model = saved
-    run_export(folder, "--format", "savedmodel", tmp_path / "network")
+    (tmp_path / "projects [2024]").mkdir()
+    run_export(folder, "--format", "savedmodel", tmp_path / "projects [2024]/network")
     assert "network: within" in capsys.readouterr().out
-    assert [path.name for path in tmp_path.iterdir()] == ["network"]
+    (tmp_path / "projects [2024]/network").rename(tmp_path / "network")  # TensorFlow itself reads it only there
+    (tmp_path / "projects [2024]").rmdir()  # nothing else in it
     loaded = tf.saved_model.load(str(tmp_path / "network"))
     image = noise(3, *SIZE, seed=1)
     found = loaded.signatures["serving_default"](image=tf.constant(image))
@@ -132,9 +134,10 @@ def test_savedmodel(saved, tmp_path, capsys):
 
 def test_tflite_needs_built_in_operations_only(saved, tmp_path):
     folder, model = saved
-    path = tmp_path / "network.tflite"
+    path = tmp_path / "projects [2024]" / "network[a-c]*.tflite"
+    path.parent.mkdir()
     run_export(folder, "--format", "tflite", path, "--size", 32, 64)
-    assert [path.name for path in tmp_path.iterdir()] == ["network.tflite"]
+    assert list(path.parent.iterdir()) == [path]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         interpreter = tf.lite.Interpreter(str(path))
@@ -152,8 +155,9 @@ def test_onnx(saved, tmp_path):
     pytest.importorskip("tf2onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
     folder, model = saved
-    run_export(folder, "--format", "onnx", tmp_path / "network.onnx")
-    session = onnxruntime.InferenceSession(str(tmp_path / "network.onnx"))
+    path = tmp_path / "network [2024].onnx"
+    run_export(folder, "--format", "onnx", path)
+    session = onnxruntime.InferenceSession(str(path))
     image = noise(1, *SIZE, seed=1)
     found = session.run(["embedding", "semantic"], {"image": image})
     for value, name in zip(found, ("embedding", "semantic"), strict=True):

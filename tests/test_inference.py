@@ -151,7 +151,7 @@ def test_names_folders_and_patterns(tiny_run, tmp_path, monkeypatch):
     found = sorted(path.relative_to("out").as_posix() for path in Path("out").rglob("*.png"))
     assert found == ["[1]_cluster.png", "a-2_cluster.png", "a-3_cluster.png", "a_cluster.png", "sub dir/Ä_cluster.png"]
     names = [json.loads(line)["raw_file"] for line in Path("lanes.json").read_text().splitlines()]
-    assert names == ["[1].bmp", "a.JPG", "a.png", "sub dir/Ä.webp", "a.png"]
+    assert names == ["[1].bmp", "a.JPG", "in/a.png", "sub dir/Ä.webp", "other/a.png"]
 
 
 def find(source, recursive=False):
@@ -172,6 +172,24 @@ def test_what_a_source_stands_for(tmp_path, monkeypatch):
     for nothing in ("d/folder.jpg", "d/*.webp", "nowhere.png"):
         with pytest.raises(DataError, match="found no|no such"):
             find(nothing)
+
+
+def test_everything_that_opencv_reads_is_taken(tmp_path, capsys):
+    """Found in the folder and read, and what is left out is counted with its reason."""
+    scene, _ = draw_scene(np.random.default_rng(2))
+    names = ["a.jpg", "b.tif", "c.avif", "d.gif", "e.jfif", "f.TIFF", "g.jp2", "h.pbm", "i.ppm", "j.dib", "k.jpe"]
+    for name in names:
+        suffix = Path(name).suffix.lower().replace("jfif", "jpg")
+        image = scene[:, :, 0] if suffix == ".pbm" else scene
+        (tmp_path / name).write_bytes(cv2.imencode(suffix, image)[1].tobytes())
+    for name in ("notes.txt", "more.txt", "README", "._a.jpg", ".DS_Store"):
+        (tmp_path / name).write_bytes(b"no image")
+    found = outputs.find_images([tmp_path])
+    assert [path.name for path, _ in found] == names
+    assert all(read_image(path).shape == scene.shape for path, _ in found)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{tmp_path}: 4 files left out")
+    assert "2 .txt" in line and "1 no suffix" in line and "1 hidden" in line
 
 
 def jpg_turned(image, orientation):
@@ -306,6 +324,23 @@ def test_ctrl_c_keeps_what_is_done(tiny_run, tiny_data, tmp_path, capsys):
     assert [path.name for path in results] == [f"cluster_{i:04d}.png" for i in range(len(results))]
     assert 5 <= len(results) < 400 and len(results) - 8 <= len(lines) <= len(results)
     assert all(read_image(path).shape == (96, 160, 3) for path in results)
+
+
+def test_lines_have_scores_and_defaults_are_found_from_anywhere(tmp_path, monkeypatch):
+    """The shipped model on the shipped images, started in another folder; lines that TuSimple's rules take."""
+    from data.tusimple_dataset_processing import PREDICTION_KEYS, read_labels
+
+    monkeypatch.chdir(tmp_path)
+    inference.main("--outdir out --save labels --json lanes.json".split())
+    lines = read_labels("lanes.json", PREDICTION_KEYS)
+    assert [line["raw_file"] for line in lines] == [f"{i:04d}.jpg" for i in range(len(lines))] and len(lines) > 3
+    for number, line in enumerate(lines):
+        labels = cv2.imread(f"out/labels_{number:04d}.png", cv2.IMREAD_UNCHANGED)
+        assert len(line["scores"]) == len(line["lanes"]) and len(line["instance_scores"]) == labels.max() > 1
+        # the model drops what is below 0.785, and its lanes are sure
+        assert 0.785 <= min(line["instance_scores"]) and max(line["instance_scores"]) <= 1
+        assert 0.5 < min(line["scores"]) and max(line["scores"]) <= 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lanes.json", "out"]
 
 
 def test_rows_of_other_heights():

@@ -8,7 +8,7 @@ import pytest
 from conftest import evaluation_error as fails
 
 from evaluation import __main__ as evaluation
-from evaluation import instances
+from evaluation import instances, model
 
 
 def test_instance_metrics_by_hand():
@@ -58,20 +58,71 @@ def test_instances_command(tmp_path, capsys):
     folders = [tmp_path / "found", tmp_path / "true"]
     for folder in folders:
         folder.mkdir()
-        assert "no png" in fails(capsys, "--instances", *folders)
+        assert "found no file" in fails(capsys, "--instances", *folders)
     truth = np.zeros((8, 8), np.uint16)
     truth[:4], truth[5:] = 300, 2
     found = np.where(truth == 2, 0, truth)
     cv2.imwrite(str(folders[0] / "0.png"), found)
-    assert "0.png in one folder only" in fails(capsys, "--instances", *folders)
-    cv2.imwrite(str(folders[1] / "0.png"), truth)
+    cv2.imwrite(str(folders[1] / "1.png"), truth)
+    assert "in one folder only" in fails(capsys, "--instances", *folders)
+    (folders[1] / "1.png").rename(folders[1] / "0.PNG")  # as Windows' tools write it
+    (folders[1] / "._0.png").write_bytes(b"a Mac's")
     evaluation.main(["--instances", *map(str, folders), "--json"])
     entries = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
     values = [entry["value"] for entry in entries.values()]
     np.testing.assert_allclose(values, [0.5, 1, 0.5, 0.5, 1 / 1.5])
+    cv2.imwrite(str(folders[0] / "1.PNG"), 0 * found)  # the second image is all wrong
+    cv2.imwrite(str(folders[1] / "1.PNG"), truth)
+    evaluation.main(["--instances", *map(str, folders), "--json"])
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)[0] == {"name": "SBD", "value": 0.25, "order": "desc"}
+    assert "1 files left out" in captured.err and "1 hidden" in captured.err
     assert entries["|DiC|"]["order"] == "asc" and entries["PQ"]["order"] == "desc"
-    cv2.imwrite(str(folders[1] / "0.png"), truth[:4])
+    cv2.imwrite(str(folders[1] / "0.PNG"), truth[:4])
     assert "expected (4, 8)" in fails(capsys, "--instances", *folders)
+
+
+def test_a_value_to_ignore_counts_nowhere(tmp_path, capsys):
+    """Half of the first prediction lies where nobody knows, as does all of another one."""
+    folders = [tmp_path / "found", tmp_path / "true"]
+    truth, found = np.zeros((2, 8, 8), np.uint8)
+    truth[:4, :4], truth[:, 6:] = 9, 255
+    found[:4, :4], found[:4, 6:], found[5:, 6:] = 1, 1, 2
+    for folder, label in zip(folders, (found, truth), strict=True):
+        folder.mkdir()
+        cv2.imwrite(str(folder / "0.png"), label)
+    for more, expected in (["--ignore", "255"], [1, 0, 1, 1, 1]), ([], None):
+        evaluation.main(["--instances", *map(str, folders), "--json", *more])
+        values = [entry["value"] for entry in json.loads(capsys.readouterr().out)]
+        assert values == expected if expected else values[0] < 0.9
+
+
+def test_own_instances_in_one_command(tmp_path, capsys, monkeypatch):
+    """A model that sees all instances but number 300, at half the size, of two images and one without any."""
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+    truth = np.zeros((8, 12), np.uint16)
+    truth[:4, :4], truth[4:, 6:] = 300, 2
+    for number, label in enumerate((truth, 0 * truth)):
+        cv2.imwrite(str(tmp_path / f"labels/{number}.png"), label)
+        cv2.imwrite(str(tmp_path / f"images/{number}.png"), np.dstack([np.uint8(label == 2)] * 3))
+    monkeypatch.setattr(evaluation, "load_network", lambda modeldir: None)
+    monkeypatch.setattr(evaluation, "require_head", lambda *args, **flags: None)
+    monkeypatch.setattr(evaluation.utils, "read_confidence", lambda modeldir: 0.6)
+    settings = []
+    see = lambda network, image, **flags: settings.append(flags) or image[::2, ::2, 0].astype(np.int32)  # noqa: E731
+    monkeypatch.setattr(model, "segment", see)
+    flags = ["--modeldir", "m", "--srcdir", str(tmp_path), "--instances", "--bandwidth", "0.7"]
+    evaluation.main([*flags, "--json"])
+    values = [entry["value"] for entry in json.loads(capsys.readouterr().out)]
+    np.testing.assert_allclose(values, [0.75, 0.5, 0.75, 0.75, 1 / 1.5])  # SBD 0.5 and 1, PQ over both
+    assert settings == [{"bandwidth": 0.7, "confidence": 0.6}] * 2
+    assert "found 0 folders" in fails(capsys, "--instances")
+    assert "--srcdir: found nothing" in fails(capsys, "--modeldir", "m", "--instances")
+    assert "--labels: found with" in fails(capsys, *flags, "--labels", "a.json")
+    assert "expected one" in fails(capsys, *flags, "--pred", "a.json")
+    (tmp_path / "labels/1.png").unlink()
+    assert "1.png: no file of that stem" in fails(capsys, *flags)
 
 
 def test_bootstrap_intervals_agree_with_the_normal_ones():

@@ -9,7 +9,7 @@ import pytest
 from data.tusimple_dataset_processing import read_labels
 from evaluation.tusimple import tusimple_score
 from lanes.curves import fit_lanes, lane_x
-from lanes.tusimple import lanes_to_tusimple, tusimple_line
+from lanes.tusimple import lane_scores, lanes_to_tusimple, tusimple_line
 
 ROWS = list(range(160, 720, 10))
 HORIZON = 200.0
@@ -287,3 +287,11 @@ def test_no_lane_is_continued_across_another():
     label_map[draw([stray], top=430) > 0] = 120
     tops = sorted(lane.top for lane in fit_lanes(label_map))
     assert len(tops) == 3 and tops[1] < 250 and tops[2] > 420
+
+
+def test_scores_are_the_probability_along_the_lanes():
+    """A map of 2x4 pixels of an image of 20x40: its pixel (r, c) covers rows 10 r to 10 r + 9."""
+    probability = np.array([[0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.7, 0.8]])
+    line = {"lanes": [[0, 9, 10, 39], [-2, 25, -2, 25], [-2] * 4], "h_samples": [0, 9, 10, 19]}
+    scores = lane_scores(line, probability, (20, 40))
+    np.testing.assert_allclose(scores, [(0.1 + 0.1 + 0.6 + 0.8) / 4, (0.3 + 0.7) / 2, 0])

@@ -150,3 +150,36 @@ def test_semantic_loss_by_hand():
     expected = (entropy[0] + entropy[1] + 10 * entropy[2] + entropy[3]) / 13
     value = semantic_loss(logits.reshape(1, 2, 2, 1).astype(np.float32), label, lane_weight=10.0)
     assert float(value) == pytest.approx(expected, rel=1e-5)
+
+
+def test_ignored_pixels_count_nowhere():
+    """The loss is that of the other pixels alone, whatever stands there, and no gradient goes there."""
+    rng = np.random.default_rng(7)
+    label = rng.choice([0, 20, 70, 255, 300], (2, 6, 8)).astype(np.int32)
+    label[1, :3] = 255
+    prediction = rng.normal(0, 1.5, (2, 6, 8, 3)).astype(np.float32)
+    kept = label != 255
+    parts = [reference(prediction[i][kept[i]][None, None], label[i][kept[i]][None, None], **WEIGHTS) for i in range(2)]
+    values, gradient = value_and_gradient(prediction, label, ignore=255, **WEIGHTS)
+    np.testing.assert_allclose(values, np.mean(parts, axis=0), rtol=1e-5, atol=1e-7)
+    assert not gradient[~kept].any() and gradient[kept].any()
+    everything, gradient = value_and_gradient(prediction, np.full_like(label, 255), ignore=255, **WEIGHTS)
+    assert everything == [0, 0, 0, 0] and not gradient.any()
+
+    logits = rng.normal(0, 2, (2, 6, 8, 1)).astype(np.float32)
+    lane, z = label[kept] > 0, logits[..., 0][kept].astype(float)
+    weights = np.where(lane, 10.0, 1.0)
+    expected = np.sum(weights * (np.log1p(np.exp(z)) - lane * z)) / weights.sum()
+    assert float(semantic_loss(logits, label, ignore=255)) == pytest.approx(expected, rel=1e-5)
+    assert float(semantic_loss(logits, np.full_like(label, 255), ignore=255)) == 0
+
+
+def test_ignoring_what_is_not_there_changes_no_bit():
+    rng = np.random.default_rng(8)
+    label = rng.choice([0, 20, 70], (2, 6, 8)).astype(np.int32)
+    prediction, logits = rng.normal(size=(2, 6, 8, 3)), rng.normal(size=(2, 6, 8, 1)).astype(np.float32)
+    values, gradient = value_and_gradient(prediction, label)
+    others, other_gradient = value_and_gradient(prediction, label, ignore=255)
+    assert values == others
+    np.testing.assert_array_equal(gradient, other_gradient)
+    assert float(semantic_loss(logits, label)) == float(semantic_loss(logits, label, ignore=255))

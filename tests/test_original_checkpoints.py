@@ -239,7 +239,7 @@ def test_embeddings_agree(checkpoint, shared_data, size, batch_stats, float64):
 
 
 def test_stale_paths_and_several_checkpoints(checkpoint, tmp_path):
-    folder = tmp_path / "moved"
+    folder = tmp_path / "moved [2024]"
     shutil.copytree(checkpoint[0], folder)
     older = random_values(shapes_of_the_original(), seed=1)
     write_checkpoint(folder, older, "model.ckpt-99")
@@ -248,7 +248,10 @@ def test_stale_paths_and_several_checkpoints(checkpoint, tmp_path):
     def loaded():
         return utils.load_model(folder, (16, 16)).get_layer("bottleneck2_3_conv1").get_weights()[0]
 
-    (folder / "checkpoint").write_text('model_checkpoint_path: "/home/somebody/gone/model.ckpt-99"\n')
+    (folder / "checkpoint").write_text(
+        'model_checkpoint_path: "/home/somebody/gone/model.ckpt-99"\n', encoding="utf-8-sig"
+    )
+    (folder / "._model.ckpt-200000.index").write_bytes(b"a Mac's")
     np.testing.assert_array_equal(loaded(), older[kernel])
     (folder / "checkpoint").unlink()
     np.testing.assert_array_equal(loaded(), checkpoint[1][kernel])  # the newest by number

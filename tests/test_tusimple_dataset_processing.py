@@ -54,6 +54,22 @@ def test_images_labels_and_lines_in_order(tmp_path):
         assert set(np.unique(label)) == {0, 20, 70, 120}
 
 
+def test_a_merged_label_file_beside_its_parts(tmp_path, capsys):
+    """Three images, each once; one with other lanes in the second file is an error."""
+    labels = [make_label(i) for i in range(3)]
+    source = write_set(tmp_path / "set", labels)
+    (source / "label_data_all.json").write_text("".join(json.dumps(label) + "\n" for label in [labels[0], *labels]))
+    processing.main([str(source), "-o", str(tmp_path / "out")])
+    said = capsys.readouterr()
+    assert "3 images" in said.out and "4 lines repeat an image" in said.err and "label_data_all.json:1" in said.err
+    assert len(list((tmp_path / "out/images").iterdir())) == 3
+    other = {**labels[1], "lanes": labels[1]["lanes"][:2]}
+    (source / "label_data_all.json").write_text(json.dumps(other) + "\n")
+    with pytest.raises(SystemExit) as exit_:
+        processing.main([str(source), "-o", str(tmp_path / "other")])
+    assert exit_.value.code == 2 and "label_data_all.json:1: found" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_default_folder_is_the_scripts_own(monkeypatch, tmp_path):
     called = {}
     monkeypatch.setattr(processing, "process", lambda *args: called.update(args=args) or (1, []))

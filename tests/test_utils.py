@@ -24,6 +24,14 @@ def test_model_comes_back_equal(saved):
         np.testing.assert_array_equal(value, model(image)[name])
 
 
+def test_a_byte_order_mark_is_passed_over(saved):
+    """As Notepad and PowerShell write one."""
+    folder, _ = saved
+    expected = utils.read_config(folder)
+    (folder / "config.json").write_text((folder / "config.json").read_text(), encoding="utf-8-sig")
+    assert utils.read_config(folder) == expected
+
+
 def test_model_at_another_size_has_the_same_weights(saved):
     folder, model = saved
     other = utils.load_model(folder, image_size=(32, 32))

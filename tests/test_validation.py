@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 from data.tusimple_dataset_processing import LabelError
-from datagenerator import find_pairs
+from datagenerator import DataError, find_pairs
 from run import train_step
 from run.validation import Validation, figure_of_merit, tusimple_labels
 
@@ -82,9 +82,30 @@ def test_labels_are_found_by_number_and_without_empty_lanes(lane_data, tiny_data
     assert tusimple_labels(find_pairs(tiny_data)) is None  # no labels.json
     (lane_data / "labels.json").write_text((lane_data / "labels.json").read_text().splitlines()[0] + "\n")
     assert tusimple_labels(find_pairs(lane_data)) is None  # an image without line
-    (lane_data / "labels.json").write_text("{\n")
-    with pytest.raises(LabelError, match="labels.json:1"):
+    (lane_data / "labels.json").write_text((lane_data / "labels.json").read_text() + "{\n")
+    with pytest.raises(LabelError, match="labels.json:2"):
         tusimple_labels(find_pairs(lane_data))
+
+
+@pytest.mark.parametrize("scale", [0.5, 2])
+def test_lanes_of_another_size_are_refused(lane_data, scale):
+    """Images and labels scaled after the fact, the labels.json of before beside them."""
+    for kind in ("images", "labels"):
+        for path in (lane_data / kind).iterdir():
+            image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+            scaled = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+            cv2.imwrite(str(path), scaled)
+    size = f"{int(1280 * scale)}x{int(720 * scale)}"
+    with pytest.raises(DataError, match=rf"labels.json:1: found .* beside the instances of .*0000.png \({size}\)"):
+        tusimple_labels(find_pairs(lane_data))
+
+
+def test_a_labels_json_of_another_program_is_no_score(lane_data, capsys):
+    coco = {"images": [], "annotations": [], "categories": []}
+    (lane_data / "labels.json").write_text(json.dumps(coco, indent=1), encoding="utf-8-sig")
+    assert tusimple_labels(find_pairs(lane_data)) is None
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"{lane_data / 'labels.json'}: found no TuSimple line")
 
 
 def test_the_best_model_is_that_of_the_best_score():

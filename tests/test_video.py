@@ -1,5 +1,7 @@
 """Videos in and out, and colors that stay with their lane."""
 
+import functools
+import http.server
 import itertools
 import json
 import os
@@ -42,6 +44,117 @@ def untrained(tmp_path_factory):
     folder, network = tmp_path_factory.mktemp("untrained"), {"input_shape": [64, 96, 3]}
     utils.save_model(folder, utils.build_model(network), {"network": network})
     return folder
+
+
+def write_uneven(path, fps, ticks):
+    """A Motion JPEG mkv whose frame number i is shown at ticks[i] / fps seconds, i in binary as eight bars."""
+    raw = [cv2.VIDEOWRITER_PROP_RAW_VIDEO, 1]
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"MJPG"), fps, (160, 96), raw)
+    for number, tick in enumerate(ticks):
+        writer.set(cv2.VIDEOWRITER_PROP_PTS, int(tick))
+        writer.set(cv2.VIDEOWRITER_PROP_KEY_FLAG, 1)
+        bars = 255 * np.unpackbits(np.uint8([number])).repeat(20)
+        writer.write(cv2.imencode(".jpg", np.tile(bars[None, :, None], (96, 1, 3)))[1].reshape(1, -1))
+    writer.release()
+    assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FPS) == fps  # as a player is told
+    return str(path)
+
+
+UNEVEN = np.cumsum([0, *np.random.default_rng(0).integers(10, 57, 59)])  # milliseconds
+TIMES = {
+    # frames per second of the head, ticks, rate of the result, seconds
+    "pause": (30, [*range(10), *range(150, 161)], 30, 161 / 30),
+    "milliseconds": (1000, UNEVEN, None, UNEVEN[-1] / 1000),
+    "slow": (1000, 2000 * np.arange(8), 0.5, 16),  # a frame every other second
+    "even": (25, range(20), 25, 0.8),
+}
+
+
+@pytest.mark.parametrize("kind", TIMES)
+def test_the_result_takes_as_long_as_the_video(kind, untrained, tmp_path, capsys, monkeypatch):
+    """Every frame is shown when it was: in the middle of each frame's time the result shows it."""
+    fps, ticks, rate, seconds = TIMES[kind]
+    path = write_uneven(tmp_path / "a.mkv", fps, ticks)
+    monkeypatch.setattr(inference.visualization, "paint_kind", lambda kind, image, *_: image)
+    inference.main(f"--modeldir {untrained} --outdir {tmp_path / 'out'} --video {path}".split())  # exit code 0
+    said = capsys.readouterr()
+    assert f"{len(ticks)} frames in" in said.out
+    assert ("come unevenly" in said.err) == (kind in ("pause", "milliseconds"))
+    frames, result_fps = read_video(tmp_path / "out/a.mp4")
+    assert result_fps == rate or rate is None and 60 < result_fps <= 120
+    assert len(frames) / result_fps == pytest.approx(seconds, abs=2 / result_fps)
+    due = np.array(ticks) / fps
+    shown = [int(np.packbits(frame[48, 10::20, 0] > 127)[0]) for frame in frames]
+    for number in range(len(due) - 1):
+        if (due[number + 1] - due[number]) * result_fps > 1.5:
+            assert shown[round((due[number] + due[number + 1]) / 2 * result_fps)] == number
+
+
+def test_rates_of_frames():
+    """Times of 29.97 frames a second under a head that says 30; joined recordings; a clock that stands still."""
+    times = np.arange(9000) * 1001 / 30000
+    assert video.frame_rate(np.round(times, 3), 30.0) == (pytest.approx(29.97, abs=1e-3), True)
+    assert video.frame_rate(times[:1], 24.0) == (24.0, True) == video.frame_rate(times[:0], 24.0)
+
+    class Clock:
+        """A capture whose frames come at 0, 40, 40 ms, then a day later, then back at 0."""
+
+        positions = iter([0, 40, 40, 86_400_000, 86_400_040, 0])
+
+        def read(self):
+            self.position = next(self.positions, None)
+            return self.position is not None, np.zeros((4, 4, 3), np.uint8)
+
+        def get(self, _):
+            return self.position
+
+    clip = video.Video(Clock(), "a", "a", None, 25.0, (4, 4))
+    assert [round(25 * seconds) for _, seconds in video.read_frames(clip)] == [0, 1, 2, 3, 4, 5]
+
+
+def test_h264_is_written_where_it_can_be(monkeypatch):
+    """An encoder that opens and writes nothing is none."""
+    clip = video.Video(None, "a", "a", None, 20, (96, 160))
+    real, opened = cv2.VideoWriter, []
+
+    def writer(path, codec, *more):
+        opened.append(codec)
+        return real(path, cv2.VideoWriter_fourcc(*"mp4v"), *more)  # stands for H.264
+
+    monkeypatch.setattr(video.cv2, "VideoWriter", writer)
+    assert video.choose_codec(clip) == "avc1" and opened == [cv2.VideoWriter_fourcc(*"avc1")]
+    monkeypatch.setattr(video.cv2, "VideoWriter", lambda *_: real())
+    assert video.choose_codec(clip) == "mp4v"
+
+
+def test_names_that_look_like_a_protocol(untrained, tmp_path, monkeypatch):
+    """Read and written: FFmpeg would take what is before a colon for one."""
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "12:30:05.mp4", count=3)
+    inference.main(["--modeldir", str(untrained), "--outdir", "a [b]", "--video", "12:30:05.mp4"])
+    assert len(read_video("a [b]/12:30:05.mp4")[0]) == 3
+
+
+def test_a_stream_by_its_url(untrained, tmp_path, capsys):
+    write_video(tmp_path / "my clip.mp4", count=5)
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    handler = functools.partial(Quiet, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://user:secret@127.0.0.1:{server.server_port}/"
+        inference.main(
+            ["--modeldir", str(untrained), "--outdir", str(tmp_path / "out"), "--video", url + "my%20clip.mp4"]
+        )
+        assert "5 frames" in capsys.readouterr().out
+        with pytest.raises(DataError, match="could not be opened, expected a stream") as error:
+            video.open_video(url + "none.mp4")
+        server.shutdown()
+    assert "secret" not in str(error.value)
+    assert len(read_video(tmp_path / "out/my%20clip.mp4")[0]) == 5
 
 
 def lines(label_map_size, bottoms, ids, top=20):
@@ -158,7 +271,7 @@ def test_frames_that_are_missing_are_told(untrained, tmp_path, capsys):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(SystemExit) as exit_:
         inference.main(f"--modeldir {untrained} --outdir {tmp_path / 'out'} --video {path}".split())
-    assert exit_.value.code == 3 and "of 20 frames" in capsys.readouterr().err.splitlines()[-1]
+    assert exit_.value.code == 3 and "cut off" in capsys.readouterr().err.splitlines()[-1]
     assert 5 <= len(read_video(tmp_path / "out/cut.mp4")[0]) < 18
 
 
@@ -197,8 +310,8 @@ def test_a_video_that_can_not_be_written_leaves_nothing(tmp_path):
         with pytest.raises(OSError, match="a.mp4: the video could not be written"):
             with video.writing(tmp_path / "a.mp4", clip) as write:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
-                for _ in range(50):
-                    write(noise)
+                for number in range(50):
+                    write(noise, number / 20)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list(tmp_path.iterdir())

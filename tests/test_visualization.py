@@ -46,6 +46,27 @@ def test_scatter_plot(tmp_path, dim):
     assert cv2.imread(str(tmp_path / "a.png")).std() > 5
 
 
+def test_scatter_plot_of_hundreds_is_one_drawing(tmp_path, monkeypatch):
+    """960 instances: each has its color, and as many points as it may have; no legend, the title says how many."""
+    from matplotlib.figure import Figure
+
+    seen = {}
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: seen.update(axes=figure.axes[0]))
+    label = np.arange(961).reshape(31, 31).repeat(4, axis=0).repeat(4, axis=1)
+    embedding = np.dstack([label, label % 7]).astype(np.float32)
+    visualization.scatter_plot(embedding, label, tmp_path / "a.png", "step 3")
+    (points,) = seen["axes"].collections
+    assert seen["axes"].get_legend() is None and seen["axes"].get_title() == "step 3, 960 instances"
+    ids = points.get_offsets()[:, 0].astype(int)
+    assert (np.bincount(ids) == 6).all()  # of 16 pixels each
+    colors = points.get_facecolors()
+    assert len({(i, *color) for i, color in zip(ids, colors.tolist(), strict=True)}) == 961
+    assert len(np.unique(colors, axis=0)) > 900 and np.allclose(colors[ids == 0, :3], 0.7)
+    visualization.scatter_plot(embedding, np.minimum(label, 3), tmp_path / "a.png")
+    names = [text.get_text() for text in seen["axes"].get_legend().get_texts()]
+    assert names == ["background", "1", "2", "3"]
+
+
 def test_figures_of_the_readme(tmp_path, tiny_run):
     visualization.main(["pipeline", str(tmp_path / "pipeline.png")])
     visualization.main(["features", str(tiny_run), str(tmp_path / "features.png")])

@@ -2,27 +2,24 @@
 
 import json
 import unicodedata
-import zlib
 from collections import Counter
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
+from files import damage_of, select_files
 from tusimple_dataset_processing import LabelError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 FAR = 1e6  # no coordinate is larger
 
 
-def list_files(folder, suffixes, recursive=True):
-    """Sorted paths of the files with one of the (lower-case) suffixes; nothing hidden, such as a Mac's `._x.json`."""
+def list_files(folder, suffixes, recursive=True, say=False):
+    """`files.select_files` of a folder and its subfolders; raises LabelError if there is none."""
     folder = Path(folder)
     if not folder.is_dir():
         raise LabelError(f"{folder}: no such folder, expected {' '.join(suffixes)} in it; name another one")
-    paths = folder.rglob("*") if recursive else folder.iterdir()
-    shown = (path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts))
-    return sorted(path for path in shown if path.suffix.lower() in suffixes and path.is_file())
+    return select_files(folder.rglob("*") if recursive else folder.iterdir(), suffixes, folder, say)
 
 
 def read_bytes(path):
@@ -156,13 +153,9 @@ def find_image(name, folders, where):
 
 def decode(data, flags, where):
     """`cv2.imdecode` of bytes; raises LabelError for what is no image or was cut off."""
-    image, state = None, "could not be decoded"
-    # OpenCV refuses what is cut off, but fills a jpg whose rest is zeros with gray
-    if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[len(data) // 2 :]:
-        state = "damaged, no end of the jpg"
-    elif data.startswith(b"\x89PNG") and not _is_whole_png(data):
-        state = "cut off or damaged"
-    elif data:
+    image, damage = None, damage_of(data)
+    state = damage or "could not be decoded"
+    if data and not damage:
         try:
             image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         except cv2.error as error:
@@ -170,17 +163,6 @@ def decode(data, flags, where):
     if image is None:
         raise LabelError(f"{where}: {state}, expected an image; replace it")
     return image
-
-
-def _is_whole_png(data):
-    """Whether all chunks of a png are there and right; what isn't, libpng would tell in a line of its own."""
-    start = 8
-    while (kind := data[start + 4 : start + 8]) != b"IEND":
-        end = start + 8 + int.from_bytes(data[start : start + 4])
-        if not kind or zlib.crc32(data[start + 4 : end]) != int.from_bytes(data[end : end + 4]):
-            return False
-        start = end + 4
-    return True
 
 
 def read_view(data, size, where):

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from files import IMAGE_SUFFIXES, lossy_kind
 from tusimple_dataset_processing import LabelError
 
-from .files import IMAGE_SUFFIXES, decode, list_files, read_bytes
+from .files import decode, list_files, read_bytes
 from .shapes import MOST, Entry, Shape, paint
 
-LABEL_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
 LABEL_FOLDERS = ("labels", "masks")
 ENDINGS = ("", "_mask", "_masks", "_label", "_labels")  # of a label's stem, after its image's
 
@@ -30,9 +30,9 @@ def read_label_images(source, images, line_width):
     source = Path(source)
     folder = Path(images) if images else source / "images"
     label_folder = next((source / name for name in LABEL_FOLDERS if (source / name).is_dir()), source / "labels")
-    labels = {_key(path, label_folder): path for path in list_files(label_folder, LABEL_SUFFIXES)}
+    labels = {_key(path, label_folder): path for path in list_files(label_folder, IMAGE_SUFFIXES, say=True)}
     entries = []
-    for path in list_files(folder, IMAGE_SUFFIXES):
+    for path in list_files(folder, IMAGE_SUFFIXES, say=True):
         keys = [_key(path, folder) + ending for ending in ENDINGS]
         key = next((key for key in keys if key in labels), None)
         if key is None:
@@ -106,28 +106,6 @@ def _read_lossless(path):
     return decode(data, cv2.IMREAD_UNCHANGED, path)
 
 
-def lossy_kind(data):
-    """What a file's content says of lossy compression: "a jpg", "a lossy webp", "a tiff of jpg tiles", or ""."""
-    if data.startswith(b"\xff\xd8"):
-        return "a jpg"
-    if data.startswith((b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51")) or data[4:12] in (b"ftypavif", b"ftypheic"):
-        return "a lossy image (JPEG 2000, AVIF or HEIC)"
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        place = 12
-        while place < len(data):
-            if data[place : place + 4] == b"VP8 ":
-                return "a lossy webp"
-            place += 8 + (int.from_bytes(data[place + 4 : place + 8], "little") + 1) // 2 * 2
-    if data.startswith((b"II*\0", b"MM\0*")):
-        order = "little" if data.startswith(b"II") else "big"
-        start = int.from_bytes(data[4:8], order)
-        for entry in range(int.from_bytes(data[start : start + 2], order)):
-            tag = data[start + 2 + 12 * entry : start + 14 + 12 * entry]
-            if int.from_bytes(tag[:2], order) == 259 and int.from_bytes(tag[8:10], order) in (6, 7):  # compression
-                return "a tiff of jpg tiles"
-    return ""
-
-
 def is_mask_folders(source):
     """Whether a folder holds folders with `images/` and `masks/`."""
     return any((folder / "masks").is_dir() for folder in Path(source).iterdir())
@@ -157,7 +135,7 @@ def read_mask_folders(source, images, line_width):
                     f"{folder / 'images'}: found {len(found)} images, expected one, whose instances are the files of "
                     f"masks/; where each of these is the label of an image, name {folder} itself"
                 )
-            masks = list_files(folder / "masks", LABEL_SUFFIXES)
+            masks = list_files(folder / "masks", IMAGE_SUFFIXES, say=True)
             entry = Entry(f"{folder.name}/{found[0].name}", partial(read_bytes, found[0]), str(folder), found[0])
             if masks:
                 entry.label = partial(_paint_masks, masks)

@@ -5,9 +5,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from files import IMAGE_SUFFIXES
 from tusimple_dataset_processing import LabelError
 
-from .files import IMAGE_SUFFIXES, list_files, read_bytes, read_number, read_text
+from .files import list_files, read_bytes, read_number, read_text
 from .shapes import Entry, Shape, fill_polygon
 
 SLACK = 0.01  # beyond 0 and 1, which rounding and hasty clicks leave
@@ -31,7 +32,7 @@ def read_yolo(source, images, line_width):
     texts = {_key(path, source / "labels"): path for path in list_files(source / "labels", (".txt",))}
     texts.pop("classes", None)
     entries = []
-    for path in list_files(folder, IMAGE_SUFFIXES):
+    for path in list_files(folder, IMAGE_SUFFIXES, say=True):
         text = texts.pop(_key(path, folder), None)
         entry = Entry(path.relative_to(folder).as_posix(), partial(read_bytes, path), str(text or path), path)
         if text:

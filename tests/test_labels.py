@@ -1,0 +1,111 @@
+"""What is said of labels before a run, against labels drawn for it; a value to ignore; copies of held-out images."""
+
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+import training
+from datagenerator import DataError, balance_pairs, find_pairs, prepare_label
+from run import labels
+from run.validation import SummaryLog
+
+
+def write(folder, *label_images):
+    """A data folder with these labels, (h, w) uint8 or uint16."""
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir(parents=True)
+    for number, label in enumerate(label_images):
+        cv2.imwrite(str(folder / f"labels/{number:04d}.png"), label)
+        cv2.imwrite(str(folder / f"images/{number:04d}.png"), np.dstack([label.astype(np.uint8)] * 3) + number)
+    return find_pairs(folder)
+
+
+def line(thickness, size=(720, 1280)):
+    label = np.zeros(size, np.uint8)
+    cv2.line(label, (600, 260), (100, 700), 20, thickness)
+    return label
+
+
+def test_pieces_by_hand():
+    label = np.array([[1, 0, 7, 7], [0, 1, 0, 0], [9, 0, 0, 7], [9, 255, 255, 255]], np.uint8)
+    assert labels.largest_pieces(label, ignore=255) == {1: (2, 2), 7: (3, 2), 9: (2, 2)}
+    assert labels.largest_pieces(np.zeros((3, 3), np.uint16)) == {}
+
+
+@pytest.mark.parametrize(("thickness", "cut"), [(1, 1), (7, 0)])
+def test_lines_that_the_networks_size_cuts(tmp_path, capsys, thickness, cut):
+    """The README's own example: of a line 1 px wide 99 pieces are left at 512x512, of one of 7 px a single one."""
+    pieces = cv2.connectedComponents((prepare_label(line(thickness), (512, 512)) > 0).astype(np.uint8))[0] - 1
+    assert pieces > 50 if cut else pieces == 1
+    labels.warn_of_labels(write(tmp_path / "data", line(thickness)), (512, 512))
+    said = capsys.readouterr().err
+    assert ("1 of 1 instances in 1 labels fall into pieces at the network's 512x512" in said) == bool(cut)
+    assert not cut or "labels/0000.png" in said
+
+
+def test_labels_that_were_resized_smoothly_or_hold_too_much(tmp_path, capsys):
+    """Three lanes become dozens of instances of a few pixels; 600 instances are more than the loss counts."""
+    lanes = line(7)
+    for value, column in ((70, 640), (120, 1200)):
+        cv2.line(lanes, (640, 260), (column, 700), value, 7)
+    smooth = cv2.resize(lanes, (512, 288), interpolation=cv2.INTER_AREA)
+    many = np.arange(600, dtype=np.uint16).reshape(20, 30).repeat(8, axis=0).repeat(8, axis=1)
+    few = sum(0 < (smooth == value).sum() < 10 for value in range(1, 256))
+    assert few > 5 and len(np.unique(lanes)) == 4
+    labels.warn_of_labels(write(tmp_path / "data", smooth, many), (160, 240))
+    said = capsys.readouterr().err.splitlines()
+    (line_,) = [text for text in said if "have fewer than 10 pixels" in text]
+    assert f"warning: {few} of {599 + len(np.unique(smooth)) - 1} instances in 2 labels" in line_
+    assert "0000.png" in line_
+    (line_,) = [text for text in said if "the loss counts 511 instances" in text]
+    assert "most (599)" in line_ and "0001.png" in line_
+
+
+def test_good_labels_are_no_news(tmp_path, capsys):
+    labels.warn_of_labels(write(tmp_path / "data", line(7), 0 * line(7)), (256, 512))
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_a_value_to_ignore_is_no_instance(tmp_path):
+    """One lane, and one lane with a border of 255: both have one instance; the plots show no border."""
+    bordered = line(7)
+    bordered[:50] = 255
+    two = line(7)
+    two[:50] = 3
+    pairs = write(tmp_path / "data", line(7), bordered, two, two)
+    assert len(balance_pairs(pairs, ignore=255)) == 4 and len(balance_pairs(pairs)) == 3 + 2
+    assert labels.examine(pairs[1], (256, 512), ignore=255)[0] == 1
+    assert labels.examine(pairs[1], (256, 512))[0] == 2
+    import tensorflow as tf
+
+    shown = tf.zeros((1, 4, 4, 3)), tf.constant([[[0, 1], [255, 255]]]), None
+    log = SummaryLog(tmp_path / "log", None, shown, tmp_path / "plots", 1.0, 1, 1, ignore=255)
+    assert log.label.tolist() == [[0, 1], [0, 0]]
+
+
+def test_copies_of_held_out_images_are_not_trained_on(tmp_path, capsys):
+    """Every image twice: whatever the split holds out, its copies are left out; nothing else is."""
+    folder = tmp_path / "data"
+    write(folder, *[line(7)[::12, ::12] for _ in range(10)])
+    for kind in ("images", "labels"):
+        for number in range(10):
+            shutil.copy(folder / kind / f"{number:04d}.png", folder / kind / f"{number + 10:04d}.png")
+    pairs, val = training.collect_pairs([f"{folder}:2"])
+    bytes_of = lambda pair: open(pair[0], "rb").read()  # noqa: E731
+    held_out = {bytes_of(pair) for pair in val["validation"]}
+    assert len(val["validation"]) == 2 and len(pairs) == 2 * (20 - 2 * len(held_out))
+    assert not held_out & {bytes_of(pair) for pair in pairs}
+    assert f"{len(held_out)} images are copies of held-out ones" in capsys.readouterr().err
+    for path in [*folder.glob("*/000[1-9].png"), *folder.glob("*/001[1-9].png")]:
+        path.unlink()
+    with pytest.raises(DataError, match="found no other image than held-out ones"):
+        training.collect_pairs([str(folder)])
+
+
+def test_a_folder_that_is_there_is_no_weight(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "12:30", line(7), 0 * line(7))
+    assert len(training.collect_pairs(["12:30"])[0]) == 1
+    assert len(training.collect_pairs(["12:30:3"])[0]) == 3

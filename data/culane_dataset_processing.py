@@ -24,9 +24,11 @@ from pathlib import Path
 from culane_lines import LinesError, lines_path, read_lines, read_list
 from files import IMAGE_SUFFIXES, select_files
 from tusimple_dataset_processing import (
+    FIX,
     THICKNESS,
     LabelError,
     check_free,
+    close_up,
     draw_lanes,
     read_clip,
     replacing_data,
@@ -71,14 +73,15 @@ def line_width(size):
     return max(round(THICKNESS * size[1] / 1280), 1)
 
 
-def process(folder, outdir, list_file=None, overwrite=False):
-    """Write the data set of a CULane `folder` to `outdir`; returns the number of images.
+def process(folder, outdir, list_file=None, overwrite=False, skip_bad=False):
+    """Write the data set of a CULane `folder` to `outdir`; returns (number of images, list of the errors skipped).
 
     Args:
         folder: CULane's root.
         outdir: folder to write `images/` and `labels/` in, made if absent.
         list_file: see `find_images`.
         overwrite: replace the data set that `outdir` holds.
+        skip_bad: leave out images that can't be used.
 
     Raises:
         LabelError, LinesError: bad input, or a data set in `outdir` and not `overwrite`.
@@ -87,15 +90,26 @@ def process(folder, outdir, list_file=None, overwrite=False):
     paths = find_images(folder, list_file)
     with replacing_data(outdir) as work:
         calls = [partial(_process_image, work, number, path) for number, path in enumerate(paths)]
+        done, bad = [], []
         with contextlib.closing(run_all(calls)) as results:
-            for result in results:
-                if isinstance(result, LabelError):
-                    raise LabelError(f"{result}; fix it")
-    return len(paths)
+            for number, result in enumerate(results):
+                if not isinstance(result, LabelError):
+                    done.append(number)
+                elif skip_bad:
+                    bad.append(result)
+                else:
+                    raise LabelError(f"{result}; {FIX}")
+        if not done:
+            raise LabelError(f"{folder}: found no usable image, expected at least one; fix the data ({bad[0]})")
+        close_up(work, done)
+    return len(done), bad
 
 
 def _process_image(work, number, path):
-    lanes = read_lines(lines_path(path))
+    try:
+        lanes = read_lines(lines_path(path))
+    except LinesError as error:
+        raise LabelError(str(error)) from None
     image = read_clip(path)
     label = draw_lanes(lanes, image.shape[:2], line_width(image.shape), lines_path(path))
     write_png(work / "images" / f"{number:04d}.png", image)
@@ -112,17 +126,20 @@ def main(argv=None):
         metavar="FILE",
         help="text file of the images to take, such as list/train.txt; default: all with lanes",
     )
+    add("--skip-bad", action="store_true", help="leave out bad images, and list them")
     add("--overwrite", action="store_true", help="replace the data set that the folder holds")
     args = parser.parse_args(argv)
     try:
-        count = process(args.source, args.outdir, args.list, args.overwrite)
+        count, bad = process(args.source, args.outdir, args.list, args.overwrite, args.skip_bad)
     except (LabelError, LinesError, OSError) as error:
         print(f"culane_dataset_processing.py: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("culane_dataset_processing.py: interrupted, nothing written", file=sys.stderr)
         raise SystemExit(130) from None
-    print(f"{count} images in {args.outdir}")
+    for error in bad:
+        print(f"skipped: {error}", file=sys.stderr)
+    print(f"{count} images in {args.outdir}" + (f", {len(bad)} skipped" if bad else ""))
 
 
 if __name__ == "__main__":

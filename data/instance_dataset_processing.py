@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 from annotations.coco import is_coco, read_coco
 from annotations.cvat import read_cvat
-from annotations.files import list_files, name_outputs, read_json, read_view
+from annotations.files import attempt, list_files, name_outputs, read_json, read_view
 from annotations.labelme import is_labelme, read_labelme
 from annotations.rasters import LABEL_FOLDERS, is_mask_folders, read_label_images, read_mask_folders
 from annotations.shapes import count_touching, paint
@@ -65,16 +65,21 @@ def recognize(source):
                     return "yolo"
         if is_mask_folders(source):
             return "masks"
+    bad = []
     files = [source] if source.is_file() else list_files(source, (".json", ".xml"))
     for path in files:
         if path.suffix.lower() == ".xml":
             return "cvat"
         if path.suffix.lower() != ".json":
             break
-        value = read_json(path)
+        value = attempt(read_json, path)
+        bad.append(value)
         for name, fits in (("labelme", is_labelme), ("coco", is_coco)):
             if fits(value):
                 return name
+    for value in bad:
+        if isinstance(value, LabelError):
+            raise value
     raise LabelError(
         f"{source}: found none of {', '.join(READERS)}, expected one of them; see --help, name it by --format"
     )
@@ -93,7 +98,7 @@ def keep_classes(entries, classes):
         entry.left_out["of other classes"] += len(others)
 
 
-def process(source, outdir, form=None, images=None, classes=None, line_width=7, overwrite=False):
+def process(source, outdir, form=None, images=None, classes=None, line_width=7, overwrite=False, skip_bad=False):
     """Write the data set of annotations to `outdir`.
 
     Args:
@@ -104,12 +109,13 @@ def process(source, outdir, form=None, images=None, classes=None, line_width=7, 
         classes: names or ids of the classes to keep, or None for all.
         line_width: pixels.
         overwrite: replace the data set that `outdir` holds.
+        skip_bad: leave out images that, or whose annotations, can't be used.
 
     Returns:
-        list of lines that sum it up.
+        (list of lines that sum it up, list of the LabelErrors skipped).
 
     Raises:
-        LabelError: bad input, no instance at all, or a data set in `outdir` and not `overwrite`.
+        LabelError: bad input and not `skip_bad`, no instance at all, or a data set in `outdir` and not `overwrite`.
     """
     check_free(outdir, overwrite)
     if not Path(source).exists():
@@ -117,7 +123,7 @@ def process(source, outdir, form=None, images=None, classes=None, line_width=7, 
     if images and not Path(images).is_dir():
         raise LabelError(f"--images {images}: no such folder, expected that of the images; name another one")
     form = form or recognize(source)
-    entries = READERS[form](source, images, line_width)
+    entries, bad = _sort(READERS[form](source, images, line_width), skip_bad)
     if not entries:
         raise LabelError(f"{source}: found no annotated image, expected {form}; name another one, or its --format")
     if classes:
@@ -127,14 +133,20 @@ def process(source, outdir, form=None, images=None, classes=None, line_width=7, 
     with replacing_data(outdir) as work:
         calls = [partial(_process_image, work, stem, entry) for stem, entry in zip(stems, entries, strict=True)]
         with contextlib.closing(run_all(calls)) as results:
-            found = []
-            for result in results:
-                if isinstance(result, LabelError):
-                    raise result
-                found.append(result)
+            found, more = _sort(results, skip_bad)
         if not any(len(areas) for areas, _, _ in found):
             raise LabelError(f"{source}: found {len(found)} images without an instance, expected some; annotate them")
-    return [f"{len(found)} images ({form}) in {outdir}", *summarize(found)]
+    return [f"{len(found)} images ({form}) in {outdir}", *summarize(found)], bad + more
+
+
+def _sort(results, skip_bad):
+    """(those of an iterable that are no LabelErrors, those that are); without `skip_bad` raises the first one."""
+    good, bad = [], []
+    for result in results:
+        if isinstance(result, LabelError) and not skip_bad:
+            raise LabelError(f"{result} (--skip-bad leaves it out)")
+        (bad if isinstance(result, LabelError) else good).append(result)
+    return good, bad
 
 
 def _check_apart(source, entries, outdir):
@@ -196,11 +208,19 @@ def main(argv=None):
     add("--images", metavar="DIR", help="folder of the images; default: where the annotations say, or near them")
     add("--classes", nargs="+", metavar="CLASS", help="names or ids of the classes to keep; default: all")
     add("--line-width", type=bounded(int, least=1, most=1000), default=7, help="pixels of drawn lines; default 7")
+    add("--skip-bad", action="store_true", help="leave out bad images and annotations, and list them")
     add("--overwrite", action="store_true", help="replace the data set that the folder holds")
     args = parser.parse_args(argv)
     try:
-        lines = process(
-            args.source, args.outdir, args.format, args.images, args.classes, args.line_width, args.overwrite
+        lines, bad = process(
+            args.source,
+            args.outdir,
+            args.format,
+            args.images,
+            args.classes,
+            args.line_width,
+            args.overwrite,
+            args.skip_bad,
         )
     except (LabelError, OSError) as error:
         print(f"instance_dataset_processing.py: error: {error}", file=sys.stderr)
@@ -208,7 +228,9 @@ def main(argv=None):
     except KeyboardInterrupt:
         print("instance_dataset_processing.py: interrupted, nothing written", file=sys.stderr)
         raise SystemExit(130) from None
-    print("\n".join(lines))
+    for error in bad:
+        print(f"skipped: {error}", file=sys.stderr)
+    print("\n".join([*lines, *([f"{len(bad)} skipped"] if bad else [])]))
 
 
 if __name__ == "__main__":

@@ -229,12 +229,17 @@ def process(folders, outdir, skip_bad=False, overwrite=False):
                     raise LabelError(f"{result}; {FIX}")
         if not done:
             raise LabelError(f"{folders[0]}: found no usable image, expected at least one; fix the data ({bad[0]})")
-        for new, old in enumerate(done):  # the numbers close up over what was skipped
-            for part in ("images", "labels"):
-                os.replace(work / part / f"{old:04d}.png", work / part / f"{new:04d}.png")
+        close_up(work, done)
         with open(work / "labels.json", "w", encoding="utf-8") as file:
             file.writelines(json.dumps(clips[number][1]) + "\n" for number in done)
     return len(done), bad
+
+
+def close_up(work, done):
+    """Rename the images and labels of the numbers `done` to 0, 1, ...: what was skipped leaves no gap."""
+    for new, old in enumerate(done):
+        for part in ("images", "labels"):
+            os.replace(work / part / f"{old:04d}.png", work / part / f"{new:04d}.png")
 
 
 def check_free(outdir, overwrite):
@@ -311,7 +316,10 @@ def ignored_signals():
 
 def read_clip(clip):
     """Read the jpg of a clip as (h, w, 3) uint8 BGR; raises LabelError if it is cut off or no image."""
-    data = np.fromfile(clip, np.uint8)
+    try:
+        data = np.fromfile(clip, np.uint8)
+    except OSError as error:
+        raise LabelError(f"{clip}: {error.strerror}, expected a jpg image") from None
     # imread fills what is missing of a cut file with gray, imdecode refuses it
     image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if image is None:

@@ -20,6 +20,7 @@ from data.flags import bounded
 from datagenerator import DataError, list_images, prepare_image, read_image
 from export.calibration import calibrate
 from export.formats import export
+from pipeline.outputs import require_readable
 
 FORMATS = ("savedmodel", "tflite", "onnx")
 
@@ -51,10 +52,23 @@ def run_calibration(args):
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or args.overwrite)):
         raise utils.ModelError(f"{out}: found something of that name, expected none; --overwrite replaces a model")
     size = utils.read_network(utils.model_folder(args.modeldir))["input_shape"][:2]
-    paths = tqdm(list_images(args.images), unit="image", dynamic_ncols=True)
-    model, network = calibrate(args.modeldir, (prepare_image(read_image(path), size) for path in paths))
+    paths, bad = list_images(args.images), []
+    require_readable(paths)
+
+    def images():
+        for path in tqdm(paths, unit="image", dynamic_ncols=True):
+            try:
+                yield prepare_image(read_image(path), size)
+            except DataError as error:
+                bad.append(path)
+                tqdm.write(f"skipped: {error}", file=sys.stderr)
+
+    model, network = calibrate(args.modeldir, images())
     utils.save_model(args.out, model, utils.run_config(vars(args), network))
-    print(f"{len(paths)} images, calibrated model in {args.out}")
+    print(f"{len(paths) - len(bad)} images, calibrated model in {args.out}")
+    if bad:
+        print(f"export: {len(bad)} of {len(paths)} images could not be read and were skipped", file=sys.stderr)
+        raise SystemExit(3)
 
 
 def main(argv=None):

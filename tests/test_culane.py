@@ -180,6 +180,21 @@ def test_bad_input_is_one_line_and_nothing_is_written(folder, tmp_path, capsys, 
     assert not (tmp_path / "out").exists()
 
 
+def test_bad_images_are_left_out_when_told_so(folder, tmp_path, capsys):
+    processing.process(folder, tmp_path / "whole")
+    names = sorted(folder.rglob("*.jpg"))
+    names = [path for path in names if path.with_suffix(".lines.txt").exists()]
+    names[0].write_bytes(b"no jpg")
+    names[2].with_suffix(".lines.txt").write_text("1 2\n3\n")
+    processing.main([str(folder), "-o", str(tmp_path / "out"), "--skip-bad"])
+    captured = capsys.readouterr()
+    assert "2 skipped" in captured.out and captured.err.count("skipped: ") == 2
+    done = sorted((tmp_path / "out/labels").iterdir())
+    whole = [path for i, path in enumerate(sorted((tmp_path / "whole/labels").iterdir())) if i not in (0, 2)]
+    assert [path.name for path in done] == [f"{i:04d}.png" for i in range(len(names) - 2)]
+    assert [path.read_bytes() for path in done] == [path.read_bytes() for path in whole]
+
+
 def test_empty_folders_and_overwriting(folder, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     out = tmp_path / "out"
@@ -251,7 +266,7 @@ def test_real_clip(shared_data, tmp_path, capsys):
     if not source.is_dir():
         pytest.skip("no CULane images: ../shared/data/culane is absent")
     (tmp_path / "list.txt").write_text("".join((source / "list/train.txt").read_text().splitlines(True)[::30]))
-    assert processing.process(source, tmp_path / "out", tmp_path / "list.txt") == 3
+    assert processing.process(source, tmp_path / "out", tmp_path / "list.txt") == (3, [])
     label = cv2.imread(str(tmp_path / "out/labels/0000.png"), cv2.IMREAD_UNCHANGED)
     name = (tmp_path / "list.txt").read_text().split()[0].lstrip("/")
     for gray, lane in zip((20, 70, 120, 170), read_lines(lines_path(source / name)), strict=False):

@@ -383,3 +383,21 @@ def test_summary(tmp_path, capsys):
         "smallest 6 pixels, largest 64, median 64",
         "2 touch another one",
     ]
+
+
+def test_one_bad_image_leaves_the_others(tmp_path, capsys):
+    """A broken file, one that names no image and a damaged image are told; the good one is done."""
+    source, out = tmp_path / "in", tmp_path / "out"
+    for name in ("a", "d"):
+        write_image(source / f"{name}.jpg")
+    (source / "d.jpg").write_bytes((source / "d.jpg").read_bytes()[:200])
+    for name, content in (("b", "{"), ("c", labelme("gone.jpg", BOX)), ("d", labelme("d.jpg", BOX))):
+        (source / f"{name}.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    (source / "e.json").write_text(json.dumps(labelme("a.jpg", BOX)))
+    assert "b.json: found no JSON" in fails(capsys, source, out)
+    processing.main([str(source), "-o", str(out), "--skip-bad"])
+    captured = capsys.readouterr()
+    skipped = [line for line in captured.err.splitlines() if line.startswith("skipped: ")]
+    assert [name in line for name, line in zip("bcd", skipped, strict=True)] == [True] * 3
+    assert "1 images (labelme)" in captured.out and "3 skipped" in captured.out
+    assert [path.name for path in (out / "labels").iterdir()] == ["a.png"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tusimple_dataset_processing import LabelError
 
-from .files import FAR, find_image, get, list_files, read_bytes, read_json, read_points, read_size
+from .files import FAR, attempt, find_image, get, list_files, read_bytes, read_json, read_points, read_size
 from .shapes import Entry, Shape, expand_runs, fill_polygons, place_mask
 
 
@@ -53,22 +53,30 @@ def read_coco(source, images, line_width):
         key = get(image, "id", (int, str), where)
         if key in entries:
             raise LabelError(f"{where}: found the id {key} again, expected each once; remove one")
-        name = get(image, "file_name", str, where)
-        found = find_image(name, folders, where)
-        size = read_size(image, "height", "width", where)
-        entries[key] = Entry(name, partial(read_bytes, found), where, found, size)
+        entries[key] = attempt(_read_image, image, folders, where)
     for number, annotation in enumerate(get(file, "annotations", list, path), start=1):
-        _add(annotation, number, entries, names, f"{path}: annotation {number}")
+        where = f"{path}: annotation {number}"
+        key = get(annotation, "image_id", (int, str), where)
+        if key not in entries:
+            raise LabelError(f"{where}: found image_id {key} that is none of images, expected one of them; fix it")
+        if not isinstance(entries[key], LabelError):
+            error = attempt(_add, annotation, number, entries[key], names, where)
+            entries[key] = error or entries[key]
     return list(entries.values())
 
 
-def _add(annotation, number, entries, names, where):
-    key, category = (get(annotation, name, (int, str), where) for name in ("image_id", "category_id"))
-    if key not in entries:
-        raise LabelError(f"{where}: found image_id {key} that is none of images, expected one of them; fix it")
+def _read_image(image, folders, where):
+    name = get(image, "file_name", str, where)
+    found = find_image(name, folders, where)
+    size = read_size(image, "height", "width", where)
+    return Entry(name, partial(read_bytes, found), where, found, size)
+
+
+def _add(annotation, number, entry, names, where):
+    category = get(annotation, "category_id", (int, str), where)
     if category not in names:
         raise LabelError(f"{where}: found category_id {category} that is none of categories, expected one; fix it")
-    entry, segmentation = entries[key], annotation.get("segmentation")
+    segmentation = annotation.get("segmentation")
     if get(annotation, "iscrowd", (int, bool), where, 0):
         entry.left_out["iscrowd"] += 1
     elif not segmentation:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from tusimple_dataset_processing import LabelError
 
-from .files import FAR, find_image, list_files, read_bytes, read_number
+from .files import FAR, attempt, find_image, list_files, read_bytes, read_number
 from .shapes import Entry, Shape, box, draw_line, expand_runs, fill_ellipse, fill_polygon, place_mask
 
 NO_AREA = ("points", "tag", "skeleton", "cuboid", "attribute")
@@ -47,7 +47,8 @@ def read_cvat(source, images, line_width):
         found = "CVAT for video" if root.tag == "annotations" else f"<{root.tag[:40]}>"
         raise LabelError(f"{path}: found {found}, expected CVAT for images 1.1, <annotations> of <image>; export that")
     folders = [Path(images)] if images else [path.parent, path.parent / "images"]
-    return [_read_image(path, number, image, folders, line_width) for number, image in enumerate(root.iter("image"), 1)]
+    numbered = enumerate(root.iter("image"), 1)
+    return [attempt(_read_image, path, number, image, folders, line_width) for number, image in numbered]
 
 
 def _read_image(path, number, image, folders, line_width):

@@ -14,6 +14,14 @@ from tusimple_dataset_processing import LabelError
 FAR = 1e6  # no coordinate is larger
 
 
+def attempt(function, *args):
+    """What a function returns, or the LabelError that it raises: one bad image is no reason to leave the others."""
+    try:
+        return function(*args)
+    except LabelError as error:
+        return error
+
+
 def list_files(folder, suffixes, recursive=True, say=False):
     """`files.select_files` of a folder and its subfolders; raises LabelError if there is none."""
     folder = Path(folder)

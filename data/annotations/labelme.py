@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 from tusimple_dataset_processing import LabelError
 
-from .files import decode, find_image, get, list_files, read_bytes, read_json, read_points, read_size
+from .files import attempt, decode, find_image, get, list_files, read_bytes, read_json, read_points, read_size
 from .shapes import Entry, Shape, box, draw_line, fill_ellipse, fill_polygon, place_mask
 
 LEAST = {"polygon": 3, "rectangle": 2, "circle": 2, "line": 2, "linestrip": 2, "mask": 2}  # points
@@ -38,9 +38,11 @@ def read_labelme(source, images, line_width):
     base = source.parent if source.is_file() else source
     entries = []
     for path in tqdm(files, desc="reading", unit="file", dynamic_ncols=True):
-        file = read_json(path)
-        if is_labelme(file):
-            entries.append(_read_file(path, file, base, images, line_width))
+        file = attempt(read_json, path)
+        if isinstance(file, LabelError):
+            entries.append(file)
+        elif is_labelme(file):
+            entries.append(attempt(_read_file, path, file, base, images, line_width))
     return entries
 
 

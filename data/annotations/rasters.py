@@ -9,7 +9,7 @@ import numpy as np
 from files import IMAGE_SUFFIXES, lossy_kind
 from tusimple_dataset_processing import LabelError
 
-from .files import decode, list_files, read_bytes
+from .files import attempt, decode, list_files, read_bytes
 from .shapes import MOST, Entry, Shape, paint
 
 LABEL_FOLDERS = ("labels", "masks")
@@ -25,7 +25,7 @@ def read_label_images(source, images, line_width):
         line_width: not used.
 
     Raises:
-        LabelError: an image without a label, or the other way round.
+        LabelError: a folder is missing.
     """
     source = Path(source)
     folder = Path(images) if images else source / "images"
@@ -36,14 +36,12 @@ def read_label_images(source, images, line_width):
         keys = [_key(path, folder) + ending for ending in ENDINGS]
         key = next((key for key in keys if key in labels), None)
         if key is None:
-            raise LabelError(f"{path}: found no label of that name in {label_folder}, expected one per image; add it")
-        entries.append(_label_entry(path, folder, labels.pop(key)))
-    if labels:
-        path = next(iter(labels.values()))
-        raise LabelError(
-            f"{path}: found no image of that name in {folder}, expected one ({len(labels)} such); remove it"
-        )
-    return entries
+            found = f"found no label of that name in {label_folder}, expected one per image; add it"
+            entries.append(LabelError(f"{path}: {found}"))
+        else:
+            entries.append(_label_entry(path, folder, labels.pop(key)))
+    alone = f"found no image of that name in {folder}, expected one; remove it"
+    return entries + [LabelError(f"{path}: {alone}") for path in labels.values()]
 
 
 def _key(path, folder):
@@ -129,18 +127,22 @@ def read_mask_folders(source, images, line_width):
     entries = []
     for folder in sorted(Path(source).iterdir()):
         if folder.is_dir() and not folder.name.startswith((".", "__MACOSX")):
-            found = list_files(folder / "images", IMAGE_SUFFIXES)
-            if len(found) != 1:
-                raise LabelError(
-                    f"{folder / 'images'}: found {len(found)} images, expected one, whose instances are the files of "
-                    f"masks/; where each of these is the label of an image, name {folder} itself"
-                )
-            masks = list_files(folder / "masks", IMAGE_SUFFIXES, say=True)
-            entry = Entry(f"{folder.name}/{found[0].name}", partial(read_bytes, found[0]), str(folder), found[0])
-            if masks:
-                entry.label = partial(_paint_masks, masks)
-            entries.append(entry)
+            entries.append(attempt(_read_folder, folder))
     return entries
+
+
+def _read_folder(folder):
+    found = list_files(folder / "images", IMAGE_SUFFIXES)
+    if len(found) != 1:
+        raise LabelError(
+            f"{folder / 'images'}: found {len(found)} images, expected one, whose instances are the files of "
+            f"masks/; where each of these is the label of an image, name {folder} itself"
+        )
+    masks = list_files(folder / "masks", IMAGE_SUFFIXES, say=True)
+    entry = Entry(f"{folder.name}/{found[0].name}", partial(read_bytes, found[0]), str(folder), found[0])
+    if masks:
+        entry.label = partial(_paint_masks, masks)
+    return entry
 
 
 def _paint_masks(paths):

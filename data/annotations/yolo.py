@@ -8,7 +8,7 @@ import numpy as np
 from files import IMAGE_SUFFIXES
 from tusimple_dataset_processing import LabelError
 
-from .files import list_files, read_bytes, read_number, read_text
+from .files import attempt, list_files, read_bytes, read_number, read_text
 from .shapes import Entry, Shape, fill_polygon
 
 SLACK = 0.01  # beyond 0 and 1, which rounding and hasty clicks leave
@@ -33,20 +33,17 @@ def read_yolo(source, images, line_width):
     texts.pop("classes", None)
     entries = []
     for path in list_files(folder, IMAGE_SUFFIXES, say=True):
-        text = texts.pop(_key(path, folder), None)
-        entry = Entry(path.relative_to(folder).as_posix(), partial(read_bytes, path), str(text or path), path)
-        if text:
-            lines = enumerate(read_text(text).splitlines(), start=1)
-            entry.shapes = [
-                _read_line(line, names, f"{text}:{number}", number) for number, line in lines if line.strip()
-            ]
-        entries.append(entry)
-    if texts:
-        path = next(iter(texts.values()))
-        raise LabelError(
-            f"{path}: found no image of that name in {folder}, expected one ({len(texts)} such); remove it"
-        )
-    return entries
+        entries.append(attempt(_read_image, path, folder, texts.pop(_key(path, folder), None), names))
+    alone = f"found no image of that name in {folder}, expected one; remove it"
+    return entries + [LabelError(f"{path}: {alone}") for path in texts.values()]
+
+
+def _read_image(path, folder, text, names):
+    entry = Entry(path.relative_to(folder).as_posix(), partial(read_bytes, path), str(text or path), path)
+    if text:
+        lines = enumerate(read_text(text).splitlines(), start=1)
+        entry.shapes = [_read_line(line, names, f"{text}:{number}", number) for number, line in lines if line.strip()]
+    return entry
 
 
 def _key(path, folder):

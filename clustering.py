@@ -72,14 +72,16 @@ def lane_mask(outputs, threshold=THRESHOLD):
     return outputs["semantic"][:, :, 0] > math.log(threshold / (1 - threshold))
 
 
-def find_instances(outputs, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast", confidence=0.0):
+def find_instances(outputs, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast", confidence=0.0, min_pixels=None):
     """Label map of a model's outputs, by `lane_mask` and `instance_label_map`, which also say what is raised.
 
     `outputs`: {"embedding": `(H, W, D)`, "semantic": `(H, W, 1)` logits if the model has that head}. Instances whose
-    pixels have a mean lane probability below `confidence` are dropped, and the others numbered anew.
+    pixels have a mean lane probability below `confidence` are dropped, and the others numbered anew. Clusters of fewer
+    than `min_pixels` are noise; default `MIN_FRACTION` of the image.
     """
     mask = lane_mask(outputs, threshold)
-    label_map = instance_label_map(outputs["embedding"], bandwidth, mask, method=method)
+    fraction = MIN_FRACTION if min_pixels is None else min_pixels / max(1, np.prod(outputs["embedding"].shape[:2]))
+    label_map = instance_label_map(outputs["embedding"], bandwidth, mask, fraction, method)
     if mask is None or not confidence:
         return label_map
     kept = np.append(False, mean_probabilities(outputs, label_map) >= confidence)

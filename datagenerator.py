@@ -27,6 +27,7 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what OpenCV
 
 SPLIT_SEED = 42
 VALIDATION_FRACTION = 0.1
+VIEWS = ("stretch", "aspect", "crop")
 MAX_AREA = 2
 
 
@@ -282,76 +283,95 @@ def describe_pairs(pairs):
     return {"images": len(pairs), "digest": digest[:16]}
 
 
-def network_size(shape, size, keep_aspect=False):
+def network_size(shape, size, view="stretch"):
     """Size at which a network for images of `size` sees an image.
 
     Args:
         shape: (h, w, ...) of the image.
         size: (H, W) in pixels, multiples of 8.
-        keep_aspect: whether the image keeps its proportions. Its width becomes W and its height follows, as cameras
-            differ more in how much sky and hood they show than in how wide they look; images so high that this made
-            more than `MAX_AREA` times the pixels of `size` get smaller.
+        view: one of `VIEWS`. With "stretch" every image becomes `size`. With "aspect" it keeps its proportions: its
+            width becomes W and its height follows, as cameras differ more in how much sky and hood they show than in
+            how wide they look; images so high that this made more than `MAX_AREA` times the pixels of `size` get
+            smaller. With "crop" it keeps its own size and is filled up to multiples of 8.
 
     Returns:
-        (H, W) in pixels, multiples of 8, at least 8; `size` without `keep_aspect`.
+        (H, W) in pixels, multiples of 8, at least 8.
     """
-    if not keep_aspect:
-        return tuple(size)
     height, width = shape[:2]
+    if view == "stretch":
+        return tuple(size)
+    if view == "crop":
+        return -(-height // 8) * 8, -(-width // 8) * 8
     scale = min(size[1] / width, (MAX_AREA * size[0] * size[1] / (height * width)) ** 0.5)
     return tuple(max(8, 8 * round(scale * side / 8)) for side in (height, width))
 
 
-def prepare_image(image, size):
+def prepare_image(image, size, view="stretch"):
     """Make network input of an image: bilinear resize, values left at 0..255 (the model rescales).
 
     Args:
         image: (h, w, 3) uint8 RGB.
         size: (H, W) in pixels.
+        view: with "crop" the image isn't resized, black fills it up at the right and below.
 
     Returns:
         (H, W, 3) float32.
     """
+    if view == "crop":
+        return _fill_up(image, size).astype(np.float32)
     return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR).astype(np.float32)
 
 
-def prepare_label(label, size):
-    """Resize (h, w) ids to (H, W) int32 by nearest neighbor: no id appears that was not there."""
+def _fill_up(array, size):
+    more = [(0, side - length) for side, length in zip(size, array.shape, strict=False)]
+    return np.pad(array, more + [(0, 0)] * (array.ndim - 2))
+
+
+def prepare_label(label, size, view="stretch"):
+    """Resize (h, w) ids to (H, W) int32 by nearest neighbor, no id appears that was not there; `view` as for images."""
+    if view == "crop":
+        return _fill_up(label, size).astype(np.int32)
     # INTER_NEAREST takes the upper left of the nearest pixels, which moves labels against the bilinear image
     return cv2.resize(label, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)
 
 
-def augment(image, label, size, rng, keep_aspect=False):
+def augment(image, label, size, rng, view="stretch"):
     """Random view of a pair: flip, shift, scale, rotation, shear, then color, light, shadow, blur and noise.
 
-    The shear is anchored in the upper third of the image, which on a road moves the car sideways. What comes into
-    the image from outside is black and background. One warp goes from the file's size to the network's.
+    The shear is anchored in the upper third of the image, which on a road moves the car sideways. Crops are turned, by
+    any quarter too, instead of sheared. What comes into the image from outside is black and background. One warp goes
+    from the file's size to the network's.
 
     Args:
         image: (h, w, 3) uint8 RGB.
         label: (h, w) uint8 or uint16 ids.
         size: (H, W) in pixels.
         rng: numpy Generator.
-        keep_aspect: scale both axes alike, so that the width fits; where the height doesn't, a random part is seen.
+        view: one of `VIEWS`. With "aspect" both axes are scaled alike, so that the width fits; where the height
+            doesn't, a random part is seen. With "crop" it is a random part at the image's own scale.
 
     Returns:
         (H, W, 3) float32 in 0..255 and (H, W) int32.
     """
-    frame = _frame(image.shape[:2], size, keep_aspect, rng if keep_aspect else None)
-    image, label = _warp(image, label, _random_affine(image.shape[:2], rng), frame, size)
+    frame = _frame(image.shape[:2], size, view, None if view == "stretch" else rng)
+    move = _random_turn(frame, size, rng) if view == "crop" else _random_affine(image.shape[:2], rng)
+    image, label = _warp(image, label, move, frame, size)
     return _random_light(image.astype(np.float32), rng), label.astype(np.int32)
 
 
-def _frame(source, target, keep_aspect, rng=None):
+def _frame(source, target, view, rng=None):
     """What the network sees of an image before the random view: (2, 3) from pixels of its size to those of the file.
 
-    With `keep_aspect` rows that have no room, or rows of nothing, are at random ends (without `rng` at both alike).
+    What has no room, or what is nothing, is at random ends (without `rng` at both alike).
     """
     (height, width), (rows, columns) = source, target
-    if not keep_aspect:
+    if view == "stretch":
         return np.array([[width / columns, 0.0, 0.0], [0.0, height / rows, 0.0]])
-    scale = width / columns
-    return np.array([[scale, 0.0, 0.0], [0.0, scale, (height - scale * rows) * (rng.random() if rng else 0.5)]])
+    scale = 1.0 if view == "crop" else width / columns
+    top, left = (
+        (side - scale * seen) * (rng.random() if rng else 0.5) for side, seen in zip(source, target, strict=True)
+    )
+    return np.array([[scale, 0.0, left], [0.0, scale, top]])
 
 
 def _warp(image, label, view, frame, size):
@@ -381,6 +401,15 @@ def _random_affine(source, rng):
     return np.column_stack([linear, anchor + shift - linear @ anchor])
 
 
+def _random_turn(frame, size, rng):
+    """Random view around the middle of a crop: (2, 3) matrix as that of `_random_affine`."""
+    angle = np.pi / 2 * rng.integers(4) + np.deg2rad(rng.uniform(-10, 10))
+    cos, sin = np.array([np.cos(angle), np.sin(angle)]) / np.exp(rng.uniform(-0.2, 0.2))
+    linear = np.array([[cos, -sin], [sin, cos]]) @ np.diag([-1.0 if rng.random() < 0.5 else 1.0, 1.0])
+    middle = frame @ [size[1] / 2, size[0] / 2, 1.0]
+    return np.column_stack([linear, middle - linear @ middle])
+
+
 def _random_light(image, rng):
     """Color and light of (H, W, 3) float32, each change with its own chance."""
     height, width = image.shape[:2]
@@ -405,9 +434,7 @@ def _random_light(image, rng):
     return np.clip(image, 0, 255).astype(np.float32)
 
 
-def make_dataset(
-    pairs, size, batch_size, seed=None, augmented=False, first_sample=0, part=(0, 1, 1), keep_aspect=False
-):
+def make_dataset(pairs, size, batch_size, seed=None, augmented=False, first_sample=0, part=(0, 1, 1), view="stretch"):
     """Batches of network input and labels, decoded in parallel and prefetched.
 
     Args:
@@ -420,8 +447,8 @@ def make_dataset(
         first_sample: number of the first sample, to go on where a run stopped.
         part: (offset, count, total): of every `total` samples take `count` from number `offset` on. Gives each of
             several machines its part of every global batch, and only the files of that part are read.
-        keep_aspect: images keep their proportions. With a seed each fills (H, W) as well as it can, see `augment`;
-            without, each is seen whole at its `network_size`, and a batch of images of several sizes is an error.
+        view: one of `VIEWS`. With a seed every image fills (H, W), see `augment`; without, each is seen whole at its
+            `network_size`, and a batch of images of several sizes is an error.
 
     Returns:
         tf.data.Dataset of (image (B, H, W, 3) float32, label (B, H, W) int32, index (B,) int64 into `pairs`).
@@ -437,19 +464,18 @@ def make_dataset(
         )
         image, label = read_pair(pairs[index])
         if augmented:
-            view = augment(image, label, size, np.random.default_rng([seed, sample]), keep_aspect)
-        elif keep_aspect and seed is not None:
-            identity = np.eye(2, 3)
-            image, label = _warp(image, label, identity, _frame(label.shape, size, True), size)
-            view = image.astype(np.float32), label.astype(np.int32)
+            image, label = augment(image, label, size, np.random.default_rng([seed, sample]), view)
+        elif view != "stretch" and seed is not None:
+            image, label = _warp(image, label, np.eye(2, 3), _frame(label.shape, size, view), size)
+            image, label = image.astype(np.float32), label.astype(np.int32)
         else:
-            seen = network_size(label.shape, size, keep_aspect)
-            view = prepare_image(image, seen), prepare_label(label, seen)
-        return *view, np.int64(index)
+            seen = network_size(label.shape, size, view)
+            image, label = prepare_image(image, seen, view), prepare_label(label, seen, view)
+        return image, label, np.int64(index)
 
     def load_tensors(number):
         image, label, index = tf.numpy_function(load, [number], (tf.float32, tf.int32, tf.int64))
-        seen = (None, None) if keep_aspect and seed is None else size
+        seen = size if view == "stretch" or seed is not None else (None, None)
         return tf.ensure_shape(image, (*seen, 3)), tf.ensure_shape(label, seen), tf.ensure_shape(index, ())
 
     stop = len(pairs) if seed is None else 2**62

@@ -40,7 +40,7 @@ import numpy as np
 
 import utils
 import visualization
-from clustering import BANDWIDTH, THRESHOLD, find_instances, lane_probability, mean_probabilities
+from clustering import THRESHOLD, find_instances, lane_probability, mean_probabilities
 from data.flags import bounded
 from datagenerator import DataError, read_image
 from lanes.curves import fit_lanes
@@ -61,20 +61,26 @@ def make_find(args, network):
     """Function that finds the instances of a Frame's image, and its curves if a flag wants them, and times itself."""
     confidence = utils.read_confidence(args.modeldir) if args.confidence is None else args.confidence
     threshold = THRESHOLD if args.threshold is None else args.threshold
+    bandwidth = utils.read_bandwidth(args.modeldir) if args.bandwidth is None else args.bandwidth
+    settings = bandwidth, threshold, args.cluster, confidence
 
     def find(frame):
         size = frame.image.shape[:2]
-        with frame.timed("network"):
-            frame.prediction = network.predict(frame.image)
-        with frame.timed("cluster"):
-            label_map = find_instances(frame.prediction, args.bandwidth, threshold, args.cluster, confidence)
-            if args.max_lanes:
-                label_map[label_map > args.max_lanes] = 0  # the largest come first
-            frame.label_map = label_map
+        if network.needs_tiles(size):
+            with frame.timed("tiles"):
+                frame.prediction, label_map = segmentation.segment_tiles(network, frame.image, *settings)
+        else:
+            with frame.timed("network"):
+                frame.prediction = network.predict(frame.image)
+            with frame.timed("cluster"):
+                label_map = find_instances(frame.prediction, *settings, network.min_pixels)
+        if args.max_lanes:
+            label_map[label_map > args.max_lanes] = 0  # the largest come first
+        frame.label_map = label_map
         if args.json or "lanes" in args.save:
             with frame.timed("curves"):
                 curves = fit_lanes(label_map, size, args.max_lanes or MAX_CURVES)
-            run_time = 1000 * sum(frame.seconds[stage] for stage in ("network", "cluster", "curves"))
+            run_time = 1000 * sum(frame.seconds[stage] for stage in ("network", "cluster", "tiles", "curves"))
             frame.line = tusimple_line(frame.raw_file, curves, h_samples(size[0]), run_time, size)
             if "semantic" in frame.prediction:
                 scores = lane_scores(frame.line, lane_probability(frame.prediction), size)
@@ -235,7 +241,7 @@ def parse_args(argv=None):
     add = parser.add_argument_group("how to find instances").add_argument
     side = bounded(int, least=64, most=4096, step=8)
     add("--size", nargs=2, type=side, metavar=("H", "W"), help="the network's; default that of its training")
-    add("--bandwidth", type=bounded(float, above=0), default=BANDWIDTH, help="of the mean shift; default %(default)s")
+    add("--bandwidth", type=bounded(float, above=0), help="of the mean shift; default the model's")
     probability = bounded(float, above=0, below=1)
     add("--threshold", type=probability, help=f"lane probability that counts; default {THRESHOLD}")
     probability = bounded(float, least=0, below=1)

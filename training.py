@@ -31,6 +31,7 @@ import numpy as np
 from tqdm import tqdm
 
 import utils
+from clustering import BANDWIDTH
 from data.ending import deferred_signals
 from data.flags import bounded
 from data.tusimple_dataset_processing import LabelError
@@ -46,7 +47,7 @@ from datagenerator import (
 )
 from run import devices
 from run.folder import Run, take_folder
-from run.labels import warn_of_labels
+from run.labels import look_at_labels
 from run.train_step import LOSS_TERMS, LossWeights, WeightAverages, make_losses, make_optimizer, make_train_step
 from run.validation import SummaryLog, Validation
 
@@ -92,6 +93,7 @@ def make_parser(defaults=True):
         help="network input, multiples of 8",
     )
     add("--keep-aspect", action="store_true", help="images keep their proportions: width W, the height follows")
+    add("--crop", nargs=2, type=bounded(int, least=8, step=8), metavar=("H", "W"), help="train on parts of this size")
     add("--batch-size", type=count, default=1, help="images per step")
     add("--balance", action="store_true", help="take images with a rare number of instances more often")
     add("--ignore", type=bounded(int, least=1, most=65535), metavar="ID", help="label value that counts as nothing")
@@ -100,6 +102,11 @@ def make_parser(defaults=True):
     add("-m", "--modeldir", default="pretrained_semantic_model", help="model to start from, or none")
     add("--feature-dim", type=count, default=3, help="channels of the embedding")
     add("--skip-connections", action="store_true", help="add encoder outputs in the decoder; as --modeldir has it")
+    add(
+        "--coordinates",
+        action="store_true",
+        help="add each pixel's place to its embedding, for objects that look alike; as --modeldir has it",
+    )
     add = group("run")
     add("-o", "--outdir", default="saved_model", help="run folder to write, a new or empty one")
     add("--resume", metavar="RUN_FOLDER", help="go on with a run and its own flags; --steps or --epochs: longer")
@@ -123,6 +130,12 @@ def make_parser(defaults=True):
     add("--dvar", type=least_zero, default=0.5, help="hinge margin of the variance term")
     add("--ddist", type=least_zero, default=1.5, help="half the hinge margin of the distance term")
     add("--sem", type=least_zero, default=1.0, help="weight of the semantic loss; 0: no semantic head, as the original")
+    add(
+        "--foreground-weight",
+        type=bounded(float, above=0),
+        metavar="W",
+        help="of an instance's pixel in the semantic loss, background 1; default by their fraction in the labels",
+    )
     add = group("optimizer")
     add("--lr", type=least_zero, default=1e-4, help="highest learning rate")
     add("--optimizer", choices=("adam", "adamw"), default="adam", help="adamw: with weight decay")
@@ -153,6 +166,8 @@ def parse_args(argv=None):
             flag = name.replace("_", "-")
             parser.error(f"--{flag}: found with --resume, expected the run's own flags; leave it out")
     for wrong, flag, found in (
+        (args.crop and "image_size" in args.given, "image-size", "--crop"),
+        (args.crop and args.keep_aspect, "keep-aspect", "--crop"),
         (args.jit and args.strategy != "none", "jit", f"--strategy {args.strategy}"),
         ({"steps", "epochs"} <= args.given.keys(), "epochs", "--steps"),
         (args.warmup and args.schedule != "cosine" and not args.resume, "warmup", "--schedule original"),
@@ -273,23 +288,23 @@ def set_up(args, config, strategy):
     if args.batch_size % replicas:
         raise DataError(f"--batch-size: found {args.batch_size}, expected a multiple of the {replicas} replicas")
     devices.set_numerics(args.seed, args.mixed_precision, args.deterministic)
-    size, outdir = tuple(args.image_size), Path(args.outdir)
+    size, outdir = tuple(args.crop or args.image_size), Path(args.outdir)
+    view = "crop" if args.crop else "aspect" if args.keep_aspect else "stretch"
     pairs, val_folders = collect_pairs(args.srcdir, args.valdir, args.balance, args.ignore)
     val_pairs = [pair for found in val_folders.values() for pair in found]
     data = {"training": describe_pairs(pairs), "validation": describe_pairs(val_pairs)}
     steps_per_epoch = max(1, len(pairs) // args.batch_size)
     steps = args.steps or args.epochs * steps_per_epoch
 
-    if chief:
-        warn_of_labels(pairs, size, args.keep_aspect, args.ignore)
+    labels = None if config else look_at_labels(pairs, size, view, args.ignore)
     # read before anything is written, so that a bad file leaves no run folder behind
-    shown = next(batches(make_dataset(val_pairs[:1], size, 1, keep_aspect=args.keep_aspect)))
+    shown = next(batches(make_dataset(val_pairs[:1], size, 1, view=view)))
 
-    network = config["network"] if config else describe_network(args)
+    network = config["network"] if config else describe_network(args, size, labels)
     scratch = args.modeldir.lower() == "none"
     with strategy.scope():
         # Sizes stay open where validation images have their own
-        built = {**network, "input_shape": [None, None, 3]} if args.keep_aspect else network
+        built = {**network, "input_shape": [None, None, 3]} if view != "stretch" else network
         model = utils.build_model(built, replicas > 1, outdir if config else args.modeldir)
         if not config and not scratch:
             fresh = utils.start_from(model, args.modeldir)
@@ -299,7 +314,9 @@ def set_up(args, config, strategy):
         averages = WeightAverages(model, args.ema) if args.ema else None
 
     flags = {name: value for name, value in vars(args).items() if name not in ("resume", "command", "given")}
-    started = config or utils.run_config(flags, network, keep_aspect=args.keep_aspect, command=args.command)
+    foreground = None if config else args.foreground_weight or labels.foreground_weight()
+    more = {"view": view, "foreground_weight": foreground, "command": args.command}
+    started = config or utils.run_config(flags, network, **more)
     started["flags"] = flags
     run = Run(outdir, started, data, model, optimizer, averages, chief)
     if config:
@@ -307,11 +324,22 @@ def set_up(args, config, strategy):
         print(f"{outdir}: going on from step {run.step}")
         if steps < run.step:
             raise DataError(f"--resume {outdir}: found --steps {steps}, expected more than the {run.step} it has made")
-    weights = LossWeights(args.var, args.dist, args.reg, args.dvar, args.ddist, args.sem)
+    foreground = started["foreground_weight"]
+    weights = LossWeights(args.var, args.dist, args.reg, args.dvar, args.ddist, args.sem, foreground)
+    kind = {"ignore": args.ignore, "background": not network.get("coordinate_scale")}
     log = validation = None
     if chief:
-        losses = make_losses(weights, ignore=args.ignore)
-        validation = Validation(model, losses, val_folders, size, args.batch_size, args.keep_aspect)
+        validation = Validation(
+            model,
+            make_losses(weights, **kind),
+            val_folders,
+            size,
+            args.batch_size,
+            view,
+            args.ignore,
+            bandwidth=2 * args.dvar or BANDWIDTH,
+            instances=bool(args.var or args.dist),
+        )
         plots = outdir / f"var{args.var:g}_dist{args.dist:g}_reg{args.reg:g}_dvar{args.dvar:g}_ddist{args.ddist:g}"
         every = args.plot_every, args.cluster_every
         log = SummaryLog(args.logdir, model, shown, plots, args.bandwidth, *every, args.ignore)
@@ -328,32 +356,48 @@ def set_up(args, config, strategy):
             not args.no_augment,
             first_sample=run.step * args.batch_size,
             part=(context.input_pipeline_id * part, part, args.batch_size),
-            keep_aspect=args.keep_aspect,
+            view=view,
         )
 
     def files_of(index):
         indices = np.concatenate([i.numpy() for i in strategy.experimental_local_results(index)])
         return [pairs[i][0] for i in indices]
 
-    losses = make_losses(weights, not args.jit, args.ignore)
+    losses = make_losses(weights, not args.jit, **kind)
     train_step = make_train_step(model, optimizer, losses, strategy, averages, args.clip_norm, args.jit)
     stream = batches(strategy.distribute_datasets_from_function(input_function))
     return Job(run, stream, train_step, validation, log, steps, steps_per_epoch, files_of)
 
 
-def describe_network(args):
-    """Arguments of `enet.build_enet` for a new run; what belongs to the weights it starts from is as they have it."""
+def describe_network(args, size, labels):
+    """Arguments of `enet.build_enet` for a new run; what belongs to the weights it starts from is as they have it.
+
+    Args:
+        args: flags.
+        size: (H, W) of the network.
+        labels: `labels.Labels`. Where coordinates are added, a typical instance becomes as wide as the distance that
+            the loss asks of two means, 2 ddist.
+    """
     network = {} if args.modeldir.lower() == "none" else utils.read_network(utils.model_folder(args.modeldir))
     if network and args.skip_connections and not network.get("skip_connections"):
         raise DataError(
             f"--skip-connections: found a model without them in --modeldir {args.modeldir}, expected one with them; "
             "leave the flag out or start from another model or none"
         )
+    if args.coordinates and args.feature_dim < 2:
+        raise DataError(f"--feature-dim: found {args.feature_dim}, expected at least 2 with --coordinates; raise it")
+    if args.coordinates and network and not network.get("coordinate_scale"):
+        raise DataError(
+            f"--coordinates: found a model without them in --modeldir {args.modeldir}, expected one with them; "
+            "leave the flag out or start from another model or none"
+        )
+    scale = round(max(labels.diameter, 1.0) / (2 * args.ddist or 3.0), 3)
     return network | {
-        "input_shape": [*args.image_size, 3],
+        "input_shape": [*size, 3],
         "embedding_dim": args.feature_dim,
         "semantic": args.sem > 0,
         "skip_connections": bool(args.skip_connections or network.get("skip_connections")),
+        "coordinate_scale": network.get("coordinate_scale") or (scale if args.coordinates else None),
     }
 
 

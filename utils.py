@@ -152,14 +152,21 @@ def read_confidence(modeldir):
     return confidence
 
 
-def read_keep_aspect(folder):
-    """Whether the network of a model folder sees images in their own proportions; ModelError as `read_config`."""
-    if not (folder / MODEL_FILE).is_file():
-        return False
-    keep = read_config(folder).get("keep_aspect", False)
-    if type(keep) is not bool:
-        raise ModelError(f"{folder / CONFIG_FILE}: keep_aspect: found {keep!r}, expected true or false; fix it")
-    return keep
+def read_view(folder):
+    """How the network of a model folder sees images, see `datagenerator.network_size`; ModelError as `read_config`."""
+    return read_config(folder).get("view", "stretch") if (folder / MODEL_FILE).is_file() else "stretch"
+
+
+def read_bandwidth(modeldir):
+    """Bandwidth of the mean shift for a model: twice the margin of the variance term that it was trained with.
+
+    Embeddings of one instance then lie within one bandwidth of each other, and those of two instances don't, where the
+    loss is 0 (with the margins of the paper, 0.5 and 1.5: 1 to 2 would do). 1.0 for a model that doesn't say.
+    """
+    folder = model_folder(modeldir)
+    flags = read_config(folder).get("flags", {}) if (folder / MODEL_FILE).is_file() else {}
+    margin = flags.get("dvar", 0.5) if isinstance(flags, dict) else 0.5
+    return 2.0 * margin if type(margin) in (int, float) and margin > 0 else 1.0
 
 
 def read_config(folder):

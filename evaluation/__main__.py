@@ -63,6 +63,7 @@ def load(args):
     """(network, settings of `segment`) of `--modeldir`."""
     flags = {"bandwidth": args.bandwidth, "threshold": args.threshold, "method": args.cluster}
     settings = {name: value for name, value in flags.items() if value is not None}
+    settings.setdefault("bandwidth", utils.read_bandwidth(args.modeldir))
     network = load_network(args.modeldir)
     require_head(network, args.modeldir, threshold=args.threshold, confidence=args.confidence)
     settings["confidence"] = utils.read_confidence(args.modeldir) if args.confidence is None else args.confidence
@@ -175,7 +176,7 @@ def parse_args(argv=None):
     add("--srcdir", help="folder that the labels' raw_file is relative to; with --instances a data folder")
     add("--labels", help="TuSimple label file or CULane list (.txt), by itself or in --srcdir")
     add("--out", help="submission file to write; new or empty folder for CULane's *.lines.txt")
-    add("--bandwidth", type=bounded(float, above=0), help="of the mean shift; default that of inference.py")
+    add("--bandwidth", type=bounded(float, above=0), help="of the mean shift; default the model's")
     add("--threshold", type=bounded(float, above=0, below=1), help=THRESHOLD)
     add("--confidence", type=bounded(float, least=0, below=1), metavar="P", help=CONFIDENCE)
     add("--cluster", choices=("fast", "sklearn"), help="mean shift; default that of inference.py")

@@ -8,8 +8,12 @@ from joblib import cpu_count
 
 import utils
 from clustering import BANDWIDTH, THRESHOLD, find_instances
-from datagenerator import network_size, prepare_image
+from datagenerator import VIEWS, network_size, prepare_image
 from export.folding import fold_batch_norm
+from pipeline.tiles import join_tiles, tile_starts
+
+TILE = 2  # sides of a tile, in those of the crops that the network was trained on
+MIN_PIXELS = 10
 
 
 def has_gpu():
@@ -32,17 +36,20 @@ def use_cores():
 class Network:
     """A model made ready for images of any size."""
 
-    def __init__(self, model, size=None, keep_aspect=False, jit=False):
+    def __init__(self, model, size=None, view="stretch", jit=False):
         """Take a model; it is compiled with its first image.
 
         Args:
-            model: keras.Model of `enet.build_enet`, with `keep_aspect` one whose size is open.
+            model: keras.Model of `enet.build_enet`, one whose size is open if `view` isn't "stretch".
             size: (H, W) it sees images at; default that of its input.
-            keep_aspect: images keep their proportions, see `datagenerator.network_size`.
+            view: how it sees them, see `datagenerator.network_size`.
             jit: compile it with XLA, for every size anew; else sizes after the first share one graph.
         """
-        self.outputs, self.keep_aspect = tuple(model.output), keep_aspect
+        self.outputs, self.view = tuple(model.output), view
         self.size = tuple(size or model.input_shape[1:3])
+        self.tile = tuple(TILE * side for side in self.size)
+        # crops show objects at their own scale, where what is too small to be one is known in pixels
+        self.min_pixels = MIN_PIXELS if view == "crop" else None
         self._run = tf.function(
             lambda batch: model(batch, training=False), jit_compile=jit or None, reduce_retracing=not jit
         )
@@ -54,16 +61,23 @@ class Network:
             image: (h, w, 3) uint8 RGB.
 
         Returns:
-            {"embedding": (H, W, D) float32, "semantic": (H, W, 1) float32 logits if the model has that head}.
+            {"embedding": (H, W, D) float32, "semantic": (H, W, 1) float32 logits if the model has that head}, at the
+            size at which the network sees the image; with the view "crop" that is (h, w).
 
         Raises:
             ModelError: an output that is not finite, as of a network whose training diverged.
         """
-        outputs = self._outputs(prepare_image(image, network_size(image.shape, self.size, self.keep_aspect)))
+        outputs = self._outputs(prepare_image(image, network_size(image.shape, self.size, self.view), self.view))
+        if self.view == "crop":
+            outputs = {name: value[: image.shape[0], : image.shape[1]] for name, value in outputs.items()}
         for name, value in outputs.items():
             if not np.isfinite(value).all():
                 raise utils.ModelError(f"the model's {name} output is NaN or infinite; retrain it or name another")
         return outputs
+
+    def needs_tiles(self, shape):
+        """Whether an image of `shape` (h, w, ...) is too large to go through the network at once."""
+        return self.view == "crop" and any(side > tile for side, tile in zip(shape, self.tile, strict=False))
 
     def warm_up(self):
         """Compile it, so that the first image takes no longer than the others."""
@@ -86,11 +100,13 @@ def load_network(modeldir, image_size=None, jit=False):
     """
     try:
         folder = utils.model_folder(modeldir)
-        network, keep_aspect = utils.read_network(folder), not image_size and utils.read_keep_aspect(folder)
-        model = utils.load_model(folder, (None, None) if keep_aspect else image_size)
+        network, view = utils.read_network(folder), "stretch" if image_size else utils.read_view(folder)
+        if view not in VIEWS:
+            raise ValueError(f"view: found {view!r}, expected {' or '.join(VIEWS)}")
+        model = utils.load_model(folder, image_size if view == "stretch" else (None, None))
         if not network.get("image_statistics"):
             model = fold_batch_norm(model)
-        result = Network(model, image_size or network["input_shape"][:2], keep_aspect, jit)
+        result = Network(model, image_size or network["input_shape"][:2], view, jit)
         result.warm_up()
     except (utils.ModelError, OSError):
         raise
@@ -123,4 +139,29 @@ def segment(network, image, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fa
     Raises:
         ModelError: as `Network.predict`.
     """
-    return find_instances(network.predict(image), bandwidth, threshold, method, confidence)
+    settings = bandwidth, threshold, method, confidence
+    if network.needs_tiles(image.shape):
+        return segment_tiles(network, image, *settings)[1]
+    return find_instances(network.predict(image), *settings, network.min_pixels)
+
+
+def segment_tiles(network, image, *settings):
+    """As `segment`, of an image in overlapping tiles.
+
+    Returns:
+        ({"semantic": (h, w, 1) float16 logits if the network has that head}, (h, w) int32 label map). Embeddings of two
+        tiles have nothing in common, so they aren't kept.
+    """
+    kept = {"semantic": np.zeros((*image.shape[:2], 1), np.float16)} if "semantic" in network.outputs else {}
+
+    def tiles():
+        rows, columns = (tile_starts(side, of, of // 4) for side, of in zip(image.shape[:2], network.tile, strict=True))
+        for top in rows:
+            for left in columns:
+                place = np.s_[top : top + network.tile[0], left : left + network.tile[1]]
+                outputs = network.predict(image[place])
+                for name, values in kept.items():
+                    values[place] = outputs[name]
+                yield top, left, find_instances(outputs, *settings, network.min_pixels)
+
+    return kept, join_tiles(tiles(), image.shape[:2])

@@ -15,7 +15,7 @@ import numpy as np
 import utils
 from datagenerator import DataError
 from run.train_step import LOSS_TERMS
-from run.validation import figure_of_merit
+from run.validation import choose_measure, figure_of_merit
 
 LOG_FILE = "log.jsonl"
 LOCK_FILE = ".lock"
@@ -71,8 +71,9 @@ def take_folder(outdir, new):
 class Run:
     """A run folder and what changes during the run: weights, optimizer, averages, and `state`.
 
-    `state` is saved with the checkpoint: step, data, the last validation, what measures the best model ("score" or
-    "loss") and its best value so far, seconds, and sum and number of the training losses since the last validation.
+    `state` is saved with the checkpoint: step, data, the last validation, what measures the best model ("score",
+    "AP" or "loss") and its best value so far, seconds, and sum and number of the training losses since the last
+    validation.
     """
 
     def __init__(self, outdir, config, data, model, optimizer, averages=None, chief=True):
@@ -157,7 +158,7 @@ class Run:
         if self.chief:
             with self._averaged():
                 state["validation"] = validation.run()
-            state["measure"] = state["measure"] or ("score" if "Accuracy" in state["validation"] else "loss")
+            state["measure"] = state["measure"] or choose_measure(state["validation"])
             merit = figure_of_merit(state["validation"], state["measure"])
             best, state["best"] = merit < state["best"], min(merit, state["best"])
             rate = float(self.optimizer.learning_rate)

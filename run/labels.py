@@ -1,8 +1,10 @@
 """What the labels of a training run are like, and what the network's size makes of them."""
 
+import math
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -10,7 +12,7 @@ from scipy.ndimage import find_objects
 from tqdm import tqdm
 
 from datagenerator import network_size, prepare_label, read_label
-from loss import MAX_INSTANCES
+from loss import LANE_WEIGHT, MAX_INSTANCES
 
 LOOKED_AT = 200  # labels, evenly spread: what is wrong with labels is wrong with many
 FEW = 10  # pixels
@@ -38,25 +40,51 @@ def largest_pieces(label, ignore=None):
     return sizes
 
 
-def examine(pair, size, keep_aspect=False, ignore=None):
-    """Numbers of the instances of one pair's label: all, of `FEW` pixels, those that `size` cuts, and that it loses."""
+class Labels(NamedTuple):
+    """What the labels of a training run are like at the network's size."""
+
+    foreground: float  # mean fraction of the pixels that belong to an instance
+    diameter: float  # median over the instances of that of a disk of their area, in pixels; 0 without any
+
+    def foreground_weight(self):
+        """Weight of a foreground pixel in the semantic loss.
+
+        The ratio of ENet's class weights, 1 / log(1.02 + fraction) (Paszke et al. 2016, section 5.2), at most that of
+        lanes, `LANE_WEIGHT`, which are thin.
+        """
+        foreground, background = (1 / math.log(1.02 + p) for p in (self.foreground, 1 - self.foreground))
+        return round(min(foreground / background, LANE_WEIGHT), 2)
+
+
+def examine(pair, size, view="stretch", ignore=None):
+    """What there is to know of one pair's label.
+
+    Returns:
+        (numbers of its instances: all, of `FEW` pixels, those that `size` cuts, and that it loses; fraction of
+        foreground, areas of the instances, pixels at the network's size).
+    """
     label = read_label(pair[1])
     before = largest_pieces(label, ignore)
-    after = largest_pieces(prepare_label(label, network_size(label.shape, size, keep_aspect)), ignore)
+    seen = prepare_label(label, network_size(label.shape, size, view), view)
+    after = largest_pieces(seen, ignore)
     few = sum(pixels < FEW for pixels, _ in before.values())
     whole = {identity for identity, (pixels, largest) in before.items() if largest >= WHOLE * pixels}
     cut = sum(identity in whole and largest < WHOLE * pixels for identity, (pixels, largest) in after.items())
-    return len(before), few, cut, len(before.keys() - after.keys())
+    areas = [pixels for pixels, _ in after.values()]
+    return (len(before), few, cut, len(before.keys() - after.keys())), sum(areas) / seen.size, areas
 
 
-def warn_of_labels(pairs, size, keep_aspect=False, ignore=None):
-    """Say on stderr what a training run would make of labels without a word.
+def look_at_labels(pairs, size, view="stretch", ignore=None):
+    """Measure labels, and say on stderr what a training run would make of them without a word.
 
     Args:
         pairs: list of (image path, label path), of which up to `LOOKED_AT` are looked at.
         size: (H, W) of the network.
-        keep_aspect: see `datagenerator.network_size`.
+        view: see `datagenerator.network_size`.
         ignore: id that is no instance, or None.
+
+    Returns:
+        `Labels`.
 
     Raises:
         DataError: a label that can't be used.
@@ -64,8 +92,10 @@ def warn_of_labels(pairs, size, keep_aspect=False, ignore=None):
     pairs = list(dict.fromkeys(pairs))
     pairs = [pairs[i] for i in np.unique(np.linspace(0, len(pairs) - 1, LOOKED_AT).astype(int))]
     with ThreadPoolExecutor() as pool:
-        tasks = pool.map(partial(examine, size=size, keep_aspect=keep_aspect, ignore=ignore), pairs)
-        found = np.array(list(tqdm(tasks, "labels", len(pairs), unit="label", dynamic_ncols=True, leave=False)))
+        tasks = pool.map(partial(examine, size=size, view=view, ignore=ignore), pairs)
+        tasks = tqdm(tasks, "labels", len(pairs), unit="label", dynamic_ncols=True, leave=False)
+        found, fractions, areas = zip(*tasks, strict=True)
+    found = np.array(found)
     total, few, cut, lost = found.sum(axis=0)
 
     def warn(column, text):
@@ -82,3 +112,5 @@ def warn_of_labels(pairs, size, keep_aspect=False, ignore=None):
         warn(3, f"{lost} {among} have no pixel left {network}: train at a larger --image-size")
     if found[:, 0].max() >= MAX_INSTANCES:  # the background is one of those
         warn(0, f"the loss counts {MAX_INSTANCES - 1} instances of an image, those of the smallest ids")
+    areas = np.concatenate([np.array(part, float) for part in areas])
+    return Labels(float(np.mean(fractions)), float(np.median(np.sqrt(4 / np.pi * areas))) if areas.size else 0.0)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from loss import discriminative_loss, pixel_weights, semantic_loss
+from loss import LANE_WEIGHT, discriminative_loss, pixel_weights, semantic_loss
 
 LOSS_TERMS = ("loss", "l_var", "l_dist", "l_reg", "l_sem")
 DECAY, DECAY_STEPS = 0.96, 5000
@@ -88,9 +88,10 @@ class LossWeights(NamedTuple):
     dvar: float = 0.5
     ddist: float = 1.5
     sem: float = 1.0
+    foreground: float = LANE_WEIGHT  # of a pixel in the semantic loss, background 1
 
 
-def make_losses(weights, jit=True, ignore=None):
+def make_losses(weights, jit=True, ignore=None, background=True):
     """Function (outputs, label) -> the float32 scalars `LOSS_TERMS`.
 
     Args:
@@ -98,24 +99,30 @@ def make_losses(weights, jit=True, ignore=None):
         jit: compile the discriminative loss with XLA, which makes it 2.4 times as fast. Not in a step that is compiled
             as a whole: TensorFlow would compile that anew each time.
         ignore: id of the pixels that don't count, or None.
+        background: whether the background is an instance for the discriminative loss. With coordinates in the
+            embedding it can't be one: it is everywhere.
     """
-    var, dist, reg, dvar, ddist, sem = weights
+    var, dist, reg, dvar, ddist, sem, foreground = weights
     embedding_loss = tf.function(discriminative_loss, jit_compile=True) if jit else discriminative_loss
 
     def losses(outputs, label):
         loss = l_var = l_dist = l_reg = l_sem = tf.constant(0.0)
         if var or dist or reg:
+            ids, left_out = label, ignore
+            if not background:
+                ids, left_out = label if ignore is None else tf.where(label == ignore, 0, label), 0
             loss, l_var, l_dist, l_reg = embedding_loss(
-                outputs["embedding"], label, dvar, ddist, var, dist, reg, ignore=ignore
+                outputs["embedding"], ids, dvar, ddist, var, dist, reg, ignore=left_out
             )
         if sem:
-            l_sem = sem * semantic_loss(outputs["semantic"], label, ignore=ignore) * _replica_weight(label, ignore)
+            l_sem = sem * semantic_loss(outputs["semantic"], label, foreground, ignore)
+            l_sem *= _replica_weight(label, foreground, ignore)
         return loss + l_sem, l_var, l_dist, l_reg, l_sem
 
     return losses
 
 
-def _replica_weight(label, ignore):
+def _replica_weight(label, foreground, ignore):
     """Weight of this replica's pixels in the semantic loss over the mean of all replicas.
 
     The semantic loss divides by the weight of all pixels of the batch. With this factor the mean over the replicas is
@@ -124,7 +131,7 @@ def _replica_weight(label, ignore):
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return 1.0
-    weight = tf.reduce_sum(pixel_weights(label, ignore=ignore))
+    weight = tf.reduce_sum(pixel_weights(label, foreground, ignore))
     return weight / context.all_reduce(tf.distribute.ReduceOp.MEAN, weight)
 
 

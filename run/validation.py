@@ -8,12 +8,14 @@ import numpy as np
 import tensorflow as tf
 
 import visualization
-from clustering import find_instances, instance_label_map, lane_mask
+from clustering import BANDWIDTH, find_instances, instance_label_map, lane_mask
 from data.tusimple_dataset_processing import LabelError, read_labels, read_lines
-from datagenerator import DataError, batches, make_dataset, read_label
+from datagenerator import DataError, batches, make_dataset, read_label, read_pair
+from evaluation.instances import instance_score
 from evaluation.tusimple import tusimple_score
 from lanes.curves import fit_lanes
 from lanes.tusimple import tusimple_line
+from pipeline.segmentation import MIN_PIXELS
 from run.train_step import LOSS_TERMS
 
 
@@ -70,12 +72,14 @@ def _check_lanes(lanes, rows, ids, where, label):
 
 
 class Validation:
-    """Losses of a model on the validation images and, where there are TuSimple labels, its score.
+    """Losses of a model on validation images, and its score: TuSimple's where there are its labels, or instances'.
 
     Of several folders each is validated by itself and counts alike, however many images it has.
     """
 
-    def __init__(self, model, losses, folders, size, batch_size, keep_aspect=False):
+    def __init__(
+        self, model, losses, folders, size, batch_size, view="stretch", ignore=None, bandwidth=BANDWIDTH, instances=True
+    ):
         """Check the validation images and labels; nothing is computed yet.
 
         Args:
@@ -84,13 +88,17 @@ class Validation:
             folders: {name: list of (image path, label path)}.
             size: (H, W) of the network.
             batch_size: images per batch.
-            keep_aspect: images keep their proportions and come one by one, see `datagenerator.network_size`.
+            view: how the network sees images, see `datagenerator.network_size`; but with "stretch" one by one.
+            ignore: id of the pixels that don't count, or None.
+            bandwidth: of the mean shift that finds instances.
+            instances: whether to score instances, which a network without trained embeddings doesn't find.
         """
+        self.view, self.ignore, self.bandwidth, self.instances = view, ignore, bandwidth, instances
         self.folders = {}
         for name, pairs in folders.items():
             labels = tusimple_labels(pairs) if model.output.get("semantic") is not None else None
-            data = make_dataset(pairs, size, 1 if keep_aspect else batch_size, keep_aspect=keep_aspect)
-            self.folders[name] = (data, labels)
+            data = make_dataset(pairs, size, batch_size if view == "stretch" else 1, view=view)
+            self.folders[name] = (data, labels, pairs)
 
         @tf.function(reduce_retracing=True)
         def step(image, label):
@@ -103,8 +111,9 @@ class Validation:
         """Validate the model.
 
         Returns:
-            Mean losses `LOSS_TERMS` over the images, and Accuracy, FP and FN of TuSimple if there are labels; a dict.
-            Of several folders the means of these, of what all of them have, and under "folders" {name: its own}.
+            Mean losses `LOSS_TERMS` over the images, and Accuracy, FP and FN of TuSimple if there are labels, else
+            those of `instances.instance_score`; a dict. Of several folders the means of these, of what all of them
+            have, and under "folders" {name: its own}.
         """
         found = {name: self._run(*folder) for name, folder in self.folders.items()}
         if len(found) == 1:
@@ -113,31 +122,48 @@ class Validation:
         means = {key: round(float(np.mean([values[key] for values in found.values()])), 5) for key in common}
         return {**means, "folders": found}
 
-    def _run(self, data, labels):
-        total, count, predictions = np.zeros(len(LOSS_TERMS)), 0, []
-        for image, label, index in batches(data):
-            terms, outputs = self.step(image, label)
-            total += len(label) * terms.numpy()
-            count += len(label)
-            if labels:
-                predictions += [
-                    _find_lanes(*labels[index], embedding, semantic)
-                    for index, embedding, semantic in zip(
-                        index.numpy(), outputs["embedding"].numpy(), outputs["semantic"].numpy(), strict=True
-                    )
-                ]
-        result = dict(zip(LOSS_TERMS, (total / count).round(5).tolist(), strict=True))
+    def _run(self, data, labels, pairs):
+        total, count = np.zeros(len(LOSS_TERMS)), 0
+
+        def outputs_of_images():
+            nonlocal total, count
+            for image, label, index in batches(data):
+                terms, outputs = self.step(image, label)
+                total += len(label) * terms.numpy()
+                count += len(label)
+                for number, *values in zip(index.numpy(), *(part.numpy() for part in outputs.values()), strict=True):
+                    yield number, dict(zip(outputs, values, strict=True))
+
         if labels:
-            score = tusimple_score(predictions, [line for line, _ in labels], math.inf)
-            result |= {name: round(value, 5) for name, value in score.items()}
-        return result
+            lines = [_find_lanes(*labels[number], outputs) for number, outputs in outputs_of_images()]
+            score = tusimple_score(lines, [line for line, _ in labels], math.inf)
+        elif self.instances:
+            found = (self._find_instances(pairs[number], outputs) for number, outputs in outputs_of_images())
+            score = instance_score(found, self.ignore)
+        else:
+            score = {}
+            for _ in outputs_of_images():
+                pass
+        result = dict(zip(LOSS_TERMS, (total / count).round(5).tolist(), strict=True))
+        return result | {name: round(value, 5) for name, value in score.items()}
+
+    def _find_instances(self, pair, outputs):
+        """Label maps (h, w), found and true, of the image's size, as `python -m evaluation --instances` has them."""
+        image, truth = read_pair(pair)
+        if self.view == "crop":
+            outputs = {name: values[: truth.shape[0], : truth.shape[1]] for name, values in outputs.items()}
+        if not all(np.isfinite(values).all() for values in outputs.values()):
+            return np.zeros_like(truth), truth
+        min_pixels = MIN_PIXELS if self.view == "crop" else None
+        label_map = find_instances(outputs, self.bandwidth, min_pixels=min_pixels)
+        return visualization.paint_kind("labels", image, label_map, None), truth
 
 
-def _find_lanes(line, size, embedding, semantic):
+def _find_lanes(line, size, outputs):
     """TuSimple line, of an image of `size` (h, w), that inference.py with its defaults would write."""
     found = []
-    if np.isfinite(embedding).all() and np.isfinite(semantic).all():
-        found = fit_lanes(find_instances({"embedding": embedding, "semantic": semantic}), size)
+    if all(np.isfinite(values).all() for values in outputs.values()):
+        found = fit_lanes(find_instances(outputs), size)
     return tusimple_line(line["raw_file"], found, line["h_samples"], 0.0, size)
 
 
@@ -150,16 +176,23 @@ def _flatten(values, prefix=""):
             yield prefix + key, value
 
 
+def choose_measure(validation):
+    """What measures the best model: "score" where there is TuSimple's, else "AP" of instances, else "loss"."""
+    return "score" if "Accuracy" in validation else "AP" if "AP" in validation else "loss"
+
+
 def figure_of_merit(validation, measure):
-    """The number that the best model has the least of: FP + FN - Accuracy for the measure "score", else the loss.
+    """The number that the best model has the least of: FP + FN - Accuracy for "score", - AP for "AP", or the loss.
 
     Raises:
-        DataError: there is no score any more.
+        DataError: there is no such score any more.
     """
     if measure == "loss":
         return validation["loss"]
-    if "Accuracy" not in validation:
-        raise DataError("--valdir: found no labels.json that fits, expected it as when the run began; restore it")
+    if choose_measure(validation) != measure:
+        raise DataError("--valdir: found another labels.json than when the run began, or none; restore it")
+    if measure == "AP":
+        return 1e-6 * validation["loss"] - validation["AP"]  # the loss parts models that find nothing
     return validation["FP"] + validation["FN"] - validation["Accuracy"]
 
 

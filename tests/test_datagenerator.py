@@ -229,7 +229,7 @@ def test_identity_warp_is_the_plain_resize(monkeypatch):
     ],
 )
 def test_network_size_keeps_proportions(shape, expected):
-    assert datagenerator.network_size(shape, (288, 512), True) == expected
+    assert datagenerator.network_size(shape, (288, 512), "aspect") == expected
     assert datagenerator.network_size(shape, (288, 512)) == (288, 512)
 
 
@@ -242,7 +242,7 @@ def test_augmentation_keeps_proportions(shape, monkeypatch):
     cv2.circle(label, (200, shape[0] // 2), 50, 7, -1)
     image, tops = cv2.merge([label * 36] * 3), set()
     for seed in range(20):
-        warped, found = augment(image, label, (64, 100), np.random.default_rng(seed), keep_aspect=True)
+        warped, found = augment(image, label, (64, 100), np.random.default_rng(seed), view="aspect")
         rows, columns = found.any(axis=1), found.any(axis=0)
         assert columns.sum() in (24, 25, 26) and set(np.unique(found)) == {0, 7}
         assert np.abs(warped[:, :, 0] / 252 - found / 7).mean() < 0.02
@@ -259,10 +259,10 @@ def test_validation_sees_images_whole_and_training_one_size(tmp_path):
     for number, size in enumerate([(36, 64), (20, 64), (64, 64)]):
         write_pair(tmp_path, f"{number:04d}", size=size)
     pairs = find_pairs(tmp_path)
-    whole = [batch[0].shape for batch in batches(make_dataset(pairs, (72, 128), 1, keep_aspect=True))]
+    whole = [batch[0].shape for batch in batches(make_dataset(pairs, (72, 128), 1, view="aspect"))]
     assert whole == [(1, 72, 128, 3), (1, 40, 128, 3), (1, 128, 128, 3)]
     for augmented in (False, True):
-        stream = make_dataset(pairs, (72, 128), 3, seed=1, augmented=augmented, keep_aspect=True)
+        stream = make_dataset(pairs, (72, 128), 3, seed=1, augmented=augmented, view="aspect")
         assert [part.shape for part in collect(stream, 1)[0]] == [(3, 72, 128, 3), (3, 72, 128), (3,)]
 
 
@@ -272,7 +272,7 @@ def test_without_augmentation_the_image_stands_in_the_middle(tmp_path):
         (tmp_path / kind).mkdir()
     cv2.imwrite(str(tmp_path / "images/a.png"), np.full((32, 64, 3), 200, np.uint8))
     cv2.imwrite(str(tmp_path / "labels/a.png"), np.full((32, 64), 9, np.uint8))
-    image, label, _ = collect(make_dataset(find_pairs(tmp_path), (64, 64), 1, seed=1, keep_aspect=True), 1)[0]
+    image, label, _ = collect(make_dataset(find_pairs(tmp_path), (64, 64), 1, seed=1, view="aspect"), 1)[0]
     assert (label[0, 16:48] == 9).all() and label[0, :16].max() == label[0, 48:].max() == 0
     assert (image[0, 16:48] == 200).all() and image[0, :16].max() == image[0, 48:].max() == 0
 

@@ -39,7 +39,7 @@ def test_lines_that_the_networks_size_cuts(tmp_path, capsys, thickness, cut):
     """The README's own example: of a line 1 px wide 99 pieces are left at 512x512, of one of 7 px a single one."""
     pieces = cv2.connectedComponents((prepare_label(line(thickness), (512, 512)) > 0).astype(np.uint8))[0] - 1
     assert pieces > 50 if cut else pieces == 1
-    labels.warn_of_labels(write(tmp_path / "data", line(thickness)), (512, 512))
+    labels.look_at_labels(write(tmp_path / "data", line(thickness)), (512, 512))
     said = capsys.readouterr().err
     assert ("1 of 1 instances in 1 labels fall into pieces at the network's 512x512" in said) == bool(cut)
     assert not cut or "labels/0000.png" in said
@@ -54,7 +54,7 @@ def test_labels_that_were_resized_smoothly_or_hold_too_much(tmp_path, capsys):
     many = np.arange(600, dtype=np.uint16).reshape(20, 30).repeat(8, axis=0).repeat(8, axis=1)
     few = sum(0 < (smooth == value).sum() < 10 for value in range(1, 256))
     assert few > 5 and len(np.unique(lanes)) == 4
-    labels.warn_of_labels(write(tmp_path / "data", smooth, many), (160, 240))
+    labels.look_at_labels(write(tmp_path / "data", smooth, many), (160, 240))
     said = capsys.readouterr().err.splitlines()
     (line_,) = [text for text in said if "have fewer than 10 pixels" in text]
     assert f"warning: {few} of {599 + len(np.unique(smooth)) - 1} instances in 2 labels" in line_
@@ -64,7 +64,7 @@ def test_labels_that_were_resized_smoothly_or_hold_too_much(tmp_path, capsys):
 
 
 def test_good_labels_are_no_news(tmp_path, capsys):
-    labels.warn_of_labels(write(tmp_path / "data", line(7), 0 * line(7)), (256, 512))
+    labels.look_at_labels(write(tmp_path / "data", line(7), 0 * line(7)), (256, 512))
     assert "warning" not in capsys.readouterr().err
 
 
@@ -76,7 +76,7 @@ def test_a_value_to_ignore_is_no_instance(tmp_path):
     two[:50] = 3
     pairs = write(tmp_path / "data", line(7), bordered, two, two)
     assert len(balance_pairs(pairs, ignore=255)) == 4 and len(balance_pairs(pairs)) == 3 + 2
-    assert labels.examine(pairs[1], (256, 512), ignore=255)[0] == 1
+    assert labels.examine(pairs[1], (256, 512), ignore=255)[0][0] == 1
     assert labels.examine(pairs[1], (256, 512))[0] == 2
     import tensorflow as tf
 

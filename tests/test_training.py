@@ -139,7 +139,7 @@ def test_proportions_and_several_validation_folders(tiny_data, tmp_path, monkeyp
     assert set(row["val"]["folders"]) == {tiny_data.name, "wide"}
     assert row["val"]["loss"] == pytest.approx(np.mean([v["loss"] for v in row["val"]["folders"].values()]), abs=1e-4)
     config = utils.read_config(tmp_path / "run" / "last")
-    assert config["network"]["input_shape"] == [64, 96, 3] and config["keep_aspect"] is True
+    assert config["network"]["input_shape"] == [64, 96, 3] and config["view"] == "aspect"
     network = segmentation.load_network(tmp_path / "run")
     # 96 wide: 96 of 160 columns, so 96 and 56 rows become 57.6 and 33.6
     for height, rows in ((96, 56), (56, 32)):

@@ -65,7 +65,7 @@ def test_folders_count_alike_and_are_reported(lane_data, tmp_path_factory):
     (perfect / "labels.json").write_text((lane_data / "labels.json").read_text())
     folders = {"a": find_pairs(lane_data)[:1], "b": find_pairs(perfect)}
     losses = train_step.make_losses(train_step.LossWeights())
-    result = Validation(gray_network(), losses, folders, (360, 640), 2, keep_aspect=True).run()
+    result = Validation(gray_network(), losses, folders, (360, 640), 2, view="aspect").run()
     assert list(result["folders"]) == ["a", "b"] and result["folders"]["b"]["FN"] == 0
     assert result["folders"]["a"]["FN"] == pytest.approx(1 / 3, abs=1e-5)
     assert result["FN"] == pytest.approx(1 / 6, abs=1e-5)

@@ -253,6 +253,50 @@ def test_augmentation_keeps_proportions(shape, monkeypatch):
     assert len(tops) > 5
 
 
+def test_crops_are_parts_at_the_images_own_scale(monkeypatch):
+    """Without a turn a crop is a piece of the image, pixel for pixel, and pieces are from everywhere."""
+    monkeypatch.setattr(datagenerator, "_random_turn", lambda frame, size, rng: np.eye(2, 3))
+    monkeypatch.setattr(datagenerator, "_random_light", lambda image, rng: image)
+    label = np.arange(60 * 80, dtype=np.uint16).reshape(60, 80)
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    tops = set()
+    for seed in range(20):
+        crop, found = augment(image, label, (32, 40), np.random.default_rng(seed), "crop")
+        top, left = divmod(int(found[1, 1]), 80)
+        tops.add(top)
+        np.testing.assert_array_equal(found[1:-1, 1:-1], label[top : top + 30, left : left + 38])
+        # half a pixel at most lies between the piece and the pixels' grid
+        assert np.abs(crop[1:-1, 1:-1] - image[top : top + 30, left : left + 38]).mean() < 60
+    assert len(tops) > 8
+
+
+def test_crops_are_turned_about_their_middle():
+    """A disk in the middle of a large image stays in the middle of the only crop that fits; quarters come too."""
+    label = np.zeros((64, 64), np.uint8)
+    label[28:36, 8:56] = 1  # a bar across the middle
+    image, upright = cv2.merge([label * 200] * 3), 0
+    for seed in range(40):
+        _, found = augment(image, label, (64, 64), np.random.default_rng(seed), "crop")
+        rows, columns = np.nonzero(found)
+        assert abs(rows.mean() - 31.5) < 1.5 and abs(columns.mean() - 31.5) < 1.5
+        assert 0.6 < len(rows) / label.sum() < 1.6  # scaled by up to 1.22 each way
+        upright += np.ptp(rows) > np.ptp(columns)
+    assert 10 < upright < 30
+
+
+def test_a_crop_of_a_small_image_is_filled_up(tmp_path):
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+    write_pair(tmp_path, "0000", size=(20, 30))
+    pairs = find_pairs(tmp_path)
+    image, label, _ = collect(make_dataset(pairs, (64, 64), 1, view="crop"), 1)[0]
+    assert image.shape == (1, 24, 32, 3)  # whole, to multiples of 8
+    np.testing.assert_array_equal(image[0, :20, :30], datagenerator.read_image(pairs[0][0]))
+    np.testing.assert_array_equal(label[0, :20, :30], datagenerator.read_label(pairs[0][1]))
+    assert not label[0, 20:].any() and not image[0, :, 30:].any()
+    assert collect(make_dataset(pairs, (64, 64), 1, seed=0, view="crop"), 1)[0][0].shape == (1, 64, 64, 3)
+
+
 def test_validation_sees_images_whole_and_training_one_size(tmp_path):
     for kind in ("images", "labels"):
         (tmp_path / kind).mkdir()

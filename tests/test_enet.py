@@ -36,6 +36,26 @@ def test_parameter_count_of_the_original():
     assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == 363_745
 
 
+def test_coordinates_by_hand(tmp_path):
+    """x and y over the scale, added to channels 0 and 1; saved, and at another size, the same pixels have the same."""
+    image = np.random.default_rng(0).uniform(0, 255, (2, 16, 24, 3)).astype(np.float32)
+    arguments = {"embedding_dim": 4, "stage_two_repeat": 1}
+    plain = shake(build_enet((None, None, 3), **arguments))
+    model = build_enet((None, None, 3), coordinate_scale=5.0, **arguments)
+    model.set_weights(plain.get_weights())
+    expected = plain(image)["embedding"].numpy()
+    expected[..., 0] += np.arange(24) / 5
+    expected[..., 1] += np.arange(16)[:, None] / 5
+    np.testing.assert_allclose(model(image)["embedding"], expected, atol=1e-5)
+    np.testing.assert_array_equal(model(image)["semantic"], plain(image)["semantic"])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded(image)["embedding"], expected, atol=1e-5)
+    for wrong in ({"coordinate_scale": 0.0}, {"coordinate_scale": 5.0, "embedding_dim": 1}):
+        with pytest.raises(ValueError, match="coordinate_scale"):
+            build_enet((16, 16, 3), **wrong)
+
+
 @pytest.mark.parametrize("values", ["distinct", "ties"])
 def test_pool_and_unpool_agree_with_tensorflows_argmax(values):
     rng = np.random.default_rng(1)

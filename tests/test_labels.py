@@ -77,7 +77,7 @@ def test_a_value_to_ignore_is_no_instance(tmp_path):
     pairs = write(tmp_path / "data", line(7), bordered, two, two)
     assert len(balance_pairs(pairs, ignore=255)) == 4 and len(balance_pairs(pairs)) == 3 + 2
     assert labels.examine(pairs[1], (256, 512), ignore=255)[0][0] == 1
-    assert labels.examine(pairs[1], (256, 512))[0] == 2
+    assert labels.examine(pairs[1], (256, 512))[0][0] == 2
     import tensorflow as tf
 
     shown = tf.zeros((1, 4, 4, 3)), tf.constant([[[0, 1], [255, 255]]]), None
@@ -109,3 +109,16 @@ def test_a_folder_that_is_there_is_no_weight(tmp_path, monkeypatch):
     write(tmp_path / "12:30", line(7), 0 * line(7))
     assert len(training.collect_pairs(["12:30"])[0]) == 1
     assert len(training.collect_pairs(["12:30:3"])[0]) == 3
+
+
+def test_what_labels_are_like(tmp_path):
+    """Squares of 8 and 4 pixels in 40x40: medians and means by hand; ENet's weights for them."""
+    square = np.zeros((40, 40), np.uint8)
+    square[:8, :8], square[20:24, 20:24] = 1, 2
+    small = np.zeros((40, 40), np.uint8)
+    small[:4, :4] = 7
+    found = labels.look_at_labels(write(tmp_path / "data", square, small), (40, 40))
+    assert found.foreground == pytest.approx((80 + 16) / 3200)
+    assert found.diameter == pytest.approx((4 * 16 / np.pi) ** 0.5)  # of areas 64, 16, 16
+    for fraction, weight in ((0.03, 10.0), (0.0, 10.0), (0.25, np.log(1.77) / np.log(1.27)), (0.5, 1.0)):
+        assert labels.Labels(fraction, 1.0).foreground_weight() == pytest.approx(weight, abs=0.005)

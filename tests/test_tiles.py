@@ -1,10 +1,13 @@
 """Tiles: they cover the image, and what lies across them is one instance."""
 
 import cv2
+import keras
 import numpy as np
 import pytest
+from keras import layers
 from scipy import ndimage
 
+from pipeline.segmentation import Network, segment, segment_tiles
 from pipeline.tiles import join_tiles, tile_starts
 
 
@@ -71,3 +74,20 @@ def test_neighbors_that_only_touch_in_the_overlap_stay_apart():
     expected = np.zeros((40, 100), int)
     expected[:, 30:50], expected[:, 50:80] = 2, 1
     np.testing.assert_array_equal(found, expected)
+
+
+def test_a_network_of_crops_takes_large_images_in_tiles():
+    """Gray values are the embeddings and 0 is background: the label map is the image, whatever its size."""
+    image = keras.Input(shape=(None, None, 3))
+    gray = layers.Rescaling(0.1)(image[..., :1])
+    network = Network(keras.Model(image, {"embedding": gray, "semantic": 100 * gray - 50}), (32, 32), "crop")
+    truth = np.zeros((150, 130), np.uint8)
+    for number, center in enumerate([(20, 20), (64, 75), (100, 30), (110, 120), (8, 140)]):
+        cv2.circle(truth, center, 5 + 3 * number, 50 + 40 * number, -1)
+    painted = cv2.merge([truth] * 3)
+    for height, width in ((60, 64), (150, 130)):
+        found = segment(network, painted[:height, :width])
+        assert found.shape == (height, width) and same_partition(found, truth[:height, :width].astype(int))
+    outputs, found = segment_tiles(network, painted, 1.0, 0.7, "fast", 0.0)
+    np.testing.assert_allclose(outputs["semantic"][:, :, 0], 10.0 * truth - 50, rtol=1e-2)
+    assert not network.needs_tiles((64, 64)) and network.needs_tiles((65, 64))

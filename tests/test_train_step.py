@@ -68,6 +68,31 @@ def test_result_is_losses_and_gradient_norm():
     assert result[5] == pytest.approx(norm, rel=1e-5)
 
 
+def test_background_and_foreground_weight():
+    """Without background and the value to ignore: the loss of the two instances alone, by NumPy in float64."""
+    rng = np.random.default_rng(0)
+    embedding = rng.normal(0, 2, (1, 8, 8, 3)).astype(np.float32)
+    logits = rng.normal(0, 2, (1, 8, 8, 1)).astype(np.float32)
+    label = np.zeros((1, 8, 8), np.int32)
+    label[0, :4, :4], label[0, 5:, 2:], label[0, :2, 6:] = 20, 70, 255
+    weights = train_step.LossWeights(reg=0.1, foreground=3.0)
+    losses = train_step.make_losses(weights, jit=False, ignore=255, background=False)
+    found = [float(x) for x in losses({"embedding": embedding, "semantic": logits}, label)]
+    parts = [embedding[label == i].astype(np.float64) for i in (20, 70)]
+    means = [part.mean(axis=0) for part in parts]
+    var = np.mean(
+        [np.mean(np.maximum(np.linalg.norm(p - m, axis=1) - 0.5, 0) ** 2) for p, m in zip(parts, means, strict=True)]
+    )
+    dist = max(3 - np.linalg.norm(means[0] - means[1]), 0) ** 2
+    reg = 0.1 * np.mean([np.linalg.norm(mean) for mean in means])
+    weight = np.where(label == 255, 0.0, np.where(label > 0, 3.0, 1.0))
+    z = logits[..., 0].astype(np.float64)
+    entropy = np.logaddexp(0, z) - (label > 0) * z
+    expected = [var, dist, reg, (weight * entropy).sum() / weight.sum()]
+    np.testing.assert_allclose(found[1:], expected, rtol=1e-5)
+    assert found[0] == pytest.approx(sum(expected), rel=1e-5)
+
+
 def test_clipping_scales_the_whole_gradient():
     """Adam doesn't see the gradient's length, but its first moment does: it is 0.1 times the first gradient."""
     moments = {}

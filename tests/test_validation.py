@@ -11,7 +11,7 @@ from keras import layers
 from data.tusimple_dataset_processing import LabelError
 from datagenerator import DataError, find_pairs
 from run import train_step
-from run.validation import Validation, figure_of_merit, tusimple_labels
+from run.validation import Validation, choose_measure, figure_of_merit, tusimple_labels
 
 ROWS = list(range(240, 720, 10))
 
@@ -38,9 +38,9 @@ def lane_data(tmp_path):
     return tmp_path
 
 
-def gray_network():
+def gray_network(size=(360, 640)):
     """Embedding = gray value / 10, lane where it is above 30."""
-    image = keras.Input(shape=(360, 640, 3))
+    image = keras.Input(shape=(*size, 3))
     gray = image[..., :1]
     embedding = layers.Rescaling(0.1)(gray)
     return keras.Model(image, {"embedding": embedding, "semantic": layers.Rescaling(1.0, -30.0)(gray)})
@@ -106,6 +106,20 @@ def test_a_labels_json_of_another_program_is_no_score(lane_data, capsys):
     assert tusimple_labels(find_pairs(lane_data)) is None
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith(f"{lane_data / 'labels.json'}: found no TuSimple line")
+
+
+def test_instances_without_tusimple_labels(lane_data):
+    """Gray values are the embeddings: three instances found of three, and two of three, each to the pixel."""
+    (lane_data / "labels.json").unlink()
+    losses = train_step.make_losses(train_step.LossWeights())
+    for view in ("stretch", "crop"):
+        network = gray_network((None, None) if view == "crop" else (720, 1280))
+        result = Validation(network, losses, {"a": find_pairs(lane_data)}, (720, 1280), 1, view).run()
+        assert result["AP50"] == pytest.approx((1 + 2 / 3) / 2, abs=1e-4) and result["|DiC|"] == 0.5
+        assert result["SBD"] == pytest.approx((1 + 2 / 3) / 2, abs=1e-4) and result["AP"] == result["AP50"]
+        assert choose_measure(result) == "AP" and figure_of_merit(result, "AP") < -0.5
+    result = Validation(network, losses, {"a": find_pairs(lane_data)}, (360, 640), 1, "crop", instances=False).run()
+    assert choose_measure(result) == "loss" and set(result) == set(train_step.LOSS_TERMS)
 
 
 def test_the_best_model_is_that_of_the_best_score():

@@ -229,7 +229,7 @@ def test_a_model_on_culane(folder, tmp_path, capsys, monkeypatch):
     from evaluation import __main__ as evaluation
     from evaluation import model
 
-    monkeypatch.setattr(utils, "load_model", lambda modeldir: None)
+    monkeypatch.setattr(evaluation, "load_network", lambda modeldir: None)
     monkeypatch.setattr(utils, "read_confidence", lambda modeldir: 0.6)
     monkeypatch.setattr(evaluation, "require_head", lambda *args, **flags: None)
     monkeypatch.setattr(model, "segment", lambda network, image, **settings: image)

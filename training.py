@@ -293,7 +293,10 @@ def set_up(args, config, strategy):
         model = utils.build_model(built, replicas > 1, outdir if config else args.modeldir)
         if not config and not scratch:
             fresh = utils.start_from(model, args.modeldir)
-            print(f"weights from {args.modeldir}" + (f", fresh head: {', '.join(fresh)}" if fresh else ""))
+            print(
+                f"weights from {utils.model_folder(args.modeldir)}"
+                + (f", fresh head: {', '.join(fresh)}" if fresh else "")
+            )
         optimizer = make_optimizer(args.optimizer, steps, args.lr, args.schedule, args.warmup, args.weight_decay)
         optimizer.build(model.trainable_variables)
         averages = WeightAverages(model, args.ema) if args.ema else None
@@ -307,10 +310,12 @@ def set_up(args, config, strategy):
         print(f"{outdir}: going on from step {run.step}")
         if steps < run.step:
             raise DataError(f"--resume {outdir}: found --steps {steps}, expected more than the {run.step} it has made")
-    losses = make_losses(LossWeights(args.var, args.dist, args.reg, args.dvar, args.ddist, args.sem), args.ignore)
+    weights = LossWeights(args.var, args.dist, args.reg, args.dvar, args.ddist, args.sem)
     log = validation = None
     if chief:
-        validation = Validation(model, losses, val_folders, size, args.batch_size, args.keep_aspect)
+        validation = Validation(
+            model, make_losses(weights, ignore=args.ignore), val_folders, size, args.batch_size, args.keep_aspect
+        )
         plots = outdir / f"var{args.var:g}_dist{args.dist:g}_reg{args.reg:g}_dvar{args.dvar:g}_ddist{args.ddist:g}"
         every = args.plot_every, args.cluster_every
         log = SummaryLog(args.logdir, model, shown, plots, args.bandwidth, *every, args.ignore)
@@ -334,6 +339,7 @@ def set_up(args, config, strategy):
         indices = np.concatenate([i.numpy() for i in strategy.experimental_local_results(index)])
         return [pairs[i][0] for i in indices]
 
+    losses = make_losses(weights, not args.jit, args.ignore)
     train_step = make_train_step(model, optimizer, losses, strategy, averages, args.clip_norm, args.jit)
     stream = batches(strategy.distribute_datasets_from_function(input_function))
     return Job(run, stream, train_step, validation, log, steps, steps_per_epoch, files_of)

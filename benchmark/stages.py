@@ -172,7 +172,7 @@ def make_step(args, jit=False, mixed_precision=False):
         keras.config.set_dtype_policy("float32")
     optimizer = train_step.make_optimizer("adam", 1, 1e-4)
     optimizer.build(model.trainable_variables)
-    losses = train_step.make_losses(train_step.LossWeights(reg=0.001))
+    losses = train_step.make_losses(train_step.LossWeights(reg=0.001), not jit)
     return train_step.make_train_step(model, optimizer, losses, jit=jit)
 
 

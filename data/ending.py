@@ -1,5 +1,6 @@
 """How a command ends when it is told to: Ctrl-C and SIGTERM alike, in one line, without a traceback."""
 
+import _thread
 import contextlib
 import signal
 import sys
@@ -19,12 +20,20 @@ def end_in_one_line():
 
     def report(kind, error, trace, others=sys.excepthook):
         if issubclass(kind, KeyboardInterrupt):
-            print(f"{Path(sys.argv[0]).name}: interrupted", file=sys.stderr)
+            path = Path(sys.argv[0])
+            print(f"{path.parent.name if path.stem == '__main__' else path.name}: interrupted", file=sys.stderr)
         else:
             others(kind, error, trace)
 
+    def come_again(ignored, others=sys.unraisablehook):
+        # an interrupt where Python can't raise, as in a destructor, would be shown with its traceback and lost
+        if isinstance(ignored.exc_value, KeyboardInterrupt):
+            threading.Timer(0.01, _thread.interrupt_main).start()
+        else:
+            others(ignored)
+
     signal.signal(signal.SIGTERM, interrupt)
-    sys.excepthook = report
+    sys.excepthook, sys.unraisablehook = report, come_again
 
 
 @contextlib.contextmanager

@@ -9,6 +9,9 @@ image: `lanes` has x in pixels at the rows `h_samples`, -2 where a lane has no p
 the lane lines of one line of the given TuSimple label files, in an order drawn from the seed. Scene number i depends on
 the seed and on i alone, not on the number of workers. With --images-only OUTDIR gets plain 0000.jpg, 0001.jpg, ...
 and no label. With --empty-fraction some images have no lane line: unmarked roads and town streets, noise, gradients.
+The fraction --other-cameras of the scenes is unlike TuSimple's: other cameras and hours, through a windshield, with the
+own car in view, whose hood ends the labels (-2 below it); without --geometry on other roads too, some mirrored for
+left-hand traffic. Their lines are labeled as far as the paint can be seen, the own lane's first, at most five.
 With --traffic-on the scenes are the labeled images of TuSimple folders, turn by turn, with cars painted into their
 lanes and the labels unchanged: TuSimple's labels follow a lane behind the cars that hide it.
 Nothing appears in OUTDIR before every image is done.
@@ -34,67 +37,14 @@ import cv2
 import numpy as np
 from flags import bounded
 from joblib import cpu_count
-from road.empty import draw_empty_kind, paint_nothing, street_layout, unmarked_layout
-from road.geometry import HEIGHT, WIDTH, random_road, road_from_label
-from road.objects import paint_objects, roadside
-from road.scene import develop, draw_layout, draw_light
-from road.street import street_side
-from road.surface import paint_background
+from road.geometry import HEIGHT, WIDTH, road_from_label
+from road.rendering import render_scene
+from road.scene import draw_light
 from road.vehicles import draw_lane_traffic, paint_vehicle
 from tqdm import tqdm
 from tusimple_dataset_processing import LabelError, find_clips, read_clip, read_lines
 
-H_SAMPLES = list(range(160, 720, 10))
-
-
-def label_of(road, first_row):
-    """Label of a road's lines.
-
-    Args:
-        road: road.geometry.Road.
-        first_row: int, row above which no point is labeled.
-
-    Returns:
-        dict with `lanes` and `h_samples` of a TuSimple line.
-    """
-    lanes = []
-    for x in road.lines.T:
-        points = [int(round(x[y])) if y >= first_row and -0.5 < x[y] < WIDTH - 0.5 else -2 for y in H_SAMPLES]
-        if sum(point >= 0 for point in points) > 1:
-            lanes.append(points)
-    return {"lanes": lanes, "h_samples": H_SAMPLES}
-
-
-def render_scene(rng, geometry=None, empty=False):
-    """Render one scene.
-
-    Args:
-        rng: numpy Generator; the scene is a function of its state, of `geometry` and of `empty`.
-        geometry: TuSimple dict whose lane lines to use, at least one of two points; None for a random road.
-        empty: no lane line; the image is of a kind of `road.empty.KINDS`.
-
-    Returns:
-        (720, 1280, 3) uint8 RGB image, and its label {"lanes": ..., "h_samples": ...}.
-    """
-    kind = draw_empty_kind(rng) if empty else "road"
-    if kind not in ("road", "street"):
-        return paint_nothing(rng, kind), {"lanes": [], "h_samples": H_SAMPLES}
-    if geometry is None:
-        road, first_row = random_road(rng)
-        label = label_of(road, first_row)
-    else:
-        road, label = road_from_label(geometry), {key: geometry[key] for key in ("lanes", "h_samples")}
-    light = draw_light(rng)
-    beside = roadside
-    if kind == "street":
-        layout, beside = street_layout(rng, road), street_side
-    else:
-        layout = unmarked_layout(rng, road) if empty else draw_layout(rng, road)
-    if empty:
-        label = {**label, "lanes": []}
-    canvas, shade = paint_background(rng, road, layout, light)
-    paint_objects(rng, canvas, road, layout, light, shade, beside)
-    return develop(rng, canvas, road, light), label
+OTHER_CAMERAS = 0.6  # default fraction of the scenes that are of other cameras and roads than TuSimple's
 
 
 def add_traffic(rng, image, label):
@@ -172,7 +122,7 @@ def paint_clip(rng, path, label):
     return image
 
 
-def write_scene(index, folder, seed, geometry, images_only, empty_fraction, clips=None):
+def write_scene(index, folder, seed, geometry, images_only, empty_fraction, clips=None, other_cameras=0.0):
     """Render scene number `index` into a folder; returns its TuSimple line."""
     rng = np.random.default_rng([seed, index])
     source = clips or geometry
@@ -182,9 +132,10 @@ def write_scene(index, folder, seed, geometry, images_only, empty_fraction, clip
         path, label = source
         image, label = paint_clip(rng, path, label), {key: label[key] for key in ("lanes", "h_samples")}
     else:
-        # a generator of its own, so that the other scenes are the same with every fraction
+        # generators of their own, so that the other scenes are the same with every fraction
         empty = np.random.default_rng([seed, index, 1]).random() < empty_fraction
-        image, label = render_scene(rng, source, empty)
+        other = np.random.default_rng([seed, index, 2]).random() < other_cameras
+        image, label = render_scene(rng, source, empty, other)
     name = f"{index:04d}.jpg" if images_only else f"clips/synthetic/{index:06d}/20.jpg"
     quality = 90 if images_only else int(rng.integers(70, 97))
     path = Path(folder, name)
@@ -199,7 +150,17 @@ def start_worker():
     cv2.setNumThreads(1)
 
 
-def write_dataset(outdir, count, seed, geometry=None, workers=1, images_only=False, empty_fraction=0.0, clips=None):
+def write_dataset(
+    outdir,
+    count,
+    seed,
+    geometry=None,
+    workers=1,
+    images_only=False,
+    empty_fraction=0.0,
+    clips=None,
+    other_cameras=OTHER_CAMERAS,
+):
     """Render a data set, complete or not at all.
 
     Args:
@@ -211,6 +172,7 @@ def write_dataset(outdir, count, seed, geometry=None, workers=1, images_only=Fal
         images_only: write 0000.jpg, ... without labels.
         empty_fraction: fraction of the scenes that get no lane line.
         clips: list of (path, TuSimple dict) to paint cars on instead of rendering whole scenes, or None.
+        other_cameras: fraction of the scenes that are of other cameras and roads than TuSimple's.
 
     Raises:
         OSError: `outdir` can't be written.
@@ -229,6 +191,7 @@ def write_dataset(outdir, count, seed, geometry=None, workers=1, images_only=Fal
             images_only=images_only,
             empty_fraction=empty_fraction,
             clips=clips,
+            other_cameras=other_cameras,
         )
         bar = partial(tqdm, total=count, desc="rendering", unit="scene", dynamic_ncols=True)
         if workers == 1:
@@ -262,6 +225,7 @@ def parse_args(argv=None):
     add("--workers", type=bounded(int, least=1), default=cpu_count(), help="processes")
     fraction = bounded(float, least=0, most=1)
     add("--empty-fraction", "--empty-share", type=fraction, default=0.0, help="of images without a lane line, 0 to 1")
+    add("--other-cameras", type=fraction, default=OTHER_CAMERAS, help="of scenes unlike TuSimple's, 0 to 1; see above")
     add("--images-only", "--pictures-only", action="store_true", help="write OUTDIR/0000.jpg, ... and no label")
     args = parser.parse_args(argv)
     if args.traffic_on and (args.geometry or args.empty_fraction):
@@ -281,7 +245,15 @@ def main(argv=None):
         geometry = read_geometry(args.geometry) if args.geometry else None
         clips = read_clips(args.traffic_on) if args.traffic_on else None
         write_dataset(
-            args.outdir, args.count, args.seed, geometry, args.workers, args.images_only, args.empty_fraction, clips
+            args.outdir,
+            args.count,
+            args.seed,
+            geometry,
+            args.workers,
+            args.images_only,
+            args.empty_fraction,
+            clips,
+            args.other_cameras,
         )
         print(f"{args.count} scenes in {args.outdir}")
         return

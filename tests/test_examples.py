@@ -69,6 +69,7 @@ MORE = {
     "data/tusimple_dataset_processing.py": "--overwrite",
     "data/culane_dataset_processing.py": "--overwrite",
     "data/synthetic_dataset.py": "--count 1 --workers 1",
+    "inference.py": "--modeldir my_run",
 }
 
 

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import synthetic_dataset
 from road import empty as road_empty
+from road import rendering
 from road import street as road_street
 from road import surface as road_surface
 from road import vehicles as road_vehicles
 from road.geometry import HEIGHT, LANE_WIDTH, ROWS, WIDTH, Road, random_road, road_from_label
+from road.label import H_SAMPLES, label_of
+from road.rendering import render_scene
 from road.scene import draw_layout, draw_light
-from synthetic_dataset import H_SAMPLES, add_traffic, label_of, render_scene
+from synthetic_dataset import add_traffic
 
 FOCAL, CAMERA, HORIZON = 1200.0, 1.5, 250.0  # px, m, px
 OFFSETS = np.array([-5.4, -1.8, 1.8, 5.4])  # m
@@ -229,7 +232,7 @@ def test_images_of_nothing():
 
 def test_town_streets(monkeypatch):
     """Houses stand beside the road and hide the sky, above the horizon only where the painter was told to put them."""
-    monkeypatch.setattr(synthetic_dataset, "draw_empty_kind", lambda rng: "street")
+    monkeypatch.setattr(rendering, "draw_empty_kind", lambda rng: "street")
     for seed in range(4):
         image, label = render_scene(np.random.default_rng(seed), empty=True)
         assert image.shape == (HEIGHT, WIDTH, 3) and image.dtype == np.uint8

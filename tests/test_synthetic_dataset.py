@@ -9,7 +9,9 @@ import pytest
 import synthetic_dataset
 import tusimple_dataset_processing
 from road.geometry import HEIGHT, WIDTH
-from synthetic_dataset import H_SAMPLES, main, render_scene
+from road.label import H_SAMPLES
+from road.rendering import render_scene
+from synthetic_dataset import main
 from test_road_scenes import flat_label
 
 
@@ -32,12 +34,13 @@ def test_command_writes_a_tusimple_folder_whatever_the_workers(tmp_path):
 def test_command_with_geometry_and_images_only(tmp_path):
     given = [{"raw_file": f"{i}", **flat_label(H_SAMPLES, first_row=260 + 10 * i)} for i in range(3)]
     (tmp_path / "label_data_a.json").write_text("".join(json.dumps(line) + "\n" for line in given))
-    main([str(tmp_path / "set"), "--count", "3", "--geometry", str(tmp_path / "label_data_a.json"), "--workers", "1"])
+    flags = ["--geometry", str(tmp_path / "label_data_a.json"), "--workers", "1", "--other-cameras", "0"]
+    main([str(tmp_path / "set"), "--count", "3", *flags])
     written = [json.loads(line) for line in (tmp_path / "set" / "label_data_synthetic.json").read_text().splitlines()]
     assert sorted(line["lanes"] for line in written) == sorted(line["lanes"] for line in given)
     assert [line["raw_file"] for line in written] == [f"clips/synthetic/{i:06d}/20.jpg" for i in range(3)]
 
-    main([str(tmp_path / "plain"), "--count", "1", "--seed", "3", "--images-only", "--workers", "1"])
+    main([str(tmp_path / "plain"), "--count", "1", "--seed", "3", "--images-only", *flags[2:]])
     assert [path.name for path in (tmp_path / "plain").iterdir()] == ["0000.jpg"]
     image = cv2.imread(str(tmp_path / "plain" / "0000.jpg"))[..., ::-1].astype(float)
     assert np.abs(image - render_scene(np.random.default_rng([3, 0]))[0]).mean() < 4  # but for the JPEG
@@ -128,7 +131,7 @@ def test_errors_are_one_line_and_leave_nothing(tmp_path, monkeypatch, capsys, fl
 def test_interrupt_leaves_nothing(tmp_path, monkeypatch, capsys):
     calls = []
 
-    def interrupted(rng, geometry=None, empty=False):
+    def interrupted(rng, geometry=None, empty=False, other=False):
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
@@ -140,6 +143,17 @@ def test_interrupt_leaves_nothing(tmp_path, monkeypatch, capsys):
     assert stop.value.code == 130
     assert capsys.readouterr().err.endswith("synthetic_dataset.py: interrupted, nothing written\n")
     assert not list(tmp_path.iterdir())
+
+
+def test_scenes_of_other_cameras_leave_the_others_alone(tmp_path):
+    """A scene is the same with every fraction that makes it one of TuSimple's camera, or of another."""
+    for fraction in ("0", "0.5", "1"):
+        main([str(tmp_path / fraction), "--count", "4", "--seed", "2", "--workers", "1", "--other-cameras", fraction])
+    none, some, every = (files_of(tmp_path / fraction) for fraction in ("0", "0.5", "1"))
+    images = [name for name in none if name.endswith(".jpg")]
+    same = [some[name] == none[name] for name in images]
+    assert 0 < sum(same) < len(images) and not any(none[name] == every[name] for name in images)
+    assert all(some[name] == (none if kept else every)[name] for name, kept in zip(images, same, strict=True))
 
 
 def test_empty_scenes_have_no_lane_and_leave_the_others_alone(tmp_path):

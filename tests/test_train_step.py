@@ -12,13 +12,13 @@ SIZE = (16, 24)
 WEIGHTS = train_step.LossWeights(reg=0.001)
 
 
-def make(lr=0.01, **network):
+def make(lr=0.01, jit=False, **network):
     """(model, optimizer, losses) of a miniature network, always with the same weights."""
     keras.utils.set_random_seed(0)
     model = miniature({"input_shape": (*SIZE, 3), "dropout": False, **network})
     optimizer = train_step.make_optimizer("adam", 100, lr)
     optimizer.build(model.trainable_variables)
-    return model, optimizer, train_step.make_losses(WEIGHTS)
+    return model, optimizer, train_step.make_losses(WEIGHTS, not jit)
 
 
 def batch(seed=0, count=4):
@@ -29,7 +29,7 @@ def batch(seed=0, count=4):
 
 
 def run(steps=3, jit=False, **network):
-    model, optimizer, losses = make(**network)
+    model, optimizer, losses = make(jit=jit, **network)
     step = train_step.make_train_step(model, optimizer, losses, jit=jit)
     terms = [step(*batch(seed)).numpy() for seed in range(steps)]
     return model, np.array(terms), step

@@ -17,17 +17,16 @@ def draw_empty_kind(rng):
     return str(rng.choice(list(KINDS), p=list(KINDS.values())))
 
 
-def unmarked_layout(rng, road):
-    """Layout of `scene.draw_layout` whose lines have no paint and no dots; joints, shoulders, walls stay."""
-    layout = draw_layout(rng, road)
-    for style in layout["styles"]:
+def without_lines(layout):
+    """A layout whose lines have no paint and no dots; joints, shoulders, walls stay."""
+    for style in layout["styles"] + (layout["opposite"]["styles"] if layout.get("opposite") else []):
         style.update({"kind": "solid", "opacity": 0.0})
     return layout
 
 
 def street_layout(rng, road):
-    """Unmarked layout of a town street: no barriers and bridges, the curb close to the lanes."""
-    layout = unmarked_layout(rng, road)
+    """Layout of a town street: no barriers and bridges, the curb close to the lanes."""
+    layout = draw_layout(rng, road)
     return {**layout, "shoulders": rng.uniform(0.2, 2.8, 2).tolist(), "walls": [0, 0], "bridges": []}
 
 

@@ -5,6 +5,7 @@ Both end in the same description, one entry per image row, so that the painters 
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -66,23 +67,74 @@ class Road:
         return np.stack(np.broadcast_arrays(self.x_at(rows, offset), rows - lift), axis=-1)
 
 
+class View(NamedTuple):
+    """Where a camera is and where it looks: a pinhole camera that looks along the road."""
+
+    focal: float  # px
+    height: float  # m above the road
+    horizon: float  # px, row
+    middle: float  # px, column of the way straight ahead
+
+
+class Shape(NamedTuple):
+    """Course of a road ahead of the camera, each (3000,) float, m."""
+
+    ahead: np.ndarray  # distance along the road, rising
+    side: np.ndarray  # how far the road has turned to the right there
+    rise: np.ndarray  # height of the road above the ground under the camera
+
+
+def road_in_view(view, shape, offsets, reach):
+    """Road as a pinhole camera sees it.
+
+    Args:
+        view: View.
+        shape: Shape.
+        offsets: (N,) rising lateral positions of its lines, m, 0 = the camera.
+        reach: distance up to which its lines are labeled, m.
+
+    Returns:
+        Road, and the first image row at which its lines are labeled.
+    """
+    ahead, side = shape.ahead, shape.side
+    row = view.horizon + view.focal * (view.height - shape.rise) / ahead
+    seen = np.minimum.accumulate(row) == row  # the rest lies behind a crest
+    ahead, row, side = ahead[seen], row[seen], side[seen]
+    distance = np.interp(np.arange(ROWS), row[::-1], ahead[::-1])
+    scale = view.focal / distance
+    lines = view.middle + scale[:, None] * (np.interp(distance, ahead, side)[:, None] + offsets)
+    top = int(np.ceil(row[-1]))
+    return Road(lines, offsets, scale, distance, top), int(max(top + 4, np.interp(reach, ahead, row)))
+
+
+def draw_shape(rng, nearest=1.5, turn=45.0, waves=0.0):
+    """Random Shape, straight, bent or of changing curvature.
+
+    Args:
+        rng: numpy Generator.
+        nearest: distance at which it begins, m, nearer than what the camera sees.
+        turn: how far the road turns aside within 150 m at most, m; 45 keeps the far end in a freeway's image.
+        waves: chance of dips and crests, behind which the road comes into sight again.
+    """
+    ahead = np.geomspace(nearest, 450, 3000)
+    rise = rng.normal(0, 2.5e-5 if rng.random() < 0.6 else 1e-4) * ahead**2  # the latter 1 m in 100, 4 m in 200 m
+    if waves and rng.random() < waves:
+        pace, start, slope = 2 * np.pi / rng.uniform(120, 400), rng.uniform(0, 2 * np.pi), rng.uniform(0.01, 0.04)
+        rise += slope / pace * (np.cos(pace * ahead + start) - np.cos(start) + pace * ahead * np.sin(start))
+    bend = rng.normal(0, 1e-4) if rng.random() < 0.5 else rng.choice([-1, 1]) / rng.uniform(300, 1500)  # 1/m
+    bend *= turn / 45
+    side = 0.5 * bend * ahead**2 + rng.normal(0, 2e-6) / 6 * ahead**3 + rng.normal(0, 0.01) * ahead
+    return Shape(ahead, side * min(1, turn / abs(np.interp(150, ahead, side))), rise)
+
+
 def random_road(rng):
-    """Random road of the pinhole model: flat or hilly ground; straight, bent or of changing curvature.
+    """Random freeway of TuSimple's camera: flat or hilly ground; straight, bent or of changing curvature.
 
     Returns:
         Road, and the first image row at which its lines are labeled.
     """
     focal, camera, horizon = rng.uniform(1000, 1650), rng.uniform(1.3, 1.9), rng.uniform(215, 290)  # px, m, px
-    ahead = np.geomspace(1.5, 450, 3000)  # m
-    rise = rng.normal(0, 2.5e-5 if rng.random() < 0.6 else 1e-4) * ahead**2  # the latter 1 m in 100, 4 m in 200 m
-    row = horizon + focal * (camera - rise) / ahead
-    visible = slice(0, int(np.argmin(row)) + 1)  # the rest lies behind a crest
-    bend = rng.normal(0, 1e-4) if rng.random() < 0.5 else rng.choice([-1, 1]) / rng.uniform(300, 1500)  # 1/m
-    side = 0.5 * bend * ahead**2 + rng.normal(0, 2e-6) / 6 * ahead**3 + rng.normal(0, 0.01) * ahead
-    side *= min(1, 45 / abs(np.interp(150, ahead, side)))  # keeps the far end in the image
-    ahead, row, side = ahead[visible], row[visible], side[visible]
-    distance = np.interp(np.arange(ROWS), row[::-1], ahead[::-1])
-
+    shape = draw_shape(rng)
     left, right = rng.choice([(1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (3, 2)], p=[0.08, 0.12, 0.12, 0.36, 0.16, 0.16])
     # In TuSimple's labels 22 % (0313, 0601) or 35 % (0531) of the lanes beside the car's differ in width from that by
     # more than 15 %; 98 % of 0531's lie between 0.53 and 1.8 times it.
@@ -91,12 +143,9 @@ def random_road(rng):
     offsets = np.cumsum(rng.uniform(3.3, 3.9) * np.where(other, rng.uniform(0.6, 1.9, left + right), widths))
     middle = rng.normal(0, 0.25) if rng.random() < 0.85 else rng.uniform(-1.7, 1.7)  # keeping or changing the lane
     offsets += middle - (offsets[left - 1] + offsets[left]) / 2
-    scale = focal / distance
-    lines = WIDTH / 2 + rng.normal(0, 40) + scale[:, None] * (np.interp(distance, ahead, side)[:, None] + offsets)
-    top = int(np.ceil(row[-1]))
+    view = View(focal, camera, horizon, WIDTH / 2 + rng.normal(0, 40))
     # Labels end at some distance, on flat ground 6 to 40 rows below the horizon; uphill that is above it.
-    last = np.interp(focal * camera / rng.uniform(6, 40), ahead, row)
-    return Road(lines, offsets, scale, distance, top), int(max(top + 4, last))
+    return road_in_view(view, shape, offsets, focal * camera / rng.uniform(6, 40))
 
 
 def extend(rows, points, values, slope_points=3):

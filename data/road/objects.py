@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from .geometry import HEIGHT, WIDTH
+from .light import glow, paint_streaks
 from .scene import TILE, color, fill, fogged, noise_tile, stroke
 from .vehicles import draw_traffic, paint_vehicle
 
@@ -87,8 +88,8 @@ def paint_tree(rng, canvas, road, light, offset, distance, size, rgb):
         )
 
 
-def paint_bank(rng, canvas, road, light, foot, side, height, rgb):
-    """A slope rising from lateral position `foot` outward, `height` m high in the mean."""
+def paint_bank(rng, canvas, road, light, foot, side, height, rgb, rough=0.2):
+    """A slope rising from lateral position `foot` outward, `height` m high in the mean, its light and dark `rough`."""
     steps = np.geomspace(road.distance[-1], 250, 120)
     swell = 1 + 0.25 * np.sin(steps / rng.uniform(20, 80) + rng.uniform(0, 6)) + 0.02 * rng.standard_normal(120)
     lower = road.project(foot, 0, steps)
@@ -102,7 +103,7 @@ def paint_bank(rng, canvas, road, light, foot, side, height, rgb):
     shift = rng.integers(0, TILE, 2)
     coarse = np.tile(np.roll(noise_tile(1.1), shift, (0, 1)), (1, 2))[region]
     fine = np.tile(np.roll(noise_tile(0.5), shift, (0, 1)), (1, 2))[region]
-    tone = np.clip(1 + 0.2 * coarse + 0.2 * fine, 0.2, 2)[..., None] * np.array(
+    tone = np.clip(1 + rough * coarse + rough * fine, 0.2, 2)[..., None] * np.array(
         fogged(rgb * light["objects"], 60, light)
     )
     alpha = mask[region][..., None] / np.float32(255)
@@ -178,17 +179,28 @@ def paint_lamp(rng, canvas, road, light, offset, distance):
     points = road.project(offset + arm * np.array([0, 0, 0.5, 1]), tall + np.array([-tall, 0, 0.5, 0.6]), distance)
     steel = fogged(np.array([0.3, 0.31, 0.32]) * light["objects"], distance, light)
     stroke(canvas, points, steel, 0.14 * road.scale_at(distance))
+    if light["night"] and light["night"]["lit"]:
+        glow(canvas, points[-1], np.clip(0.3 * road.scale_at(distance), 1.5, 25), light["night"]["lamp"])
+
+
+def paint_post(rng, canvas, road, light, offset, distance, height, rgb):
+    """A post or pole: of a delineator, of wires, of a fence."""
+    points = road.project(offset, height * np.array([0, 0.8, 1]), distance)
+    width = max(0.12, 0.03 * height) * road.scale_at(distance)
+    stroke(canvas, points[:2], fogged(rgb * light["objects"], distance, light), width)
+    stroke(canvas, points[1:], fogged(rgb * light["objects"] * 0.5, distance, light), width)
 
 
 def roadside(rng, road, layout, light, side, green):
     """Random things beside the road on one side (-1 left, 1 right), as (distance, painter, its arguments)."""
     number = 0 if side < 0 else 1
     edge = float(layout["offsets"][-number]) + side * (layout["shoulders"][number] + 0.3)
+    far = layout.get("far", [0, 0])[number]  # beyond the opposite carriageway
     things = []
     if rng.random() < 0.85:
         size, gap = rng.choice([rng.uniform(0.5, 2.5), rng.uniform(4, 18)]), rng.uniform(1, 14)
         for distance in rng.uniform(10, 330, rng.integers(3, 50)):
-            offset = edge + side * (gap + rng.exponential(8) + 0.4 * size)
+            offset = edge + side * (far + gap + rng.exponential(8) + 0.4 * size)
             things.append(
                 (distance, paint_tree, (offset, distance, size * rng.uniform(0.5, 1.4), green * rng.uniform(0.7, 1.3)))
             )
@@ -199,9 +211,21 @@ def roadside(rng, road, layout, light, side, green):
         foot = rng.uniform(0.4, 1.3)
         for near in np.arange(road.distance[-1], min(rng.uniform(60, 300), road.distance[road.top] - panel), panel):
             things.append((near, paint_wall, (edge, low, high, near, near + panel, rgb, foot)))
+    elif layout.get("curbs") and rng.random() < layout["curbs"]:
+        tones = np.float32([(0.06, 0.06, 0.06), (0.85, 0.85, 0.83), (0.8, 0.6, 0.08)])[[0, 1 + rng.integers(2)]]
+        high, length, foot = rng.uniform(0.12, 0.35), rng.uniform(0.5, 1.6), rng.uniform(0.5, 1)
+        for step, near in enumerate(np.arange(road.distance[-1], 70, length)):
+            rgb = tones[step % 2] * rng.uniform(0.8, 1)
+            things.append((near, paint_wall, (edge, 0, high, near, near + length, rgb, foot)))
+    if layout.get("posts") and rng.random() < layout["posts"]:
+        height, gap = [(1.0, 25), (1.2, 3), (8.0, 40)][rng.choice(3, p=[0.4, 0.2, 0.4])]
+        rgb = color(rng, (0.15, 0.12, 0.1), (0.4, 0.36, 0.3)) if height > 1 else np.float32([0.85, 0.85, 0.83])
+        aside = side * (far + rng.uniform(0.4, 3 if height < 2 else 8))
+        for distance in np.arange(rng.uniform(3, gap), 160, gap * rng.uniform(0.8, 1.3)):
+            things.append((distance, paint_post, (edge + aside, distance, height, rgb)))
     for distance in rng.uniform(20, 200, rng.integers(0, 3)):
-        things.append((distance, paint_sign, (edge + side * rng.uniform(0.5, 4), distance)))
-    if rng.random() < 0.3:
+        things.append((distance, paint_sign, (edge + side * (far + rng.uniform(0.5, 4)), distance)))
+    if rng.random() < (0.8 if light["night"] and light["night"]["lit"] else 0.3):
         for distance in np.arange(rng.uniform(10, 50), 250, rng.uniform(35, 60)):
             things.append((distance, paint_lamp, (edge + side * 1.5, distance)))
     if rng.random() < 0.35:
@@ -210,13 +234,18 @@ def roadside(rng, road, layout, light, side, green):
             (
                 np.inf,
                 paint_bank,
-                (edge + side * rng.uniform(1, 15), side, rng.uniform(1, 9), dry if rng.random() < 0.6 else green),
+                (
+                    edge + side * (far + rng.uniform(1, 15)),
+                    side,
+                    rng.uniform(1, 9),
+                    dry if rng.random() < 0.6 else green,
+                ),
             )
         )
     return things
 
 
-def paint_objects(rng, canvas, road, layout, light, shade, beside=roadside):
+def paint_objects(rng, canvas, road, layout, light, shade, beside=roadside, watched=None):
     """Paint everything that stands on the ground, in place.
 
     Args:
@@ -227,11 +256,26 @@ def paint_objects(rng, canvas, road, layout, light, shade, beside=roadside):
         light: dict of `scene.draw_light`.
         shade: (HEIGHT - road.top, WIDTH) float, fraction of light on the ground.
         beside: function that draws what stands on one side, `roadside` or another of its form.
+        watched: (..., 2) int pixels of points on the ground, or None.
+
+    Returns:
+        bool of the form (...), True where a thing other than a vehicle hides a watched point; None without them.
     """
     paint_dots(rng, canvas, road, layout, shade)
     green = color(rng, (0.05, 0.06, 0.03), (0.18, 0.2, 0.1))
     things = [thing for side in (-1, 1) for thing in beside(rng, road, layout, light, side, green)]
     things += [(b["distance"], paint_bridge, (b, layout)) for b in layout["bridges"] if b["distance"] > 15]
     things += [(car[0], paint_vehicle, (car[1], car[0], *car[2:])) for car in draw_traffic(rng, layout)]
+    if watched is not None:
+        x, y = np.clip(watched, 0, (WIDTH - 1, HEIGHT - 1)).reshape(-1, 2).T
+        hidden = np.zeros(x.shape, bool)
     for _, paint, arguments in sorted(things, key=lambda thing: -thing[0]):
+        if watched is None or paint is paint_vehicle:
+            paint(rng, canvas, road, light, *arguments)
+            continue
+        before = canvas[y, x]
         paint(rng, canvas, road, light, *arguments)
+        hidden |= (canvas[y, x] != before).any(1)
+    if light["wet"]:
+        paint_streaks(rng, canvas, road.top)
+    return None if watched is None else hidden.reshape(watched.shape[:-1])

@@ -37,6 +37,8 @@ def color(rng, low, high):
 def fogged(rgb, distance, light):
     """RGB in 0..1 of a thing at a distance, in the scene's haze -> 8-bit tuple."""
     clear = np.exp(-distance / light["fog"])
+    if light.get("night"):  # what the own headlights and the street lamps show of it
+        rgb = np.asarray(rgb) * (light["night"]["ambient"] + 0.8 / (1 + (distance / light["night"]["reach"]) ** 2))
     return tuple(int(v) for v in np.clip(255 * (np.asarray(rgb) * clear + light["horizon"] * (1 - clear)), 0, 255))
 
 
@@ -70,24 +72,42 @@ def darken(canvas, points, strength, soft):
     region[:] = region * (1 - fraction)
 
 
-def draw_light(rng):
-    """Random weather and light of a scene: a dict that every painter reads."""
-    kinds = ["clear", "backlit", "overcast", "haze", "dusk", "wet"]
-    kind = str(rng.choice(kinds, p=[0.36, 0.24, 0.2, 0.08, 0.06, 0.06]))
-    gray = kind in ("overcast", "wet", "dusk")
+def draw_light(rng, other=False):
+    """Random weather and light of a scene, with `other` at any hour: a dict that every painter reads."""
+    kinds = ["clear", "backlit", "overcast", "haze", "dusk", "wet", "night"]
+    common, rare = [0.36, 0.24, 0.2, 0.08, 0.06, 0.06, 0], [0.26, 0.16, 0.18, 0.05, 0.1, 0.1, 0.15]
+    kind = str(rng.choice(kinds, p=rare if other else common))
+    gray, night = kind in ("overcast", "wet", "dusk", "night"), kind == "night"
     zenith = ((0.33, 0.36, 0.4), (0.7, 0.72, 0.76)) if gray else ((0.27, 0.4, 0.62), (0.58, 0.72, 0.88))
     horizon = ((0.55, 0.58, 0.63), (0.88, 0.9, 0.92)) if gray else ((0.6, 0.72, 0.86), (0.88, 0.93, 0.97))
+    if night:
+        zenith, horizon = ((0.0, 0.0, 0.01), (0.05, 0.05, 0.09)), ((0.01, 0.01, 0.02), (0.14, 0.11, 0.1))
     return {
         "kind": kind,
         "gray": gray,
         "sun": {"clear": 0.66, "backlit": 0.7, "haze": 0.25}.get(kind, 0.05),  # fraction of light lost in a shadow
         "sun_side": rng.uniform(-1.6, 1.6),  # shadow, m to the right per m of height
         "sun_ahead": rng.uniform(0.3, 1.6) if kind == "backlit" else rng.uniform(-1.2, 0.4),  # m to the camera per m
+        "night": draw_night(rng) if night else None,
+        "lamps": night or (other and kind in ("dusk", "wet") and rng.random() < 0.6),  # cars have their lamps on
+        "wet": other and kind == "wet" or night and rng.random() < 0.3,
         "objects": {"backlit": rng.uniform(0.15, 0.5), "dusk": 0.4}.get(kind, rng.uniform(0.5, 0.85 if gray else 1.0)),
         "fog": rng.uniform(150, 500) if kind == "haze" else rng.uniform(600, 4000),  # m at which 37 % shows through
         "zenith": color(rng, *zenith),
         "horizon": color(rng, *horizon),
         "cloud": rng.uniform(0.5, 1.0) if gray else rng.uniform(0, 0.9) * (rng.random() < 0.5),
+    }
+
+
+def draw_night(rng):
+    """Random light of a night: of the own headlights up to `reach` m, and of the street lamps, if any."""
+    lit = rng.random() < 0.6
+    return {
+        "reach": rng.uniform(14, 30),  # m
+        "ambient": rng.uniform(0.06, 0.2) if lit else rng.uniform(0.01, 0.06),
+        "lit": lit,
+        "lamp": np.float32([1, 0.62, 0.25] if rng.random() < 0.5 else [0.95, 0.97, 1]),
+        "headlight": color(rng, (1, 0.85, 0.6), (0.92, 0.97, 1)),
     }
 
 
@@ -117,19 +137,19 @@ def draw_style(rng, edge):
     }
 
 
-def draw_layout(rng, road):
+def draw_layout(rng, road, beyond=0.35):
     """Random line styles, surface, shoulders, walls and bridges along a road: a dict that the painters read.
 
     `offsets` (m), `positions` ((ROWS,) x in pixels) and `styles` have one entry per painted line: the labeled ones and,
-    where two or more are labeled on a side of the car, now and then one beyond that TuSimple would not label either.
+    with chance `beyond`, where two or more are labeled on a side of the car, one more that TuSimple would not label.
     """
-    left = [road.offsets[0] - LANE_WIDTH] if (road.offsets < 0).sum() > 1 and rng.random() < 0.35 else []
-    right = [road.offsets[-1] + LANE_WIDTH] if (road.offsets > 0).sum() > 1 and rng.random() < 0.35 else []
-    beyond = []
+    left = [road.offsets[0] - LANE_WIDTH] if (road.offsets < 0).sum() > 1 and rng.random() < beyond else []
+    right = [road.offsets[-1] + LANE_WIDTH] if (road.offsets > 0).sum() > 1 and rng.random() < beyond else []
+    ramps = []
     for side, sign in ((left, 1), (right, -1)):  # some of these lines are those of a ramp that joins or leaves the road
         toward = (1 if rng.random() < 0.5 else -1) * rng.uniform(0.03, 0.12) * (road.distance - rng.uniform(10, 60))
         aside = np.clip(toward, 0, LANE_WIDTH - 0.5) * sign if rng.random() < 0.4 else 0
-        beyond.append([road.x_at(np.arange(ROWS), u + aside) for u in side])
+        ramps.append([road.x_at(np.arange(ROWS), u + aside) for u in side])
     count = len(left) + len(road.offsets) + len(right)
     styles = [draw_style(rng, (i == count - 1) - (i == 0)) for i in range(count)]
     inner = draw_style(rng, 0)
@@ -139,7 +159,7 @@ def draw_layout(rng, road):
     bridges = rng.uniform(5, 250, rng.choice([0, 1, 2], p=[0.7, 0.22, 0.08]))  # m ahead
     return {
         "offsets": np.concatenate([left, road.offsets, right]).astype(np.float32),
-        "positions": [*beyond[0], *road.lines.T, *beyond[1]],
+        "positions": [*ramps[0], *road.lines.T, *ramps[1]],
         "styles": styles,
         "concrete": rng.random() < 0.5,
         # m from the outer line; as wide as a lane too, so that a wall's foot a lane away isn't taken for one more line
@@ -180,7 +200,8 @@ def paint_hills(rng, sky, light):
         map_x, map_y = np.broadcast_to(x * 2, region.shape[:2]), np.broadcast_to(y * 2, region.shape[:2])
         alpha = np.clip(y - ridge.astype(np.float32) + noise_at(rng, 0.7, map_x, map_y), 0, 1)[..., None]
         dark, dry = ((0.08, 0.1, 0.06), (0.2, 0.24, 0.13)), ((0.26, 0.2, 0.12), (0.5, 0.42, 0.28))
-        tone = color(rng, *(dark if woods or rng.random() < 0.6 else dry)) * np.float32(0.4 + 0.6 * light["objects"])
+        bright = 0.1 if light["night"] else 0.4 + 0.6 * light["objects"]
+        tone = color(rng, *(dark if woods or rng.random() < 0.6 else dry)) * np.float32(bright)
         speckle = 1 + 0.3 * noise_at(rng, 0.9, map_x, map_y * np.float32(2.5))[..., None]
         region += alpha * (light["horizon"] * np.float32(depth) + tone * speckle * np.float32(1 - depth) - region)
     if rng.random() < 0.15:  # power lines
@@ -191,14 +212,15 @@ def paint_hills(rng, sky, light):
             cv2.polylines(sky, [np.int32(np.stack([x, wire], 1))], False, (0.15, 0.16, 0.18))
 
 
-def develop(rng, canvas, road, light):
+def develop(rng, canvas, top, light, edge=True):
     """Camera: glare, smudge, tint, vignetting, exposure, blur, noise and hood.
 
     Args:
         rng: numpy Generator.
         canvas: (HEIGHT, WIDTH, 3) uint8, RGB.
-        road: geometry.Road.
+        top: int, row of the horizon.
         light: dict of `draw_light`.
+        edge: whether a dark lower edge of the windshield may be seen.
 
     Returns:
         (HEIGHT, WIDTH, 3) uint8, RGB.
@@ -210,7 +232,7 @@ def develop(rng, canvas, road, light):
         return (np.exp(-(((x - middle) / width) ** 2)) * np.exp(-(((y - row) / height) ** 2)))[..., None]
 
     if light["kind"] in ("backlit", "wet"):
-        glare = spot(rng.uniform(0.2, 0.8) * WIDTH, road.top, rng.uniform(150, 500), rng.uniform(80, 300))
+        glare = spot(rng.uniform(0.2, 0.8) * WIDTH, top, rng.uniform(150, 500), rng.uniform(80, 300))
         image += np.float32(rng.uniform(0, 0.35)) * glare
     if rng.random() < 0.2:  # a smudge on the windshield
         smudge = spot(rng.uniform(0.2, 0.8) * WIDTH, rng.uniform(100, 500), rng.uniform(30, 90), rng.uniform(30, 80))
@@ -221,6 +243,8 @@ def develop(rng, canvas, road, light):
     image *= tint.astype(np.float32)
     cv2.pow(image, rng.uniform(0.85, 1.4), image)
     target = rng.normal(0.38, 0.04) * (0.6 if light["kind"] == "dusk" else 1)  # TuSimple's frames: 95 to 105 of 255
+    if light["night"]:  # a dark scene stays dark
+        target = float(np.clip(image.mean() * rng.uniform(1, 3), 0.06, 0.3))
     for _ in range(2):  # automatic exposure; clipping takes some light away, hence the repetition
         image *= np.float32(target / image.mean())
         np.minimum(image, 1, out=image)
@@ -230,8 +254,8 @@ def develop(rng, canvas, road, light):
     grain = np.stack(
         [np.tile(np.roll(grain, rng.integers(0, TILE, 2), (0, 1)), (1, 2))[:HEIGHT, :WIDTH] for _ in range(3)], 2
     )
-    image += rng.uniform(0.003, 0.018) * grain * (0.4 + image)
-    if rng.random() < 0.35:  # lower edge of the windshield, or the hood
+    image += rng.uniform(0.003, 0.018) * (rng.uniform(1, 4) if light["night"] else 1) * grain * (0.4 + image)
+    if edge and rng.random() < 0.35:  # lower edge of the windshield, or the hood
         rise, bend = rng.uniform(4, 14) if rng.random() < 0.8 else rng.uniform(20, 60), rng.uniform(0, 25)
         edge = HEIGHT - rise + bend * (2 * x / WIDTH - 1) ** 2 + rng.uniform(-3, 3) * (x / WIDTH)
         hood = np.clip((y - edge) / rng.uniform(1, 4), 0, 1)[..., None]

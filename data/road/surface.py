@@ -5,57 +5,14 @@ the road (m), and texture, paint and shadow are functions of those two. Nothing 
 a pixel that a line or a dash covers has a closed form. Colors are RGB in 0..1, float32.
 """
 
-from typing import NamedTuple
-
 import cv2
 import numpy as np
 
 from .geometry import HEIGHT, LANE_WIDTH, ROWS, WIDTH
+from .ground import band, dash_fraction, fade, ground_of, stripe_fraction
+from .light import night_light
+from .marks import paint_street_marks, trunk_shadows
 from .scene import color, noise_at, paint_hills, paint_sky
-
-
-class Ground(NamedTuple):
-    """What the pixels from the road's top row to the bottom show of the ground, float32."""
-
-    u: np.ndarray  # (rows, WIDTH), lateral position, m
-    s: np.ndarray  # (rows, WIDTH), distance, m
-    scale: np.ndarray  # (rows, 1), pixels per meter across the road
-    footprint: np.ndarray  # (rows, 1), meters along the road that one row covers
-
-
-def ground_of(road):
-    """Ground of a Road."""
-    rows = np.arange(road.top, HEIGHT)
-    pixels, meters = road.knots
-    u = np.stack([np.interp(np.arange(WIDTH), pixels[row], meters) for row in rows]).astype(np.float32)
-    columns = [np.float32(a[rows])[:, None] for a in (road.distance, road.scale, -np.gradient(road.distance))]
-    return Ground(u, np.ascontiguousarray(np.broadcast_to(columns[0], u.shape)), *columns[1:])
-
-
-def fade(size, footprint):
-    """How much of a detail of `size` m survives where one pixel row covers `footprint` m."""
-    return np.clip(size / footprint, 0, 1)
-
-
-def dash_fraction(start, stop, period, length, phase):
-    """Fraction of each stretch start..stop (m) that is covered by dashes of `length` repeated every `period` m."""
-
-    def painted(s):
-        whole = np.floor((s + phase) / period)
-        return whole * length + np.minimum(s + phase - whole * period, length)
-
-    return (painted(stop) - painted(start)) / np.maximum(stop - start, 1e-6)
-
-
-def stripe_fraction(distance, half_width, ramp):
-    """Fraction of each pixel, widened to `ramp` pixels for slanted lines, that a stripe around distance 0 covers."""
-    fraction = np.minimum(distance + ramp / 2, half_width) - np.maximum(distance - ramp / 2, -half_width)
-    return np.clip(fraction / ramp, 0, 1)
-
-
-def band(x, low, high, sharpness):
-    """1 where low < x < high, 0 outside, with edges 1 / sharpness wide."""
-    return np.clip((x - low) * sharpness + 0.5, 0, 1) * np.clip((high - x) * sharpness + 0.5, 0, 1)
 
 
 def paint_pavement(rng, ground, layout):
@@ -162,30 +119,55 @@ def decal_fraction(rng, ground, layout):
     return fraction.astype(np.float32) / 255
 
 
-def paint_lines(rng, surface, ground, road, layout):
-    """Lane lines on the surface, in place: solid, dashed and double paint with wear. Dots are objects."""
-    u, s, scale, footprint = ground
-    rows, columns = np.arange(road.top, HEIGHT), np.arange(WIDTH, dtype=np.float32)
-    worn = noise_at(rng, 0.8, u * 40, s * 12)
-    along, half_row = s[:, :1], footprint / 2
+def paint_line(surface, ground, position, style, worn):
+    """One lane line on the surface, in place: solid, dashed or double paint with wear. Dots are objects.
+
+    Args:
+        surface: (rows, WIDTH, 3).
+        ground: Ground.
+        position: (ROWS,) float, x in pixels.
+        style: dict of `scene.draw_style`.
+        worn: (rows, WIDTH) noise.
+    """
+    _, s, scale, footprint = ground
+    columns, along, half_row = np.arange(WIDTH, dtype=np.float32), s[:, :1], footprint / 2
+    rows = slice(HEIGHT - len(surface), HEIGHT)
+    x = position[rows].astype(np.float32)[:, None]
+    ramp = np.maximum(1, np.abs(np.gradient(position)[rows])).astype(np.float32)[:, None]
+    dashes = dash_fraction(along - half_row, along + half_row, style["period"], style["dash"], style["phase"])
+    apart = 0.5 * style["width"] + style.get("gap", 0.06)
+    stripes = {
+        "solid": [(0.0, 1)],
+        "dashed": [(0.0, dashes)],
+        "dots_dashed": [(0.0, dashes)],
+        "dots": [],
+        "double": [(-apart, 1), (apart, 1)],
+        "mixed": [(-apart, dashes), (apart, 1)],
+    }
+    for aside, fraction in stripes[style["kind"]]:
+        middle = x + aside * scale
+        alpha = stripe_fraction(columns - middle, np.maximum(0.5 * style["width"] * scale, 0.45), ramp) * fraction
+        alpha *= np.clip(1.1 - style["wear"] * (0.9 + 0.6 * worn), 0, 1)
+        surface += (style["opacity"] * alpha)[..., None] * (style["color"] - surface)
+
+
+def paint_lines(rng, surface, ground, layout):
+    """Lane lines of `paint_line`, in place."""
+    worn = noise_at(rng, 0.8, ground.u * 40, ground.s * 12)
     for position, style in zip(layout["positions"], layout["styles"], strict=True):
-        x = position[rows].astype(np.float32)[:, None]
-        ramp = np.maximum(1, np.abs(np.gradient(position)[rows])).astype(np.float32)[:, None]
-        dashes = dash_fraction(along - half_row, along + half_row, style["period"], style["dash"], style["phase"])
-        apart = 0.5 * style["width"] + 0.06
-        stripes = {
-            "solid": [(0.0, 1)],
-            "dashed": [(0.0, dashes)],
-            "dots_dashed": [(0.0, dashes)],
-            "dots": [],
-            "double": [(-apart, 1), (apart, 1)],
-            "mixed": [(-apart, dashes), (apart, 1)],
-        }
-        for aside, fraction in stripes[style["kind"]]:
-            middle = x + aside * scale
-            alpha = stripe_fraction(columns - middle, np.maximum(0.5 * style["width"] * scale, 0.45), ramp) * fraction
-            alpha *= np.clip(1.1 - style["wear"] * (0.9 + 0.6 * worn), 0, 1)
-            surface += (style["opacity"] * alpha)[..., None] * (style["color"] - surface)
+        if style["opacity"] > 0:
+            paint_line(surface, ground, position, style, worn)
+
+
+def paint_opposite(rng, surface, ground, road, opposite):
+    """The opposite carriageway of `plan.opposite` with its lines, in place."""
+    u, s, scale, _ = ground
+    tone = color(rng, (0.15, 0.15, 0.16), (0.5, 0.5, 0.48)) * np.float32(rng.uniform(0.9, 1.1))
+    rough = 1 + 0.06 * noise_at(rng, 0.9, u * 20, s * 2)
+    alpha = band(u, opposite["far"], opposite["near"], scale)
+    surface += alpha[..., None] * (tone * rough[..., None] - surface)
+    for offset, style in zip(opposite["lines"], opposite["styles"], strict=True):
+        paint_line(surface, ground, road.x_at(np.arange(ROWS), offset), style, rough - 1)
 
 
 def paint_verge(rng, ground):
@@ -239,19 +221,30 @@ def paint_ground(rng, road, layout, light):
     for side, shoulder in enumerate(layout["shoulders"]):
         outward = (layout["offsets"][0] - u) if side == 0 else (u - layout["offsets"][-1])
         beyond = np.clip((outward - rng.uniform(0.15, 0.4)) * scale + 0.5, 0, 1)[..., None]
-        surface *= 1 + beyond * np.float32(rng.uniform(-0.65, 0.1))
-        if shoulder > 1.2 and rng.random() < 0.4:  # rumble strip
+        surface *= 1 + beyond * np.float32(rng.uniform(-0.65, 0.1) * layout.get("dark", 1))
+        if shoulder > 1.2 and rng.random() < layout.get("rumble", 0.4):  # rumble strip
             bars = dash_fraction(along - half_row, along + half_row, 0.3, 0.15, 0)
             strip = stripe_fraction((outward - 0.55) * scale, 0.2 * scale, np.float32(1)) * (bars - 0.3)
             surface *= 1 - 0.5 * strip[..., None]
         ragged = outward - shoulder + rng.uniform(0.03, 0.15) * wobble
         surface += np.clip(ragged * scale * 0.7 + 0.5, 0, 1)[..., None] * (paint_verge(rng, ground) - surface)
+    if layout.get("opposite"):
+        paint_opposite(rng, surface, ground, road, layout["opposite"])
     surface *= 1 - paint_marks(rng, ground, road, layout)[..., None]
-    if rng.random() < 0.12:
+    if layout.get("marks"):
+        paint_street_marks(rng, surface, ground, layout)
+    if rng.random() < layout.get("decals", 0.12):
         surface += decal_fraction(rng, ground, layout)[..., None] * rng.uniform(0.4, 0.9) * (np.float32(0.85) - surface)
-    paint_lines(rng, surface, ground, road, layout)
-    shade = 1 - light["sun"] * (1 - shade_ground(rng, ground, layout, light))
+    paint_lines(rng, surface, ground, layout)
+    lit = shade_ground(rng, ground, layout, light)
+    if layout.get("marks") and rng.random() < layout["marks"].get("trunks", 0):
+        lit *= trunk_shadows(rng, ground)
+    shade = 1 - light["sun"] * (1 - lit)
     surface *= 1 - (1 - shade)[..., None] * np.float32([1, 0.97, 0.92])  # light of the sky makes shadows bluish
+    if light["night"]:
+        lamps = night_light(rng, ground, layout, light)
+        surface *= lamps
+        shade = shade * np.minimum(2 * lamps[..., 1], 1)  # dots throw the headlights back
     return surface, shade
 
 

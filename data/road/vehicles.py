@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 
 from .geometry import LANE_WIDTH
+from .light import glow
 from .scene import color, darken, fill, fogged
 
 CAR_COLORS = np.array(  # a third white and silver, a third gray, a quarter black
@@ -131,6 +132,12 @@ def paint_vehicle(rng, canvas, road, light, offset, distance, kind, oncoming):
             ],
             lamp,
         )
+    if light.get("lamps"):
+        size = np.clip(0.16 * road.scale_at(distance), 1.2, 30) * (1.5 if oncoming else 0.7)
+        lamp, strength = ((1, 0.95, 0.8), 1.0) if oncoming else ((1, 0.08, 0.05), rng.uniform(0.4, 1))
+        for sign in (-1, 1):
+            point = at([(sign * (inner + outer) / 2, (low + high) / 2, 0)])[0]
+            glow(canvas, point, size, lamp, strength)
     if not oncoming:
         middle = rng.uniform(0.3, 0.46)
         box(-0.09, 0.09, middle, middle + 0.12 / height, (0.7, 0.71, 0.7))
@@ -155,7 +162,14 @@ def draw_lane_traffic(rng, offsets):
 def draw_traffic(rng, layout):
     """Vehicles of `draw_lane_traffic` and, in half of the scenes, others on the opposite carriageway."""
     placed, kinds = draw_lane_traffic(rng, layout["offsets"]), list(VEHICLES)
-    if rng.random() < 0.5:
+    if layout.get("center") is not None:
+        placed = [(distance, offset, kind, offset < layout["center"]) for distance, offset, kind, _ in placed]
+    opposite = layout.get("opposite")
+    if opposite:
+        for distance in rng.uniform(15, 250, rng.integers(0, 14)):
+            kind = str(rng.choice(kinds, p=[0.45, 0.27, 0.1, 0.1, 0.04, 0.04]))
+            placed.append((distance, rng.choice(opposite["lines"][1:]) + LANE_WIDTH / 2, kind, True))
+    elif layout.get("center") is None and rng.random() < 0.5:
         beyond = layout["offsets"][0] - layout["shoulders"][0] - rng.uniform(4, 12)
         for distance in rng.uniform(25, 250, rng.integers(0, 12)):
             kind = str(rng.choice(kinds, p=[0.45, 0.27, 0.1, 0.1, 0.04, 0.04]))

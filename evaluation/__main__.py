@@ -74,6 +74,7 @@ def run_model(args):
     """Predictions and labels of `--modeldir`; writes `--out`."""
     path = find_file(args.srcdir, args.labels)
     ground_truth = read_labels(path)
+    tusimple.check_once(ground_truth, path)
     network, settings = load(args)
     predictions = predict_lanes(network, args.srcdir, ground_truth, **settings)
     if args.out:

@@ -50,7 +50,11 @@ def tusimple_labels(pairs):
 
 
 def _read_lines(path):
-    if all(isinstance(entry, LabelError) for _, entry in read_lines(path)):
+    try:
+        entries = [entry for _, entry in read_lines(path)]
+    except LabelError:
+        entries = []
+    if all(isinstance(entry, LabelError) for entry in entries):
         print(f"{path}: found no TuSimple line; validation goes without TuSimple's score", file=sys.stderr)
         return []
     return read_labels(path)

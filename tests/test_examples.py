@@ -62,38 +62,48 @@ def write_lanes(folder):
         (folder / f"culane/list/{name}.txt").write_text("/driver_a/0.jpg\n/driver_a/1.jpg\n")
 
 
-# what a command of the page needs more to be quick, to write where another one did, or to be run without a terminal
+# what a command needs more to be quick, or to go where another one was
+QUICK = "--image-size 64 96 --steps 2 --plot-every 9 --cluster-every 9 --logdir log --modeldir none"
 MORE = {
-    "training.py": "--modeldir none --image-size 64 96 --steps 2 --plot-every 9 --cluster-every 9 --logdir log",
+    "training.py": QUICK,
     "data/instance_dataset_processing.py": "--overwrite",
     "data/tusimple_dataset_processing.py": "--overwrite",
     "data/culane_dataset_processing.py": "--overwrite",
-    "data/synthetic_dataset.py": "--count 1 --workers 1",
-    "inference.py": "--modeldir my_run",
+    "data/synthetic_dataset.py": "--count 2 --workers 1",
 }
 
 
-def test_own_data_from_the_first_to_the_last_command(tmp_path, monkeypatch, capsys):
+def walk(commands, first, more, capsys):
+    """Run commands, those of the programs `first` before the others; `more` is what each program gets beside."""
+    commands = sorted(commands, key=lambda command: [*first, command[0]].index(command[0]))
+    for command in commands:
+        start = 2 if command[0] == "-m" else 1
+        name = f"{command[1]}.__main__" if start == 2 else Path(command[0]).stem
+        flags = more.get(command[start - 1], "").split() if "--resume" not in command else []
+        try:
+            assert not importlib.import_module(name).main(command[start:] + flags), command
+        except SystemExit as end:
+            pytest.fail(f"{command}: exit code {end.code}: {capsys.readouterr().err}")
+        yield command
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A working directory with data of every kind, and networks that need no time."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(utils, "build_model", miniature)
     fake_step(monkeypatch, [1.0] * 9)
     write_annotations(tmp_path)
     write_lanes(tmp_path)
     (tmp_path / "data").mkdir()
+
+
+def test_own_data_from_the_first_to_the_last_command(place, capsys):
     commands = commands_of(ROOT / "doc/own_data.md")
-    # first the data, then the model, then what is done with it
-    order = ["data/instance_dataset_processing.py", "training.py"]
-    commands.sort(key=lambda command: order.index(command[0]) if command[0] in order else len(order))
     assert len(commands) >= 13
-    for command in commands:
-        start = 2 if command[0] == "-m" else 1
-        name = f"{command[1]}.__main__" if start == 2 else Path(command[0]).stem
-        more = MORE.get(command[0], "").split() if "--resume" not in command else []
-        try:
-            assert not importlib.import_module(name).main(command[start:] + more), command
-        except SystemExit as end:
-            pytest.fail(f"{command}: exit code {end.code}: {capsys.readouterr().err}")
-        if command[0] == "data/instance_dataset_processing.py":
+    first = ["data/instance_dataset_processing.py", "training.py"]
+    for command in walk(commands, first, {**MORE, "inference.py": "--modeldir my_run"}, capsys):
+        if command[0] == first[0]:
             shutil.rmtree("my_test", ignore_errors=True)
             shutil.copytree("my_data", "my_test")
             shutil.copytree("my_data/labels", "my_results", dirs_exist_ok=True)
@@ -101,6 +111,23 @@ def test_own_data_from_the_first_to_the_last_command(tmp_path, monkeypatch, caps
     assert re.search(r"PQ +1\.0000", said)  # labels beside themselves
     assert "F1" in said and "Accuracy" in said
     assert Path("my_run/best/model.keras").exists() and Path("my_lanes.json").exists()
+
+
+def test_readme_from_the_first_to_the_last_command(place, capsys):
+    """Without pytest, and the run of six hours in a file of flags."""
+    commands = [command for command in commands_of(ROOT / "README.md") if "pytest" not in command]
+    commands = [command for command in commands if not any(word.startswith("@") for word in command)]
+    assert len(commands) >= 9
+    shutil.move("train_set", "data/train_set")
+    shutil.copytree("data/train_set", "data/test_set")
+    Path("data/test_set/label_data_1.json").rename("data/test_set/test_label.json")
+    model = "--modeldir saved_model"
+    more = {"data/tusimple_dataset_processing.py": "--overwrite -o data", "inference.py": model, "evaluation": model}
+    first = ["data/synthetic_dataset.py", "data/tusimple_dataset_processing.py", "training.py"]
+    assert sum(1 for _ in walk(commands, first, {**MORE, **more}, capsys)) == len(commands)
+    assert "Accuracy" in capsys.readouterr().out
+    for path in ("my_results/cluster_0000.png", "saved_model/log.jsonl", "my_semantic_model/best", "worst_first"):
+        assert Path(path).exists()
 
 
 @pytest.mark.filterwarnings("ignore:.*Interpreter is deprecated")

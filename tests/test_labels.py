@@ -109,3 +109,20 @@ def test_a_folder_that_is_there_is_no_weight(tmp_path, monkeypatch):
     write(tmp_path / "12:30", line(7), 0 * line(7))
     assert len(training.collect_pairs(["12:30"])[0]) == 1
     assert len(training.collect_pairs(["12:30:3"])[0]) == 3
+
+
+def test_the_losses_of_a_run_leave_ignored_pixels_out():
+    """As compiled for training: whatever the network says at these pixels changes nothing."""
+    from run.train_step import LossWeights, make_losses
+
+    rng = np.random.default_rng(0)
+    label = rng.choice([0, 20, 255], (1, 8, 8)).astype(np.int32)
+    losses, values = make_losses(LossWeights(), ignore=255), []
+    outputs = {name: rng.normal(size=(1, 8, 8, depth)) for name, depth in (("embedding", 2), ("semantic", 1))}
+    for _ in range(2):
+        values.append([float(term) for term in losses({k: v.astype(np.float32) for k, v in outputs.items()}, label)])
+        for output in outputs.values():
+            output[label == 255] += 7
+    assert values[0] == pytest.approx(values[1], rel=1e-6) and min(values[0][1:]) > 0
+    everything = make_losses(LossWeights())({k: v.astype(np.float32) for k, v in outputs.items()}, label)
+    assert abs(float(everything[0]) - values[0][0]) > 0.1

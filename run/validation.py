@@ -63,7 +63,7 @@ def _read_lines(path):
 def _check_lanes(lanes, rows, ids, where, label):
     """Raise DataError if the lanes of a TuSimple line don't lie on the instances of a label image (h, w)."""
     points = np.array([(y, x) for lane in lanes for x, y in zip(lane, rows, strict=True) if x >= 0], int).reshape(-1, 2)
-    inside = points[(points < ids.shape).all(axis=1)]
+    inside = points[((points >= 0) & (points < ids.shape)).all(axis=1)]
     right = np.count_nonzero(ids[tuple(inside.T)])
     if 2 * right < len(points):
         raise DataError(

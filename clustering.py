@@ -95,8 +95,9 @@ def lane_probability(outputs):
 
 def mean_probabilities(outputs, label_map):
     """Mean lane probability of the pixels of instances 1..N of a `(H, W)` label map: `(N,)`, 0 for one without any."""
-    labels = label_map[label_map > 0]
-    sums = np.bincount(labels, lane_probability(outputs)[label_map > 0], minlength=1)
+    shown = label_map > 0
+    labels, probability = label_map[shown], lane_probability({"semantic": outputs["semantic"][shown][None]})[0]
+    sums = np.bincount(labels, probability, minlength=1)
     return (sums / np.maximum(np.bincount(labels, minlength=1), 1))[1:]
 
 

@@ -105,12 +105,18 @@ def list_images(source, recursive=False):
             raise DataError(f"{source}: no such file or folder, expected images; name another one")
         return paths
     else:  # whose wildcards stand for nothing hidden
-        paths = map(Path, glob.glob(str(source), recursive=True))
+        base = pattern_base(source)
+        paths = [base / path for path in glob.glob(str(source.relative_to(base)), root_dir=base, recursive=True)]
     paths = select_files(paths, IMAGE_SUFFIXES, source if source.is_dir() else None)
     if not paths:
         inside = "" if recursive or not source.is_dir() else " (--recursive looks into subfolders)"
         raise DataError(f"{source}: found no {IMAGES}{inside}; name another folder")
     return paths
+
+
+def pattern_base(pattern):
+    """The longest beginning of a pattern, a Path, that is a folder, brackets in its name or not."""
+    return next(folder for folder in (*pattern.parents, Path()) if folder.is_dir())
 
 
 def read_image(path):

@@ -230,7 +230,12 @@ def parse_args(argv=None):
         prog="inference.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument_group("what to read and write").add_argument
-    add("-m", "--modeldir", default="trained_model", help="model folder or run folder; default %(default)s")
+    add(
+        "-m",
+        "--modeldir",
+        default="trained_model",
+        help="model folder, or run folder: its best/, else its last/; default %(default)s",
+    )
     add("-i", "--indir", nargs="+", default=INDIR, help=f"folders, files or glob patterns; default {INDIR[0]}")
     add("-r", "--recursive", action="store_true", help="the folders' subfolders too")
     add("--video", metavar="SOURCE", help="video, number of a camera or URL of a stream, not images: writes an mp4")

@@ -308,7 +308,10 @@ def set_up(args, config, strategy):
         model = utils.build_model(built, replicas > 1, outdir if config else args.modeldir)
         if not config and not scratch:
             fresh = utils.start_from(model, args.modeldir)
-            print(f"weights from {args.modeldir}" + (f", fresh head: {', '.join(fresh)}" if fresh else ""))
+            print(
+                f"weights from {utils.model_folder(args.modeldir)}"
+                + (f", fresh head: {', '.join(fresh)}" if fresh else "")
+            )
         optimizer = make_optimizer(args.optimizer, steps, args.lr, args.schedule, args.warmup, args.weight_decay)
         optimizer.build(model.trainable_variables)
         averages = WeightAverages(model, args.ema) if args.ema else None

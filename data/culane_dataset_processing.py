@@ -30,6 +30,7 @@ from tusimple_dataset_processing import (
     check_free,
     close_up,
     draw_lanes,
+    find_file,
     read_clip,
     replacing_data,
     run_all,
@@ -42,7 +43,7 @@ def find_images(folder, list_file=None):
 
     Args:
         folder: CULane's root.
-        list_file: of the images, by itself or in `folder`; None: all that have lanes, in the order of their names.
+        list_file: of the images, in `folder` or by itself; None: all that have lanes, in the order of their names.
 
     Raises:
         LabelError: none there, or one of the list that isn't there or has no lanes.
@@ -59,7 +60,7 @@ def find_images(folder, list_file=None):
                 f"{folder}: found no image with *.lines.txt beside it, expected CULane; name another folder"
             )
         return paths
-    list_path = Path(list_file) if Path(list_file).is_file() else folder / list_file
+    list_path = find_file(folder, list_file)
     paths = [folder / name for name in read_list(list_path)]
     for path in paths:
         for file in (path, lines_path(path)):

@@ -20,7 +20,8 @@ def end_in_one_line():
 
     def report(kind, error, trace, others=sys.excepthook):
         if issubclass(kind, KeyboardInterrupt):
-            print(f"{Path(sys.argv[0]).name}: interrupted", file=sys.stderr)
+            path = Path(sys.argv[0])
+            print(f"{path.parent.name if path.stem == '__main__' else path.name}: interrupted", file=sys.stderr)
         else:
             others(kind, error, trace)
 

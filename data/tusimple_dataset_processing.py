@@ -51,6 +51,12 @@ class LabelError(ValueError):
     """A label file, a line of it or a clip that can't be used; the message names the file and the line."""
 
 
+def find_file(folder, name):
+    """Path of the file `name` in `folder`, else by itself; in this order, as many folders have labels of one name."""
+    inside = Path(folder) / name
+    return inside if inside.is_file() or not Path(name).is_file() else Path(name)
+
+
 def read_labels(path, keys=LABEL_KEYS):
     """Read a TuSimple file, labels or, with `PREDICTION_KEYS`, predictions.
 

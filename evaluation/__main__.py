@@ -38,7 +38,7 @@ from pathlib import Path
 import utils
 from data.culane_lines import LinesError, format_lines, lines_path
 from data.flags import bounded
-from data.tusimple_dataset_processing import PREDICTION_KEYS, LabelError, read_labels
+from data.tusimple_dataset_processing import PREDICTION_KEYS, LabelError, find_file, read_labels
 from datagenerator import DataError, find_pairs
 from evaluation import culane, instances, tusimple
 from evaluation.model import predict_culane, predict_instances, predict_lanes, write_images
@@ -65,6 +65,7 @@ def load(args):
     settings = {name: value for name, value in flags.items() if value is not None}
     settings.setdefault("bandwidth", utils.read_bandwidth(args.modeldir))
     network = load_network(args.modeldir)
+    print(f"model {utils.model_folder(args.modeldir)}", file=sys.stderr)
     require_head(network, args.modeldir, threshold=args.threshold, confidence=args.confidence)
     settings["confidence"] = utils.read_confidence(args.modeldir) if args.confidence is None else args.confidence
     return network, settings
@@ -72,8 +73,9 @@ def load(args):
 
 def run_model(args):
     """Predictions and labels of `--modeldir`; writes `--out`."""
-    path = Path(args.labels) if Path(args.labels).is_file() else Path(args.srcdir) / args.labels
+    path = find_file(args.srcdir, args.labels)
     ground_truth = read_labels(path)
+    tusimple.check_once(ground_truth, path)
     network, settings = load(args)
     predictions = predict_lanes(network, args.srcdir, ground_truth, **settings)
     if args.out:
@@ -172,9 +174,9 @@ def parse_args(argv=None):
     add("--pred", help="TuSimple submission: one JSON object per line with raw_file, lanes, run_time")
     add("--gt", help="TuSimple labels of the same images")
     add = parser.add_argument_group("run a model and score it").add_argument
-    add("--modeldir", help="model folder or run folder")
+    add("--modeldir", help="model folder, or run folder: its best/, else its last/")
     add("--srcdir", help="folder that the labels' raw_file is relative to; with --instances a data folder")
-    add("--labels", help="TuSimple label file or CULane list (.txt), by itself or in --srcdir")
+    add("--labels", help="TuSimple label file or CULane list (.txt), in --srcdir or by itself")
     add("--out", help="submission file to write; new or empty folder for CULane's *.lines.txt")
     add("--bandwidth", type=bounded(float, above=0), help="of the mean shift; default the model's")
     add("--threshold", type=bounded(float, above=0, below=1), help=THRESHOLD)
@@ -183,7 +185,7 @@ def parse_args(argv=None):
     add("--strict-time", action="store_true", help="score images over 200 ms 0, 0, 1 as the benchmark does")
     add = parser.add_argument_group("score CULane's lanes").add_argument
     add("--culane", nargs=2, metavar=("PRED_DIR", "GT_DIR"), help="folders of *.lines.txt of the same names")
-    add("--list", metavar="FILE", help="images to score, by itself or in GT_DIR; default: all of GT_DIR")
+    add("--list", metavar="FILE", help="images to score, in GT_DIR or by itself; default: all of GT_DIR")
     add = parser.add_argument_group("score label maps").add_argument
     add(
         "--instances",

@@ -17,6 +17,7 @@ from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
 from data.culane_lines import SUFFIX, LinesError, lines_path, read_lines, read_list
+from data.tusimple_dataset_processing import find_file
 from lanes.culane import lane_iou
 
 THRESHOLD = 0.5  # of IoU; a lane is found above it
@@ -40,7 +41,7 @@ def list_files(prediction_dir, truth_dir, list_file=None):
 
     Args:
         prediction_dir, truth_dir: folders with `*.lines.txt`, in the same subfolders.
-        list_file: of the images, by itself or in `truth_dir`; None: all that `truth_dir` has lanes of.
+        list_file: of the images, in `truth_dir` or by itself; None: all that `truth_dir` has lanes of.
 
     Returns:
         list of (name as in the list, path of the predicted lanes, path of the labeled lanes).
@@ -53,7 +54,7 @@ def list_files(prediction_dir, truth_dir, list_file=None):
         if not folder.is_dir():
             raise LinesError(f"{folder}: no such folder, expected CULane's *{SUFFIX} in it; name another one")
     if list_file:
-        path = Path(list_file) if Path(list_file).is_file() else folders[1] / list_file
+        path = find_file(folders[1], list_file)
         names = read_list(path)
     else:
         found, names = (

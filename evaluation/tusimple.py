@@ -40,6 +40,15 @@ def _score_image(predicted, labeled, rows, run_time, time_limit):
     return total / counted, (count - found) / count if count else 0.0, missed / counted
 
 
+def check_once(ground_truth, name):
+    """{raw_file: TuSimple dict}; raises LabelError, which names the line of the file `name`, if one comes twice."""
+    truth = {}
+    for number, entry in enumerate(ground_truth, start=1):
+        if truth.setdefault(entry["raw_file"], entry) is not entry:
+            raise LabelError(f"{name}:{number}: found {entry['raw_file']} again, expected it once; remove one")
+    return truth
+
+
 def score_images(predictions, ground_truth, time_limit=TIME_LIMIT, names=("predictions", "ground truth")):
     """Accuracy, FP and FN of every image by the rules of TuSimple's evaluate/lane.py.
 
@@ -55,11 +64,9 @@ def score_images(predictions, ground_truth, time_limit=TIME_LIMIT, names=("predi
     Raises:
         LabelError: the two don't fit together; names the line (index + 1).
     """
-    truth, scores = {}, {}
     for number, entry in enumerate(ground_truth, start=1):
         check_line(entry, LABEL_KEYS, f"{names[1]}:{number}")
-        if truth.setdefault(entry["raw_file"], entry) is not entry:
-            raise LabelError(f"{names[1]}:{number}: found {entry['raw_file']} again, expected it once; remove one")
+    truth, scores = check_once(ground_truth, names[1]), {}
     for number, entry in enumerate(predictions, start=1):
         where = f"{names[0]}:{number}"
         check_line(entry, PREDICTION_KEYS, where)

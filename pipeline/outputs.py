@@ -1,14 +1,13 @@
 """Images found, the names of what is made of them, and outputs that appear whole or not at all."""
 
 import contextlib
-import glob
 import itertools
 import json
 import os
 from pathlib import Path
 
 import utils
-from datagenerator import DataError, list_images, read_image
+from datagenerator import DataError, list_images, pattern_base, read_image
 
 
 def find_images(sources, recursive=False):
@@ -21,8 +20,7 @@ def find_images(sources, recursive=False):
     for source in sources:
         paths, base = list_images(source, recursive), Path(source)
         if not base.is_dir():
-            fixed = itertools.takewhile(lambda part: not glob.has_magic(part), base.parts[:-1])
-            base = paths[0].parent if base.exists() else Path(*fixed)
+            base = base.parent if base.exists() else pattern_base(base)
         for path in paths:
             found.setdefault(os.path.abspath(path), (path, path.relative_to(base)))
     return list(found.values())

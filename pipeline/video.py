@@ -96,15 +96,20 @@ def frame_rate(times, nominal):
     Returns:
         (rate, whether the frames come evenly): `nominal` if the times agree with it or there are none.
     """
+    nominal = _writable(nominal)
     if len(times) < 2:
         return nominal, True
     steps, mean = np.diff(times), (len(times) - 1) / (times[-1] - times[0])
-    for rate in (nominal, mean):
+    for rate in (nominal, _writable(mean)):
         if (np.abs((times - times[0]) * rate - np.arange(len(times))) < 0.5).all():
             return rate, True
     rate = max(mean, min(1 / np.quantile(steps, 0.1), MAX_FPS))  # nine of ten frames are shown
-    # two digits, which MPEG-4 has room for
-    return nominal if abs(rate / nominal - 1) < 0.1 else max(round(rate, 2), 0.1), False
+    return nominal if abs(rate / nominal - 1) < 0.1 else _writable(rate), False
+
+
+def _writable(rate):
+    """The nearest frame rate that MPEG-4 can tell, whose numerator has 16 bits; at least one frame in ten seconds."""
+    return max(round(rate, 3 if rate < 65 else 2 if rate < 655 else 1), 0.1)
 
 
 def read_frame(video):

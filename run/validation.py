@@ -52,7 +52,11 @@ def tusimple_labels(pairs):
 
 
 def _read_lines(path):
-    if all(isinstance(entry, LabelError) for _, entry in read_lines(path)):
+    try:
+        entries = [entry for _, entry in read_lines(path)]
+    except LabelError:
+        entries = []
+    if all(isinstance(entry, LabelError) for entry in entries):
         print(f"{path}: found no TuSimple line; validation goes without TuSimple's score", file=sys.stderr)
         return []
     return read_labels(path)
@@ -61,7 +65,7 @@ def _read_lines(path):
 def _check_lanes(lanes, rows, ids, where, label):
     """Raise DataError if the lanes of a TuSimple line don't lie on the instances of a label image (h, w)."""
     points = np.array([(y, x) for lane in lanes for x, y in zip(lane, rows, strict=True) if x >= 0], int).reshape(-1, 2)
-    inside = points[(points < ids.shape).all(axis=1)]
+    inside = points[((points >= 0) & (points < ids.shape)).all(axis=1)]
     right = np.count_nonzero(ids[tuple(inside.T)])
     if 2 * right < len(points):
         raise DataError(

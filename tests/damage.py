@@ -78,6 +78,10 @@ def colored(path):
     cv2.imwrite(str(path), np.full((96, 160, 3), (0, 0, 255), np.uint8))
 
 
+def as_jpg(path):
+    path.write_bytes(cv2.imencode(".jpg", cv2.imread(str(path), cv2.IMREAD_UNCHANGED))[1].tobytes())
+
+
 def smaller(path):
     cv2.imwrite(str(path), np.zeros((50, 160), np.uint8))
 

@@ -12,6 +12,7 @@ import pytest
 from conftest import draw_scene
 from damage import (
     NETWORK,
+    as_jpg,
     colored,
     cut,
     empty,
@@ -135,6 +136,7 @@ CASES = [
     (VIDEO + "pics", FLAG, "--video pics"),
     (VIDEO + "clip.mp4", ("clip.mp4", empty), "clip.mp4"),
     (VIDEO + "97", FLAG, "--video 97"),
+    (VIDEO + "http://user:word@127.0.0.1:9/a.mp4", FLAG, "--video http://127.0.0.1:9/a.mp4: could not be opened"),
     (VIDEO + "clip.mp4 --outdir .", ("clip.mp4", one_frame), "clip.mp4"),
     (VIDEO + "pred.json --indir pics", FLAG, "--indir"),
     (VIDEO + "pred.json --save labels", FLAG, "--save"),
@@ -146,6 +148,8 @@ CASES = [
     (TRAIN + "data --valdir data", ("data/labels/0.png", text), "labels/0.png"),
     (TRAIN + "data --valdir data", ("data/labels/0.png", colored), "labels/0.png"),
     (TRAIN + "data --valdir data", ("data/labels/0.png", smaller), "labels/0.png"),
+    (TRAIN + "data", ("data/labels/0.png", as_jpg), "labels/0.png: found a jpg"),
+    (TRAIN + "data --ignore 0", FLAG, "--ignore"),
     (TRAIN + "data --balance", ("data/labels/0.png", cut), "labels/0.png"),
     (TRAIN + "data --modeldir pics", FLAG, "pics"),
     (TRAIN + "data --modeldir model", ("model/config.json", text), "model/config.json"),
@@ -193,6 +197,10 @@ CASES = [
     ("evaluation --instances pred true", ("true/1.png", missing), "1.png"),
     ("evaluation --instances pred true", ("pred/1.png", smaller), "1.png"),
     ("evaluation --instances pred nowhere", FLAG, "nowhere"),
+    ("evaluation --instances pred true", ("true/1.png", as_jpg), "true/1.png: found a jpg"),
+    ("evaluation --instances pred", FLAG, "--instances: found 1 folders"),
+    ("evaluation --modeldir model --srcdir nowhere --instances", FLAG, "nowhere/images"),
+    (RUN, ("train_set/label_data_1.json", replaced("clips/a/0.jpg", "clips/a/1.jpg")), "label_data_1.json:2"),
     # data/tusimple_dataset_processing.py
     (TUSIMPLE + "nowhere", FLAG, "nowhere"),
     (TUSIMPLE + "pics", FLAG, "pics"),

@@ -96,10 +96,14 @@ def test_model_command_writes_submission_and_images(tusimple_folder, tmp_path, c
         return label_map
 
     monkeypatch.setattr(evaluation, "load_network", lambda modeldir: None)
+    monkeypatch.setattr(evaluation.utils, "model_folder", lambda modeldir: modeldir)
     monkeypatch.setattr(evaluation.utils, "read_confidence", lambda modeldir: 0.6)
     monkeypatch.setattr(model, "segment", segment)
     out, images = tmp_path / "pred.json", tmp_path / "images"
     argv = ["--modeldir", "m", "--srcdir", str(folder), "--labels", "label_data.json", "--bandwidth", "0.7"]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    write_lines(tmp_path / "elsewhere/label_data.json", entries[:1])  # of another folder: that in --srcdir counts
     evaluation.main([*argv, "--out", str(out), "--images", str(images), "--json"])
     assert calls == [{"bandwidth": 0.7, "confidence": 0.6}] * 4
     captured = capsys.readouterr()

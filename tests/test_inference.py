@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -169,6 +170,10 @@ def test_what_a_source_stands_for(tmp_path, monkeypatch):
     assert find("d/**/*.bmp") == ["d/e/f.bmp"]
     assert find("d/c.txt") == ["d/c.txt"]
     assert outputs.find_images(["d/*/f.bmp"])[0][1].as_posix() == "e/f.bmp"
+    assert outputs.find_images(["d/c.txt"])[0][1].as_posix() == "c.txt"
+    shutil.copytree("d", "of [2024]")
+    assert find("of [2024]/**/[a-f].*") == [f"of [2024]/{name}" for name in ("a.jpeg", "b.PNG", "e/f.bmp")]
+    assert outputs.find_images(["of [2024]/*/f.bmp"])[0][1].as_posix() == "e/f.bmp"
     for nothing in ("d/folder.jpg", "d/*.webp", "nowhere.png"):
         with pytest.raises(DataError, match="found no|no such"):
             find(nothing)

@@ -122,3 +122,20 @@ def test_what_labels_are_like(tmp_path):
     assert found.diameter == pytest.approx((4 * 16 / np.pi) ** 0.5)  # of areas 64, 16, 16
     for fraction, weight in ((0.03, 10.0), (0.0, 10.0), (0.25, np.log(1.77) / np.log(1.27)), (0.5, 1.0)):
         assert labels.Labels(fraction, 1.0).foreground_weight() == pytest.approx(weight, abs=0.005)
+
+
+def test_the_losses_of_a_run_leave_ignored_pixels_out():
+    """As compiled for training: whatever the network says at these pixels changes nothing."""
+    from run.train_step import LossWeights, make_losses
+
+    rng = np.random.default_rng(0)
+    label = rng.choice([0, 20, 255], (1, 8, 8)).astype(np.int32)
+    losses, values = make_losses(LossWeights(), ignore=255), []
+    outputs = {name: rng.normal(size=(1, 8, 8, depth)) for name, depth in (("embedding", 2), ("semantic", 1))}
+    for _ in range(2):
+        values.append([float(term) for term in losses({k: v.astype(np.float32) for k, v in outputs.items()}, label)])
+        for output in outputs.values():
+            output[label == 255] += 7
+    assert values[0] == pytest.approx(values[1], rel=1e-6) and min(values[0][1:]) > 0
+    everything = make_losses(LossWeights())({k: v.astype(np.float32) for k, v in outputs.items()}, label)
+    assert abs(float(everything[0]) - values[0][0]) > 0.1

@@ -204,7 +204,8 @@ def test_bad_flags_end_in_one_line(tiny_data, tmp_path, more, message, capsys):
 
 
 def test_folder_weights_and_split(tiny_data):
-    pairs, val = training.collect_pairs([f"{tiny_data}:3", str(tiny_data)], str(tiny_data))
-    assert len(pairs) == 32 and val == find_pairs(tiny_data)
+    pairs, val = training.collect_pairs([f"{tiny_data}:3", str(tiny_data)], [str(tiny_data)])
+    assert len(pairs) == 32 and val == {tiny_data.name: find_pairs(tiny_data)}
     pairs, val = training.collect_pairs([f"{tiny_data}:2"])
-    assert len(pairs) == 14 and len(val) == 1 and not set(pairs) & set(val)
+    held_out = val["validation"]
+    assert len(pairs) == 14 and len(held_out) == 1 and not set(pairs) & set(held_out)

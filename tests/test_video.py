@@ -90,10 +90,17 @@ def test_the_result_takes_as_long_as_the_video(kind, untrained, tmp_path, capsys
             assert shown[round((due[number] + due[number + 1]) / 2 * result_fps)] == number
 
 
-def test_rates_of_frames():
+def test_rates_of_frames(tmp_path):
     """Times of 29.97 frames a second under a head that says 30; joined recordings; a clock that stands still."""
     times = np.arange(9000) * 1001 / 30000
     assert video.frame_rate(np.round(times, 3), 30.0) == (pytest.approx(29.97, abs=1e-3), True)
+    for rate in (71.4285, 119.881, 999.99, 1 / 300):  # the first three OpenCV writes only in fewer digits
+        found, even = video.frame_rate(np.arange(9) / rate, rate)
+        assert even == (rate > 0.1) and found == pytest.approx(max(rate, 0.1), rel=1e-4)
+        clip = video.Video(None, "a", "a", None, found, (96, 160))
+        with video.writing(tmp_path / "a.mp4", clip) as write:
+            write(np.zeros((96, 160, 3), np.uint8), 0)
+        assert read_video(tmp_path / "a.mp4")[1] == found
     assert video.frame_rate(times[:1], 24.0) == (24.0, True) == video.frame_rate(times[:0], 24.0)
 
     class Clock:

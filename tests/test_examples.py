@@ -1,0 +1,147 @@
+"""Every command and piece of code on the pages for one's own data and for export is run, on small data of its kind."""
+
+import importlib
+import json
+import re
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import ROOT, draw_scene, fake_step, miniature
+from test_readme import code_blocks, commands_of
+
+import utils
+
+
+def write_annotations(folder):
+    """`my_annotations/`, labelme's, and `instances.json`, COCO's, of the images in `my_images/`."""
+    rng, images, annotations = np.random.default_rng(0), [], []
+    for kind in ("my_annotations", "my_images"):
+        (folder / kind).mkdir()
+    for number in range(4):
+        image, _ = draw_scene(rng)
+        x = 20 + 10 * number
+        box = [[x, 20], [x + 40, 20], [x + 40, 60], [x, 60]]
+        shapes = [{"label": "leaf", "shape_type": "polygon", "points": box}]
+        shapes.append({"label": "lane", "shape_type": "linestrip", "points": [[80, 30], [140, 90]]})
+        file = {"imagePath": f"{number}.jpg", "imageHeight": 96, "imageWidth": 160, "shapes": shapes}
+        (folder / f"my_annotations/{number}.json").write_text(json.dumps(file))
+        for kind in ("my_annotations", "my_images"):
+            cv2.imwrite(str(folder / kind / f"{number}.jpg"), image)
+        images.append({"id": number, "file_name": f"{number}.jpg", "height": 96, "width": 160})
+        annotation = {"id": number, "image_id": number, "category_id": 1 + number % 2}
+        annotations.append(annotation | {"segmentation": [np.ravel(box).tolist()]})
+    categories = [{"id": 1, "name": "leaf"}, {"id": 2, "name": "stem"}]
+    file = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "instances.json").write_text(json.dumps(file))
+
+
+def write_lanes(folder):
+    """TuSimple's form in `train_set/`, `my_set/` and `my_test_set/`, CULane's in `culane/`."""
+    rows = list(range(300, 720, 10))
+    lines = []
+    for number in range(2):
+        lanes = [[640 + slope * (y - 250) // 100 for y in rows] for slope in (-90 - 9 * number, 20, 110)]
+        lanes = [[x if 0 <= x < 1280 else -2 for x in lane] for lane in lanes]
+        lines.append({"raw_file": f"clips/a/{number}/20.jpg", "lanes": lanes, "h_samples": rows})
+        for name in ("train_set", "my_set", "my_test_set"):
+            path = folder / name / lines[-1]["raw_file"]
+            path.parent.mkdir(parents=True)
+            cv2.imwrite(str(path), np.full((720, 1280, 3), 90 + number, np.uint8))
+        path = folder / f"culane/driver_a/{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.full((590, 1640, 3), 90 + number, np.uint8))
+        path.with_suffix(".lines.txt").write_text("700 580 750 400 800 300\n")
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    for name in ("train_set/label_data_1.json", "my_set/label_data_1.json", "my_test_set/my_labels.json"):
+        (folder / name).write_text(text)
+    (folder / "culane/list").mkdir()
+    for name in ("train", "test"):
+        (folder / f"culane/list/{name}.txt").write_text("/driver_a/0.jpg\n/driver_a/1.jpg\n")
+
+
+# what a command needs more to be quick, or to go where another one was
+QUICK = "--image-size 64 96 --steps 2 --plot-every 9 --cluster-every 9 --logdir log --modeldir none"
+MORE = {
+    "training.py": QUICK,
+    "data/instance_dataset_processing.py": "--overwrite",
+    "data/tusimple_dataset_processing.py": "--overwrite",
+    "data/culane_dataset_processing.py": "--overwrite",
+    "data/synthetic_dataset.py": "--count 2 --workers 1",
+}
+
+
+def walk(commands, first, more, capsys):
+    """Run commands, those of the programs `first` before the others; `more` is what each program gets beside."""
+    commands = sorted(commands, key=lambda command: [*first, command[0]].index(command[0]))
+    for command in commands:
+        start = 2 if command[0] == "-m" else 1
+        name = f"{command[1]}.__main__" if start == 2 else Path(command[0]).stem
+        flags = more.get(command[start - 1], "").split() if "--resume" not in command else []
+        try:
+            assert not importlib.import_module(name).main(command[start:] + flags), command
+        except SystemExit as end:
+            pytest.fail(f"{command}: exit code {end.code}: {capsys.readouterr().err}")
+        yield command
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A working directory with data of every kind, and networks that need no time."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(utils, "build_model", miniature)
+    fake_step(monkeypatch, [1.0] * 9)
+    write_annotations(tmp_path)
+    write_lanes(tmp_path)
+    (tmp_path / "data").mkdir()
+
+
+def test_own_data_from_the_first_to_the_last_command(place, capsys):
+    commands = commands_of(ROOT / "doc/own_data.md")
+    assert len(commands) >= 13
+    first = ["data/instance_dataset_processing.py", "training.py"]
+    for command in walk(commands, first, {**MORE, "inference.py": "--modeldir my_run"}, capsys):
+        if command[0] == first[0]:
+            shutil.rmtree("my_test", ignore_errors=True)
+            shutil.copytree("my_data", "my_test")
+            shutil.copytree("my_data/labels", "my_results", dirs_exist_ok=True)
+    said = capsys.readouterr().out
+    assert re.search(r"PQ +1\.0000", said)  # labels beside themselves
+    assert "F1" in said and "Accuracy" in said
+    assert Path("my_run/best/model.keras").exists() and Path("my_lanes.json").exists()
+
+
+def test_readme_from_the_first_to_the_last_command(place, capsys):
+    """Without pytest, and the run of six hours in a file of flags."""
+    commands = [command for command in commands_of(ROOT / "README.md") if "pytest" not in command]
+    commands = [command for command in commands if not any(word.startswith("@") for word in command)]
+    assert len(commands) >= 9
+    shutil.move("train_set", "data/train_set")
+    shutil.copytree("data/train_set", "data/test_set")
+    Path("data/test_set/label_data_1.json").rename("data/test_set/test_label.json")
+    model = "--modeldir saved_model"
+    more = {"data/tusimple_dataset_processing.py": "--overwrite -o data", "inference.py": model, "evaluation": model}
+    first = ["data/synthetic_dataset.py", "data/tusimple_dataset_processing.py", "training.py"]
+    assert sum(1 for _ in walk(commands, first, {**MORE, **more}, capsys)) == len(commands)
+    assert "Accuracy" in capsys.readouterr().out
+    for path in ("my_results/cluster_0000.png", "saved_model/log.jsonl", "my_semantic_model/best", "worst_first"):
+        assert Path(path).exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*Interpreter is deprecated")
+def test_the_exported_network_is_run_as_the_page_says(tmp_path, monkeypatch):
+    """The page's command with the shipped model, and its code, against Keras."""
+    text = (ROOT / "doc/export.md").read_text(encoding="utf-8")
+    (command,) = [command for command in commands_of(ROOT / "doc/export.md") if "tflite" in command]
+    (code,) = code_blocks(text, "python")
+    monkeypatch.chdir(tmp_path)
+    Path("inference_test").symlink_to(ROOT / "inference_test")
+    importlib.import_module("export.__main__").main(command[2:])
+    names = {}
+    exec(compile(code, "export.md", "exec"), names)
+    expected = utils.load_model("trained_model")(names["image"][None])
+    assert names["outputs"].keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(np.quantile(np.abs(names["outputs"][name] - value), 0.99), 0, atol=1e-3)

@@ -65,9 +65,10 @@ def load(args):
     settings = {name: value for name, value in flags.items() if value is not None}
     settings.setdefault("bandwidth", utils.read_bandwidth(args.modeldir))
     network = load_network(args.modeldir)
-    print(f"model {utils.model_folder(args.modeldir)}", file=sys.stderr)
     require_head(network, args.modeldir, threshold=args.threshold, confidence=args.confidence)
     settings["confidence"] = utils.read_confidence(args.modeldir) if args.confidence is None else args.confidence
+    if (folder := utils.model_folder(args.modeldir)) != Path(args.modeldir):
+        print(f"model {folder}", file=sys.stderr)
     return network, settings
 
 

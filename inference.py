@@ -80,7 +80,7 @@ def make_find(args, network):
         if args.json or "lanes" in args.save:
             with frame.timed("curves"):
                 curves = fit_lanes(label_map, size, args.max_lanes or MAX_CURVES)
-            run_time = 1000 * sum(frame.seconds[stage] for stage in ("network", "cluster", "tiles", "curves"))
+            run_time = 1000 * sum(frame.seconds.get(stage, 0) for stage in ("network", "cluster", "tiles", "curves"))
             frame.line = tusimple_line(frame.raw_file, curves, h_samples(size[0]), run_time, size)
             if "semantic" in frame.prediction:
                 scores = lane_scores(frame.line, lane_probability(frame.prediction), size)

@@ -11,8 +11,8 @@ package versions, git commit), `log.jsonl` (one line per epoch), `checkpoint.npz
 `best/` and `last/`, and a folder named after the loss weights with plots of one validation image's embeddings.
 TensorBoard events go to `--logdir`. Ctrl-C saves and ends; `--resume` goes on, after a crash too, as if nothing had
 been (`--deterministic`: bit for bit). If the validation folder has the `labels.json` of the data scripts, the best
-model is the one of the best TuSimple score, else that of the least loss. @FILE stands for the flags in a file, `#`
-begins a comment there.
+model is the one of the best TuSimple score, else that of the highest average precision of instances. @FILE stands for
+the flags in a file, `#` begins a comment there.
 """
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The evaluation command: on submission files, on a model, its images and its errors."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -96,7 +97,7 @@ def test_model_command_writes_submission_and_images(tusimple_folder, tmp_path, c
         return label_map
 
     monkeypatch.setattr(evaluation, "load_network", lambda modeldir: None)
-    monkeypatch.setattr(evaluation.utils, "model_folder", lambda modeldir: modeldir)
+    monkeypatch.setattr(evaluation.utils, "model_folder", Path)
     monkeypatch.setattr(evaluation.utils, "read_confidence", lambda modeldir: 0.6)
     monkeypatch.setattr(model, "segment", segment)
     out, images = tmp_path / "pred.json", tmp_path / "images"

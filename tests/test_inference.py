@@ -79,7 +79,7 @@ def test_unsure_instances_are_dropped_and_the_others_numbered_anew():
 def test_instances_are_the_drawn_lines(tiny_run):
     """On a scene of the training set every line is its own instance and little else is."""
     image, label = draw_scene(np.random.default_rng(0))
-    label_map = segmentation.segment(segmentation.load_network(tiny_run), image[:, :, ::-1])
+    label_map = segmentation.segment(segmentation.load_network(tiny_run / "last"), image[:, :, ::-1])
     label = cv2.resize(label, (96, 64), interpolation=cv2.INTER_NEAREST)
     assert label_map.shape == (64, 96) and label_map.dtype == np.int32
     owners = set()

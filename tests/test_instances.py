@@ -1,6 +1,7 @@
 """Instance metrics against counts worked out by hand; the `--instances` command; bootstrap intervals."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -107,7 +108,7 @@ def test_own_instances_in_one_command(tmp_path, capsys, monkeypatch):
         cv2.imwrite(str(tmp_path / f"labels/{number}.png"), label)
         cv2.imwrite(str(tmp_path / f"images/{number}.png"), np.dstack([np.uint8(label == 2)] * 3))
     monkeypatch.setattr(evaluation, "load_network", lambda modeldir: None)
-    monkeypatch.setattr(evaluation.utils, "model_folder", lambda modeldir: modeldir)
+    monkeypatch.setattr(evaluation.utils, "model_folder", Path)
     monkeypatch.setattr(evaluation, "require_head", lambda *args, **flags: None)
     monkeypatch.setattr(evaluation.utils, "read_confidence", lambda modeldir: 0.6)
     settings = []

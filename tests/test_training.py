@@ -24,9 +24,10 @@ def flags(data, folder, more=""):
 def test_run_folder_is_complete(tiny_run):
     rows = [json.loads(line) for line in (tiny_run / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [80, 160]
-    assert set(rows[0]["train"]) == {*training.LOSS_TERMS, "gradient_norm"} and set(rows[0]["val"]) == set(
-        training.LOSS_TERMS
-    )
+    assert set(rows[0]["train"]) == {*training.LOSS_TERMS, "gradient_norm"} and set(rows[0]["val"]) == {
+        *training.LOSS_TERMS,
+        *("SBD", "|DiC|", "AP50", "AP", "PQ"),
+    }
     assert rows[-1]["train"]["loss"] < 0.5 * rows[0]["train"]["loss"]
     config = json.loads((tiny_run / "config.json").read_text())
     assert config["flags"]["lr"] == 5e-3 and config["flags"]["feature_dim"] == 3 and "tensorflow" in config["versions"]
@@ -36,7 +37,7 @@ def test_run_folder_is_complete(tiny_run):
     for kind in ("best", "last"):
         saved = json.loads((tiny_run / kind / "config.json").read_text())
         assert saved["network"] == config["network"] and (tiny_run / kind / "model.keras").is_file()
-    best = min(rows, key=lambda row: row["val"]["loss"])
+    best = min(rows, key=lambda row: (-row["val"]["AP"], row["val"]["loss"]))
     assert json.loads((tiny_run / "best" / "config.json").read_text())["step"] == best["step"]
     assert not list(tiny_run.rglob(".*"))
 

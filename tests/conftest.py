@@ -68,7 +68,8 @@ def tiny_data(tmp_path_factory):
     return folder
 
 
-TINY_FLAGS = "--image-size 64 96 --batch-size 4 --no-augment --reg 0.001 --lr 5e-3 --optimizer adamw --schedule cosine"
+TINY_FLAGS = "--image-size 64 96 --batch-size 4 --no-augment --reg 0.001 --foreground-weight 10 "
+TINY_FLAGS += "--lr 5e-3 --optimizer adamw --schedule cosine"
 
 
 @pytest.fixture(scope="session")

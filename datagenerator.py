@@ -124,6 +124,19 @@ def read_image(path):
     return _read(path, lambda data: cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), f"an {IMAGES}")
 
 
+def require_readable(paths):
+    """Raise DataError unless one of the images can be read: it is found out before a model is loaded."""
+    first = None
+    for path in paths:
+        try:
+            read_image(path)
+            return
+        except DataError as error:
+            first = first or error
+    others = f"; nor can the other {len(paths) - 1}" if len(paths) > 1 else ""
+    raise DataError(f"{first}{others}")
+
+
 def read_label(path):
     """Read a label as (h, w) uint8 or uint16 ids.
 

@@ -42,11 +42,11 @@ import utils
 import visualization
 from clustering import THRESHOLD, find_instances, lane_probability, mean_probabilities
 from data.flags import bounded
-from datagenerator import DataError, read_image
+from datagenerator import DataError, read_image, require_readable
 from lanes.curves import fit_lanes
 from lanes.tusimple import h_samples, lane_scores, tusimple_line
 from pipeline import segmentation, video
-from pipeline.outputs import find_images, json_lines, name_outputs, output_folder, require_readable
+from pipeline.outputs import find_images, json_lines, name_outputs, output_folder
 from pipeline.stages import Frame, run_frames
 
 INDIR = ["inference_test/images"]

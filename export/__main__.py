@@ -17,10 +17,9 @@ from tqdm import tqdm
 
 import utils
 from data.flags import bounded
-from datagenerator import DataError, list_images, prepare_image, read_image
+from datagenerator import DataError, list_images, prepare_image, read_image, require_readable
 from export.calibration import calibrate
 from export.formats import export
-from pipeline.outputs import require_readable
 
 FORMATS = ("savedmodel", "tflite", "onnx")
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import utils
-from datagenerator import DataError, list_images, pattern_base, read_image
+from datagenerator import DataError, list_images, pattern_base
 
 
 def find_images(sources, recursive=False):
@@ -24,19 +24,6 @@ def find_images(sources, recursive=False):
         for path in paths:
             found.setdefault(os.path.abspath(path), (path, path.relative_to(base)))
     return list(found.values())
-
-
-def require_readable(paths):
-    """Raise DataError unless one of the images can be read: it is found out before a model is loaded."""
-    first = None
-    for path in paths:
-        try:
-            read_image(path)
-            return
-        except DataError as error:
-            first = first or error
-    others = f"; nor can the other {len(paths) - 1}" if len(paths) > 1 else ""
-    raise DataError(f"{first}{others}")
 
 
 def name_outputs(names, outdir, kinds, keep_names):

@@ -77,7 +77,8 @@ def main(argv=None):
             run_calibration(args)
         else:
             difference = export(args.modeldir, args.out, args.format, args.size, args.overwrite)
-            print(f"{args.out}: within {difference:.1e} of the Keras model's outputs")
+            model = utils.model_folder(args.modeldir)
+            print(f"{args.out}: within {difference:.1e} of the outputs of the Keras model in {model}")
     except (DataError, utils.ModelError, OSError) as error:
         print(f"export: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

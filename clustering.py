@@ -13,8 +13,7 @@ ball looks at every pixel in it, here at cells full of pixels. All lengths are i
  3. Climb: all balls move at once, by two matrix products, over the means of the cells. A cell that the sphere cuts
     counts by the fraction of it that is inside. The emptiest cells, up to 16,384 pixels, are taken pixel by pixel: a
     mask leaves hardly more, so with one nothing is approximate. A ball that comes upon the path of one from a fuller
-    bin is dropped, as both would go on the same way. A move of at most 0.003 ends the climb. It only chooses where 4
-    starts: just a ball from a watershed, or one that in scikit-learn happens to halt on a slope, may end elsewhere.
+    bin is dropped, as both go on the same way. A move of at most 0.003 ends it: it only chooses where 4 starts.
  4. Settle: the few balls left go on to a move of at most 0.001, as in scikit-learn, with the cells that a sphere cuts
     taken pixel by pixel, so that means are exact. A ball that gets beyond these cells climbs on as in 3.
  5. Merge: the ball with most pixels removes all others within 1, then the next one does, and so on.
@@ -52,20 +51,16 @@ def instance_colors(count):
 
 
 def get_instance_masks(prediction, bandwidth):
-    """The original's interface: the clusters of all pixels of `(B, H, W, D)` embeddings, painted; see `cluster`.
+    """The original's interface: `(B, H, W, D)` embeddings to a list of B `(H, W, 3)` uint8 RGB, all pixels clustered.
 
-    Returns a list of B `(H, W, 3)` uint8 RGB: the largest cluster, the background, black, the others, by size, in
-    `instance_colors`.
+    The largest cluster, the background, is black, the others, by size, have the `instance_colors`.
     """
     label_maps = [instance_label_map(embedding, bandwidth, min_fraction=0.0) for embedding in prediction]
     return [np.vstack([np.zeros((1, 3), np.uint8), instance_colors(ids.max(initial=0))])[ids] for ids in label_maps]
 
 
 def lane_mask(outputs, threshold=THRESHOLD):
-    """Where `outputs["semantic"]`, `(H, W, 1)` logits, shows more than `threshold` lane probability: `(H, W)` bool.
-
-    None for a model without that head. Raises ValueError for logits that are not finite.
-    """
+    """Where `outputs["semantic"]`, `(H, W, 1)` logits, is above `threshold`: `(H, W)` bool; None without that head."""
     if "semantic" not in outputs:
         return None
     _check_finite("semantic", outputs["semantic"])
@@ -73,11 +68,10 @@ def lane_mask(outputs, threshold=THRESHOLD):
 
 
 def find_instances(outputs, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast", confidence=0.0, min_pixels=None):
-    """Label map of a model's outputs, by `lane_mask` and `instance_label_map`, which also say what is raised.
+    """Label map of a model's outputs {"embedding": `(H, W, D)`, "semantic": `(H, W, 1)` logits if it has that head}.
 
-    `outputs`: {"embedding": `(H, W, D)`, "semantic": `(H, W, 1)` logits if the model has that head}. Instances whose
-    pixels have a mean lane probability below `confidence` are dropped, and the others numbered anew. Clusters of fewer
-    than `min_pixels` are noise; default `MIN_FRACTION` of the image.
+    Instances whose pixels have a mean lane probability below `confidence` are dropped, and the others numbered anew.
+    Clusters of fewer than `min_pixels` are noise; default `MIN_FRACTION` of the image. Raises ValueError as `cluster`.
     """
     mask = lane_mask(outputs, threshold)
     fraction = MIN_FRACTION if min_pixels is None else min_pixels / max(1, np.prod(outputs["embedding"].shape[:2]))
@@ -88,17 +82,16 @@ def find_instances(outputs, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fa
     return (np.cumsum(kept) * kept).astype(np.int32)[label_map]
 
 
-def lane_probability(outputs):
-    """Lane probability of `outputs["semantic"]`, `(H, W, 1)` logits: `(H, W)`, by a sigmoid that doesn't overflow."""
-    return 0.5 + 0.5 * np.tanh(outputs["semantic"][:, :, 0] / 2)
+def lane_probability(logits):
+    """Lane probability of semantic logits of any shape, by a sigmoid that doesn't overflow."""
+    return 0.5 + 0.5 * np.tanh(logits / 2)
 
 
 def mean_probabilities(outputs, label_map):
     """Mean lane probability of the pixels of instances 1..N of a `(H, W)` label map: `(N,)`, 0 for one without any."""
-    shown = label_map > 0
-    labels, probability = label_map[shown], lane_probability({"semantic": outputs["semantic"][shown][None]})[0]
-    sums = np.bincount(labels, probability, minlength=1)
-    return (sums / np.maximum(np.bincount(labels, minlength=1), 1))[1:]
+    labels, logits = label_map[label_map > 0], outputs["semantic"][label_map > 0, 0]
+    sums, sizes = np.bincount(labels, lane_probability(logits), minlength=1), np.bincount(labels, minlength=1)
+    return (sums / np.maximum(sizes, 1))[1:]
 
 
 def instance_label_map(embedding, bandwidth, mask=None, min_fraction=MIN_FRACTION, method="fast"):
@@ -107,27 +100,25 @@ def instance_label_map(embedding, bandwidth, mask=None, min_fraction=MIN_FRACTIO
     Args:
         embedding: `(H, W, D)` embeddings.
         bandwidth, method: as in `cluster`, which also says what is raised.
-        mask: `(H, W)` bool, True where the semantic head sees an instance; only these pixels are clustered. Without it
-            all pixels are clustered, and the largest cluster is the background, as in the original.
+        mask: `(H, W)` bool, the pixels to cluster; without it all, and the largest cluster is the background.
         min_fraction: clusters with a smaller fraction of the image's H * W pixels are noise, labeled 0.
     Returns:
         `(H, W)` int32: 0 = background and noise, 1, 2, ... = instances, the largest first.
     """
-    embedding = np.asarray(embedding)
-    if embedding.ndim != 3:
-        raise ValueError(f"embedding: found shape {embedding.shape}, expected (H, W, D)")
-    height, width, dimensions = embedding.shape
+    if np.ndim(embedding) != 3:
+        raise ValueError(f"embedding: found shape {np.shape(embedding)}, expected (H, W, D)")
+    height, width, dimensions = np.shape(embedding)
     if mask is not None and np.shape(mask) != (height, width):
         raise ValueError(f"mask: found shape {np.shape(mask)}, expected that of the embedding, {(height, width)}")
     chosen = slice(None) if mask is None else np.flatnonzero(mask)
-    num_clusters, labels, _ = cluster(embedding.reshape(-1, dimensions)[chosen], bandwidth, method)
+    num_clusters, labels, _ = cluster(np.reshape(embedding, (-1, dimensions))[chosen], bandwidth, method)
     sizes = np.bincount(labels, minlength=num_clusters)
     ids = np.empty(num_clusters, np.int32)
     ids[np.argsort(-sizes, kind="stable")] = np.arange(num_clusters) + (mask is not None)
     ids[sizes < min_fraction * height * width] = 0
-    label_map = np.zeros(height * width, np.int32)
-    label_map[chosen] = ids[labels]
-    return label_map.reshape(height, width)
+    label_map = np.zeros((height, width), np.int32)
+    label_map.ravel()[chosen] = ids[labels]
+    return label_map
 
 
 def cluster(prediction, bandwidth, method="fast"):
@@ -138,11 +129,9 @@ def cluster(prediction, bandwidth, method="fast"):
         bandwidth: radius of the kernel, in embedding units.
         method: "fast" (the steps above) or "sklearn" (scikit-learn itself).
     Returns:
-        `(num_clusters, labels, cluster_centers)`: labels `(N,)` int64, centers `(num_clusters, D)`, by descending
-        number of pixels within one bandwidth. No pixels, no clusters.
+        `(num_clusters, labels, cluster_centers)`: labels `(N,)` int64, centers by descending number of pixels in reach.
     Raises:
-        ValueError: bandwidth not a positive number; embeddings not `(N, D)` or not finite; unknown method; from
-            scikit-learn also if no pixel lies within one bandwidth of any seed.
+        ValueError: what is given makes no sense, or, from scikit-learn, no pixel is within one bandwidth of any seed.
     """
     if not 0 < bandwidth < math.inf:
         raise ValueError(f"bandwidth: found {bandwidth}, expected a positive number")
@@ -168,8 +157,7 @@ def cluster(prediction, bandwidth, method="fast"):
 
 
 def _check_finite(name, numbers):
-    bad = np.size(numbers) - np.count_nonzero(np.isfinite(numbers))
-    if bad:
+    if bad := np.size(numbers) - np.count_nonzero(np.isfinite(numbers)):
         raise ValueError(f"{name}: found {bad} of {np.size(numbers)} numbers NaN or infinite, expected finite ones")
 
 

@@ -83,7 +83,7 @@ def make_find(args, network):
             run_time = 1000 * sum(frame.seconds.get(stage, 0) for stage in ("network", "cluster", "tiles", "curves"))
             frame.line = tusimple_line(frame.raw_file, curves, h_samples(size[0]), run_time, size)
             if "semantic" in frame.prediction:
-                scores = lane_scores(frame.line, lane_probability(frame.prediction), size)
+                scores = lane_scores(frame.line, lane_probability(frame.prediction["semantic"][:, :, 0]), size)
                 frame.line["scores"] = np.round(scores, 4).tolist()
                 scores = mean_probabilities(frame.prediction, label_map)
                 frame.line["instance_scores"] = np.round(scores, 4).tolist()

@@ -7,19 +7,15 @@ continued whatever the number of threads.
 """
 
 import glob
-import hashlib
 import io
 import re
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 import tensorflow as tf
 from sklearn.model_selection import train_test_split
-from tqdm import tqdm
 
 from data.files import IMAGE_SUFFIXES, IMAGES, LABEL_SUFFIXES, damage_of, lossy_kind, select_files
 
@@ -225,81 +221,6 @@ def split_pairs(pairs, fraction=VALIDATION_FRACTION, seed=SPLIT_SEED):
     if len(pairs) < 2:
         raise DataError(f"found {len(pairs)} image, expected at least 2 to split; add images or name --valdir")
     return tuple(train_test_split(pairs, test_size=max(fraction, 1 / len(pairs)), random_state=seed))
-
-
-def balance_pairs(pairs, ignore=None):
-    """Repeat pairs so that images with a rare number of instances come more often.
-
-    Of every number of instances there are `count` images; each of them is taken round(sqrt(most / count)) times,
-    which lies half way, by ratio, between the data as they are and as many images of every number.
-
-    Args:
-        pairs: list of pairs.
-        ignore: id that is no instance, or None.
-
-    Returns:
-        list of pairs, each at least once.
-
-    Raises:
-        DataError: a label that can't be decoded.
-    """
-    with ThreadPoolExecutor() as pool:
-        labels = tqdm(
-            pool.map(partial(_count_instances, ignore=ignore), pairs),
-            "instances",
-            len(pairs),
-            unit="label",
-            dynamic_ncols=True,
-        )
-        numbers = list(labels)
-    counts = Counter(numbers)
-    most = max(counts.values())
-    return [
-        pair for pair, number in zip(pairs, numbers, strict=True) for _ in range(round((most / counts[number]) ** 0.5))
-    ]
-
-
-def _count_instances(pair, ignore=None):
-    label = read_label(pair[1])
-    return np.count_nonzero(np.bincount(label[label != ignore])[1:])
-
-
-def find_copies(pairs, others):
-    """Those of `others`, pairs that aren't among `pairs`, whose image file has the bytes of one of `pairs`: a list."""
-
-    @lru_cache(None)
-    def content(path):
-        return hashlib.sha256(Path(path).read_bytes()).digest()
-
-    by_size = {}
-    for image, _ in pairs:
-        by_size.setdefault(Path(image).stat().st_size, []).append(image)
-    return [
-        other
-        for other in dict.fromkeys(others).keys() - set(pairs)
-        if any(content(other[0]) == content(image) for image in by_size.get(Path(other[0]).stat().st_size, ()))
-    ]
-
-
-def describe_pairs(pairs):
-    """What identifies a data set: number of pairs, and a digest of names, image sizes (bytes) and labels.
-
-    Args:
-        pairs: list of (image path, label path).
-
-    Returns:
-        {"images": int, "digest": str}; the same wherever the folders lie.
-    """
-
-    def describe(pair):
-        image, label = map(Path, pair)
-        return f"{image.name} {image.stat().st_size} {hashlib.sha256(label.read_bytes()).hexdigest()}"
-
-    with ThreadPoolExecutor() as pool:
-        different = list(dict.fromkeys(pairs))
-        known = dict(zip(different, pool.map(describe, different), strict=True))
-    digest = hashlib.sha256("\n".join(known[pair] for pair in pairs).encode()).hexdigest()
-    return {"images": len(pairs), "digest": digest[:16]}
 
 
 def network_size(shape, size, view="stretch"):

@@ -35,19 +35,11 @@ from clustering import BANDWIDTH
 from data.ending import deferred_signals
 from data.flags import bounded
 from data.tusimple_dataset_processing import LabelError
-from datagenerator import (
-    DataError,
-    balance_pairs,
-    batches,
-    describe_pairs,
-    find_copies,
-    find_pairs,
-    make_dataset,
-    split_pairs,
-)
+from datagenerator import DataError, batches, make_dataset
 from run import devices
 from run.folder import Run, take_folder
 from run.labels import look_at_labels
+from run.pairs import collect_pairs, describe_pairs
 from run.train_step import LOSS_TERMS, LossWeights, WeightAverages, make_losses, make_optimizer, make_train_step
 from run.validation import SummaryLog, Validation
 
@@ -402,46 +394,6 @@ def describe_network(args, size, labels):
         "skip_connections": bool(args.skip_connections or network.get("skip_connections")),
         "coordinate_scale": network.get("coordinate_scale") or (scale if args.coordinates else None),
     }
-
-
-def collect_pairs(srcdir, valdir=None, balance=False, ignore=None):
-    """Training and validation pairs; those that are equal to a held-out one are left out of the training, and said.
-
-    Args:
-        srcdir: data folders; one given as FOLDER:N counts N times.
-        valdir: validation folders; None holds 10 % of every source out.
-        balance, ignore: repeat pairs with a rare number of instances, see `balance_pairs`.
-
-    Returns:
-        (training pairs, {name of a validation folder: its pairs}).
-    """
-    pairs, val_pairs = [], []
-    for source in srcdir:
-        folder, _, times = source.rpartition(":")
-        repeated = folder and times.isdigit() and int(times) and not Path(source).exists()
-        folder, times = (folder, int(times)) if repeated else (source, 1)
-        found = find_pairs(folder)
-        if valdir is None:
-            found, held_out = split_pairs(found)
-            val_pairs += held_out
-        pairs += (balance_pairs(found, ignore) if balance else found) * times
-    if valdir is None:
-        val_pairs = list(dict.fromkeys(val_pairs))
-        again = set(find_copies(val_pairs, pairs))
-        if again:
-            print(
-                f"warning: {len(again)} images are copies of held-out ones, first {min(again)[0]}: left out of the "
-                "training; remove them",
-                file=sys.stderr,
-            )
-            pairs = [pair for pair in pairs if pair not in again]
-        if not pairs:
-            raise DataError(f"--srcdir {srcdir[0]}: found no other image than held-out ones, expected some; add images")
-        return pairs, {"validation": val_pairs}
-    folders = list(dict.fromkeys(valdir))
-    names = [Path(folder).resolve().name for folder in folders]
-    names = names if len(set(names)) == len(names) else folders
-    return pairs, {name: find_pairs(folder) for name, folder in zip(names, folders, strict=True)}
 
 
 def stop_on_non_finite(run, terms, files):

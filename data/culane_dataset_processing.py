@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from culane_lines import LinesError, lines_path, read_lines, read_list
+from ending import errors_in_one_line
 from files import IMAGE_SUFFIXES, select_files
 from tusimple_dataset_processing import (
     FIX,
@@ -130,14 +131,8 @@ def main(argv=None):
     add("--skip-bad", action="store_true", help="leave out bad images, and list them")
     add("--overwrite", action="store_true", help="replace the data set that the folder holds")
     args = parser.parse_args(argv)
-    try:
+    with errors_in_one_line(parser.prog, LabelError, LinesError, OSError):
         count, bad = process(args.source, args.outdir, args.list, args.overwrite, args.skip_bad)
-    except (LabelError, LinesError, OSError) as error:
-        print(f"culane_dataset_processing.py: error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("culane_dataset_processing.py: interrupted, nothing written", file=sys.stderr)
-        raise SystemExit(130) from None
     for error in bad:
         print(f"skipped: {error}", file=sys.stderr)
     print(f"{count} images in {args.outdir}" + (f", {len(bad)} skipped" if bad else ""))

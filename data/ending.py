@@ -37,6 +37,22 @@ def end_in_one_line():
 
 
 @contextlib.contextmanager
+def errors_in_one_line(name, *kinds):
+    """End the command `name` in one line on stderr, with exit code 2 for these kinds of errors, with 130 for Ctrl-C.
+
+    For commands that write all or nothing; SIGTERM is Ctrl-C to them, see `end_in_one_line`.
+    """
+    try:
+        yield
+    except kinds as error:
+        print(f"{name}: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted, nothing written", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+@contextlib.contextmanager
 def deferred_signals(message=""):
     """Let the block decide when to end: the first Ctrl-C or SIGTERM is only noted, a second one ends it at once.
 

@@ -37,6 +37,7 @@ from annotations.labelme import is_labelme, read_labelme
 from annotations.rasters import LABEL_FOLDERS, is_mask_folders, read_label_images, read_mask_folders
 from annotations.shapes import count_touching, paint
 from annotations.yolo import read_yolo
+from ending import errors_in_one_line
 from files import IMAGE_SUFFIXES
 from flags import bounded
 from tusimple_dataset_processing import PARTS, LabelError, check_free, replacing_data, run_all, write_png
@@ -211,7 +212,7 @@ def main(argv=None):
     add("--skip-bad", action="store_true", help="leave out bad images and annotations, and list them")
     add("--overwrite", action="store_true", help="replace the data set that the folder holds")
     args = parser.parse_args(argv)
-    try:
+    with errors_in_one_line(parser.prog, LabelError, OSError):
         lines, bad = process(
             args.source,
             args.outdir,
@@ -222,12 +223,6 @@ def main(argv=None):
             args.overwrite,
             args.skip_bad,
         )
-    except (LabelError, OSError) as error:
-        print(f"instance_dataset_processing.py: error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("instance_dataset_processing.py: interrupted, nothing written", file=sys.stderr)
-        raise SystemExit(130) from None
     for error in bad:
         print(f"skipped: {error}", file=sys.stderr)
     print("\n".join([*lines, *([f"{len(bad)} skipped"] if bad else [])]))

@@ -346,6 +346,8 @@ def write_png(path, array):
 
 
 def main(argv=None):
+    from ending import errors_in_one_line  # beside this script; as a module of the package it runs no command
+
     parser = argparse.ArgumentParser(prog="tusimple_dataset_processing.py", description=__doc__.split("\n", 1)[0])
     parser.add_argument("train_data_dir", nargs="+", help="TuSimple folder(s) with clips/ and label files")
     parser.add_argument(
@@ -354,14 +356,8 @@ def main(argv=None):
     parser.add_argument("--skip-bad", action="store_true", help="leave out bad lines and clips, and list them")
     parser.add_argument("--overwrite", action="store_true", help="replace the data set that the folder holds")
     args = parser.parse_args(argv)
-    try:
+    with errors_in_one_line(parser.prog, LabelError, OSError):
         count, bad = process(args.train_data_dir, args.outdir, args.skip_bad, args.overwrite)
-    except (LabelError, OSError) as error:
-        print(f"tusimple_dataset_processing.py: error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("tusimple_dataset_processing.py: interrupted, nothing written", file=sys.stderr)
-        raise SystemExit(130) from None
     for error in bad:
         print(f"skipped: {error}", file=sys.stderr)
     print(f"{count} images in {args.outdir}" + (f", {len(bad)} skipped" if bad else ""))

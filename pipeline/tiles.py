@@ -3,6 +3,8 @@
 import math
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 SAME = 0.5  # fraction of the smaller of two instances, within the overlap of their tiles, that makes them one
 
@@ -39,13 +41,8 @@ def join_tiles(tiles, shape):
         (H, W) int32 label map, 0 = background, the instances from 1 on by size.
     """
     joined = np.zeros(shape, np.int32)
-    same = [0]  # of an id another one of the same instance, or itself
+    count, same = 1, [np.zeros((0, 2), int)]  # ids so far, the background's among them; pairs of ids of one instance
     bottom = right = 0  # of the tiles so far: of the rows above, of those to the left
-
-    def first_of(number):
-        while same[number] != number:
-            number = same[number]
-        return number
 
     row_top, row_bottom = 0, 0
     for top, left, label_map in tiles:
@@ -56,25 +53,23 @@ def join_tiles(tiles, shape):
         known = np.zeros((height, width), bool)  # where tiles before have seen the image
         known[: max(row_bottom - row_top, 0)] = True
         known[:, : max(right - left, 0)] = True
-        ids = np.where(label_map > 0, label_map + len(same) - 1, 0).astype(np.int32)
-        same.extend(range(len(same), len(same) + int(label_map.max(initial=0))))
-        for old, new in _matches(window[known], ids[known]):
-            same[max(first_of(old), first_of(new))] = min(first_of(old), first_of(new))
+        ids = np.where(label_map > 0, label_map + count - 1, 0).astype(np.int32)
+        count += int(label_map.max(initial=0))
+        same.append(_matches(window[known], ids[known]))
         own = np.s_[(row_bottom - row_top) // 2 if row_bottom > row_top else 0 :, max(right - left, 0) // 2 :]
         window[own] = ids[own]
         bottom, right = top + height, left + width
-    roots = np.array([first_of(number) for number in range(len(same))])
-    return _by_size(roots[joined])
+    one, other = np.concatenate(same).T
+    graph = coo_array((np.ones(len(one)), (one, other)), shape=(count, count))
+    return _by_size(connected_components(graph, directed=False)[1][joined])  # the background stays number 0
 
 
 def _matches(old, new):
-    """Pairs of ids, of (N,) pixels of two label maps, of which one covers `SAME` of the other."""
+    """Pairs of ids, (K, 2), of (N,) pixels of two label maps, of which one covers `SAME` of the other."""
     both = (old > 0) & (new > 0)
-    pairs, common = np.unique(np.stack([old[both], new[both]]), axis=1, return_counts=True)
-    areas = [dict(zip(*np.unique(ids, return_counts=True), strict=True)) for ids in (old, new)]
-    for (a, b), count in zip(pairs.T, common, strict=True):
-        if count >= SAME * min(areas[0][a], areas[1][b]):
-            yield int(a), int(b)
+    pairs, common = np.unique(np.stack([old[both], new[both]], axis=1), axis=0, return_counts=True)
+    areas, new_areas = np.bincount(old), np.bincount(new)
+    return pairs[common >= SAME * np.minimum(areas[pairs[:, 0]], new_areas[pairs[:, 1]])]
 
 
 def _by_size(label_map):

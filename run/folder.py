@@ -82,7 +82,7 @@ class Run:
         Args:
             outdir: run folder.
             config: what `config.json` says of the run.
-            data: {"training": ..., "validation": ...} of `datagenerator.describe_pairs`.
+            data: {"training": ..., "validation": ...} of `pairs.describe_pairs`.
             model: keras.Model.
             optimizer: keras optimizer, built.
             averages: `WeightAverages` or None.

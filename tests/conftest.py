@@ -79,7 +79,8 @@ def tiny_run(tiny_data, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     flags = f"--srcdir {tiny_data} --valdir {tiny_data} --modeldir none --outdir {folder} --logdir {folder / 'log'}"
-    flags += f" {TINY_FLAGS} --warmup 10 --steps 160 --val-every 40 --save-every 99 --plot-every 80 --cluster-every 160"
+    flags += f" {TINY_FLAGS} --warmup 10 --steps 160"
+    flags += " --val-every 40 --save-every 100 --plot-every 80 --cluster-every 160"
     assert training.main(flags.split()) == 0
     return folder
 

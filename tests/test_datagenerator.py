@@ -10,7 +10,6 @@ import datagenerator
 from datagenerator import (
     DataError,
     augment,
-    balance_pairs,
     batches,
     find_pairs,
     make_dataset,
@@ -18,6 +17,7 @@ from datagenerator import (
     prepare_label,
     split_pairs,
 )
+from run.pairs import balance_pairs
 
 
 def write_pair(folder, stem, size=(48, 64), suffix=".png", ids=(0, 20, 220), dtype=np.uint8, seed=0):

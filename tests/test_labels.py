@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-import training
-from datagenerator import DataError, balance_pairs, find_pairs, prepare_label
+from datagenerator import DataError, find_pairs, prepare_label
 from run import labels
+from run.pairs import balance_pairs, collect_pairs
 from run.validation import SummaryLog
 
 
@@ -92,7 +92,7 @@ def test_copies_of_held_out_images_are_not_trained_on(tmp_path, capsys):
     for kind in ("images", "labels"):
         for number in range(10):
             shutil.copy(folder / kind / f"{number:04d}.png", folder / kind / f"{number + 10:04d}.png")
-    pairs, val = training.collect_pairs([f"{folder}:2"])
+    pairs, val = collect_pairs([f"{folder}:2"])
     bytes_of = lambda pair: open(pair[0], "rb").read()  # noqa: E731
     held_out = {bytes_of(pair) for pair in val["validation"]}
     assert len(val["validation"]) == 2 and len(pairs) == 2 * (20 - 2 * len(held_out))
@@ -101,14 +101,14 @@ def test_copies_of_held_out_images_are_not_trained_on(tmp_path, capsys):
     for path in [*folder.glob("*/000[1-9].png"), *folder.glob("*/001[1-9].png")]:
         path.unlink()
     with pytest.raises(DataError, match="found no other image than held-out ones"):
-        training.collect_pairs([str(folder)])
+        collect_pairs([str(folder)])
 
 
 def test_a_folder_that_is_there_is_no_weight(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "12:30", line(7), 0 * line(7))
-    assert len(training.collect_pairs(["12:30"])[0]) == 1
-    assert len(training.collect_pairs(["12:30:3"])[0]) == 3
+    assert len(collect_pairs(["12:30"])[0]) == 1
+    assert len(collect_pairs(["12:30:3"])[0]) == 3
 
 
 def test_what_labels_are_like(tmp_path):

@@ -14,6 +14,7 @@ import training
 import utils
 from datagenerator import batches, find_pairs, make_dataset
 from pipeline import segmentation
+from run.pairs import collect_pairs
 from run.train_step import LossWeights
 
 
@@ -205,8 +206,8 @@ def test_bad_flags_end_in_one_line(tiny_data, tmp_path, more, message, capsys):
 
 
 def test_folder_weights_and_split(tiny_data):
-    pairs, val = training.collect_pairs([f"{tiny_data}:3", str(tiny_data)], [str(tiny_data)])
+    pairs, val = collect_pairs([f"{tiny_data}:3", str(tiny_data)], [str(tiny_data)])
     assert len(pairs) == 32 and val == {tiny_data.name: find_pairs(tiny_data)}
-    pairs, val = training.collect_pairs([f"{tiny_data}:2"])
+    pairs, val = collect_pairs([f"{tiny_data}:2"])
     held_out = val["validation"]
     assert len(pairs) == 14 and len(held_out) == 1 and not set(pairs) & set(held_out)

@@ -36,6 +36,7 @@ from data.ending import deferred_signals
 from data.flags import bounded
 from data.tusimple_dataset_processing import LabelError
 from datagenerator import DataError, batches, make_dataset
+from loss import LANE_WEIGHT
 from run import devices
 from run.folder import Run, take_folder
 from run.labels import look_at_labels
@@ -240,6 +241,8 @@ def resolve(args):
     config = utils.read_config(outdir)
     # flags that the run's version of this script did not have stand at their defaults
     flags = {**vars(make_parser().parse_args([])), **config["flags"]}
+    if isinstance(flags["valdir"], str):  # there could be one alone
+        flags["valdir"] = [flags["valdir"]]
     for name, value in args.given.items():
         if name not in RESUMABLE and name != "outdir" and flags[name] != value:
             raise DataError(
@@ -319,7 +322,7 @@ def set_up(args, config, strategy):
         print(f"{outdir}: going on from step {run.step}")
         if steps < run.step:
             raise DataError(f"--resume {outdir}: found --steps {steps}, expected more than the {run.step} it has made")
-    foreground = started["foreground_weight"]
+    foreground = started.get("foreground_weight", LANE_WEIGHT)
     weights = LossWeights(args.var, args.dist, args.reg, args.dvar, args.ddist, args.sem, foreground)
     kind = {"ignore": args.ignore, "background": not network.get("coordinate_scale")}
     log = validation = None

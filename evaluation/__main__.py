@@ -137,7 +137,7 @@ def run_culane(args, report):
             for (image, _, _), found in zip(files, lanes, strict=True):
                 path = lines_path(Path(args.out) / image)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(format_lines(found), encoding="utf-8")
+                utils.write_text(path, format_lines(found))
         counts = culane.count_lanes(lanes, labels)
     if args.verbose:
         report("  TP   FP   FN  image")

@@ -172,6 +172,26 @@ def test_ctrl_c_saves_and_resume_goes_on(tiny_data, tmp_path, monkeypatch, capsy
     np.testing.assert_allclose(after, before + 3, rtol=1e-5)
 
 
+def test_a_run_of_the_version_before_goes_on(tiny_data, tmp_path, monkeypatch):
+    """Its config.json knows one validation folder, no view and no weight of the foreground, which was that of lanes."""
+    monkeypatch.setattr(utils, "build_model", miniature)
+    fake_step(monkeypatch, [1.0] * 3)
+    run, used = tmp_path / "run", []
+    assert training.main(flags(tiny_data, run, f"--steps 1 --valdir {tiny_data}")) == 0
+    config = json.loads((run / "config.json").read_text())
+    for name in ("view", "foreground_weight"):
+        del config[name]
+    config["flags"]["valdir"] = str(tiny_data)
+    for name in ("crop", "coordinates", "ignore", "foreground_weight", "keep_aspect"):
+        del config["flags"][name]
+    (run / "config.json").write_text(json.dumps(config))
+    make = training.make_losses
+    monkeypatch.setattr(training, "make_losses", lambda weights, *args, **kw: used.append(weights) or make(weights))
+    assert training.main(["--resume", str(run), "--steps", "3"]) == 0
+    assert json.loads((run / "log.jsonl").read_text().splitlines()[-1])["step"] == 3
+    assert {weights.foreground for weights in used} == {10.0}
+
+
 def test_a_run_is_not_overwritten(tiny_data, tiny_run, capsys):
     with pytest.raises(SystemExit) as exit_:
         training.main(flags(tiny_data, tiny_run))

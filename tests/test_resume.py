@@ -82,6 +82,22 @@ print(json.dumps({"codes": codes, "steps": steps}))
 """
 
 
+def test_workers_go_on_with_the_flags_of_their_run(tiny_data, tmp_path):
+    """Several machines start with the whole command again: with the same flags, or not at all."""
+    run = tmp_path / "run"
+    command = ["--srcdir", str(tiny_data), "--outdir", str(run), "--strategy", "multiworker"]
+    args = training.parse_args(command)
+    assert training.resolve(args) == (args, None)  # new
+    run.mkdir()
+    (run / utils.CHECKPOINT_FILE).touch()
+    flags = {name: value for name, value in vars(args).items() if name not in ("resume", "command", "given")}
+    utils.write_json(run / utils.CONFIG_FILE, utils.run_config({**flags, "lr": 0.003}, {"input_shape": [64, 96, 3]}))
+    resumed, config = training.resolve(training.parse_args([*command, "--steps", "9"]))
+    assert config["flags"]["lr"] == resumed.lr == 0.003 and resumed.steps == 9
+    with pytest.raises(DataError, match=r"--lr: found 0.1, expected 0.003 as the run in .*run has"):
+        training.resolve(training.parse_args([*command, "--lr", "0.1"]))
+
+
 @pytest.mark.parametrize("kinds,times", [("SIGKILL", 5), ("SIGINT,SIGTERM", 20)])
 def test_stopped_again_and_again_and_still_the_same_weights(kinds, times, tiny_data, tmp_path, monkeypatch):
     monkeypatch.setattr(utils, "build_model", miniature)

@@ -11,6 +11,7 @@ from keras import layers
 from data.tusimple_dataset_processing import LabelError
 from datagenerator import DataError, find_pairs
 from run import train_step
+from run.pairs import collect_pairs
 from run.validation import Validation, choose_measure, figure_of_merit, tusimple_labels
 
 ROWS = list(range(240, 720, 10))
@@ -106,6 +107,14 @@ def test_a_labels_json_of_another_program_is_no_score(lane_data, capsys):
     assert tusimple_labels(find_pairs(lane_data)) is None
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith(f"{lane_data / 'labels.json'}: found no TuSimple line")
+
+
+def test_a_folder_named_twice_is_validated_once(lane_data):
+    """Otherwise the benchmark's rules would refuse the image that comes again."""
+    pairs, folders = collect_pairs([str(lane_data), str(lane_data)])
+    assert len(pairs) == 2 and len(set(pairs)) == 1 and len(folders["validation"]) == 1
+    losses = train_step.make_losses(train_step.LossWeights())
+    assert "Accuracy" in Validation(gray_network(), losses, folders, (360, 640), 1).run()
 
 
 def test_instances_without_tusimple_labels(lane_data):

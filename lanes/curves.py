@@ -22,9 +22,9 @@ HORIZON_MARGIN = 30.0  # the horizon lies about this far above the highest point
 MAX_THICKNESS = 30.0  # a stripe wider than this is a blob, no line
 MIN_ROWS = 5  # label map rows below which nothing can be said
 MIN_FRACTION = 0.25  # fraction of an instance's pixels near a curve below which the instance is no line
-MIN_COVER = 0.25  # fraction of a lane's rows that show evidence
-END_GAP = 25.0  # rows: evidence that stops this close to the image's border is believed, see _finish
+MIN_COVER = 0.25  # fraction of a lane's rows, down to where it leaves the image, that show evidence
 FAR_END = 15.0  # the lanes of an image end this close below the highest one
+NEAR_END = 25.0  # and above the lowest one at most this far: a third of TuSimple's stop one or two rows short of it
 HYPOTHESES = 64  # three-point curves tried per piece
 MAX_PIECES = 12
 # Mean and spread of the coefficients over the labels, in image widths: the prior of a ridge regression that keeps
@@ -233,15 +233,15 @@ def _finish(piece, view, min_length):
     # A line of thickness w reaches w / 2 beyond its end points, a row half a row height beyond its center.
     cap = max(np.median(piece[near, 2] / stretch[near]) / 2 - view.row_height / 2, 0)
     lane = Lane(curve, view.horizon, view.height, start + cap, end - cap, support)
-    # TuSimple's lanes run to the image's lower or side border, and stop one or two rows short of it in a third of the
-    # labels: evidence that ends that close to the border says where; an earlier end is a gap in the evidence.
-    below = np.arange(np.ceil(end), view.height)
+    return lane if len(rows) * view.row_height > MIN_COVER * (_last_row(lane, view) - lane.top) else None
+
+
+def _last_row(lane, view):
+    """The row at which a lane leaves the image, through the lower border or one side."""
+    below = np.arange(np.ceil(lane.bottom), view.height)
     x = lane_x(lane, below)
     outside = np.flatnonzero((x < 0) | (x > view.width - 1))
-    border = below[outside[0]] - 1 if outside.size else view.height - 1
-    if border - lane.bottom > END_GAP * view.unit:
-        lane = lane._replace(bottom=border)
-    return lane if len(rows) * view.row_height > MIN_COVER * (lane.bottom - lane.top) else None
+    return below[outside[0]] - 1 if outside.size else view.height - 1
 
 
 def _agree(lane, other, view):
@@ -262,6 +262,8 @@ def fit_lanes(label_map, image_size=IMAGE_SIZE, max_lanes=5, min_length=120.0):
     or in conflict with a better lane is dropped. Cars hide the far end of one lane and not of the next, but a road's
     lines vanish at one distance (in TuSimple's labels 84 % of the lanes start within 10 pixels of the image's highest
     lane, 94 % within 20): a lane that ends lower is continued to `FAR_END` below the highest, unless it meets another.
+    Cars and gaps between dashes hide lower ends too, but what hides them all, the own car's hood or the image's border,
+    lies at one row: a lane that ends above the lowest is continued as far down as that one.
 
     Args:
         label_map: (H, W) integers of any size, 0 = background, every other value an instance; shows the whole image.
@@ -297,8 +299,11 @@ def fit_lanes(label_map, image_size=IMAGE_SIZE, max_lanes=5, min_length=120.0):
         top = found
     kept = kept[:max_lanes]
     far = min((lane.top for lane in kept), default=top) + FAR_END * unit
+    near = max((lane.bottom for lane in kept), default=top)
     for index, lane in enumerate(kept):
-        longer = lane._replace(top=min(lane.top, far))
+        low = min(near, _last_row(lane, view))
+        low = low if low - lane.bottom > NEAR_END * unit else lane.bottom
+        longer = lane._replace(top=min(lane.top, far), bottom=low)
         if all(_agree(longer, other, view) for other in kept if other is not lane):
             kept[index] = longer
     return kept

@@ -42,7 +42,7 @@ def matches(found, curves, top=240, pixels=6.0, least=0.97, beyond=1):
 
     beyond: rows that a lane may have outside of those.
     """
-    rows = np.array(ROWS)
+    rows = np.array(ROWS)[: found.shape[1]]
     left = list(found)
     for curve in curves:
         x = curve(rows.astype(float))
@@ -108,13 +108,15 @@ def test_a_hidden_far_end_is_continued_to_where_the_others_end(size):
     assert matches(x, curves, top=260, pixels=10.0, beyond=2)
 
 
-def test_extended_down_to_the_border_and_no_further():
+@pytest.mark.parametrize("end", [480, 600, 700])
+def test_ends_where_its_pixels_end(end):
+    """Below there may be the own car's hood, or no paint any more: nothing is drawn on to the border."""
     curves = [road_lane(-1.0), road_lane(0.6), road_lane(2.0)]
-    x = found_x(draw(curves, bottom=480))
-    assert matches(x, curves)  # -1.0 and 0.6 end at the bottom, 2.0 at the right border, row 520
-    assert sorted((x[:, -1] >= 0).tolist()) == [False, True, True]
-    near = found_x(draw([road_lane(0.6)], bottom=700))  # stops in sight of the border, as a third of the labels
-    assert near[0, ROWS.index(700)] > 0 and near[0, ROWS.index(710)] == -2
+    x = found_x(draw(curves, bottom=end))
+    rows = np.array(ROWS)
+    lowest = sorted(rows[lane >= 0].max() for lane in x)
+    assert lowest[1:] == [end, end] and min(end, 520) - lowest[0] in (0, 10)  # 2.0 leaves at the right border, row 520
+    assert matches(x[:, rows <= end], curves)
 
 
 def test_absent_and_outside_points_are_minus_two():
@@ -161,6 +163,18 @@ def test_what_is_no_lane_is_dropped():
 def test_a_piece_near_the_horizon_is_no_lane():
     assert fit_lanes(draw([road_lane(2.0)], bottom=300)) == []  # 60 rows seen of 280 down to the border
     assert len(fit_lanes(draw([road_lane(2.0)], bottom=360))) == 1
+
+
+def test_a_lane_that_ends_early_is_continued_as_far_down_as_the_lowest():
+    """Where a car or a gap hides its lower end; below the lowest one's end there is none, as on a hood."""
+    curves = [road_lane(-1.0), road_lane(0.6)]
+    rows = np.array(ROWS)
+    for lowest in (620, 719):
+        label_map = draw(curves, bottom=lowest)
+        label_map[(label_map == 20) & (draw(curves[:1], bottom=480) == 0)] = 0
+        x = found_x(label_map)
+        assert [rows[lane >= 0].max() for lane in x] == [min(lowest, 710)] * 2
+        assert matches(x[:, rows <= lowest], curves, pixels=10)
 
 
 def test_clutter_in_the_sky_and_scattered_over_the_image():

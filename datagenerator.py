@@ -25,6 +25,7 @@ SPLIT_SEED = 42
 VALIDATION_FRACTION = 0.1
 VIEWS = ("stretch", "aspect", "crop")
 MAX_AREA = 2
+DAYLIGHT = 75.0  # mean gray value; nearly all road images by day are brighter
 
 
 class DataError(ValueError):
@@ -351,7 +352,11 @@ def _random_turn(frame, size, rng):
 
 
 def _random_light(image, rng):
-    """Color and light of (H, W, 3) float32, each change with its own chance."""
+    """Color and light of (H, W, 3) float32, each change with its own chance.
+
+    What is added, brightness and noise, is less for an image darker than `DAYLIGHT`: at night or under a microscope it
+    would cover everything there is to see.
+    """
     height, width = image.shape[:2]
     if rng.random() < 0.3:  # shadow or light patch: half-plane strip across the image
         angle, near, far = rng.uniform(0, np.pi), *np.sort(rng.uniform(-0.6, 0.6, 2))
@@ -364,13 +369,14 @@ def _random_light(image, rng):
     image = gray + (image - gray) * rng.uniform(0.4, 1.5)  # saturation
     image = image * rng.uniform(0.93, 1.07, 3).astype(np.float32)  # white balance
     middle = float(gray.mean())
-    image = (image - middle) * rng.uniform(0.6, 1.4) + middle + rng.uniform(-45, 45)  # contrast, brightness
+    light = min(1.0, middle / DAYLIGHT)
+    image = (image - middle) * rng.uniform(0.6, 1.4) + middle + light * rng.uniform(-45, 45)  # contrast, brightness
     if rng.random() < 0.4:
         image = 255 * (np.clip(image, 0, 255) / 255) ** np.float32(np.exp(rng.uniform(-0.5, 0.5)))  # gamma
     if rng.random() < 0.25:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.2))
     if rng.random() < 0.4:
-        image = image + rng.normal(0, rng.uniform(1, 10), image.shape).astype(np.float32)
+        image = image + rng.normal(0, light * rng.uniform(1, 10), image.shape).astype(np.float32)
     return np.clip(image, 0, 255).astype(np.float32)
 
 

@@ -361,3 +361,20 @@ def test_real_images(shared_data, tmp_path):
     assert images.std() > 20 and set(np.unique(labels)) <= {0, 20, 70, 120, 170}
     fraction = (labels > 0).mean()
     assert 0.005 < fraction < 0.08
+
+
+@pytest.mark.parametrize("gray", [12, 90])
+def test_dark_images_stay_visible(gray):
+    """Cells under a microscope and roads at night: what is brighter than its surroundings stays so."""
+    image = np.full((64, 64, 3), gray // 2, np.uint8)
+    image[16:48, 16:48] = 2 * gray
+    seen = 0
+    for seed in range(100):
+        changed = datagenerator._random_light(image.astype(np.float32), np.random.default_rng(seed))
+        seen += changed[20:44, 20:44].mean() > changed[:12].mean() + gray / 4
+    assert seen >= 95
+    changes = [
+        datagenerator._random_light(image.astype(np.float32), np.random.default_rng(seed)).mean() - image.mean()
+        for seed in range(100)
+    ]
+    assert np.std(changes) > gray / 6  # and light changes all the same

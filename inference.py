@@ -40,7 +40,7 @@ import numpy as np
 
 import utils
 import visualization
-from clustering import THRESHOLD, find_instances, lane_probability, mean_probabilities
+from clustering import find_instances, lane_probability, mean_probabilities
 from data.flags import bounded
 from datagenerator import DataError, read_image, require_readable
 from lanes.curves import fit_lanes
@@ -60,7 +60,7 @@ MAX_CURVES = 5  # TuSimple's labels have no more
 def make_find(args, network):
     """Function that finds the instances of a Frame's image, and its curves if a flag wants them, and times itself."""
     confidence = utils.read_confidence(args.modeldir) if args.confidence is None else args.confidence
-    threshold = THRESHOLD if args.threshold is None else args.threshold
+    threshold = utils.read_threshold(args.modeldir) if args.threshold is None else args.threshold
     bandwidth = utils.read_bandwidth(args.modeldir) if args.bandwidth is None else args.bandwidth
     settings = bandwidth, threshold, args.cluster, confidence
 
@@ -248,7 +248,7 @@ def parse_args(argv=None):
     add("--size", nargs=2, type=side, metavar=("H", "W"), help="the network's; default that of its training")
     add("--bandwidth", type=bounded(float, above=0), help="of the mean shift; default the model's")
     probability = bounded(float, above=0, below=1)
-    add("--threshold", type=probability, help=f"lane probability that counts; default {THRESHOLD}")
+    add("--threshold", type=probability, help="lane probability that counts; default the model's")
     probability = bounded(float, least=0, below=1)
     add("--confidence", type=probability, metavar="P", help="mean of its pixels that counts; default the model's")
     add("--max-lanes", type=bounded(int, least=1), metavar="N", help="keep the N largest instances")

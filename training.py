@@ -31,7 +31,7 @@ import numpy as np
 from tqdm import tqdm
 
 import utils
-from clustering import BANDWIDTH
+from clustering import BANDWIDTH, THRESHOLD
 from data.ending import deferred_signals
 from data.flags import bounded
 from data.tusimple_dataset_processing import LabelError
@@ -323,6 +323,7 @@ def set_up(args, config, strategy):
         if steps < run.step:
             raise DataError(f"--resume {outdir}: found --steps {steps}, expected more than the {run.step} it has made")
     foreground = started.get("foreground_weight", LANE_WEIGHT)
+    threshold = started.get("threshold", THRESHOLD) if config else round(foreground / (foreground + 1), 3)
     weights = LossWeights(args.var, args.dist, args.reg, args.dvar, args.ddist, args.sem, foreground)
     kind = {"ignore": args.ignore, "background": not network.get("coordinate_scale")}
     log = validation = None
@@ -336,11 +337,15 @@ def set_up(args, config, strategy):
             view,
             args.ignore,
             bandwidth=2 * args.dvar or BANDWIDTH,
+            threshold=threshold,
             instances=bool(args.var or args.dist),
         )
+        if not config and not validation.has_lanes:
+            started["threshold"] = threshold
+        threshold = started.get("threshold", THRESHOLD)
         plots = outdir / f"var{args.var:g}_dist{args.dist:g}_reg{args.reg:g}_dvar{args.dvar:g}_ddist{args.ddist:g}"
         every = args.plot_every, args.cluster_every
-        log = SummaryLog(args.logdir, model, shown, plots, args.bandwidth, *every, args.ignore)
+        log = SummaryLog(args.logdir, model, shown, plots, args.bandwidth, threshold, *every, args.ignore)
         utils.write_json(outdir / utils.CONFIG_FILE, started)
     print(f"{len(pairs)} training and {len(val_pairs)} validation images, {steps} steps, run folder {outdir}")
 

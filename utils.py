@@ -29,6 +29,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from clustering import THRESHOLD
 from enet import build_enet
 
 MODEL_FILE = "model.keras"
@@ -143,13 +144,31 @@ def read_confidence(modeldir):
     Raises:
         ModelError: as `read_config`, or `confidence` is no probability.
     """
+    return _read_probability(modeldir, "confidence", 0.0)
+
+
+def read_threshold(modeldir):
+    """Lane probability from which a pixel of a model belongs to an instance: `threshold` in its config.
+
+    The semantic loss weights foreground w times, so that a network says w / (w + 1) where it is as likely as not: which
+    is what training writes there. Lanes, thin as they are, have been measured to do best at `clustering.THRESHOLD`,
+    that of models that don't say.
+
+    Raises:
+        ModelError: as `read_config`, or `threshold` is no probability above 0.
+    """
+    return _read_probability(modeldir, "threshold", THRESHOLD, least="above 0")
+
+
+def _read_probability(modeldir, name, default, least="0"):
+    """The number `name` of a model's config, at least 0 (or above it) and below 1."""
     folder = model_folder(modeldir)
-    confidence = read_config(folder).get("confidence", 0.0) if (folder / MODEL_FILE).is_file() else 0.0
-    if type(confidence) not in (int, float) or not 0 <= confidence < 1:
+    value = read_config(folder).get(name, default) if (folder / MODEL_FILE).is_file() else default
+    if type(value) not in (int, float) or not 0 <= value < 1 or (least != "0" and not value):
         raise ModelError(
-            f"{folder / CONFIG_FILE}: confidence: found {confidence!r}, expected a number from 0 to below 1; fix it"
+            f"{folder / CONFIG_FILE}: {name}: found {value!r}, expected a number from {least} to below 1; fix it"
         )
-    return confidence
+    return value
 
 
 def read_view(folder):

@@ -44,7 +44,7 @@ from evaluation import culane, instances, tusimple
 from evaluation.model import predict_culane, predict_instances, predict_lanes, write_images
 from pipeline.segmentation import load_network, require_head
 
-THRESHOLD = "lane probability that counts as lane; default that of inference.py"
+THRESHOLD = "lane probability that counts as lane; default the model's"
 CONFIDENCE = "mean lane probability an instance needs; default the model's"
 
 # flags that each mode has a use for
@@ -64,6 +64,7 @@ def load(args):
     flags = {"bandwidth": args.bandwidth, "threshold": args.threshold, "method": args.cluster}
     settings = {name: value for name, value in flags.items() if value is not None}
     settings.setdefault("bandwidth", utils.read_bandwidth(args.modeldir))
+    settings.setdefault("threshold", utils.read_threshold(args.modeldir))
     network = load_network(args.modeldir)
     require_head(network, args.modeldir, threshold=args.threshold, confidence=args.confidence)
     settings["confidence"] = utils.read_confidence(args.modeldir) if args.confidence is None else args.confidence

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 import visualization
-from clustering import BANDWIDTH, find_instances, instance_label_map, lane_mask
+from clustering import BANDWIDTH, THRESHOLD, find_instances, instance_label_map, lane_mask
 from data.tusimple_dataset_processing import LabelError, read_labels, read_lines
 from datagenerator import DataError, batches, make_dataset, read_label, read_pair
 from evaluation.instances import instance_score
@@ -82,7 +82,17 @@ class Validation:
     """
 
     def __init__(
-        self, model, losses, folders, size, batch_size, view="stretch", ignore=None, bandwidth=BANDWIDTH, instances=True
+        self,
+        model,
+        losses,
+        folders,
+        size,
+        batch_size,
+        view="stretch",
+        ignore=None,
+        bandwidth=BANDWIDTH,
+        threshold=THRESHOLD,
+        instances=True,
     ):
         """Check the validation images and labels; nothing is computed yet.
 
@@ -94,15 +104,18 @@ class Validation:
             batch_size: images per batch.
             view: how the network sees images, see `datagenerator.network_size`; but with "stretch" one by one.
             ignore: id of the pixels that don't count, or None.
-            bandwidth: of the mean shift that finds instances.
+            bandwidth, threshold: with which instances are found where there are no lanes.
             instances: whether to score instances, which a network without trained embeddings doesn't find.
         """
-        self.view, self.ignore, self.bandwidth, self.instances = view, ignore, bandwidth, instances
+        self.view, self.ignore, self.instances = view, ignore, instances
+        self.bandwidth, self.threshold = bandwidth, threshold
         self.folders = {}
         for name, pairs in folders.items():
             labels = tusimple_labels(pairs) if model.output.get("semantic") is not None else None
             data = make_dataset(pairs, size, batch_size if view == "stretch" else 1, view=view)
             self.folders[name] = (data, labels, pairs)
+
+        self.has_lanes = any(labels for _, labels, _ in self.folders.values())
 
         @tf.function(reduce_retracing=True)
         def step(image, label):
@@ -159,7 +172,7 @@ class Validation:
         if not all(np.isfinite(values).all() for values in outputs.values()):
             return np.zeros_like(truth), truth
         min_pixels = MIN_PIXELS if self.view == "crop" else None
-        label_map = find_instances(outputs, self.bandwidth, min_pixels=min_pixels)
+        label_map = find_instances(outputs, self.bandwidth, self.threshold, min_pixels=min_pixels)
         return visualization.paint_kind("labels", image, label_map, None), truth
 
 
@@ -203,7 +216,7 @@ def figure_of_merit(validation, measure):
 class SummaryLog:
     """TensorBoard events of a run, and plots of one validation image's embeddings."""
 
-    def __init__(self, logdir, model, shown, plots, bandwidth, plot_every, cluster_every, ignore=None):
+    def __init__(self, logdir, model, shown, plots, bandwidth, threshold, plot_every, cluster_every, ignore=None):
         """Open the event files.
 
         Args:
@@ -211,7 +224,7 @@ class SummaryLog:
             model: keras.Model.
             shown: (image, label, index), a batch of one validation image.
             plots: folder of the plots, made if absent.
-            bandwidth: of the mean shift.
+            bandwidth, threshold: of the instances.
             plot_every: steps between summaries and scatter plots.
             cluster_every: steps between mean-shift images.
             ignore: id that is shown as background, or None.
@@ -219,7 +232,7 @@ class SummaryLog:
         self.writers = {
             name: tf.summary.create_file_writer(str(Path(logdir) / name)) for name in ("train", "validation")
         }
-        self.model, self.plots, self.bandwidth = model, plots, bandwidth
+        self.model, self.plots, self.bandwidth, self.threshold = model, plots, bandwidth, threshold
         self.plot_every, self.cluster_every = plot_every, cluster_every
         self.image, self.label = shown[0], shown[1][0].numpy()
         if ignore is not None:
@@ -261,7 +274,7 @@ class SummaryLog:
         }
         visualization.scatter_plot(embedding, self.label, self.plots / f"cluster_{step:06d}.png", f"step {step}")
         if step and step % self.cluster_every == 0:
-            label_map = instance_label_map(embedding, self.bandwidth, lane_mask(outputs))
+            label_map = instance_label_map(embedding, self.bandwidth, lane_mask(outputs, self.threshold))
             shown["instances"] = visualization.paint_instances(image, label_map)
             visualization.save_image(self.plots / f"instances_{step:06d}.png", shown["instances"])
         with self.writers["validation"].as_default(step):

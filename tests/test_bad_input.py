@@ -191,6 +191,7 @@ CASES = [
     (RUN + "--threshold 2", FLAG, "--threshold"),
     (RUN + "--confidence -1", FLAG, "--confidence"),
     (RUN, ("model/config.json", replaced('"network"', '"confidence": 1, "network"')), "model/config.json"),
+    (RUN, ("model/config.json", replaced('"network"', '"threshold": 0, "network"')), "model/config.json: threshold"),
     (RUN + "--out nowhere/pred.json", FLAG, "--out"),
     (RUN + "--out pics", FLAG, "--out"),
     ("evaluation", FLAG, "--pred"),

@@ -33,6 +33,8 @@ def test_run_folder_is_complete(tiny_run):
     config = json.loads((tiny_run / "config.json").read_text())
     assert config["flags"]["lr"] == 5e-3 and config["flags"]["feature_dim"] == 3 and "tensorflow" in config["versions"]
     assert config["command"].startswith("python training.py --srcdir")
+    assert config["foreground_weight"] == 10 and config["threshold"] == pytest.approx(10 / 11, abs=1e-3)
+    assert utils.read_threshold(tiny_run) == config["threshold"]  # 10 : 1 is where the network says 10 / 11
     names = {p.name for p in (tiny_run / "var1_dist1_reg0.001_dvar0.5_ddist1.5").iterdir()}
     assert names == {"cluster_000000.png", "cluster_000080.png", "cluster_000160.png", "instances_000160.png"}
     for kind in ("best", "last"):

@@ -46,12 +46,14 @@ from datagenerator import DataError, read_image, require_readable
 from lanes.curves import fit_lanes
 from lanes.tusimple import h_samples, lane_scores, tusimple_line
 from pipeline import segmentation, video
+from pipeline.instance_files import FILES, describe_instances, instance_files
 from pipeline.outputs import find_images, json_lines, name_outputs, output_folder
 from pipeline.stages import Frame, run_frames
 
 INDIR = ["inference_test/images"]
 KINDS = ("overlay", "labels", "semantic", "embedding", "lanes")
 VIDEO_KINDS = ("overlay", "lanes")
+IMAGE_KINDS = (*KINDS, *FILES)
 # With a GPU. On CPU cores with an image each XLA is slower: 76 ms an image where TensorFlow's kernels take 59.
 JIT_IMAGES = 500
 MAX_CURVES = 5  # TuSimple's labels have no more
@@ -100,6 +102,12 @@ def paint(frame, kinds, lane_colors=None):
             )
 
 
+def describe_frame(frame):
+    """`describe_instances` of a Frame, at the size of its image."""
+    scores = mean_probabilities(frame.prediction, frame.label_map) if "semantic" in frame.prediction else None
+    return describe_instances(visualization.paint_kind("labels", frame.image, frame.label_map, None), scores)
+
+
 def load_network(args, images=None):
     """The network of `--modeldir`, ready to run on so many images (None: not known)."""
     jit = args.jit == "on" or args.jit == "auto" and segmentation.has_gpu() and (images or 0) >= JIT_IMAGES
@@ -117,7 +125,8 @@ def load_network(args, images=None):
 def run_images(args, threads):
     """Segment and paint the images of `args.indir`; returns the exit code."""
     found = find_images(args.indir, args.recursive)
-    outputs = name_outputs([name for _, name in found], args.outdir, args.save, args.keep_names)
+    kinds, tables = ([kind for kind in args.save if kind in known] for known in (KINDS, FILES))
+    outputs = name_outputs([name for _, name in found], args.outdir, kinds, args.keep_names)
     inputs = {os.path.realpath(path) for path, _ in found}
     for path in (*(path for files in outputs for path in files.values()), *([Path(args.json)] if args.json else ())):
         if os.path.realpath(path) in inputs:
@@ -127,7 +136,11 @@ def run_images(args, threads):
     names = [(path if counts[name] > 1 else name).as_posix() for path, name in found]
     frames = (Frame(name, path, files) for name, (path, _), files in zip(names, found, outputs, strict=True))
 
-    with output_folder(args.outdir), json_lines(args.json) as write_line:
+    with (
+        output_folder(args.outdir),
+        json_lines(args.json) as write_line,
+        instance_files(args.outdir, tables) as tabulate,
+    ):
         find = make_find(args, load_network(args, len(found)))
 
         def process(frame):
@@ -138,14 +151,20 @@ def run_images(args, threads):
                 frame.problem = error
                 return frame
             find(frame)
-            paint(frame, args.save)
+            paint(frame, kinds)
+            if tables:
+                frame.instances = describe_frame(frame)
             with frame.timed("write"):
                 for kind, path in frame.outputs.items():
                     path.parent.mkdir(parents=True, exist_ok=True)
                     visualization.save_image(path, frame.painted[kind])
             return frame
 
-        done, bad, interrupted = run_frames(frames, process, lambda frame: write_line(frame.line), threads, len(found))
+        def finish(frame):
+            write_line(frame.line)
+            tabulate(frame.raw_file, frame.image.shape[:2], frame.instances)
+
+        done, bad, interrupted = run_frames(frames, process, finish, threads, len(found))
     print(f"{done} images in {args.outdir}")
     return end(interrupted, bad and f"{bad} of {len(found)} images could not be read and were skipped")
 
@@ -240,7 +259,7 @@ def parse_args(argv=None):
     add("-r", "--recursive", action="store_true", help="the folders' subfolders too")
     add("--video", metavar="SOURCE", help="video, number of a camera or URL of a stream, not images: writes an mp4")
     add("-o", "--outdir", default="inference_test/results", help="folder to write; default %(default)s")
-    add("--save", default="overlay", help="what to write, of " + ",".join(KINDS) + "; default %(default)s")
+    add("--save", default="overlay", help="what to write, of " + ",".join(IMAGE_KINDS) + "; default %(default)s")
     add("--json", metavar="FILE", help="TuSimple lines to write, one per image or frame, with scores")
     add("--keep-names", action="store_true", help="SUBFOLDER/NAME_cluster.png instead of cluster_0000.png")
     add = parser.add_argument_group("how to find instances").add_argument
@@ -265,7 +284,7 @@ def parse_args(argv=None):
     elif args.video:
         parser.error("--indir: found --video too, expected one of them")
     args.save = list(dict.fromkeys(args.save.split(",")))
-    kinds = VIDEO_KINDS if args.video else KINDS
+    kinds = VIDEO_KINDS if args.video else IMAGE_KINDS
     for flag, given in (("--recursive", args.recursive), ("--keep-names", args.keep_names)):
         if args.video and given:
             parser.error(f"{flag}: found with --video, which has no use for it; leave it out")

@@ -2,9 +2,11 @@
 
     python visualization.py pipeline doc/training_pipeline.png
     python visualization.py features RUN_FOLDER doc/feature_space.png
+    python visualization.py instances my_test my_results doc/instances.png
 
-The last command puts the embedding scatter plots of a training run side by side. matplotlib, which takes a second to
-import, is imported where a figure is made: inference makes none.
+The second puts the embedding scatter plots of a training run side by side, the third images of a data folder, their
+true instances, and the instances and embeddings that `inference.py --save labels,embedding --keep-names` found.
+matplotlib, which takes a second to import, is imported where a figure is made: inference makes none.
 """
 
 if __name__ == "__main__":
@@ -21,6 +23,7 @@ import numpy as np
 
 import utils
 from clustering import instance_colors
+from datagenerator import DataError, find_pairs, read_image, read_label
 
 ALPHA = 0.3
 MAX_LEGEND = 20  # instances that a scatter plot names
@@ -163,6 +166,52 @@ def feature_space_figure(run_folder, path, count=4):
     figure.savefig(path, dpi=100)
 
 
+def instances_figure(data_folder, results, path, count=4, side=256):
+    """Save `count` images of a data folder, one in a row: image, true instances, instances found, embedding.
+
+    Args:
+        data_folder: with `images/` and `labels/`; images are shown from their darkest to their brightest percent.
+        results: folder with NAME_labels.png and NAME_embedding.png of each image NAME.
+        path: png file to write.
+        count: images shown, of those that have results; as many whose count of instances is the middle one of a part.
+        side: pixels of the longer side of each.
+
+    Raises:
+        FileNotFoundError: no image has results.
+        DataError: a file that can't be read.
+    """
+    chosen = []
+    for image, label in find_pairs(data_folder):
+        found, embedding = (Path(results, f"{Path(image).stem}_{kind}.png") for kind in ("labels", "embedding"))
+        if found.is_file() and embedding.is_file():
+            chosen.append((len(np.unique(read_label(label))), image, label, found, embedding))
+    if not chosen:
+        raise FileNotFoundError(
+            f"{results}: found no results of the images in {data_folder}, expected those of inference.py "
+            "--save labels,embedding --keep-names"
+        )
+    chosen.sort()
+    places = (np.arange(min(count, len(chosen))) + 0.5) * len(chosen) / min(count, len(chosen))
+    rows = []
+    for _, image, label, found, embedding in (chosen[int(place)] for place in places):
+        image, black = embedding_to_color(read_image(image)), np.zeros_like(read_image(image))
+        shown = [paint_instances(black, _ranks(read_label(name)), alpha=1.0) for name in (label, found)]
+        size = np.array(image.shape[1::-1]) * side // max(image.shape[:2])
+        tiles = [
+            cv2.resize(tile, size, interpolation=cv2.INTER_AREA) for tile in (image, *shown, read_image(embedding))
+        ]
+        rows.append(np.hstack([np.pad(tile, ((2, 2), (2, 2), (0, 0)), constant_values=255) for tile in tiles]))
+    width = max(row.shape[1] for row in rows)
+    rows = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
+    save_image(path, np.vstack(rows))
+
+
+def _ranks(label):
+    """Ids as 0, 1, 2, ..., background 0."""
+    ids = np.unique(np.append(0, label))
+    return np.searchsorted(ids, label)
+
+
 class _Boxes:
     """A figure of boxes and arrows."""
 
@@ -230,13 +279,19 @@ def main(argv=None):
     features = commands.add_parser("features", help="embeddings over the steps of a run")
     features.add_argument("run_folder", metavar="RUN_FOLDER")
     features.add_argument("path", metavar="PNG")
+    instances = commands.add_parser("instances", help="true and found instances side by side")
+    instances.add_argument("data_folder", metavar="DATA")
+    instances.add_argument("results", metavar="RESULTS")
+    instances.add_argument("path", metavar="PNG")
     args = parser.parse_args(argv)
     try:
         if args.command == "pipeline":
             pipeline_figure(args.path)
-        else:
+        elif args.command == "features":
             feature_space_figure(args.run_folder, args.path)
-    except OSError as error:
+        else:
+            instances_figure(args.data_folder, args.results, args.path)
+    except (DataError, OSError) as error:
         print(f"visualization.py: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 

@@ -26,6 +26,7 @@ class Frame:
     prediction: dict | None = None  # of `segmentation.predict`
     label_map: np.ndarray | None = None  # (H, W) int32
     line: dict | None = None  # of TuSimple
+    instances: list = field(default_factory=list)  # of `instance_files.describe_instances`
     painted: dict = field(default_factory=dict)  # kind of output: (h, w, 3) uint8 RGB or (h, w)
     seconds: dict = field(default_factory=dict)  # time of each stage
     time: float = 0.0  # seconds since its video's first frame

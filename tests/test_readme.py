@@ -129,7 +129,9 @@ def test_run_files_are_flags_of_training(path, monkeypatch):
     assert head == ["starts from", "data", "took", "scored", "commit"]
 
 
-@pytest.mark.parametrize(("run", "folder"), [("twenty-first", "trained_model"), ("semantic", "pretrained_semantic_model")])
+@pytest.mark.parametrize(
+    ("run", "folder"), [("twenty-first", "trained_model"), ("semantic", "pretrained_semantic_model")]
+)
 def test_run_files_are_those_of_the_shipped_models(run, folder, monkeypatch):
     import training
 

@@ -74,6 +74,38 @@ def test_figures_of_the_readme(tmp_path, tiny_run):
         assert cv2.imread(str(tmp_path / name)).std() > 5
 
 
+def test_figure_of_instances(tmp_path, capsys):
+    """Rows by number of instances; image, truth, found and embedding beside each other."""
+    for kind in ("images", "labels"):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+    (tmp_path / "results").mkdir()
+    for number in range(8):
+        label = np.zeros((64, 64), np.uint8)
+        for k in range(number + 1):
+            label[8 * k : 8 * k + 6] = 10 + k
+        for name, array in (
+            (f"data/images/{number}.png", 3 * label[..., None].repeat(3, axis=2)),
+            (f"data/labels/{number}.png", label),
+            (f"results/{number}_labels.png", label // 10 * 7),  # one instance for all of them
+            (f"results/{number}_embedding.png", np.full((64, 64, 3), 9 * number, np.uint8)),
+        ):
+            cv2.imwrite(str(tmp_path / name), array)
+    data, results, path = (str(tmp_path / name) for name in ("data", "results", "a.png"))
+    visualization.main(["instances", data, results, path])
+    figure = cv2.imread(path)
+    assert figure.shape == (4 * 260, 4 * 260, 3)
+    for row, number in enumerate((1, 3, 5, 7)):
+        tiles = [figure[260 * row + 2 : 260 * row + 258, 260 * k + 2 : 260 * k + 258] for k in range(4)]
+        assert [len(np.unique(tile[::4].reshape(-1, 3), axis=0)) for tile in tiles[1:3]] == [number + 2, 2]
+        assert (tiles[3] == 9 * number).all() and tiles[0].max() == 255
+    (tmp_path / "results" / "1_labels.png").unlink()
+    for found in (tmp_path / "results").glob("*_embedding.png"):
+        found.unlink()
+    with pytest.raises(SystemExit):
+        visualization.main(["instances", data, results, path])
+    assert f"{results}: found no results" in capsys.readouterr().err
+
+
 def test_features_without_plots(tmp_path, capsys):
     with pytest.raises(SystemExit) as exit_:
         visualization.main(["features", str(tmp_path), str(tmp_path / "a.png")])

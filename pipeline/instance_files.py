@@ -1,0 +1,120 @@
+"""Instances as data for other programs: COCO's JSON and a table."""
+
+import contextlib
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import find_objects
+
+import utils
+
+FILES = ("instances.json", "instances.csv")
+COLUMNS = ("image", "id", "area", "center_x", "center_y", "left", "top", "width", "height", "confidence")
+
+
+def describe_instances(label_map, confidences=None):
+    """What there is to say of each instance of an image.
+
+    Args:
+        label_map: (h, w) integers of the image's size, 0 = background.
+        confidences: of instances 1..N the mean probability of their pixels, None without a semantic head.
+
+    Returns:
+        list of dicts: "id"; "area" in pixels; "center" (x, y) and "box" (left, top, width, height) in pixels, where
+        the image's upper left corner is (0, 0) and its first pixel's center (0.5, 0.5); "confidence" or None; "counts",
+        the run lengths of its mask as COCO has them, down the columns, background first.
+    """
+    height, width = label_map.shape
+    flat = label_map.ravel(order="F")
+    cuts = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    starts, ends = np.append(0, cuts), np.append(cuts, flat.size)
+    order = np.argsort(flat[starts], kind="stable")  # by instance, down the columns
+    runs_of = np.split(order, np.flatnonzero(np.diff(flat[starts][order])) + 1)
+    boxes, found = find_objects(label_map), []
+    for runs in runs_of:
+        identity = int(flat[starts[runs[0]]])
+        if not identity:
+            continue
+        rows, columns = boxes[identity - 1]
+        y, x = np.nonzero(label_map[rows, columns] == identity)
+        counts = np.diff([0, *np.column_stack([starts[runs], ends[runs]]).ravel(), flat.size])
+        found.append(
+            {
+                "id": identity,
+                "area": len(x),
+                "center": [columns.start + float(x.mean()) + 0.5, rows.start + float(y.mean()) + 0.5],
+                "box": [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start],
+                "confidence": None if confidences is None else round(float(confidences[identity - 1]), 4),
+                "counts": counts[: len(counts) - (not counts[-1])].tolist(),
+            }
+        )
+    return found
+
+
+@contextlib.contextmanager
+def instance_files(outdir, names):
+    """Yield a function (image name, (h, w), instances of `describe_instances`) that writes them.
+
+    Args:
+        outdir: folder; the files appear in it if the block ends well.
+        names: of `FILES`.
+    """
+    makers = {"instances.json": _coco_file, "instances.csv": _table}
+    with contextlib.ExitStack() as stack:
+        writers = []
+        for name in names:
+            path = Path(outdir, name)
+            temporary = stack.enter_context(utils.replacing(path))
+            writers.append(stack.enter_context(makers[name](temporary)))
+
+        def write(*image):
+            for writer in writers:
+                writer(*image)
+
+        yield write
+
+
+@contextlib.contextmanager
+def _table(path):
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(COLUMNS)
+
+        def write(image, size, instances):
+            for one in instances:
+                center = [round(value, 2) for value in one["center"]]
+                table.writerow([image, one["id"], one["area"], *center, *one["box"], one["confidence"]])
+
+        yield write
+
+
+@contextlib.contextmanager
+def _coco_file(path):
+    """Annotations are written as they come: an image can have thousands of them."""
+    images, count = [], 0
+    with open(path, "w", encoding="utf-8") as file:
+        file.write('{"categories": [{"id": 1, "name": "instance"}],\n"annotations": [')
+
+        def write(image, size, instances):
+            nonlocal count
+            height, width = size
+            images.append({"id": len(images) + 1, "file_name": image, "height": height, "width": width})
+            for one in instances:
+                count += 1
+                annotation = {
+                    "id": count,
+                    "image_id": len(images),
+                    "category_id": 1,
+                    "iscrowd": 0,
+                    "area": one["area"],
+                    "bbox": one["box"],
+                    "segmentation": {"size": [height, width], "counts": one["counts"]},
+                }
+                if one["confidence"] is not None:
+                    annotation["score"] = one["confidence"]
+                file.write(("," if count > 1 else "") + "\n" + json.dumps(annotation))
+
+        yield write
+        file.write('],\n"images": ' + json.dumps(images) + "}\n")

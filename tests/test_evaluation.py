@@ -106,7 +106,7 @@ def test_model_command_writes_submission_and_images(tusimple_folder, tmp_path, c
     monkeypatch.chdir(tmp_path / "elsewhere")
     write_lines(tmp_path / "elsewhere/label_data.json", entries[:1])  # of another folder: that in --srcdir counts
     evaluation.main([*argv, "--out", str(out), "--images", str(images), "--json"])
-    assert calls == [{"bandwidth": 0.7, "confidence": 0.6}] * 4
+    assert calls == [{"bandwidth": 0.7, "threshold": 0.7, "confidence": 0.6}] * 4
     captured = capsys.readouterr()
     values = {entry["name"]: entry["value"] for entry in json.loads(captured.out)}
     assert values["Accuracy"] > 0.87 and values["FP"] == 0 and values["FN"] == pytest.approx(1 / 9)

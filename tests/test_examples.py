@@ -38,6 +38,19 @@ def write_annotations(folder):
     (folder / "instances.json").write_text(json.dumps(file))
 
 
+def write_masks(folder):
+    """`nuclei_train/` and `nuclei_val/`: a folder for each image, with one mask file for each of two instances."""
+    rng = np.random.default_rng(0)
+    for name, count in (("nuclei_train", 4), ("nuclei_val", 2)):
+        for number in range(count):
+            masks = np.zeros((2, 96, 96), np.uint8)
+            masks[0, 20:40, 20:40] = masks[1, 40:60, 30 + number : 60] = 255
+            for kind, files in (("images", [masks.max(axis=0) // 3 + rng.integers(9)]), ("masks", masks)):
+                (folder / name / f"{name}_{number}" / kind).mkdir(parents=True)
+                for k, file in enumerate(files):
+                    cv2.imwrite(str(folder / name / f"{name}_{number}" / kind / f"{kind}_{k}.png"), file)
+
+
 def write_lanes(folder):
     """TuSimple's form in `train_set/`, `my_set/` and `my_test_set/`, CULane's in `culane/`."""
     rows = list(range(300, 720, 10))
@@ -63,7 +76,7 @@ def write_lanes(folder):
 
 
 # what a command needs more to be quick, or to go where another one was
-QUICK = "--image-size 64 96 --steps 2 --plot-every 9 --cluster-every 9 --logdir log --modeldir none"
+QUICK = "--steps 2 --plot-every 9 --cluster-every 9 --logdir log --modeldir none"
 MORE = {
     "training.py": QUICK,
     "data/instance_dataset_processing.py": "--overwrite",
@@ -80,6 +93,9 @@ def walk(commands, first, more, capsys):
         start = 2 if command[0] == "-m" else 1
         name = f"{command[1]}.__main__" if start == 2 else Path(command[0]).stem
         flags = more.get(command[start - 1], "").split() if "--resume" not in command else []
+        if command[0] == "training.py" and flags:  # as small as the images here
+            size = ["96", "96"] if "--crop" in command else ["64", "96"]
+            flags += ["--crop" if "--crop" in command else "--image-size", *size]
         try:
             assert not importlib.import_module(name).main(command[start:] + flags), command
         except SystemExit as end:
@@ -92,9 +108,10 @@ def place(tmp_path, monkeypatch):
     """A working directory with data of every kind, and networks that need no time."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(utils, "build_model", miniature)
-    fake_step(monkeypatch, [1.0] * 9)
+    fake_step(monkeypatch, [1.0] * 20)
     write_annotations(tmp_path)
     write_lanes(tmp_path)
+    write_masks(tmp_path)
     (tmp_path / "data").mkdir()
 
 

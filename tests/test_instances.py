@@ -118,7 +118,7 @@ def test_own_instances_in_one_command(tmp_path, capsys, monkeypatch):
     evaluation.main([*flags, "--json"])
     values = [entry["value"] for entry in json.loads(capsys.readouterr().out)]
     np.testing.assert_allclose(values, [0.75, 0.5, 0.75, 0.75, 1 / 1.5])  # SBD 0.5 and 1, PQ over both
-    assert settings == [{"bandwidth": 0.7, "confidence": 0.6}] * 2
+    assert settings == [{"bandwidth": 0.7, "threshold": 0.7, "confidence": 0.6}] * 2
     assert "found 0 folders" in fails(capsys, "--instances")
     assert "--srcdir: found nothing" in fails(capsys, "--modeldir", "m", "--instances")
     assert "--labels: found with" in fails(capsys, *flags, "--labels", "a.json")

@@ -77,7 +77,7 @@ def middle_lanes(label):
 
 
 def follow(label_map, lane, rows, radius=20):
-    """The instance that runs along a lane; fails if it misses more than a fourth of its rows, as over a hill behind cars."""
+    """The instance that runs along a lane; fails if it misses more than a fourth of its rows, as over a hill."""
     rows = [(x, y) for x, y in zip(lane, rows, strict=True) if x >= 0]
     near = [np.unique(label_map[y, max(0, x - radius) : x + radius + 1]) for x, y in rows]
     hits = np.bincount(np.concatenate(near))

@@ -33,8 +33,6 @@ def test_run_folder_is_complete(tiny_run):
     config = json.loads((tiny_run / "config.json").read_text())
     assert config["flags"]["lr"] == 5e-3 and config["flags"]["feature_dim"] == 3 and "tensorflow" in config["versions"]
     assert config["command"].startswith("python training.py --srcdir")
-    assert config["foreground_weight"] == 10 and config["threshold"] == pytest.approx(10 / 11, abs=1e-3)
-    assert utils.read_threshold(tiny_run) == config["threshold"]  # 10 : 1 is where the network says 10 / 11
     names = {p.name for p in (tiny_run / "var1_dist1_reg0.001_dvar0.5_ddist1.5").iterdir()}
     assert names == {"cluster_000000.png", "cluster_000080.png", "cluster_000160.png", "instances_000160.png"}
     for kind in ("best", "last"):
@@ -127,6 +125,16 @@ def test_embedding_only_network(tiny_data, tmp_path, monkeypatch):
     fake_step(monkeypatch, [1.0] * 2)
     assert training.main(flags(tiny_data, tmp_path / "run", "--sem 0 --steps 2")) == 0
     assert set(utils.load_model(tmp_path / "run").output) == {"embedding"}
+
+
+def test_the_threshold_of_a_run_is_that_of_its_weight(tiny_data, tmp_path, monkeypatch):
+    """Weighted 10 : 1, a pixel that is foreground as likely as not gets 10 / 11."""
+    monkeypatch.setattr(utils, "build_model", miniature)
+    fake_step(monkeypatch, [1.0] * 2)
+    assert training.main(flags(tiny_data, tmp_path / "run", "--steps 2")) == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["foreground_weight"] == 10 and config["threshold"] == pytest.approx(10 / 11, abs=1e-3)
+    assert utils.read_threshold(tmp_path / "run") == config["threshold"]
 
 
 def test_proportions_and_several_validation_folders(tiny_data, tmp_path, monkeypatch):

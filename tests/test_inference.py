@@ -344,7 +344,8 @@ def test_lines_have_scores_and_defaults_are_found_from_anywhere(tmp_path, monkey
         assert len(line["scores"]) == len(line["lanes"]) and len(line["instance_scores"]) == labels.max() > 1
         # the model drops what is below 0.8, and its lanes are sure
         assert 0.8 <= min(line["instance_scores"]) and max(line["instance_scores"]) <= 1
-        assert 0.5 < min(line["scores"]) and max(line["scores"]) <= 1
+        # along a curve at least a fourth of the rows are seen, the others behind a truck, say
+        assert 0.7 / 4 < min(line["scores"]) and max(line["scores"]) <= 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lanes.json", "out"]
 
 

@@ -128,7 +128,10 @@ def run_images(args, threads):
     kinds, tables = ([kind for kind in args.save if kind in known] for known in (KINDS, FILES))
     outputs = name_outputs([name for _, name in found], args.outdir, kinds, args.keep_names)
     inputs = {os.path.realpath(path) for path, _ in found}
-    for path in (*(path for files in outputs for path in files.values()), *([Path(args.json)] if args.json else ())):
+    written = [path for files in outputs for path in files.values()]
+    if args.json and os.path.realpath(args.json) in {os.path.realpath(Path(args.outdir, name)) for name in tables}:
+        raise DataError(f"--json {args.json}: found a file of --save there, expected another; name another file")
+    for path in (*written, *([Path(args.json)] if args.json else ())):
         if os.path.realpath(path) in inputs:
             raise DataError(f"{path}: found one of the images there, expected to write to it; name another --outdir")
     require_readable([path for path, _ in found])

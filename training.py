@@ -340,12 +340,11 @@ def set_up(args, config, strategy):
             threshold=threshold,
             instances=bool(args.var or args.dist),
         )
-        if not config and not validation.has_lanes:
-            started["threshold"] = threshold
-        threshold = started.get("threshold", THRESHOLD)
+        if not config:
+            started["threshold"] = validation.threshold
         plots = outdir / f"var{args.var:g}_dist{args.dist:g}_reg{args.reg:g}_dvar{args.dvar:g}_ddist{args.ddist:g}"
         every = args.plot_every, args.cluster_every
-        log = SummaryLog(args.logdir, model, shown, plots, args.bandwidth, threshold, *every, args.ignore)
+        log = SummaryLog(args.logdir, model, shown, plots, args.bandwidth, validation.threshold, *every, args.ignore)
         utils.write_json(outdir / utils.CONFIG_FILE, started)
     print(f"{len(pairs)} training and {len(val_pairs)} validation images, {steps} steps, run folder {outdir}")
 

@@ -45,6 +45,11 @@ def paint_instances(image, label_map, alpha=ALPHA):
     return cv2.addWeighted(image, 1.0, mask, alpha, 0.0)  # no color is black, so black leaves the image
 
 
+def sequential_ids(label):
+    """The ids of an integer array as 1, 2, 3, ... in their order; 0, the background, stays."""
+    return np.searchsorted(np.unique(np.append(0, label)), label)
+
+
 def paint_kind(kind, image, label_map, prediction, line=None, lane_colors=None):
     """One of the outputs of inference, at the size of the image.
 
@@ -167,7 +172,7 @@ def feature_space_figure(run_folder, path, count=4):
 
 
 def instances_figure(data_folder, results, path, count=4, side=256):
-    """Save `count` images of a data folder, one in a row: image, true instances, instances found, embedding.
+    """Save `count` images of a data folder, a row for each: image, true instances, instances found, embedding.
 
     Args:
         data_folder: with `images/` and `labels/`; images are shown from their darkest to their brightest percent.
@@ -194,8 +199,9 @@ def instances_figure(data_folder, results, path, count=4, side=256):
     places = (np.arange(min(count, len(chosen))) + 0.5) * len(chosen) / min(count, len(chosen))
     rows = []
     for _, image, label, found, embedding in (chosen[int(place)] for place in places):
-        image, black = embedding_to_color(read_image(image)), np.zeros_like(read_image(image))
-        shown = [paint_instances(black, _ranks(read_label(name)), alpha=1.0) for name in (label, found)]
+        image = embedding_to_color(read_image(image))
+        black = np.zeros_like(image)
+        shown = [paint_instances(black, sequential_ids(read_label(name)), alpha=1.0) for name in (label, found)]
         size = np.array(image.shape[1::-1]) * side // max(image.shape[:2])
         tiles = [
             cv2.resize(tile, size, interpolation=cv2.INTER_AREA) for tile in (image, *shown, read_image(embedding))
@@ -204,12 +210,6 @@ def instances_figure(data_folder, results, path, count=4, side=256):
     width = max(row.shape[1] for row in rows)
     rows = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
     save_image(path, np.vstack(rows))
-
-
-def _ranks(label):
-    """Ids as 0, 1, 2, ..., background 0."""
-    ids = np.unique(np.append(0, label))
-    return np.searchsorted(ids, label)
 
 
 class _Boxes:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.ndimage import find_objects
 
 import utils
+from pipeline.outputs import room_for
 
 FILES = ("instances.json", "instances.csv")
 COLUMNS = ("image", "id", "area", "center_x", "center_y", "left", "top", "width", "height", "confidence")
@@ -61,60 +62,74 @@ def instance_files(outdir, names):
         outdir: folder; the files appear in it if the block ends well.
         names: of `FILES`.
     """
-    makers = {"instances.json": _coco_file, "instances.csv": _table}
     with contextlib.ExitStack() as stack:
-        writers = []
+        files = []
         for name in names:
             path = Path(outdir, name)
             temporary = stack.enter_context(utils.replacing(path))
-            writers.append(stack.enter_context(makers[name](temporary)))
+            file = open(temporary, "w", newline="", encoding="utf-8")
+            stack.callback(_close, file)
+            files.append((path, file, _Coco(file) if name == "instances.json" else _Table(file)))
 
         def write(*image):
-            for writer in writers:
-                writer(*image)
+            for path, file, form in files:
+                with room_for(path):
+                    form.write(*image)
+                    file.flush()
 
         yield write
+        for path, file, form in files:
+            with room_for(path):
+                form.end()
+                file.flush()
 
 
-@contextlib.contextmanager
-def _table(path):
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(COLUMNS)
-
-        def write(image, size, instances):
-            for one in instances:
-                center = [round(value, 2) for value in one["center"]]
-                table.writerow([image, one["id"], one["area"], *center, *one["box"], one["confidence"]])
-
-        yield write
+def _close(file):
+    # what a full disk left in its buffer would raise once more, without the file's name
+    with contextlib.suppress(OSError):
+        file.close()
 
 
-@contextlib.contextmanager
-def _coco_file(path):
+class _Table:
+    """A row for each instance."""
+
+    def __init__(self, file):
+        self.table = csv.writer(file)
+        self.table.writerow(COLUMNS)
+
+    def write(self, image, size, instances):
+        for one in instances:
+            center = [round(value, 2) for value in one["center"]]
+            self.table.writerow([image, one["id"], one["area"], *center, *one["box"], one["confidence"]])
+
+    def end(self):
+        pass
+
+
+class _Coco:
     """Annotations are written as they come: an image can have thousands of them."""
-    images, count = [], 0
-    with open(path, "w", encoding="utf-8") as file:
+
+    def __init__(self, file):
+        self.file, self.images, self.count = file, [], 0
         file.write('{"categories": [{"id": 1, "name": "instance"}],\n"annotations": [')
 
-        def write(image, size, instances):
-            nonlocal count
-            height, width = size
-            images.append({"id": len(images) + 1, "file_name": image, "height": height, "width": width})
-            for one in instances:
-                count += 1
-                annotation = {
-                    "id": count,
-                    "image_id": len(images),
-                    "category_id": 1,
-                    "iscrowd": 0,
-                    "area": one["area"],
-                    "bbox": one["box"],
-                    "segmentation": {"size": [height, width], "counts": one["counts"]},
-                }
-                if one["confidence"] is not None:
-                    annotation["score"] = one["confidence"]
-                file.write(("," if count > 1 else "") + "\n" + json.dumps(annotation))
+    def write(self, image, size, instances):
+        height, width = size
+        self.images.append({"id": len(self.images) + 1, "file_name": image, "height": height, "width": width})
+        for one in instances:
+            self.count += 1
+            annotation = {
+                "id": self.count,
+                "image_id": len(self.images),
+                "category_id": 1,
+                "iscrowd": 0,
+                "area": one["area"],
+                "bbox": one["box"],
+                "segmentation": {"size": [height, width], "counts": one["counts"]},
+            }
+            if one["confidence"] is not None:
+                annotation["score"] = one["confidence"]
+            self.file.write(("," if self.count > 1 else "") + "\n" + json.dumps(annotation))
 
-        yield write
-        file.write('],\n"images": ' + json.dumps(images) + "}\n")
+    def end(self):
+        self.file.write('],\n"images": ' + json.dumps(self.images) + "}\n")

@@ -86,9 +86,16 @@ def json_lines(path):
     with utils.replacing(path) as temporary, open(temporary, "w", buffering=1, encoding="utf-8") as file:
 
         def write(value):
-            try:
+            with room_for(path):
                 file.write(json.dumps(value) + "\n")
-            except OSError as error:
-                raise OSError(f"{path}: could not be written ({error.strerror.lower()}); make room") from None
 
         yield write
+
+
+@contextlib.contextmanager
+def room_for(path):
+    """Let an OSError of the block, which writes `path`, say so."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{path}: could not be written ({error.strerror.lower()}); make room") from None

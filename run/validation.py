@@ -104,18 +104,18 @@ class Validation:
             batch_size: images per batch.
             view: how the network sees images, see `datagenerator.network_size`; but with "stretch" one by one.
             ignore: id of the pixels that don't count, or None.
-            bandwidth, threshold: with which instances are found where there are no lanes.
+            bandwidth, threshold: with which instances are found; lanes have their own.
             instances: whether to score instances, which a network without trained embeddings doesn't find.
         """
         self.view, self.ignore, self.instances = view, ignore, instances
-        self.bandwidth, self.threshold = bandwidth, threshold
+        self.bandwidth = bandwidth
         self.folders = {}
         for name, pairs in folders.items():
             labels = tusimple_labels(pairs) if model.output.get("semantic") is not None else None
             data = make_dataset(pairs, size, batch_size if view == "stretch" else 1, view=view)
             self.folders[name] = (data, labels, pairs)
 
-        self.has_lanes = any(labels for _, labels, _ in self.folders.values())
+        self.threshold = THRESHOLD if any(labels for _, labels, _ in self.folders.values()) else threshold
 
         @tf.function(reduce_retracing=True)
         def step(image, label):
@@ -265,10 +265,10 @@ class SummaryLog:
         """Write a scatter plot, `cluster_STEP.png`, every `cluster_every` steps `instances_STEP.png`, and events."""
         outputs = {name: value[0].numpy() for name, value in self.predict(self.image).items()}
         embedding, image = outputs["embedding"], self.image[0].numpy().astype(np.uint8)
-        ranks = np.unique(self.label, return_inverse=True)[1].reshape(self.label.shape)
+        sequential = visualization.sequential_ids(self.label)
         shown = {
             "input": image,
-            "label": visualization.paint_instances(np.zeros_like(image), ranks, alpha=1.0),
+            "label": visualization.paint_instances(np.zeros_like(image), sequential, alpha=1.0),
             "prediction": visualization.embedding_to_color(embedding[:, :, :1].repeat(3, axis=2)),
             "embedding": visualization.embedding_to_color(embedding),
         }

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import resource
+import signal
 
 import cv2
 import numpy as np
@@ -56,6 +58,23 @@ def test_nothing_is_left_of_files_that_fail(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_full_disk_names_the_file(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    one = {"id": 1, "area": 1, "center": [0.5, 0.5], "box": [0, 0, 1, 1], "confidence": 0.5, "counts": [0, 1]}
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+        with (
+            pytest.raises(OSError, match=r"instances.csv: could not be written \(file too large\); make room"),
+            instance_files(tmp_path, ("instances.csv",)) as write,
+        ):
+            write("a.png", (1, 1), [one] * 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_inference_writes_them(tiny_run, tiny_data, tmp_path):
     out = tmp_path / "out"
     flags = f"--modeldir {tiny_run} --indir {tiny_data / 'images'} --outdir {out} --threshold 0.7"
@@ -69,3 +88,6 @@ def test_inference_writes_them(tiny_run, tiny_data, tmp_path):
         assert [one["area"] for one in found] == np.bincount(label.ravel())[1:].tolist()
         assert (image["height"], image["width"]) == label.shape and image["file_name"] == f"{number:04d}.png"
         assert all(0.7 <= one["score"] <= 1 for one in found)
+    with pytest.raises(SystemExit):
+        inference.main([*flags.split(), "--save", "instances.json", "--json", str(out / "instances.json")])
+    assert json.loads((out / "instances.json").read_text()) == coco

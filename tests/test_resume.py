@@ -21,7 +21,7 @@ from run.validation import figure_of_merit
 # Runs the command in forked processes, so that TensorFlow is imported once, and stops them by a signal. The network is
 # a miniature; the command, its files, data, augmentation, dropout, optimizer, averages and plots are the real ones.
 STOPPER = """
-import json, os, random, signal, sys, time
+import json, os, random, signal, sys, time, traceback
 sys.path[:0] = [ROOT, ROOT + "/tests"]
 from conftest import miniature
 import numpy as np
@@ -37,11 +37,14 @@ def start(argv):
     if child == 0:
         code = 1
         try:
-            code = training.main(argv)
-        except SystemExit as end:
-            code = end.code
-        except KeyboardInterrupt:
+            try:
+                code = training.main(argv)
+            except SystemExit as end:
+                code = end.code
+        except KeyboardInterrupt:  # the impatient one, while the first one's exit code was on its way, too
             code = 130
+        except Exception:
+            traceback.print_exc()
         finally:
             sys.stdout.flush()
             os._exit(code)

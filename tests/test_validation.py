@@ -114,8 +114,8 @@ def test_a_folder_named_twice_is_validated_once(lane_data):
     pairs, folders = collect_pairs([str(lane_data), str(lane_data)])
     assert len(pairs) == 2 and len(set(pairs)) == 1 and len(folders["validation"]) == 1
     losses = train_step.make_losses(train_step.LossWeights())
-    validation = Validation(gray_network(), losses, folders, (360, 640), 1)
-    assert validation.has_lanes and "Accuracy" in validation.run()
+    validation = Validation(gray_network(), losses, folders, (360, 640), 1, threshold=0.4)
+    assert validation.threshold == 0.7 and "Accuracy" in validation.run()  # that of lanes
 
 
 def test_instances_without_tusimple_labels(lane_data):
@@ -130,7 +130,7 @@ def test_instances_without_tusimple_labels(lane_data):
         assert choose_measure(result) == "AP" and figure_of_merit(result, "AP") < -0.5
     validation = Validation(network, losses, {"a": find_pairs(lane_data)}, (720, 1280), 1, view, threshold=1 - 1e-14)
     # logits are gray - 30: one instance of gray 60 in each image is below the threshold's 32.2
-    assert not validation.has_lanes and validation.run()["|DiC|"] == (1 + 2) / 2
+    assert validation.threshold == 1 - 1e-14 and validation.run()["|DiC|"] == (1 + 2) / 2
     result = Validation(network, losses, {"a": find_pairs(lane_data)}, (360, 640), 1, "crop", instances=False).run()
     assert choose_measure(result) == "loss" and set(result) == set(train_step.LOSS_TERMS)
 

@@ -46,6 +46,8 @@ from run.validation import SummaryLog, Validation
 
 # flags that may change when a run goes on
 RESUMABLE = {"resume", "steps", "epochs", "logdir", "save_every", "plot_every", "cluster_every"}
+SEMANTIC_WEIGHT = 1.0
+CROWD_WEIGHT = 10.0  # where there are coordinates: a hundred instances' losses are that much larger than those of lanes
 
 
 def make_parser(defaults=True):
@@ -122,7 +124,12 @@ def make_parser(defaults=True):
     add("--reg", type=least_zero, default=1.0, help="weight of the regularization term (the paper: 0.001)")
     add("--dvar", type=least_zero, default=0.5, help="hinge margin of the variance term")
     add("--ddist", type=least_zero, default=1.5, help="half the hinge margin of the distance term")
-    add("--sem", type=least_zero, default=1.0, help="weight of the semantic loss; 0: no semantic head, as the original")
+    add(
+        "--sem",
+        type=least_zero,
+        help="weight of the semantic loss, 0: no semantic head, as the original; "
+        f"default {SEMANTIC_WEIGHT:g}, with coordinates {CROWD_WEIGHT:g}",
+    )
     add(
         "--foreground-weight",
         type=bounded(float, above=0),
@@ -168,7 +175,7 @@ def parse_args(argv=None):
     ):
         if wrong:
             parser.error(f"--{flag}: found with {found}, expected one of the two; change or leave out one")
-    if not any((args.var, args.dist, args.reg, args.sem)):
+    if not any((args.var, args.dist, args.reg, args.sem is None or args.sem)):
         parser.error("--sem: found all loss weights 0, expected at least one above 0")
     args.command = "python training.py " + shlex.join(sys.argv[1:] if argv is None else argv)
     return args
@@ -324,7 +331,9 @@ def set_up(args, config, strategy):
             raise DataError(f"--resume {outdir}: found --steps {steps}, expected more than the {run.step} it has made")
     foreground = started.get("foreground_weight", LANE_WEIGHT)
     threshold = started.get("threshold", THRESHOLD) if config else round(foreground / (foreground + 1), 3)
-    weights = LossWeights(args.var, args.dist, args.reg, args.dvar, args.ddist, args.sem, foreground)
+    usual = CROWD_WEIGHT if network.get("coordinate_scale") else SEMANTIC_WEIGHT
+    semantic = usual if args.sem is None else args.sem
+    weights = LossWeights(args.var, args.dist, args.reg, args.dvar, args.ddist, semantic, foreground)
     kind = {"ignore": args.ignore, "background": not network.get("coordinate_scale")}
     log = validation = None
     if chief:
@@ -343,7 +352,7 @@ def set_up(args, config, strategy):
         if not config:
             started["threshold"] = validation.threshold
         plots = outdir / f"var{args.var:g}_dist{args.dist:g}_reg{args.reg:g}_dvar{args.dvar:g}_ddist{args.ddist:g}"
-        every = args.plot_every, args.cluster_every
+        every = min(args.plot_every, steps), min(args.cluster_every, steps)  # a short run ends with them
         log = SummaryLog(args.logdir, model, shown, plots, args.bandwidth, validation.threshold, *every, args.ignore)
         utils.write_json(outdir / utils.CONFIG_FILE, started)
     print(f"{len(pairs)} training and {len(val_pairs)} validation images, {steps} steps, run folder {outdir}")
@@ -377,8 +386,8 @@ def describe_network(args, size, labels):
     Args:
         args: flags.
         size: (H, W) of the network.
-        labels: `labels.Labels`. Where coordinates are added, a typical instance becomes as wide as the distance that
-            the loss asks of two means, 2 ddist.
+        labels: `labels.Labels`. With --coordinates a typical instance becomes as wide as the distance that the loss
+            asks of two means, 2 ddist; without it a model that has them keeps its scale.
     """
     network = {} if args.modeldir.lower() == "none" else utils.read_network(utils.model_folder(args.modeldir))
     if network and args.skip_connections and not network.get("skip_connections"):
@@ -397,9 +406,9 @@ def describe_network(args, size, labels):
     return network | {
         "input_shape": [*size, 3],
         "embedding_dim": args.feature_dim,
-        "semantic": args.sem > 0,
+        "semantic": args.sem is None or args.sem > 0,
         "skip_connections": bool(args.skip_connections or network.get("skip_connections")),
-        "coordinate_scale": network.get("coordinate_scale") or (scale if args.coordinates else None),
+        "coordinate_scale": scale if args.coordinates else network.get("coordinate_scale"),
     }
 
 

@@ -80,16 +80,16 @@ def test_unpool_by_hand():
 
 
 @pytest.mark.parametrize("size", [(8, 8), (16, 40), (72, 24)])
-@pytest.mark.parametrize("batch", [1, 3])
-def test_any_size_and_batch(size, batch):
-    model = build_enet((*size, 3), embedding_dim=4)
-    outputs = model(np.zeros((batch, *size, 3), np.uint8))
-    assert outputs["embedding"].shape == (batch, *size, 4)
-    assert outputs["semantic"].shape == (batch, *size, 1)
+def test_any_size_and_batch(size):
+    model = build_enet((*size, 3), embedding_dim=4, stage_two_repeat=1)
+    for batch in (1, 3):
+        outputs = model(np.zeros((batch, *size, 3), np.uint8))
+        assert outputs["embedding"].shape == (batch, *size, 4)
+        assert outputs["semantic"].shape == (batch, *size, 1)
 
 
 def test_open_size_gives_the_same_as_a_fixed_one():
-    fixed, free = build_enet((16, 24, 3)), build_enet((None, None, 3))
+    fixed, free = (build_enet((*size, 3), stage_two_repeat=1) for size in ((16, 24), (None, None)))
     free.set_weights(shake(fixed).get_weights())
     image = np.random.default_rng(0).uniform(0, 255, (2, 16, 24, 3)).astype(np.float32)
     assert_close(free(image)["embedding"], fixed(image)["embedding"])
@@ -104,7 +104,7 @@ def test_sizes_that_do_not_fit_are_refused(shape):
 @pytest.mark.parametrize("image_statistics", [False, True])
 def test_images_of_a_batch_do_not_mix_at_inference(image_statistics):
     images = np.random.default_rng(2).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8)
-    model = shake(build_enet((64, 64, 3), image_statistics=image_statistics))
+    model = shake(build_enet((64, 64, 3), stage_two_repeat=1, image_statistics=image_statistics))
     together = model(images)["embedding"]
     alone = np.concatenate([model(image[None])["embedding"] for image in images])
     # statistics of few values amplify rounding
@@ -112,7 +112,7 @@ def test_images_of_a_batch_do_not_mix_at_inference(image_statistics):
 
 
 def test_integer_and_float_input_agree():
-    model = shake(build_enet((16, 16, 3)))
+    model = shake(build_enet((16, 16, 3), stage_two_repeat=1))
     image = np.random.default_rng(3).integers(0, 256, (1, 16, 16, 3)).astype(np.uint8)
     for dtype in (np.int32, np.int64, np.float32, np.float64):
         np.testing.assert_array_equal(model(image.astype(dtype))["semantic"], model(image)["semantic"])
@@ -120,13 +120,13 @@ def test_integer_and_float_input_agree():
 
 def test_rescale_is_part_of_the_model():
     image = np.random.default_rng(4).uniform(0, 255, (1, 16, 16, 3)).astype(np.float32)
-    inside, outside = build_enet((16, 16, 3)), build_enet((16, 16, 3), rescale=1)
+    inside, outside = (build_enet((16, 16, 3), stage_two_repeat=1, rescale=factor) for factor in (1 / 255, 1))
     outside.set_weights(shake(inside).get_weights())
     assert_close(inside(image)["embedding"], outside(image / 255)["embedding"])
 
 
 def test_relu_head_starts_alive():
-    model = build_enet((16, 16, 3), embedding_activation="relu", semantic=False)
+    model = build_enet((16, 16, 3), embedding_activation="relu", semantic=False, stage_two_repeat=1)
     embedding = model(np.zeros((1, 16, 16, 3)))["embedding"].numpy()
     assert embedding.min() > 0 and "semantic" not in model(np.zeros((1, 16, 16, 3)))
 
@@ -146,7 +146,7 @@ def test_batch_normalization_modes():
 
 @pytest.mark.parametrize(
     "options",
-    [{"stage_two_repeat": 1}, {"stage_two_repeat": 3}, {"skip_connections": True}, {"dropout": False}],
+    [{"skip_connections": True, "stage_two_repeat": 1}, {"stage_two_repeat": 3}, {"dropout": False}],
 )
 def test_options_build_and_train(options):
     model = build_enet((16, 16, 3), **options)
@@ -159,7 +159,7 @@ def test_options_build_and_train(options):
 
 
 def test_xla_gives_the_same_output():
-    model = shake(build_enet((16, 24, 3)))
+    model = shake(build_enet((16, 24, 3), stage_two_repeat=1))
     image = np.random.default_rng(7).uniform(0, 255, (1, 16, 24, 3)).astype(np.float32)
     compiled = tf.function(lambda x: model(x, training=False), jit_compile=True)(image)
     for name, value in model(image).items():
@@ -167,7 +167,7 @@ def test_xla_gives_the_same_output():
 
 
 def test_saved_model_gives_equal_output_in_a_new_process(tmp_path):
-    model = shake(build_enet((16, 16, 3), embedding_dim=2, image_statistics=True))
+    model = shake(build_enet((16, 16, 3), embedding_dim=2, stage_two_repeat=1, image_statistics=True))
     image = np.random.default_rng(8).uniform(0, 255, (2, 16, 16, 3)).astype(np.float32)
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "image.npy", image)

@@ -8,12 +8,20 @@ import pytest
 
 import utils
 
+NETWORK = {"input_shape": [16, 24, 3], "embedding_dim": 2, "semantic": True, "stage_two_repeat": 1}
+
+
+@pytest.fixture(scope="module")
+def built():
+    model = utils.build_model(NETWORK)
+    return model, model.get_weights()
+
 
 @pytest.fixture
-def saved(tmp_path):
-    network = {"input_shape": [16, 24, 3], "embedding_dim": 2, "semantic": True}
-    model = utils.build_model(network)
-    utils.save_model(tmp_path / "model", model, utils.run_config({}, network))
+def saved(built, tmp_path):
+    model, weights = built
+    model.set_weights(weights)
+    utils.save_model(tmp_path / "model", model, utils.run_config({}, NETWORK))
     return tmp_path / "model", model
 
 
@@ -93,16 +101,16 @@ def test_checkpoint_restores_weights_optimizer_and_state(saved, tmp_path):
     utils.save_checkpoint(tmp_path, utils.checkpoint_variables(model, optimizer), {"step": 7})
     expected = [np.array(v) for v in [*model.variables, *optimizer.variables]]
 
-    other = utils.build_model({"input_shape": [16, 24, 3], "embedding_dim": 2})
+    other = utils.build_model(NETWORK)
     second = built_adam(other)
     assert utils.load_checkpoint(tmp_path, utils.checkpoint_variables(other, second)) == {"step": 7}
     for value, variable in zip(expected, [*other.variables, *second.variables], strict=True):
         np.testing.assert_array_equal(value, variable)
     # with dropout there are random generators, whose states belong to it
     names = utils.checkpoint_variables(model, optimizer)
-    assert len(names) == len(expected) and sum(name.endswith("/seed") for name in names) > 20
+    assert len(names) == len(expected) and sum(name.endswith("/seed") for name in names) == 19
 
-    small = utils.build_model({"input_shape": [16, 24, 3], "embedding_dim": 1})
+    small = utils.build_model({**NETWORK, "embedding_dim": 1})
     with pytest.raises(utils.ModelError, match="another network"):
         utils.load_checkpoint(tmp_path, utils.checkpoint_variables(small, built_adam(small)))
 

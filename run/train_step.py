@@ -79,6 +79,10 @@ def make_optimizer(name, steps, lr, schedule="original", warmup=0, weight_decay=
     return optimizer
 
 
+# one for training and validation, which need not compile it twice
+_compiled_loss = tf.function(discriminative_loss, jit_compile=True)
+
+
 class LossWeights(NamedTuple):
     """Weights and hinge margins of the losses, named as the flags of training.py."""
 
@@ -103,7 +107,7 @@ def make_losses(weights, jit=True, ignore=None, background=True):
             embedding it can't be one: it is everywhere.
     """
     var, dist, reg, dvar, ddist, sem, foreground = weights
-    embedding_loss = tf.function(discriminative_loss, jit_compile=True) if jit else discriminative_loss
+    embedding_loss = _compiled_loss if jit else discriminative_loss
 
     def losses(outputs, label):
         loss = l_var = l_dist = l_reg = l_sem = tf.constant(0.0)

@@ -158,6 +158,8 @@ def parse_args(argv=None):
     parser = make_parser()
     args = parser.parse_args(argv)
     args.given = vars(make_parser(defaults=False).parse_args(argv))
+    if args.sem is None:
+        args.sem = CROWD_WEIGHT if args.coordinates else SEMANTIC_WEIGHT
     for name in ("outdir", "logdir"):
         if Path(getattr(args, name)).exists() and not Path(getattr(args, name)).is_dir():
             parser.error(f"--{name}: found a file, {getattr(args, name)}, expected a folder to write; name another")
@@ -175,7 +177,7 @@ def parse_args(argv=None):
     ):
         if wrong:
             parser.error(f"--{flag}: found with {found}, expected one of the two; change or leave out one")
-    if not any((args.var, args.dist, args.reg, args.sem is None or args.sem)):
+    if not any((args.var, args.dist, args.reg, args.sem)):
         parser.error("--sem: found all loss weights 0, expected at least one above 0")
     args.command = "python training.py " + shlex.join(sys.argv[1:] if argv is None else argv)
     return args
@@ -331,9 +333,7 @@ def set_up(args, config, strategy):
             raise DataError(f"--resume {outdir}: found --steps {steps}, expected more than the {run.step} it has made")
     foreground = started.get("foreground_weight", LANE_WEIGHT)
     threshold = started.get("threshold", THRESHOLD) if config else round(foreground / (foreground + 1), 3)
-    usual = CROWD_WEIGHT if network.get("coordinate_scale") else SEMANTIC_WEIGHT
-    semantic = usual if args.sem is None else args.sem
-    weights = LossWeights(args.var, args.dist, args.reg, args.dvar, args.ddist, semantic, foreground)
+    weights = LossWeights(args.var, args.dist, args.reg, args.dvar, args.ddist, args.sem, foreground)
     kind = {"ignore": args.ignore, "background": not network.get("coordinate_scale")}
     log = validation = None
     if chief:
@@ -406,7 +406,7 @@ def describe_network(args, size, labels):
     return network | {
         "input_shape": [*size, 3],
         "embedding_dim": args.feature_dim,
-        "semantic": args.sem is None or args.sem > 0,
+        "semantic": args.sem > 0,
         "skip_connections": bool(args.skip_connections or network.get("skip_connections")),
         "coordinate_scale": scale if args.coordinates else network.get("coordinate_scale"),
     }

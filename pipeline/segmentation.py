@@ -7,7 +7,7 @@ import tensorflow as tf
 from joblib import cpu_count
 
 import utils
-from clustering import BANDWIDTH, THRESHOLD, find_instances
+from clustering import BANDWIDTH, MIN_FRACTION, THRESHOLD, find_instances
 from datagenerator import VIEWS, network_size, prepare_image
 from export.folding import fold_batch_norm
 from pipeline.tiles import join_tiles, tile_starts
@@ -36,7 +36,7 @@ def use_cores():
 class Network:
     """A model made ready for images of any size."""
 
-    def __init__(self, model, size=None, view="stretch", jit=False):
+    def __init__(self, model, size=None, view="stretch", jit=False, min_pixels=None):
         """Take a model; it is compiled with its first image.
 
         Args:
@@ -44,12 +44,13 @@ class Network:
             size: (H, W) it sees images at; default that of its input.
             view: how it sees them, see `datagenerator.network_size`.
             jit: compile it with XLA, for every size anew; else sizes after the first share one graph.
+            min_pixels: of an instance, default `MIN_PIXELS` in crops, else as `clustering.find_instances`.
         """
         self.outputs, self.view = tuple(model.output), view
         self.size = tuple(size or model.input_shape[1:3])
         self.tile = tuple(TILE * side for side in self.size)
         # crops show objects at their own scale, where what is too small to be one is known in pixels
-        self.min_pixels = MIN_PIXELS if view == "crop" else None
+        self.min_pixels = MIN_PIXELS if view == "crop" else min_pixels
         self._run = tf.function(
             lambda batch: model(batch, training=False), jit_compile=jit or None, reduce_retracing=not jit
         )
@@ -106,7 +107,10 @@ def load_network(modeldir, image_size=None, jit=False):
         model = utils.load_model(folder, image_size if view == "stretch" else (None, None))
         if not network.get("image_statistics"):
             model = fold_batch_norm(model)
-        result = Network(model, image_size or network["input_shape"][:2], view, jit)
+        size = network["input_shape"][:2]
+        # at another size what isn't lanes is to be seen at the scale of the training, so small stays as small
+        few = round(MIN_FRACTION * np.prod(size)) if image_size and network.get("coordinate_scale") else None
+        result = Network(model, image_size or size, view, jit, few)
         result.warm_up()
     except (utils.ModelError, OSError):
         raise

@@ -120,7 +120,7 @@ def test_every_kind_of_output(tiny_run, images, tmp_path, monkeypatch):
         assert all(change[y, x].any() for x, y in inside)
 
     network = segmentation.Network(utils.load_model(tiny_run))
-    label_map = segmentation.segment(network, image)
+    label_map = segmentation.segment(network, image, threshold=utils.read_threshold(tiny_run))
     labels = output("labels")
     assert labels.dtype == np.uint16 and labels.shape == (720, 1280)
     # network pixel (r, c) shows the image's rows around 720 (r + 0.5) / 64

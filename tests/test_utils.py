@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from conftest import miniature
 
 import utils
 
@@ -110,7 +111,7 @@ def test_checkpoint_restores_weights_optimizer_and_state(saved, tmp_path):
     names = utils.checkpoint_variables(model, optimizer)
     assert len(names) == len(expected) and sum(name.endswith("/seed") for name in names) == 19
 
-    small = utils.build_model({**NETWORK, "embedding_dim": 1})
+    small = miniature(NETWORK)
     with pytest.raises(utils.ModelError, match="another network"):
         utils.load_checkpoint(tmp_path, utils.checkpoint_variables(small, built_adam(small)))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import draw_scene, two_lines
+from conftest import draw_scene, miniature, two_lines
 
 import inference
 import utils
@@ -238,6 +238,16 @@ def test_kinds_of_images_are_read_alike(tmp_path):
     (tmp_path / "thumbnail.jpg").write_bytes(data[:-2])
     with pytest.raises(DataError, match="thumbnail.jpg: (damaged|could not be decoded)"):
         read_image(tmp_path / "thumbnail.jpg")
+
+
+def test_small_stays_as_small_at_another_size(tmp_path, monkeypatch):
+    """0.0005 of 64x96 pixels are 3; of the size given they are 12. Lanes grow with the size, other things needn't."""
+    monkeypatch.setattr(utils, "build_model", miniature)
+    for name, more in (("lanes", {}), ("cells", {"coordinate_scale": 5.0})):
+        network = {"input_shape": [64, 96, 3], **more}
+        utils.save_model(tmp_path / name, miniature(network), {"network": network})
+    few = {name: segmentation.load_network(tmp_path / name, (128, 192)).min_pixels for name in ("lanes", "cells")}
+    assert few == {"lanes": None, "cells": 3} and segmentation.load_network(tmp_path / "cells").min_pixels is None
 
 
 def test_network_size_and_number_of_lanes(tiny_run, images, tmp_path):

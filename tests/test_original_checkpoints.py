@@ -18,6 +18,7 @@ import training
 import utils
 from export import __main__ as export_command
 from export import calibration
+from run.labels import Labels
 
 BOTTLENECKS = [(f"1_{i}", "regular") for i in range(1, 5)]
 RUN = ["regular", "dilated2", "asymmetric", "dilated4", "regular", "dilated8", "asymmetric", "dilated16"]
@@ -334,21 +335,29 @@ def test_commands_take_the_folder(checkpoint, tmp_path, tiny_data, capsys, monke
         assert len(list(out.iterdir())) == 8
 
 
-@pytest.mark.parametrize("head", ["embedding", "semantic"])
-def test_training_starts_from_it(checkpoint, tmp_path, tiny_data, monkeypatch, head):
+ORIGINAL = {"rescale": 1, "embedding_activation": "relu", "image_statistics": True}
+ASYMMETRIC = "bottleneck2_3_asymmetric_conv2a"
+
+
+def test_training_starts_from_it(tmp_path, tiny_data, monkeypatch):
     """Input range, ReLU and normalization come with the weights; the other head starts fresh."""
     fake_step(monkeypatch, [1.0])
-    folder, values = checkpoint
-    if head == "semantic":
-        values = random_values(shapes_of_the_original(head=("fullconv", 12)))
-        folder = write_checkpoint(tmp_path / "semantic", values, "saved_model-29999")
+    values = random_values(shapes_of_the_original(head=("fullconv", 12)))
+    folder = write_checkpoint(tmp_path / "semantic", values, "saved_model-29999")
     flags = f"--srcdir {tiny_data} --modeldir {folder} --outdir {tmp_path / 'run'} --logdir {tmp_path / 'log'}"
     assert training.main(f"{flags} --image-size 64 96 --steps 1".split()) == 0
-    network = utils.read_config(tmp_path / "run")["network"]
-    assert (network["rescale"], network["embedding_activation"], network["image_statistics"]) == (1, "relu", True)
+    assert utils.read_config(tmp_path / "run")["network"].items() >= ORIGINAL.items()
     model = utils.load_model(tmp_path / "run" / "last")
-    name = "bottleneck2_3_asymmetric_conv2a"
-    np.testing.assert_array_equal(model.get_layer(name).get_weights()[0], values[f"ENet/{name}/weights"])
-    if head == "embedding":
-        kernel = values["Instance/transfer_layer/conv2d_transpose/weights"]
-        np.testing.assert_array_equal(model.get_layer("embedding").get_weights()[0], kernel)
+    np.testing.assert_array_equal(model.get_layer(ASYMMETRIC).get_weights()[0], values[f"ENet/{ASYMMETRIC}/weights"])
+
+
+def test_training_takes_its_embedding_head(checkpoint):
+    folder, values = checkpoint
+    args = training.parse_args(["--modeldir", str(folder)])
+    network = training.describe_network(args, (64, 96), Labels(foreground=0.1, diameter=0.0))
+    assert network.items() >= ORIGINAL.items()
+    model = utils.build_model(network)
+    assert utils.start_from(model, folder) == ["semantic"]
+    kernels = {ASYMMETRIC: f"ENet/{ASYMMETRIC}", "embedding": "Instance/transfer_layer/conv2d_transpose"}
+    for layer, variable in kernels.items():
+        np.testing.assert_array_equal(model.get_layer(layer).get_weights()[0], values[f"{variable}/weights"])

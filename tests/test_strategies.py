@@ -33,8 +33,13 @@ sys.exit(training.main(sys.argv[1:]))
 
 @pytest.fixture
 def start(tmp_path, tiny_data, monkeypatch):
-    """Function that starts `training.py` with more flags, as task `index` of a two-worker cluster if given."""
+    """Function that starts `training.py` with more flags, as task `index` of a two-worker cluster if given.
+
+    With "here" it is run in this process.
+    """
     monkeypatch.setattr(utils, "build_model", miniature)
+    for name in ("images", "weights"):
+        monkeypatch.setattr(training.SummaryLog, name, lambda *args: None)
     network = {"input_shape": [64, 96, 3], "dropout": False}  # masks differ between batches of 2 and of 4
     utils.save_model(tmp_path / "model", miniature(network), {"network": network})
     (tmp_path / "run.py").write_text(RUNNER.format(root=str(ROOT)))
@@ -48,6 +53,8 @@ def start(tmp_path, tiny_data, monkeypatch):
     def go(outdir, more, index=None):
         flags = f"--srcdir {tiny_data} --valdir {tiny_data} --modeldir {tmp_path / 'model'} --image-size 64 96"
         flags += f" --batch-size 4 --reg 0.001 --lr 1e-3 --outdir {outdir} --logdir {outdir}-log {more}"
+        if index == "here":
+            return training.main(flags.split())
         environment = dict(os.environ)
         if index is not None:
             cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
@@ -77,7 +84,7 @@ def weights(run):
 
 def test_two_replicas_do_what_one_does(start, tmp_path):
     """Same global batch, same weights after 5 steps, moving averages of batch norm and Adam's moments included."""
-    finish(start(tmp_path / "one", "--steps 5"))
+    assert start(tmp_path / "one", "--steps 5", "here") == 0
     finish(start(tmp_path / "mirrored", "--steps 5 --strategy mirrored"))
     finish(*(start(tmp_path / "workers", "--steps 5 --strategy multiworker", index) for index in range(2)))
     reference = weights(tmp_path / "one")

@@ -47,7 +47,7 @@ from run.validation import SummaryLog, Validation
 # flags that may change when a run goes on
 RESUMABLE = {"resume", "steps", "epochs", "logdir", "save_every", "plot_every", "cluster_every"}
 SEMANTIC_WEIGHT = 1.0
-CROWD_WEIGHT = 10.0  # where there are coordinates: a hundred instances' losses are that much larger than those of lanes
+CROWD_WEIGHT = 10.0  # with --coordinates: a hundred instances' losses are that much larger than those of lanes
 
 
 def make_parser(defaults=True):
@@ -128,7 +128,7 @@ def make_parser(defaults=True):
         "--sem",
         type=least_zero,
         help="weight of the semantic loss, 0: no semantic head, as the original; "
-        f"default {SEMANTIC_WEIGHT:g}, with coordinates {CROWD_WEIGHT:g}",
+        f"default {SEMANTIC_WEIGHT:g}, with --coordinates {CROWD_WEIGHT:g}",
     )
     add(
         "--foreground-weight",

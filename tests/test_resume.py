@@ -70,7 +70,7 @@ while len(codes) < len(kinds):
             assert os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None, "it ended by itself"
             time.sleep(0.001)
     time.sleep(rng.choice([rng.uniform(0, 0.02), rng.uniform(0, 0.3)]))
-    kind = kinds[len(codes) % len(kinds)]
+    kind = kinds[len(codes)]
     os.kill(child, getattr(signal, kind))
     if kind == "SIGINT" and rng.random() < 0.5:
         time.sleep(rng.uniform(0, 0.02))

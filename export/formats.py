@@ -121,7 +121,15 @@ def _signature(network, batch):
 
 
 def _write_savedmodel(network, path, batch=None):
-    network.export(path, format="tf_saved_model", verbose=False, input_signature=_signature(network, batch))
+    import tensorflow as tf
+
+    # `network.export` traces the network once more for each signature, and keeps its weights twice
+    module = tf.Module()
+    module.weights = [weight.value for weight in network.weights]
+    module.serve = tf.function(
+        lambda image: network(image, training=False), input_signature=_signature(network, batch), autograph=False
+    )
+    tf.saved_model.save(module, str(path), signatures=module.serve)
 
 
 def _run_savedmodel(path):

@@ -176,7 +176,8 @@ def miniature(network, synchronized=False, folder=""):
     image = keras.Input(shape=tuple(network["input_shape"]), name="image")
     x = layers.Rescaling(1 / 255, name="rescale")(image)
     x = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False, name="first")(x)
-    x = enet.BatchNormalization(synchronized=synchronized, name="norm")(x)
+    statistics = network.get("image_statistics", False)
+    x = enet.BatchNormalization(statistics, synchronized=synchronized, name="norm")(x)
     x = enet.PReLU(shared_axes=(1, 2), name="prelu")(x)
     if network.get("dropout", True):
         x = layers.SpatialDropout2D(0.2, name="drop")(x)

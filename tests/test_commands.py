@@ -27,8 +27,10 @@ from conftest import ROOT
     ],
 )
 def test_stopped_while_it_starts_a_command_says_one_line(command, number, tmp_path):
-    """The signal comes in the middle of the imports: a cv2 that sends it stands for a slow one."""
-    (tmp_path / "cv2.py").write_text(f"import os\nos.kill(os.getpid(), {int(number)})\nimport time\ntime.sleep(60)\n")
+    """The signal comes in the middle of the imports: a package that sends it stands for a slow one."""
+    for name in ("cv2", "tensorflow"):
+        stop = f"import os\nos.kill(os.getpid(), {int(number)})\nimport time\ntime.sleep(60)\n"
+        (tmp_path / f"{name}.py").write_text(stop)
     result = subprocess.run(
         [sys.executable, *command.split(), "--help"],
         cwd=ROOT,

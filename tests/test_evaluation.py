@@ -136,7 +136,7 @@ def test_model_command_with_a_real_network(tusimple_folder, tmp_path, capsys):
     import utils
 
     folder, _ = tusimple_folder
-    network = {"input_shape": (64, 128, 3), "embedding_dim": 3, "semantic": True}
+    network = {"input_shape": (64, 128, 3), "stage_two_repeat": 1}
     utils.save_model(tmp_path / "model", enet.build_enet(**network), {"network": network})
     argv = ["--modeldir", tmp_path / "model", "--srcdir", folder, "--labels", folder / "label_data.json"]
     evaluation.main([*map(str, argv), "--out", str(tmp_path / "pred.json")])

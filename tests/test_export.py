@@ -45,10 +45,16 @@ def test_folded_network_gives_the_same(options):
 
 
 def test_folded_trained_model_gives_the_same():
-    model = utils.load_model(ROOT / "trained_model", SIZE)
+    """At the size it is used at, near ties in the max-pools move up to 0.3 % of the values; all others agree."""
+    model = utils.load_model(ROOT / "trained_model", (None, None))
     folded, image = fold_batch_norm(model), noise(1, *SIZE)
+    found = folded(image)
     for name, value in model(image).items():
-        np.testing.assert_allclose(folded(image)[name], value, rtol=0, atol=1e-4)
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-4)
+    image = noise(1, *utils.read_network(ROOT / "trained_model")["input_shape"][:2], seed=1)
+    found = folded(image)
+    for name, value in model(image).items():
+        assert (np.abs(np.asarray(found[name]) - value) > 1e-4).mean() < 0.005
 
 
 def test_prelu_of_a_prelu_becomes_one_and_without_slopes_a_relu():
@@ -82,16 +88,6 @@ def test_difference_leaves_out_near_ties_but_nothing_that_is_wrong():
     assert off_by(0, 1000, 1000) == off_by(11, 11, 11) == 0.25
     answers = iter([value, value + 1e-3, value * 1.0005])
     assert 1e-4 < _difference([0, 1, 2], [{"embedding": value}] * 3, lambda _: {"embedding": next(answers)}) < 1e-3
-
-
-def test_folded_trained_model_at_the_size_it_is_used_at():
-    """Near ties in the max-pools move up to 0.3 % of the values, all others agree."""
-    size = utils.read_network(ROOT / "trained_model")["input_shape"][:2]
-    model = utils.load_model(ROOT / "trained_model", size)
-    folded, image = fold_batch_norm(model), noise(1, *size, seed=1)
-    for name, value in model(image).items():
-        off = np.abs(np.asarray(folded(image)[name]) - value) > 1e-4
-        assert off.mean() < 0.005
 
 
 def test_image_statistics_can_not_be_folded():
@@ -129,7 +125,7 @@ def test_savedmodel(saved, tmp_path, capsys):
     found = loaded.signatures["serving_default"](image=tf.constant(image))
     for name, value in model(image).items():
         assert_close(found[name], value)
-    assert len(loaded.variables) == len(fold_batch_norm(model).weights), "batch norm was not folded"
+    assert len(loaded.weights) == len(fold_batch_norm(model).weights), "batch norm was not folded"
 
 
 def test_tflite_needs_built_in_operations_only(saved, tmp_path):

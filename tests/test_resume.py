@@ -112,7 +112,7 @@ def test_stopped_again_and_again_and_still_the_same_weights(tiny_data, tmp_path,
     # without the discriminative loss, whose compilation would take most of the time and which keeps no state
     flags += " --var 0 --dist 0 --reg 0"
     flags += " --lr 3e-3 --optimizer adamw --schedule cosine --warmup 4 --ema 0.9 --clip-norm 10"
-    flags += " --steps 160 --save-every 3 --val-every 2 --plot-every 50 --cluster-every 100 --deterministic"
+    flags += " --steps 96 --save-every 3 --val-every 4 --plot-every 50 --cluster-every 100 --deterministic"
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     code = STOPPER.replace("ROOT", repr(str(ROOT)))
     kinds = "SIGINT,SIGTERM,SIGINT,SIGTERM,SIGKILL,SIGINT,SIGKILL,SIGKILL"
@@ -131,7 +131,7 @@ def test_stopped_again_and_again_and_still_the_same_weights(tiny_data, tmp_path,
         kept = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         return [{key: value for key, value in row.items() if key != "seconds"} for row in kept]
 
-    assert rows(whole) == rows(stopped) and rows(whole)[-1]["step"] == 160
+    assert rows(whole) == rows(stopped) and rows(whole)[-1]["step"] == 96
     for name in ("best", "last"):
         assert utils.read_config(whole / name)["step"] == utils.read_config(stopped / name)["step"]
         for a, b in zip(*(utils.load_model(folder / name).get_weights() for folder in (whole, stopped)), strict=True):
@@ -193,6 +193,7 @@ def test_stops_at_bad_numbers_with_the_model_before_them(tiny_data, tmp_path, mo
     monkeypatch.setattr(utils, "build_model", miniature)
     monkeypatch.setattr(training.SummaryLog, "images", lambda *args: None)
     flags = f"--srcdir {tiny_data} --valdir {tiny_data} --modeldir none --image-size 64 96 --batch-size 4 --steps 6"
+    flags += " --var 0 --dist 0 --reg 0"  # whose compilation would take most of the time
     make, count = training.make_train_step, []
 
     def poisoned(model, *args):

@@ -41,7 +41,7 @@ def read_video(path):
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory):
     """Model folder for tests that look at the number of frames only."""
-    folder, network = tmp_path_factory.mktemp("untrained"), {"input_shape": [64, 96, 3]}
+    folder, network = tmp_path_factory.mktemp("untrained"), {"input_shape": [64, 96, 3], "stage_two_repeat": 1}
     utils.save_model(folder, utils.build_model(network), {"network": network})
     return folder
 

@@ -247,6 +247,21 @@ def network_size(shape, size, view="stretch"):
     return tuple(max(8, 8 * round(scale * side / 8)) for side in (height, width))
 
 
+def zoomed_size(shape, zoom):
+    """(H, W) of an image of `shape` (h, w, ...) that is enlarged `zoom` times."""
+    return tuple(max(1, round(zoom * side)) for side in shape[:2])
+
+
+def enlarge(image, zoom, interpolation=cv2.INTER_LINEAR):
+    """An image or label (h, w, ...) resized to its `zoomed_size`, itself if `zoom` is 1."""
+    return image if zoom == 1 else cv2.resize(image, zoomed_size(image.shape, zoom)[::-1], interpolation=interpolation)
+
+
+def enlarge_label(label, zoom):
+    """As `enlarge`, of (h, w) ids by nearest neighbor."""
+    return enlarge(label, zoom, cv2.INTER_NEAREST_EXACT)
+
+
 def prepare_image(image, size, view="stretch"):
     """Make network input of an image: bilinear resize, values left at 0..255 (the model rescales).
 
@@ -380,7 +395,9 @@ def _random_light(image, rng):
     return np.clip(image, 0, 255).astype(np.float32)
 
 
-def make_dataset(pairs, size, batch_size, seed=None, augmented=False, first_sample=0, part=(0, 1, 1), view="stretch"):
+def make_dataset(
+    pairs, size, batch_size, seed=None, augmented=False, first_sample=0, part=(0, 1, 1), view="stretch", zoom=1.0
+):
     """Batches of network input and labels, decoded in parallel and prefetched.
 
     Args:
@@ -395,6 +412,7 @@ def make_dataset(pairs, size, batch_size, seed=None, augmented=False, first_samp
             several machines its part of every global batch, and only the files of that part are read.
         view: one of `VIEWS`. With a seed every image fills (H, W), see `augment`; without, each is seen whole at its
             `network_size`, and a batch of images of several sizes is an error.
+        zoom: images and labels are enlarged so many times first.
 
     Returns:
         tf.data.Dataset of (image (B, H, W, 3) float32, label (B, H, W) int32, index (B,) int64 into `pairs`).
@@ -409,6 +427,7 @@ def make_dataset(pairs, size, batch_size, seed=None, augmented=False, first_samp
             int(sample) if seed is None else int(_order(len(pairs), seed, sample // len(pairs))[sample % len(pairs)])
         )
         image, label = read_pair(pairs[index])
+        image, label = enlarge(image, zoom), enlarge_label(label, zoom)
         if augmented:
             image, label = augment(image, label, size, np.random.default_rng([seed, sample]), view)
         elif view != "stretch" and seed is not None:

@@ -89,6 +89,7 @@ def make_parser(defaults=True):
     )
     add("--keep-aspect", action="store_true", help="images keep their proportions: width W, the height follows")
     add("--crop", nargs=2, type=bounded(int, least=8, step=8), metavar=("H", "W"), help="train on parts of this size")
+    add("--zoom", type=bounded(float, above=0), default=1.0, help="enlarge images so many times before --crop")
     add("--batch-size", type=count, default=1, help="images per step")
     add("--balance", action="store_true", help="take images with a rare number of instances more often")
     add("--ignore", type=bounded(int, least=1, most=65535), metavar="ID", help="label value that counts as nothing")
@@ -177,6 +178,8 @@ def parse_args(argv=None):
     ):
         if wrong:
             parser.error(f"--{flag}: found with {found}, expected one of the two; change or leave out one")
+    if args.zoom != 1 and not args.crop:
+        parser.error(f"--zoom: found {args.zoom:g} without --crop, expected both; add --crop H W or leave it out")
     if not any((args.var, args.dist, args.reg, args.sem)):
         parser.error("--sem: found all loss weights 0, expected at least one above 0")
     args.command = "python training.py " + shlex.join(sys.argv[1:] if argv is None else argv)
@@ -300,9 +303,9 @@ def set_up(args, config, strategy):
     steps_per_epoch = max(1, len(pairs) // args.batch_size)
     steps = args.steps or args.epochs * steps_per_epoch
 
-    labels = None if config else look_at_labels(pairs, size, view, args.ignore)
+    labels = None if config else look_at_labels(pairs, size, view, args.ignore, args.zoom)
     # read before anything is written, so that a bad file leaves no run folder behind
-    shown = next(batches(make_dataset(val_pairs[:1], size, 1, view=view)))
+    shown = next(batches(make_dataset(val_pairs[:1], size, 1, view=view, zoom=args.zoom)))
 
     network = config["network"] if config else describe_network(args, size, labels)
     scratch = args.modeldir.lower() == "none"
@@ -322,7 +325,7 @@ def set_up(args, config, strategy):
 
     flags = {name: value for name, value in vars(args).items() if name not in ("resume", "command", "given")}
     foreground = None if config else args.foreground_weight or labels.foreground_weight()
-    more = {"view": view, "foreground_weight": foreground, "command": args.command}
+    more = {"view": view, "zoom": args.zoom, "foreground_weight": foreground, "command": args.command}
     started = config or utils.run_config(flags, network, **more)
     started["flags"] = flags
     run = Run(outdir, started, data, model, optimizer, averages, chief)
@@ -344,6 +347,7 @@ def set_up(args, config, strategy):
             size,
             args.batch_size,
             view,
+            args.zoom,
             args.ignore,
             bandwidth=2 * args.dvar or BANDWIDTH,
             threshold=threshold,
@@ -368,6 +372,7 @@ def set_up(args, config, strategy):
             first_sample=run.step * args.batch_size,
             part=(context.input_pipeline_id * part, part, args.batch_size),
             view=view,
+            zoom=args.zoom,
         )
 
     def files_of(index):

@@ -172,8 +172,13 @@ def _read_probability(modeldir, name, default, least="0"):
 
 
 def read_view(folder):
-    """How the network of a model folder sees images, see `datagenerator.network_size`; ModelError as `read_config`."""
-    return read_config(folder).get("view", "stretch") if (folder / MODEL_FILE).is_file() else "stretch"
+    """How the network of a model folder sees images: (view, zoom), see `datagenerator.make_dataset`.
+
+    Raises:
+        ModelError: as `read_config`.
+    """
+    config = read_config(folder) if (folder / MODEL_FILE).is_file() else {}
+    return config.get("view", "stretch"), config.get("zoom", 1.0)
 
 
 def read_bandwidth(modeldir):

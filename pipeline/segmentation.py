@@ -2,18 +2,19 @@
 
 import contextlib
 
+import cv2
 import numpy as np
 import tensorflow as tf
 from joblib import cpu_count
 
 import utils
 from clustering import BANDWIDTH, MIN_FRACTION, THRESHOLD, find_instances
-from datagenerator import VIEWS, network_size, prepare_image
+from datagenerator import VIEWS, enlarge, network_size, prepare_image, zoomed_size
 from export.folding import fold_batch_norm
 from pipeline.tiles import join_tiles, tile_starts
 
 TILE = 2  # sides of a tile, in those of the crops that the network was trained on
-MIN_PIXELS = 10
+MIN_PIXELS = 10  # of an instance in crops, at the image's own scale
 
 
 def has_gpu():
@@ -36,7 +37,7 @@ def use_cores():
 class Network:
     """A model made ready for images of any size."""
 
-    def __init__(self, model, size=None, view="stretch", jit=False, min_pixels=None):
+    def __init__(self, model, size=None, view="stretch", jit=False, min_pixels=None, zoom=1.0):
         """Take a model; it is compiled with its first image.
 
         Args:
@@ -45,12 +46,13 @@ class Network:
             view: how it sees them, see `datagenerator.network_size`.
             jit: compile it with XLA, for every size anew; else sizes after the first share one graph.
             min_pixels: of an instance, default `MIN_PIXELS` in crops, else as `clustering.find_instances`.
+            zoom: images are enlarged so many times first.
         """
-        self.outputs, self.view = tuple(model.output), view
+        self.outputs, self.view, self.zoom = tuple(model.output), view, zoom
         self.size = tuple(size or model.input_shape[1:3])
         self.tile = tuple(TILE * side for side in self.size)
         # crops show objects at their own scale, where what is too small to be one is known in pixels
-        self.min_pixels = MIN_PIXELS if view == "crop" else min_pixels
+        self.min_pixels = MIN_PIXELS * zoom**2 if view == "crop" else min_pixels
         self._run = tf.function(
             lambda batch: model(batch, training=False), jit_compile=jit or None, reduce_retracing=not jit
         )
@@ -63,11 +65,12 @@ class Network:
 
         Returns:
             {"embedding": (H, W, D) float32, "semantic": (H, W, 1) float32 logits if the model has that head}, at the
-            size at which the network sees the image; with the view "crop" that is (h, w).
+            size at which the network sees the image; with the view "crop" that is (h, w) enlarged.
 
         Raises:
             ModelError: an output that is not finite, as of a network whose training diverged.
         """
+        image = enlarge(image, self.zoom)
         outputs = self._outputs(prepare_image(image, network_size(image.shape, self.size, self.view), self.view))
         if self.view == "crop":
             outputs = {name: value[: image.shape[0], : image.shape[1]] for name, value in outputs.items()}
@@ -78,7 +81,8 @@ class Network:
 
     def needs_tiles(self, shape):
         """Whether an image of `shape` (h, w, ...) is too large to go through the network at once."""
-        return self.view == "crop" and any(side > tile for side, tile in zip(shape, self.tile, strict=False))
+        large = zoomed_size(shape, self.zoom)
+        return self.view == "crop" and any(side > tile for side, tile in zip(large, self.tile, strict=True))
 
     def warm_up(self):
         """Compile it, so that the first image takes no longer than the others."""
@@ -101,16 +105,18 @@ def load_network(modeldir, image_size=None, jit=False):
     """
     try:
         folder = utils.model_folder(modeldir)
-        network, view = utils.read_network(folder), "stretch" if image_size else utils.read_view(folder)
+        network, (view, zoom) = utils.read_network(folder), ("stretch", 1.0) if image_size else utils.read_view(folder)
         if view not in VIEWS:
             raise ValueError(f"view: found {view!r}, expected {' or '.join(VIEWS)}")
+        if not 0 < zoom < np.inf:
+            raise ValueError(f"zoom: found {zoom}, expected a number above 0")
         model = utils.load_model(folder, image_size if view == "stretch" else (None, None))
         if not network.get("image_statistics"):
             model = fold_batch_norm(model)
         size = network["input_shape"][:2]
         # at another size what isn't lanes is to be seen at the scale of the training, so small stays as small
         few = round(MIN_FRACTION * np.prod(size)) if image_size and network.get("coordinate_scale") else None
-        result = Network(model, image_size or size, view, jit, few)
+        result = Network(model, image_size or size, view, jit, few, zoom)
         result.warm_up()
     except (utils.ModelError, OSError):
         raise
@@ -138,7 +144,7 @@ def segment(network, image, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fa
         bandwidth, threshold, method, confidence: see `clustering.find_instances`.
 
     Returns:
-        (H, W) int32 label map at the size at which the network sees the image, 0 = background.
+        (H, W) int32 label map at the size at which the network sees the image, of tiles at its own; 0 = background.
 
     Raises:
         ModelError: as `Network.predict`.
@@ -159,13 +165,15 @@ def segment_tiles(network, image, *settings):
     kept = {"semantic": np.zeros((*image.shape[:2], 1), np.float16)} if "semantic" in network.outputs else {}
 
     def tiles():
-        rows, columns = (tile_starts(side, of, of // 4) for side, of in zip(image.shape[:2], network.tile, strict=True))
+        tile = [int(side / network.zoom) for side in network.tile]  # which enlarged is no larger than the network's
+        rows, columns = (tile_starts(side, of, of // 4) for side, of in zip(image.shape[:2], tile, strict=True))
         for top in rows:
             for left in columns:
-                place = np.s_[top : top + network.tile[0], left : left + network.tile[1]]
-                outputs = network.predict(image[place])
+                place = np.s_[top : top + tile[0], left : left + tile[1]]
+                outputs, size = network.predict(image[place]), image[place].shape[1::-1]
                 for name, values in kept.items():
-                    values[place] = outputs[name]
-                yield top, left, find_instances(outputs, *settings, network.min_pixels)
+                    values[place] = cv2.resize(outputs[name], size, interpolation=cv2.INTER_LINEAR)[:, :, None]
+                label_map = find_instances(outputs, *settings, network.min_pixels)
+                yield top, left, cv2.resize(label_map, size, interpolation=cv2.INTER_NEAREST_EXACT)
 
     return kept, join_tiles(tiles(), image.shape[:2])

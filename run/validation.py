@@ -10,7 +10,7 @@ import tensorflow as tf
 import visualization
 from clustering import BANDWIDTH, THRESHOLD, find_instances, instance_label_map, lane_mask
 from data.tusimple_dataset_processing import LabelError, read_labels, read_lines
-from datagenerator import DataError, batches, make_dataset, read_label, read_pair
+from datagenerator import DataError, batches, make_dataset, read_label, read_pair, zoomed_size
 from evaluation.instances import instance_score
 from evaluation.tusimple import tusimple_score
 from lanes.curves import fit_lanes
@@ -89,6 +89,7 @@ class Validation:
         size,
         batch_size,
         view="stretch",
+        zoom=1.0,
         ignore=None,
         bandwidth=BANDWIDTH,
         threshold=THRESHOLD,
@@ -103,16 +104,17 @@ class Validation:
             size: (H, W) of the network.
             batch_size: images per batch.
             view: how the network sees images, see `datagenerator.network_size`; but with "stretch" one by one.
+            zoom: see `datagenerator.make_dataset`.
             ignore: id of the pixels that don't count, or None.
             bandwidth, threshold: with which instances are found; lanes have their own.
             instances: whether to score instances, which a network without trained embeddings doesn't find.
         """
-        self.view, self.ignore, self.instances = view, ignore, instances
+        self.view, self.zoom, self.ignore, self.instances = view, zoom, ignore, instances
         self.bandwidth = bandwidth
         self.folders = {}
         for name, pairs in folders.items():
             labels = tusimple_labels(pairs) if model.output.get("semantic") is not None else None
-            data = make_dataset(pairs, size, batch_size if view == "stretch" else 1, view=view)
+            data = make_dataset(pairs, size, batch_size if view == "stretch" else 1, view=view, zoom=zoom)
             self.folders[name] = (data, labels, pairs)
 
         self.threshold = THRESHOLD if any(labels for _, labels, _ in self.folders.values()) else threshold
@@ -168,10 +170,11 @@ class Validation:
         """Label maps (h, w), found and true, of the image's size, as `python -m evaluation --instances` has them."""
         image, truth = read_pair(pair)
         if self.view == "crop":
-            outputs = {name: values[: truth.shape[0], : truth.shape[1]] for name, values in outputs.items()}
+            height, width = zoomed_size(truth.shape, self.zoom)
+            outputs = {name: values[:height, :width] for name, values in outputs.items()}
         if not all(np.isfinite(values).all() for values in outputs.values()):
             return np.zeros_like(truth), truth
-        min_pixels = MIN_PIXELS if self.view == "crop" else None
+        min_pixels = MIN_PIXELS * self.zoom**2 if self.view == "crop" else None
         label_map = find_instances(outputs, self.bandwidth, self.threshold, min_pixels=min_pixels)
         return visualization.paint_kind("labels", image, label_map, None), truth
 

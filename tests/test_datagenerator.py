@@ -297,6 +297,24 @@ def test_a_crop_of_a_small_image_is_filled_up(tmp_path):
     assert collect(make_dataset(pairs, (64, 64), 1, seed=0, view="crop"), 1)[0][0].shape == (1, 64, 64, 3)
 
 
+def test_zoom_enlarges_images_and_labels_before_the_crop(tmp_path):
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+    write_pair(tmp_path, "0000", size=(20, 30))
+    pairs = find_pairs(tmp_path)
+    original = datagenerator.read_label(pairs[0][1])
+    image, label, _ = collect(make_dataset(pairs, (64, 64), 1, view="crop", zoom=2), 1)[0]
+    assert image.shape == (1, 40, 64, 3)
+    np.testing.assert_array_equal(label[0, :, :60], original.repeat(2, axis=0).repeat(2, axis=1))
+    # half a pixel from its middle a pixel is three fourths of itself, each way
+    a = np.float32(datagenerator.read_image(pairs[0][0]))
+    a = 0.75 * a[2, 1:] + 0.25 * a[3, 1:], 0.75 * a[2, :-1] + 0.25 * a[3, :-1]
+    np.testing.assert_allclose(image[0, 5, 2:60:2], 0.75 * a[0] + 0.25 * a[1], atol=1)
+    for augmented in (False, True):  # three times as large, the crop lies within the image
+        stream = make_dataset(pairs, (32, 32), 1, seed=0, augmented=augmented, view="crop", zoom=3.2)
+        assert collect(stream, 1)[0][1].shape == (1, 32, 32)
+
+
 def test_validation_sees_images_whole_and_training_one_size(tmp_path):
     for kind in ("images", "labels"):
         (tmp_path / kind).mkdir()

@@ -91,3 +91,25 @@ def test_a_network_of_crops_takes_large_images_in_tiles():
     outputs, found = segment_tiles(network, painted, 1.0, 0.7, "fast", 0.0)
     np.testing.assert_allclose(outputs["semantic"][:, :, 0], 10.0 * truth - 50, rtol=1e-2)
     assert not network.needs_tiles((64, 64)) and network.needs_tiles((65, 64))
+
+
+@pytest.mark.parametrize("zoom", [2.0, 1.5, 0.5])
+def test_a_network_of_enlarged_crops_sees_images_and_tiles_enlarged(zoom):
+    """Labels of tiles come back at the image's own size, the instances whole, up to their borders."""
+    image = keras.Input(shape=(None, None, 3))
+    gray = layers.Rescaling(0.1)(image[..., :1])
+    model = keras.Model(image, {"embedding": gray, "semantic": 100 * gray - 50})
+    network = Network(model, (64, 64), "crop", zoom=zoom)
+    truth = np.zeros((300, 260), np.uint8)
+    for number, center in enumerate([(40, 40), (128, 150), (200, 60), (220, 240), (16, 250)]):
+        cv2.rectangle(truth, np.array(center) - 16 - 2 * number, np.array(center) + 15, 50 + 40 * number, -1)
+    painted = cv2.merge([truth] * 3)
+    side = int(128 / zoom)
+    assert not network.needs_tiles((side, side)) and network.needs_tiles((side + 2, side))
+    part = painted[: side // 2 * 2, : side // 2 * 2]
+    assert network.predict(part)["embedding"].shape[:2] == tuple(round(zoom * length) for length in part.shape[:2])
+    outputs, found = segment_tiles(network, painted, 1.0, 0.7, "fast", 0.0)
+    assert found.shape == truth.shape == outputs["semantic"].shape[:2]
+    inside = [found[cv2.erode(np.uint8(truth == value), np.ones((5, 5))) > 0] for value in np.unique(truth)[1:]]
+    assert all(ids.min() == ids.max() > 0 for ids in inside) and len({ids[0] for ids in inside}) == 5
+    assert (found[cv2.dilate(truth, np.ones((5, 5))) == 0] == 0).all()

@@ -178,6 +178,32 @@ def test_proportions_and_several_validation_folders(tiny_data, tmp_path, monkeyp
     assert fixed.predict(np.zeros((56, 160, 3), np.uint8))["embedding"].shape == (64, 96, 3)
 
 
+def test_enlarged_crops(tiny_data, tmp_path, monkeypatch, capsys):
+    """What the labels are like is that of the enlarged ones; the model keeps the zoom, which another --size ends."""
+    monkeypatch.setattr(utils, "build_model", miniature)
+    for zoom in (1, 2):
+        fake_step(monkeypatch, [1.0])
+        more = ["--crop", "32", "32", "--coordinates", "--zoom", str(zoom), "--steps", "1"]
+        argv = flags(tiny_data, tmp_path / f"run{zoom}")
+        argv = [*argv[: argv.index("--image-size")], *argv[argv.index("--image-size") + 3 :], *more]
+        assert training.main(argv) == 0
+    configs = [utils.read_config(tmp_path / f"run{zoom}/last") for zoom in (1, 2)]
+    assert [config["zoom"] for config in configs] == [1, 2] and configs[1]["view"] == "crop"
+    scales = [config["network"]["coordinate_scale"] for config in configs]
+    assert scales[1] == pytest.approx(2 * scales[0], rel=0.05)
+    image = np.zeros((20, 24, 3), np.uint8)
+    shapes = [segmentation.load_network(tmp_path / f"run{zoom}").predict(image)["embedding"].shape for zoom in (1, 2)]
+    assert shapes == [(20, 24, 3), (40, 48, 3)]
+    fixed = segmentation.load_network(tmp_path / "run2", (64, 96))
+    assert fixed.predict(image)["embedding"].shape == (64, 96, 3)
+    utils.write_json(tmp_path / "run2/last/config.json", configs[1] | {"zoom": "twice"})
+    with pytest.raises(utils.ModelError, match="can't be built or run"):
+        segmentation.load_network(tmp_path / "run2/last")
+    with pytest.raises(SystemExit):
+        training.main(flags(tiny_data, tmp_path / "run", "--zoom 2"))
+    assert "--zoom: found 2 without --crop" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_ctrl_c_saves_and_resume_goes_on(tiny_data, tmp_path, monkeypatch, capsys):
     """The step that Ctrl-C comes in is made to its end."""
     monkeypatch.setattr(utils, "build_model", miniature)

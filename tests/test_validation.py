@@ -10,6 +10,9 @@ from keras import layers
 
 from data.tusimple_dataset_processing import LabelError
 from datagenerator import DataError, find_pairs
+from evaluation.instances import instance_score
+from evaluation.model import predict_instances
+from pipeline.segmentation import Network
 from run import train_step
 from run.pairs import collect_pairs
 from run.validation import Validation, choose_measure, figure_of_merit, tusimple_labels
@@ -133,6 +136,17 @@ def test_instances_without_tusimple_labels(lane_data):
     assert validation.threshold == 1 - 1e-14 and validation.run()["|DiC|"] == (1 + 2) / 2
     result = Validation(network, losses, {"a": find_pairs(lane_data)}, (360, 640), 1, "crop", instances=False).run()
     assert choose_measure(result) == "loss" and set(result) == set(train_step.LOSS_TERMS)
+
+
+def test_enlarged_images_score_as_in_the_evaluation(lane_data):
+    """Borders between the gray values, which enlarging makes, are instances for this network, and are scored alike."""
+    (lane_data / "labels.json").unlink()
+    pairs, network = find_pairs(lane_data), gray_network((None, None))
+    losses = train_step.make_losses(train_step.LossWeights())
+    result = Validation(network, losses, {"a": pairs}, (720, 1280), 1, "crop", zoom=1.5).run()
+    found = predict_instances(Network(network, (720, 1280), "crop", zoom=1.5), pairs, bandwidth=1.0, threshold=0.7)
+    expected = instance_score(found)
+    assert {name: result[name] for name in expected} == pytest.approx(expected, abs=1e-5) and result["SBD"] < 0.8
 
 
 def test_the_best_model_is_that_of_the_best_score():

@@ -122,7 +122,9 @@ def read_pairs(prediction_dir, truth_dir):
     """Read label maps of the same stems from two folders.
 
     Args:
-        prediction_dir, truth_dir: folders of label images, see `datagenerator.read_label`.
+        prediction_dir, truth_dir: folders of label images, see `datagenerator.read_label`; of results of inference.py
+            with --keep-names the NAME_labels.png are taken.
+
     Returns:
         generator of (prediction, truth), (H, W) uint8 or uint16 each; shows its progress.
 
@@ -131,6 +133,9 @@ def read_pairs(prediction_dir, truth_dir):
     """
     folders = Path(prediction_dir), Path(truth_dir)
     files, other = (list_by_stem(folder, LABEL_SUFFIXES) for folder in folders)
+    results = {stem.removesuffix("_labels"): path for stem, path in files.items() if stem.endswith("_labels")}
+    if results.keys() & other.keys():
+        files = results
     if alone := sorted(files.keys() ^ other.keys()):
         found = f"{files.get(alone[0], other.get(alone[0])).name} in one folder only"
         raise DataError(f"--instances {folders[0]} {folders[1]}: found {found}, expected the same names in both")

@@ -83,6 +83,24 @@ def test_instances_command(tmp_path, capsys):
     assert "expected (4, 8)" in fails(capsys, "--instances", *folders)
 
 
+def test_results_of_inference_beside_labels(tmp_path, capsys):
+    """NAME_labels.png belongs to the label NAME, whatever else was written there; one that is missing is named."""
+    truth = np.zeros((8, 12), np.uint8)
+    truth[:4, :4] = 1
+    for kind in ("labels", "results"):
+        (tmp_path / kind).mkdir()
+    for number in range(2):
+        cv2.imwrite(str(tmp_path / f"labels/{number}.png"), truth)
+        for kind, image in (("cluster", np.dstack([truth] * 3)), ("labels", 7 * truth * (number == 0))):
+            cv2.imwrite(str(tmp_path / f"results/{number}_{kind}.png"), image)
+    (tmp_path / "results/instances.csv").write_text("")
+    argv = ["--instances", str(tmp_path / "results"), str(tmp_path / "labels")]
+    evaluation.main([*argv, "--json"])
+    assert json.loads(capsys.readouterr().out)[0] == {"name": "SBD", "value": 0.5, "order": "desc"}
+    (tmp_path / "results/1_labels.png").unlink()
+    assert "found 1.png in one folder only" in fails(capsys, *argv)
+
+
 def test_a_value_to_ignore_counts_nowhere(tmp_path, capsys):
     """Half of the first prediction lies where nobody knows, as does all of another one."""
     folders = [tmp_path / "found", tmp_path / "true"]

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import fake_step, miniature
+from conftest import miniature
 
 import inference
 import training
@@ -337,25 +337,19 @@ ORIGINAL = {"rescale": 1, "embedding_activation": "relu", "image_statistics": Tr
 ASYMMETRIC = "bottleneck2_3_asymmetric_conv2a"
 
 
-def test_training_starts_from_it(tmp_path, tiny_data, monkeypatch):
-    """Input range, ReLU and normalization come with the weights; the other head starts fresh."""
-    fake_step(monkeypatch, [1.0])
-    values = random_values(shapes_of_the_original(head=("fullconv", 12)))
-    folder = write_checkpoint(tmp_path / "semantic", values, "saved_model-29999")
-    flags = f"--srcdir {tiny_data} --modeldir {folder} --outdir {tmp_path / 'run'} --logdir {tmp_path / 'log'}"
-    assert training.main(f"{flags} --image-size 64 96 --steps 1".split()) == 0
-    assert utils.read_config(tmp_path / "run")["network"].items() >= ORIGINAL.items()
-    model = utils.load_model(tmp_path / "run" / "last")
-    np.testing.assert_array_equal(model.get_layer(ASYMMETRIC).get_weights()[0], values[f"ENet/{ASYMMETRIC}/weights"])
-
-
-def test_training_takes_its_embedding_head(checkpoint):
+@pytest.mark.parametrize("kind", ["instance", "semantic"])
+def test_training_starts_from_it(kind, checkpoint, tmp_path):
+    """Input range, ReLU and normalization come with the weights; the head that it doesn't have starts fresh."""
     folder, values = checkpoint
+    kernels = {ASYMMETRIC: f"ENet/{ASYMMETRIC}", "embedding": "Instance/transfer_layer/conv2d_transpose"}
+    if kind == "semantic":  # of 12 classes, which are none of ours
+        values = random_values(shapes_of_the_original(head=("fullconv", 12)))
+        folder = write_checkpoint(tmp_path, values, "saved_model-29999")
+        del kernels["embedding"]
     args = training.parse_args(["--modeldir", str(folder)])
     network = training.describe_network(args, (64, 96), Labels(foreground=0.1, diameter=0.0))
     assert network.items() >= ORIGINAL.items()
     model = utils.build_model(network)
-    assert utils.start_from(model, folder) == ["semantic"]
-    kernels = {ASYMMETRIC: f"ENet/{ASYMMETRIC}", "embedding": "Instance/transfer_layer/conv2d_transpose"}
+    assert utils.start_from(model, folder) == (["semantic"] if kind == "instance" else ["embedding", "semantic"])
     for layer, variable in kernels.items():
         np.testing.assert_array_equal(model.get_layer(layer).get_weights()[0], values[f"{variable}/weights"])

@@ -1,4 +1,4 @@
-"""Every command and piece of code on the pages for one's own data and for export is run, on small data of its kind."""
+"""Every command of the README and of the page for one's own data is run, on small data of its kind."""
 
 import importlib
 import json
@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import ROOT, draw_scene, fake_step, miniature
-from test_enet import shake
-from test_readme import code_blocks, commands_of
+from test_readme import commands_of
 
 import utils
 
@@ -142,23 +141,3 @@ def test_readme_from_the_first_to_the_last_command(place, capsys):
     assert "Accuracy" in capsys.readouterr().out
     for path in ("my_results/cluster_0000.png", "saved_model/log.jsonl", "my_semantic_model/best", "worst_first"):
         assert Path(path).exists()
-
-
-@pytest.mark.filterwarnings("ignore:.*Interpreter is deprecated")
-def test_the_exported_network_is_run_as_the_page_says(tmp_path, monkeypatch):
-    """The page's command and its code, against Keras, with a network of one stage and a smaller size."""
-    text = (ROOT / "doc/export.md").read_text(encoding="utf-8").replace("(360, 640)", "(96, 160)")
-    assert "(96, 160)" in text
-    (command,) = [command for command in commands_of(ROOT / "doc/export.md") if "tflite" in command]
-    (code,) = code_blocks(text, "python")
-    monkeypatch.chdir(tmp_path)
-    Path("inference_test").symlink_to(ROOT / "inference_test")
-    network = {"input_shape": [96, 160, 3], "stage_two_repeat": 1}
-    utils.save_model("trained_model", shake(utils.build_model(network)), {"network": network})
-    importlib.import_module("export.__main__").main(command[2:])
-    names = {}
-    exec(compile(code, "export.md", "exec"), names)
-    expected = utils.load_model("trained_model")(names["image"][None])
-    assert names["outputs"].keys() == expected.keys()
-    for name, value in expected.items():
-        np.testing.assert_allclose(np.quantile(np.abs(names["outputs"][name] - value), 0.99), 0, atol=1e-3)

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ import tensorflow as tf
 from conftest import ROOT
 from keras import layers
 from test_enet import assert_close, shake
+from test_readme import code_blocks, commands_of
 
 import utils
 from enet import BatchNormalization, build_enet
@@ -128,23 +129,29 @@ def test_savedmodel(saved, tmp_path, capsys):
     assert len(loaded.weights) == len(fold_batch_norm(model).weights), "batch norm was not folded"
 
 
-def test_tflite_needs_built_in_operations_only(saved, tmp_path):
-    folder, model = saved
-    path = tmp_path / "projects [2024]" / "network[a-c]*.tflite"
-    path.parent.mkdir()
-    run_export(folder, "--format", "tflite", path, "--size", 32, 64)
-    assert list(path.parent.iterdir()) == [path]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        interpreter = tf.lite.Interpreter(str(path))
+@pytest.mark.filterwarnings("ignore:.*Interpreter is deprecated")
+def test_tflite_as_the_page_says(saved, tmp_path, monkeypatch):
+    """The page's command and its code, with another model, another size and names that some take for patterns."""
+    name, place = "lanes[a-c]*.tflite", tmp_path / "projects [2024]"
+    text = (ROOT / "doc/export.md").read_text(encoding="utf-8").replace("lanes.tflite", name)
+    (command,) = [command for command in commands_of(ROOT / "doc/export.md") if "tflite" in command]
+    (code,) = code_blocks(text.replace("(360, 640)", "(32, 64)"), "python")
+    place.mkdir()
+    monkeypatch.chdir(place)
+    Path("inference_test").symlink_to(ROOT / "inference_test")
+    Path("trained_model").symlink_to(saved[0])
+    assert command[:4] == ["-m", "export", "trained_model", "lanes.tflite"]
+    run_export("trained_model", name, *command[4:], "--size", 32, 64)
+    assert {path.name for path in place.iterdir()} == {name, "inference_test", "trained_model"}
+    names = {}
+    exec(compile(code, "export.md", "exec"), names)
+    for output, value in utils.load_model(saved[0], (32, 64))(names["image"][None]).items():
+        assert_close(names["outputs"][output], value)
+    interpreter = tf.lite.Interpreter(name)
     operations = {operation["op_name"] for operation in interpreter._get_ops_details()}
     assert "CONV_2D" in operations and not any(name.startswith(("Flex", "CUSTOM")) for name in operations)
     # what XNNPACK doesn't know cuts its graph into pieces and costs a third of the speed
     assert "PRELU" in operations and not operations & {"EQUAL", "CAST", "PACK", "LOGICAL_AND", "LOGICAL_NOT", "ARG_MAX"}
-    image = noise(1, 32, 64, seed=1)
-    found = interpreter.get_signature_runner()(image=image)
-    for name, value in utils.load_model(folder, (32, 64))(image).items():
-        assert_close(found[name], value)
 
 
 def test_onnx(saved, tmp_path):

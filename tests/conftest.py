@@ -17,8 +17,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 ROOT = Path(__file__).resolve().parents[1]
 
 
-# begun first, so that two processes end at about the same time
-SLOWEST = ["tiny_run", "test_strategies.py", "test_resume.py", "test_export.py", "test_original_checkpoints.py"]
+# Begun first, the longest before the others, so that two processes end at about the same time
+SLOWEST = ["tiny_run"] + [
+    f"test_{name}.py"
+    for name in "original_checkpoints enet export strategies bad_input utils resume examples clustering shipped_model "
+    "synthetic_dataset commands video".split()
+]
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups

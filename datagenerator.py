@@ -252,14 +252,10 @@ def zoomed_size(shape, zoom):
     return tuple(max(1, round(zoom * side)) for side in shape[:2])
 
 
-def enlarge(image, zoom, interpolation=cv2.INTER_LINEAR):
-    """An image or label (h, w, ...) resized to its `zoomed_size`, itself if `zoom` is 1."""
-    return image if zoom == 1 else cv2.resize(image, zoomed_size(image.shape, zoom)[::-1], interpolation=interpolation)
-
-
-def enlarge_label(label, zoom):
-    """As `enlarge`, of (h, w) ids by nearest neighbor."""
-    return enlarge(label, zoom, cv2.INTER_NEAREST_EXACT)
+def enlarge(array, zoom):
+    """Resize an image (h, w, 3) bilinearly, a label (h, w) by nearest neighbor to `zoomed_size`; itself at zoom 1."""
+    kind = cv2.INTER_LINEAR if array.ndim == 3 else cv2.INTER_NEAREST_EXACT
+    return array if zoom == 1 else cv2.resize(array, zoomed_size(array.shape, zoom)[::-1], interpolation=kind)
 
 
 def prepare_image(image, size, view="stretch"):
@@ -427,7 +423,7 @@ def make_dataset(
             int(sample) if seed is None else int(_order(len(pairs), seed, sample // len(pairs))[sample % len(pairs)])
         )
         image, label = read_pair(pairs[index])
-        image, label = enlarge(image, zoom), enlarge_label(label, zoom)
+        image, label = enlarge(image, zoom), enlarge(label, zoom)
         if augmented:
             image, label = augment(image, label, size, np.random.default_rng([seed, sample]), view)
         elif view != "stretch" and seed is not None:

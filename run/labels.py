@@ -11,7 +11,7 @@ import numpy as np
 from scipy.ndimage import find_objects
 from tqdm import tqdm
 
-from datagenerator import enlarge_label, network_size, prepare_label, read_label
+from datagenerator import enlarge, network_size, prepare_label, read_label
 from loss import LANE_WEIGHT, MAX_INSTANCES
 
 LOOKED_AT = 200  # labels, evenly spread: what is wrong with labels is wrong with many
@@ -65,7 +65,7 @@ def examine(pair, size, view="stretch", ignore=None, zoom=1.0):
     """
     label = read_label(pair[1])
     before = largest_pieces(label, ignore)
-    large = enlarge_label(label, zoom)
+    large = enlarge(label, zoom)
     seen = prepare_label(large, network_size(large.shape, size, view), view)
     after = largest_pieces(seen, ignore)
     few = sum(pixels < FEW for pixels, _ in before.values())

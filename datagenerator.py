@@ -11,6 +11,7 @@ import io
 import re
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -23,13 +24,25 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what OpenCV
 
 SPLIT_SEED = 42
 VALIDATION_FRACTION = 0.1
-VIEWS = ("stretch", "aspect", "crop")
+KINDS_OF_VIEW = ("stretch", "aspect", "crop")
+PERCENTILES = 1.0, 99.8  # of an image, that become black and white; those of StarDist (Schmidt et al. 2018)
 MAX_AREA = 2
 DAYLIGHT = 75.0  # mean gray value; nearly all road images by day are brighter
 
 
 class DataError(ValueError):
     """Input data that can't be used; the message names the file, what was found and what to do."""
+
+
+class View(NamedTuple):
+    """How a network sees images; a model's config has its fields, the kind under "view"."""
+
+    kind: str = "stretch"  # one of KINDS_OF_VIEW, see `network_size`
+    zoom: float = 1.0  # images and labels are enlarged so many times first
+    normalize: bool = False  # and images, before that, stretched from black to white, see `normalize`
+
+
+STRETCH = View()
 
 
 def find_pairs(folder):
@@ -117,8 +130,12 @@ def pattern_base(pattern):
 
 
 def read_image(path):
-    """Read an image as (h, w, 3) uint8 RGB; raises DataError if it can't be decoded."""
-    return _read(path, lambda data: cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), f"an {IMAGES}")
+    """Read an image as (h, w, 3) uint8 RGB; raises DataError if it can't be decoded.
+
+    Of an image of 16 bits the brightest value becomes 255: cameras that give 10, 12 or 14 bits leave the upper ones
+    empty, and the upper eight alone would be nearly black.
+    """
+    return _read(path, _decode_image, f"an {IMAGES}")
 
 
 def require_readable(paths):
@@ -162,6 +179,15 @@ def read_pair(pair):
             f"{image.shape[1]}x{image.shape[0]} as in {pair[0]}; make the label of that image again"
         )
     return image, label
+
+
+def _decode_image(data):
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)  # _RGB is wrong for a tif of 16 bits
+    if image is not None and image.dtype == np.uint16:
+        image = np.round(image * np.float32(255 / max(1, image.max()))).astype(np.uint8)
+    elif image is not None and image.dtype != np.uint8:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    return image if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def _decode_label(data):
@@ -224,13 +250,13 @@ def split_pairs(pairs, fraction=VALIDATION_FRACTION, seed=SPLIT_SEED):
     return tuple(train_test_split(pairs, test_size=max(fraction, 1 / len(pairs)), random_state=seed))
 
 
-def network_size(shape, size, view="stretch"):
+def network_size(shape, size, kind="stretch"):
     """Size at which a network for images of `size` sees an image.
 
     Args:
         shape: (h, w, ...) of the image.
         size: (H, W) in pixels, multiples of 8.
-        view: one of `VIEWS`. With "stretch" every image becomes `size`. With "aspect" it keeps its proportions: its
+        kind: of the `View`. With "stretch" every image becomes `size`. With "aspect" it keeps its proportions: its
             width becomes W and its height follows, as cameras differ more in how much sky and hood they show than in
             how wide they look; images so high that this made more than `MAX_AREA` times the pixels of `size` get
             smaller. With "crop" it keeps its own size and is filled up to multiples of 8.
@@ -239,9 +265,9 @@ def network_size(shape, size, view="stretch"):
         (H, W) in pixels, multiples of 8, at least 8.
     """
     height, width = shape[:2]
-    if view == "stretch":
+    if kind == "stretch":
         return tuple(size)
-    if view == "crop":
+    if kind == "crop":
         return -(-height // 8) * 8, -(-width // 8) * 8
     scale = min(size[1] / width, (MAX_AREA * size[0] * size[1] / (height * width)) ** 0.5)
     return tuple(max(8, 8 * round(scale * side / 8)) for side in (height, width))
@@ -258,18 +284,36 @@ def enlarge(array, zoom):
     return array if zoom == 1 else cv2.resize(array, zoomed_size(array.shape, zoom)[::-1], interpolation=kind)
 
 
-def prepare_image(image, size, view="stretch"):
+def normalize(image):
+    """Stretch an image's contrast: `PERCENTILES` of all its values become 0 and 255, in all channels alike.
+
+    How bright a microscope's image is says more of its exposure than of what it shows.
+
+    Args:
+        image: (h, w, 3) uint8.
+
+    Returns:
+        (h, w, 3) uint8; the image itself if it is of one value, but for less than the percentiles leave out.
+    """
+    ranks = np.bincount(image.ravel(), minlength=256).cumsum() / image.size
+    low, high = np.searchsorted(ranks, np.array(PERCENTILES) / 100)
+    if low == high:
+        return image
+    return cv2.LUT(image, np.clip(np.round((np.arange(256) - low) * (255 / (high - low))), 0, 255).astype(np.uint8))
+
+
+def prepare_image(image, size, kind="stretch"):
     """Make network input of an image: bilinear resize, values left at 0..255 (the model rescales).
 
     Args:
         image: (h, w, 3) uint8 RGB.
         size: (H, W) in pixels.
-        view: with "crop" the image isn't resized, black fills it up at the right and below.
+        kind: of the `View`; with "crop" the image isn't resized, black fills it up at the right and below.
 
     Returns:
         (H, W, 3) float32.
     """
-    if view == "crop":
+    if kind == "crop":
         return _fill_up(image, size).astype(np.float32)
     return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR).astype(np.float32)
 
@@ -279,15 +323,15 @@ def _fill_up(array, size):
     return np.pad(array, more + [(0, 0)] * (array.ndim - 2))
 
 
-def prepare_label(label, size, view="stretch"):
-    """Resize (h, w) ids to (H, W) int32 by nearest neighbor, no id appears that was not there; `view` as for images."""
-    if view == "crop":
+def prepare_label(label, size, kind="stretch"):
+    """Resize (h, w) ids to (H, W) int32 by nearest neighbor, no id appears that was not there; `kind` as for images."""
+    if kind == "crop":
         return _fill_up(label, size).astype(np.int32)
     # INTER_NEAREST takes the upper left of the nearest pixels, which moves labels against the bilinear image
     return cv2.resize(label, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)
 
 
-def augment(image, label, size, rng, view="stretch"):
+def augment(image, label, size, rng, kind="stretch"):
     """Random view of a pair: flip, shift, scale, rotation, shear, then color, light, shadow, blur and noise.
 
     The shear is anchored in the upper third of the image, which on a road moves the car sideways. Crops are turned, by
@@ -299,27 +343,27 @@ def augment(image, label, size, rng, view="stretch"):
         label: (h, w) uint8 or uint16 ids.
         size: (H, W) in pixels.
         rng: numpy Generator.
-        view: one of `VIEWS`. With "aspect" both axes are scaled alike, so that the width fits; where the height
+        kind: of the `View`. With "aspect" both axes are scaled alike, so that the width fits; where the height
             doesn't, a random part is seen. With "crop" it is a random part at the image's own scale.
 
     Returns:
         (H, W, 3) float32 in 0..255 and (H, W) int32.
     """
-    frame = _frame(image.shape[:2], size, view, None if view == "stretch" else rng)
-    move = _random_turn(frame, size, rng) if view == "crop" else _random_affine(image.shape[:2], rng)
+    frame = _frame(image.shape[:2], size, kind, None if kind == "stretch" else rng)
+    move = _random_turn(frame, size, rng) if kind == "crop" else _random_affine(image.shape[:2], rng)
     image, label = _warp(image, label, move, frame, size)
     return _random_light(image.astype(np.float32), rng), label.astype(np.int32)
 
 
-def _frame(source, target, view, rng=None):
+def _frame(source, target, kind, rng=None):
     """What the network sees of an image before the random view: (2, 3) from pixels of its size to those of the file.
 
     What has no room, or what is nothing, is at random ends (without `rng` at both alike).
     """
     (height, width), (rows, columns) = source, target
-    if view == "stretch":
+    if kind == "stretch":
         return np.array([[width / columns, 0.0, 0.0], [0.0, height / rows, 0.0]])
-    scale = 1.0 if view == "crop" else width / columns
+    scale = 1.0 if kind == "crop" else width / columns
     top, left = (
         (side - scale * seen) * (rng.random() if rng else 0.5) for side, seen in zip(source, target, strict=True)
     )
@@ -391,9 +435,7 @@ def _random_light(image, rng):
     return np.clip(image, 0, 255).astype(np.float32)
 
 
-def make_dataset(
-    pairs, size, batch_size, seed=None, augmented=False, first_sample=0, part=(0, 1, 1), view="stretch", zoom=1.0
-):
+def make_dataset(pairs, size, batch_size, seed=None, augmented=False, first_sample=0, part=(0, 1, 1), view=STRETCH):
     """Batches of network input and labels, decoded in parallel and prefetched.
 
     Args:
@@ -406,9 +448,8 @@ def make_dataset(
         first_sample: number of the first sample, to go on where a run stopped.
         part: (offset, count, total): of every `total` samples take `count` from number `offset` on. Gives each of
             several machines its part of every global batch, and only the files of that part are read.
-        view: one of `VIEWS`. With a seed every image fills (H, W), see `augment`; without, each is seen whole at its
+        view: a `View`. With a seed every image fills (H, W), see `augment`; without, each is seen whole at its
             `network_size`, and a batch of images of several sizes is an error.
-        zoom: images and labels are enlarged so many times first.
 
     Returns:
         tf.data.Dataset of (image (B, H, W, 3) float32, label (B, H, W) int32, index (B,) int64 into `pairs`).
@@ -423,20 +464,20 @@ def make_dataset(
             int(sample) if seed is None else int(_order(len(pairs), seed, sample // len(pairs))[sample % len(pairs)])
         )
         image, label = read_pair(pairs[index])
-        image, label = enlarge(image, zoom), enlarge(label, zoom)
+        image, label = enlarge(normalize(image) if view.normalize else image, view.zoom), enlarge(label, view.zoom)
         if augmented:
-            image, label = augment(image, label, size, np.random.default_rng([seed, sample]), view)
-        elif view != "stretch" and seed is not None:
-            image, label = _warp(image, label, np.eye(2, 3), _frame(label.shape, size, view), size)
+            image, label = augment(image, label, size, np.random.default_rng([seed, sample]), view.kind)
+        elif view.kind != "stretch" and seed is not None:
+            image, label = _warp(image, label, np.eye(2, 3), _frame(label.shape, size, view.kind), size)
             image, label = image.astype(np.float32), label.astype(np.int32)
         else:
-            seen = network_size(label.shape, size, view)
-            image, label = prepare_image(image, seen, view), prepare_label(label, seen, view)
+            seen = network_size(label.shape, size, view.kind)
+            image, label = prepare_image(image, seen, view.kind), prepare_label(label, seen, view.kind)
         return image, label, np.int64(index)
 
     def load_tensors(number):
         image, label, index = tf.numpy_function(load, [number], (tf.float32, tf.int32, tf.int64))
-        seen = size if view == "stretch" or seed is not None else (None, None)
+        seen = size if view.kind == "stretch" or seed is not None else (None, None)
         return tf.ensure_shape(image, (*seen, 3)), tf.ensure_shape(label, seen), tf.ensure_shape(index, ())
 
     stop = len(pairs) if seed is None else 2**62

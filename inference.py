@@ -42,7 +42,7 @@ import utils
 import visualization
 from clustering import find_instances, lane_probability, mean_probabilities
 from data.flags import bounded
-from datagenerator import DataError, read_image, require_readable
+from datagenerator import DataError, normalize, read_image, require_readable
 from lanes.curves import fit_lanes
 from lanes.tusimple import h_samples, lane_scores, tusimple_line
 from pipeline import segmentation, video
@@ -67,6 +67,8 @@ def make_find(args, network):
     settings = bandwidth, threshold, args.cluster, confidence
 
     def find(frame):
+        if network.view.normalize:  # painted on as well: a microscope's image can be nearly black
+            frame.image = normalize(frame.image)
         size = frame.image.shape[:2]
         if network.needs_tiles(size):
             with frame.timed("tiles"):

@@ -35,7 +35,7 @@ from clustering import BANDWIDTH, THRESHOLD
 from data.ending import deferred_signals
 from data.flags import bounded
 from data.tusimple_dataset_processing import LabelError
-from datagenerator import DataError, batches, make_dataset
+from datagenerator import DataError, View, batches, make_dataset
 from loss import LANE_WEIGHT
 from run import devices
 from run.folder import Run, take_folder
@@ -89,6 +89,11 @@ def make_parser(defaults=True):
     )
     add("--keep-aspect", action="store_true", help="images keep their proportions: width W, the height follows")
     add("--crop", nargs=2, type=bounded(int, least=8, step=8), metavar=("H", "W"), help="train on parts of this size")
+    add(
+        "--normalize",
+        action="store_true",
+        help="stretch each image from black to white first, as microscopes' need; as --modeldir has it",
+    )
     add("--zoom", type=bounded(float, above=0), default=1.0, help="enlarge images so many times before --crop")
     add("--batch-size", type=count, default=1, help="images per step")
     add("--balance", action="store_true", help="take images with a rare number of instances more often")
@@ -296,22 +301,22 @@ def set_up(args, config, strategy):
         raise DataError(f"--batch-size: found {args.batch_size}, expected a multiple of the {replicas} replicas")
     devices.set_numerics(args.seed, args.mixed_precision, args.deterministic)
     size, outdir = tuple(args.crop or args.image_size), Path(args.outdir)
-    view = "crop" if args.crop else "aspect" if args.keep_aspect else "stretch"
+    view = utils.view_of(config, outdir) if config else describe_view(args)
     pairs, val_folders = collect_pairs(args.srcdir, args.valdir, args.balance, args.ignore)
     val_pairs = [pair for found in val_folders.values() for pair in found]
     data = {"training": describe_pairs(pairs), "validation": describe_pairs(val_pairs)}
     steps_per_epoch = max(1, len(pairs) // args.batch_size)
     steps = args.steps or args.epochs * steps_per_epoch
 
-    labels = None if config else look_at_labels(pairs, size, view, args.ignore, args.zoom)
+    labels = None if config else look_at_labels(pairs, size, view, args.ignore)
     # read before anything is written, so that a bad file leaves no run folder behind
-    shown = next(batches(make_dataset(val_pairs[:1], size, 1, view=view, zoom=args.zoom)))
+    shown = next(batches(make_dataset(val_pairs[:1], size, 1, view=view)))
 
     network = config["network"] if config else describe_network(args, size, labels)
     scratch = args.modeldir.lower() == "none"
     with strategy.scope():
         # Sizes stay open where validation images have their own
-        built = {**network, "input_shape": [None, None, 3]} if view != "stretch" else network
+        built = {**network, "input_shape": [None, None, 3]} if view.kind != "stretch" else network
         model = utils.build_model(built, replicas > 1, outdir if config else args.modeldir)
         if not config and not scratch:
             fresh = utils.start_from(model, args.modeldir)
@@ -325,8 +330,8 @@ def set_up(args, config, strategy):
 
     flags = {name: value for name, value in vars(args).items() if name not in ("resume", "command", "given")}
     foreground = None if config else args.foreground_weight or labels.foreground_weight()
-    more = {"view": view, "zoom": args.zoom, "foreground_weight": foreground, "command": args.command}
-    started = config or utils.run_config(flags, network, **more)
+    seen = {"view": view.kind, "zoom": view.zoom, "normalize": view.normalize}
+    started = config or utils.run_config(flags, network, **seen, foreground_weight=foreground, command=args.command)
     started["flags"] = flags
     run = Run(outdir, started, data, model, optimizer, averages, chief)
     if config:
@@ -347,7 +352,6 @@ def set_up(args, config, strategy):
             size,
             args.batch_size,
             view,
-            args.zoom,
             args.ignore,
             bandwidth=2 * args.dvar or BANDWIDTH,
             threshold=threshold,
@@ -372,7 +376,6 @@ def set_up(args, config, strategy):
             first_sample=run.step * args.batch_size,
             part=(context.input_pipeline_id * part, part, args.batch_size),
             view=view,
-            zoom=args.zoom,
         )
 
     def files_of(index):
@@ -383,6 +386,15 @@ def set_up(args, config, strategy):
     train_step = make_train_step(model, optimizer, losses, strategy, averages, args.clip_norm, args.jit)
     stream = batches(strategy.distribute_datasets_from_function(input_function))
     return Job(run, stream, train_step, validation, log, steps, steps_per_epoch, files_of)
+
+
+def describe_view(args):
+    """The `View` of a new run; a model to start from that sees images normalized goes on seeing them so."""
+    kind, normalize = "crop" if args.crop else "aspect" if args.keep_aspect else "stretch", args.normalize
+    if args.modeldir.lower() != "none":
+        folder = utils.model_folder(args.modeldir)
+        normalize |= utils.view_of(utils.read_saved_config(folder), folder).normalize
+    return View(kind, args.zoom, normalize)
 
 
 def describe_network(args, size, labels):

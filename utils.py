@@ -30,6 +30,7 @@ import numpy as np
 import tensorflow as tf
 
 from clustering import THRESHOLD
+from datagenerator import KINDS_OF_VIEW, View
 from enet import build_enet
 
 MODEL_FILE = "model.keras"
@@ -163,7 +164,7 @@ def read_threshold(modeldir):
 def _read_probability(modeldir, name, default, least="0"):
     """The number `name` of a model's config, at least 0 (or above it) and below 1."""
     folder = model_folder(modeldir)
-    value = read_config(folder).get(name, default) if (folder / MODEL_FILE).is_file() else default
+    value = read_saved_config(folder).get(name, default)
     if type(value) not in (int, float) or not 0 <= value < 1 or (least != "0" and not value):
         raise ModelError(
             f"{folder / CONFIG_FILE}: {name}: found {value!r}, expected a number from {least} to below 1; fix it"
@@ -171,14 +172,17 @@ def _read_probability(modeldir, name, default, least="0"):
     return value
 
 
-def read_view(folder):
-    """How the network of a model folder sees images: (view, zoom), see `datagenerator.make_dataset`.
-
-    Raises:
-        ModelError: as `read_config`.
-    """
-    config = read_config(folder) if (folder / MODEL_FILE).is_file() else {}
-    return config.get("view", "stretch"), config.get("zoom", 1.0)
+def view_of(config, folder):
+    """The `datagenerator.View` of the config of a model or run folder; raises ModelError if it makes no sense."""
+    view = View(config.get("view", "stretch"), config.get("zoom", 1.0), config.get("normalize", False))
+    for name, value, right, expected in (
+        ("view", view.kind, view.kind in KINDS_OF_VIEW, " or ".join(KINDS_OF_VIEW)),
+        ("zoom", view.zoom, type(view.zoom) in (int, float) and 0 < view.zoom < np.inf, "a number above 0"),
+        ("normalize", view.normalize, type(view.normalize) is bool, "true or false"),
+    ):
+        if not right:
+            raise ModelError(f"{Path(folder) / CONFIG_FILE}: {name}: found {value!r}, expected {expected}; fix it")
+    return view
 
 
 def read_bandwidth(modeldir):
@@ -188,9 +192,14 @@ def read_bandwidth(modeldir):
     loss is 0 (with the margins of the paper, 0.5 and 1.5: 1 to 2 would do). 1.0 for a model that doesn't say.
     """
     folder = model_folder(modeldir)
-    flags = read_config(folder).get("flags", {}) if (folder / MODEL_FILE).is_file() else {}
+    flags = read_saved_config(folder).get("flags", {})
     margin = flags.get("dvar", 0.5) if isinstance(flags, dict) else 0.5
     return 2.0 * margin if type(margin) in (int, float) and margin > 0 else 1.0
+
+
+def read_saved_config(folder):
+    """As `read_config` of a folder that `model_folder` found; {} of one of the original's, which has no config."""
+    return read_config(folder) if (Path(folder) / MODEL_FILE).is_file() else {}
 
 
 def read_config(folder):

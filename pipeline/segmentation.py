@@ -9,7 +9,7 @@ from joblib import cpu_count
 
 import utils
 from clustering import BANDWIDTH, MIN_FRACTION, THRESHOLD, find_instances
-from datagenerator import VIEWS, enlarge, network_size, prepare_image, zoomed_size
+from datagenerator import STRETCH, View, enlarge, network_size, normalize, prepare_image, zoomed_size
 from export.folding import fold_batch_norm
 from pipeline.tiles import join_tiles, tile_starts
 
@@ -34,25 +34,29 @@ def use_cores():
     return cpu_count()
 
 
+def fewest_pixels(view):
+    """Pixels that an instance needs at least, None for the share of the image of `clustering.find_instances`."""
+    # crops show objects at their own scale, where what is too small to be one is known in pixels
+    return MIN_PIXELS * view.zoom**2 if view.kind == "crop" else None
+
+
 class Network:
     """A model made ready for images of any size."""
 
-    def __init__(self, model, size=None, view="stretch", jit=False, min_pixels=None, zoom=1.0):
+    def __init__(self, model, size=None, view=STRETCH, jit=False, min_pixels=None):
         """Take a model; it is compiled with its first image.
 
         Args:
             model: keras.Model of `enet.build_enet`, one whose size is open if `view` isn't "stretch".
             size: (H, W) it sees images at; default that of its input.
-            view: how it sees them, see `datagenerator.network_size`.
+            view: how it sees them, a `datagenerator.View`.
             jit: compile it with XLA, for every size anew; else sizes after the first share one graph.
-            min_pixels: of an instance, default `MIN_PIXELS` in crops, else as `clustering.find_instances`.
-            zoom: images are enlarged so many times first.
+            min_pixels: of an instance, default `fewest_pixels`.
         """
-        self.outputs, self.view, self.zoom = tuple(model.output), view, zoom
+        self.outputs, self.view = tuple(model.output), view
         self.size = tuple(size or model.input_shape[1:3])
         self.tile = tuple(TILE * side for side in self.size)
-        # crops show objects at their own scale, where what is too small to be one is known in pixels
-        self.min_pixels = MIN_PIXELS * zoom**2 if view == "crop" else min_pixels
+        self.min_pixels = min_pixels or fewest_pixels(view)
         self._run = tf.function(
             lambda batch: model(batch, training=False), jit_compile=jit or None, reduce_retracing=not jit
         )
@@ -70,9 +74,14 @@ class Network:
         Raises:
             ModelError: an output that is not finite, as of a network whose training diverged.
         """
-        image = enlarge(image, self.zoom)
-        outputs = self._outputs(prepare_image(image, network_size(image.shape, self.size, self.view), self.view))
-        if self.view == "crop":
+        return self.predict_part(normalize(image) if self.view.normalize else image)
+
+    def predict_part(self, image):
+        """As `predict`, of an image or a part of one that is normalized already, if the network sees it so."""
+        kind = self.view.kind
+        image = enlarge(image, self.view.zoom)
+        outputs = self._outputs(prepare_image(image, network_size(image.shape, self.size, kind), kind))
+        if kind == "crop":
             outputs = {name: value[: image.shape[0], : image.shape[1]] for name, value in outputs.items()}
         for name, value in outputs.items():
             if not np.isfinite(value).all():
@@ -81,8 +90,8 @@ class Network:
 
     def needs_tiles(self, shape):
         """Whether an image of `shape` (h, w, ...) is too large to go through the network at once."""
-        large = zoomed_size(shape, self.zoom)
-        return self.view == "crop" and any(side > tile for side, tile in zip(large, self.tile, strict=True))
+        large = zoomed_size(shape, self.view.zoom)
+        return self.view.kind == "crop" and any(side > tile for side, tile in zip(large, self.tile, strict=True))
 
     def warm_up(self):
         """Compile it, so that the first image takes no longer than the others."""
@@ -105,18 +114,16 @@ def load_network(modeldir, image_size=None, jit=False):
     """
     try:
         folder = utils.model_folder(modeldir)
-        network, (view, zoom) = utils.read_network(folder), ("stretch", 1.0) if image_size else utils.read_view(folder)
-        if view not in VIEWS:
-            raise ValueError(f"view: found {view!r}, expected {' or '.join(VIEWS)}")
-        if not 0 < zoom < np.inf:
-            raise ValueError(f"zoom: found {zoom}, expected a number above 0")
-        model = utils.load_model(folder, image_size if view == "stretch" else (None, None))
+        network, view = utils.read_network(folder), utils.view_of(utils.read_saved_config(folder), folder)
+        if image_size:
+            view = View(normalize=view.normalize)
+        model = utils.load_model(folder, image_size if view.kind == "stretch" else (None, None))
         if not network.get("image_statistics"):
             model = fold_batch_norm(model)
         size = network["input_shape"][:2]
         # at another size what isn't lanes is to be seen at the scale of the training, so small stays as small
         few = round(MIN_FRACTION * np.prod(size)) if image_size and network.get("coordinate_scale") else None
-        result = Network(model, image_size or size, view, jit, few, zoom)
+        result = Network(model, image_size or size, view, jit, few)
         result.warm_up()
     except (utils.ModelError, OSError):
         raise
@@ -165,12 +172,15 @@ def segment_tiles(network, image, *settings):
     kept = {"semantic": np.zeros((*image.shape[:2], 1), np.float16)} if "semantic" in network.outputs else {}
 
     def tiles():
-        tile = [int(side / network.zoom) for side in network.tile]  # which enlarged is no larger than the network's
+        seen = normalize(image) if network.view.normalize else image
+        tile = [
+            int(side / network.view.zoom) for side in network.tile
+        ]  # which enlarged is no larger than the network's
         rows, columns = (tile_starts(side, of, of // 4) for side, of in zip(image.shape[:2], tile, strict=True))
         for top in rows:
             for left in columns:
                 place = np.s_[top : top + tile[0], left : left + tile[1]]
-                outputs, size = network.predict(image[place]), image[place].shape[1::-1]
+                outputs, size = network.predict_part(seen[place]), seen[place].shape[1::-1]
                 for name, values in kept.items():
                     values[place] = cv2.resize(outputs[name], size, interpolation=cv2.INTER_LINEAR)[:, :, None]
                 label_map = find_instances(outputs, *settings, network.min_pixels)

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.ndimage import find_objects
 from tqdm import tqdm
 
-from datagenerator import enlarge, network_size, prepare_label, read_label
+from datagenerator import STRETCH, enlarge, network_size, prepare_label, read_label
 from loss import LANE_WEIGHT, MAX_INSTANCES
 
 LOOKED_AT = 200  # labels, evenly spread: what is wrong with labels is wrong with many
@@ -56,7 +56,7 @@ class Labels(NamedTuple):
         return round(min(foreground / background, LANE_WEIGHT), 2)
 
 
-def examine(pair, size, view="stretch", ignore=None, zoom=1.0):
+def examine(pair, size, view=STRETCH, ignore=None):
     """What there is to know of one pair's label.
 
     Returns:
@@ -65,8 +65,8 @@ def examine(pair, size, view="stretch", ignore=None, zoom=1.0):
     """
     label = read_label(pair[1])
     before = largest_pieces(label, ignore)
-    large = enlarge(label, zoom)
-    seen = prepare_label(large, network_size(large.shape, size, view), view)
+    large = enlarge(label, view.zoom)
+    seen = prepare_label(large, network_size(large.shape, size, view.kind), view.kind)
     after = largest_pieces(seen, ignore)
     few = sum(pixels < FEW for pixels, _ in before.values())
     whole = {identity for identity, (pixels, largest) in before.items() if largest >= WHOLE * pixels}
@@ -75,15 +75,14 @@ def examine(pair, size, view="stretch", ignore=None, zoom=1.0):
     return (len(before), few, cut, len(before.keys() - after.keys())), sum(areas) / seen.size, areas
 
 
-def look_at_labels(pairs, size, view="stretch", ignore=None, zoom=1.0):
+def look_at_labels(pairs, size, view=STRETCH, ignore=None):
     """Measure labels, and say on stderr what a training run would make of them without a word.
 
     Args:
         pairs: list of (image path, label path), of which up to `LOOKED_AT` are looked at.
         size: (H, W) of the network.
-        view: see `datagenerator.network_size`.
+        view: `datagenerator.View`.
         ignore: id that is no instance, or None.
-        zoom: see `datagenerator.make_dataset`.
 
     Returns:
         `Labels`.
@@ -94,7 +93,7 @@ def look_at_labels(pairs, size, view="stretch", ignore=None, zoom=1.0):
     pairs = list(dict.fromkeys(pairs))
     pairs = [pairs[i] for i in np.unique(np.linspace(0, len(pairs) - 1, LOOKED_AT).astype(int))]
     with ThreadPoolExecutor() as pool:
-        tasks = pool.map(partial(examine, size=size, view=view, ignore=ignore, zoom=zoom), pairs)
+        tasks = pool.map(partial(examine, size=size, view=view, ignore=ignore), pairs)
         tasks = tqdm(tasks, "labels", len(pairs), unit="label", dynamic_ncols=True, leave=False)
         found, fractions, areas = zip(*tasks, strict=True)
     found = np.array(found)

@@ -10,12 +10,12 @@ import tensorflow as tf
 import visualization
 from clustering import BANDWIDTH, THRESHOLD, find_instances, instance_label_map, lane_mask
 from data.tusimple_dataset_processing import LabelError, read_labels, read_lines
-from datagenerator import DataError, batches, make_dataset, read_label, read_pair, zoomed_size
+from datagenerator import STRETCH, DataError, batches, make_dataset, read_label, read_pair, zoomed_size
 from evaluation.instances import instance_score
 from evaluation.tusimple import tusimple_score
 from lanes.curves import fit_lanes
 from lanes.tusimple import tusimple_line
-from pipeline.segmentation import MIN_PIXELS
+from pipeline.segmentation import fewest_pixels
 from run.train_step import LOSS_TERMS
 
 
@@ -88,8 +88,7 @@ class Validation:
         folders,
         size,
         batch_size,
-        view="stretch",
-        zoom=1.0,
+        view=STRETCH,
         ignore=None,
         bandwidth=BANDWIDTH,
         threshold=THRESHOLD,
@@ -103,18 +102,17 @@ class Validation:
             folders: {name: list of (image path, label path)}.
             size: (H, W) of the network.
             batch_size: images per batch.
-            view: how the network sees images, see `datagenerator.network_size`; but with "stretch" one by one.
-            zoom: see `datagenerator.make_dataset`.
+            view: `datagenerator.View`; but with "stretch" images go through the network one by one.
             ignore: id of the pixels that don't count, or None.
             bandwidth, threshold: with which instances are found; lanes have their own.
             instances: whether to score instances, which a network without trained embeddings doesn't find.
         """
-        self.view, self.zoom, self.ignore, self.instances = view, zoom, ignore, instances
+        self.view, self.ignore, self.instances = view, ignore, instances
         self.bandwidth = bandwidth
         self.folders = {}
         for name, pairs in folders.items():
             labels = tusimple_labels(pairs) if model.output.get("semantic") is not None else None
-            data = make_dataset(pairs, size, batch_size if view == "stretch" else 1, view=view, zoom=zoom)
+            data = make_dataset(pairs, size, batch_size if view.kind == "stretch" else 1, view=view)
             self.folders[name] = (data, labels, pairs)
 
         self.threshold = THRESHOLD if any(labels for _, labels, _ in self.folders.values()) else threshold
@@ -169,13 +167,12 @@ class Validation:
     def _find_instances(self, pair, outputs):
         """Label maps (h, w), found and true, of the image's size, as `python -m evaluation --instances` has them."""
         image, truth = read_pair(pair)
-        if self.view == "crop":
-            height, width = zoomed_size(truth.shape, self.zoom)
+        if self.view.kind == "crop":
+            height, width = zoomed_size(truth.shape, self.view.zoom)
             outputs = {name: values[:height, :width] for name, values in outputs.items()}
         if not all(np.isfinite(values).all() for values in outputs.values()):
             return np.zeros_like(truth), truth
-        min_pixels = MIN_PIXELS * self.zoom**2 if self.view == "crop" else None
-        label_map = find_instances(outputs, self.bandwidth, self.threshold, min_pixels=min_pixels)
+        label_map = find_instances(outputs, self.bandwidth, self.threshold, min_pixels=fewest_pixels(self.view))
         return visualization.paint_kind("labels", image, label_map, None), truth
 
 

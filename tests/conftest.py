@@ -114,7 +114,7 @@ TINY_FLAGS += "--lr 5e-3 --optimizer adamw --schedule cosine"
 
 @pytest.fixture(scope="session")
 def tiny_run(tiny_data, tmp_path_factory):
-    """Run folder of 80 steps of training on `tiny_data`, TensorBoard events in its `log/`.
+    """Run folder of 60 steps of training on `tiny_data`, TensorBoard events in its `log/`.
 
     It starts from the shipped model without its last stage at 1/8 of the resolution, which takes half the time.
     """
@@ -129,8 +129,8 @@ def tiny_run(tiny_data, tmp_path_factory):
         layer.set_weights(shipped.get_layer(name).get_weights() if layer.weights else [])
     utils.save_model(folder.parent / "start", model, {"network": network})
     flags = f"--srcdir {tiny_data} --valdir {tiny_data} --modeldir {folder.parent / 'start'} --outdir {folder}"
-    flags += f" --logdir {folder / 'log'} {TINY_FLAGS} --warmup 10 --steps 80"
-    flags += " --val-every 20 --save-every 50 --plot-every 40 --cluster-every 80"
+    flags += f" --logdir {folder / 'log'} {TINY_FLAGS} --warmup 10 --steps 60"
+    flags += " --val-every 15 --save-every 40 --plot-every 60 --cluster-every 60"
     assert training.main(flags.split()) == 0
     return folder
 

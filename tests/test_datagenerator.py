@@ -9,6 +9,7 @@ import pytest
 import datagenerator
 from datagenerator import (
     DataError,
+    View,
     augment,
     batches,
     find_pairs,
@@ -242,7 +243,7 @@ def test_augmentation_keeps_proportions(shape, monkeypatch):
     cv2.circle(label, (200, shape[0] // 2), 50, 7, -1)
     image, tops = cv2.merge([label * 36] * 3), set()
     for seed in range(20):
-        warped, found = augment(image, label, (64, 100), np.random.default_rng(seed), view="aspect")
+        warped, found = augment(image, label, (64, 100), np.random.default_rng(seed), "aspect")
         rows, columns = found.any(axis=1), found.any(axis=0)
         assert columns.sum() in (24, 25, 26) and set(np.unique(found)) == {0, 7}
         assert np.abs(warped[:, :, 0] / 252 - found / 7).mean() < 0.02
@@ -289,12 +290,12 @@ def test_a_crop_of_a_small_image_is_filled_up(tmp_path):
         (tmp_path / kind).mkdir()
     write_pair(tmp_path, "0000", size=(20, 30))
     pairs = find_pairs(tmp_path)
-    image, label, _ = collect(make_dataset(pairs, (64, 64), 1, view="crop"), 1)[0]
+    image, label, _ = collect(make_dataset(pairs, (64, 64), 1, view=View("crop")), 1)[0]
     assert image.shape == (1, 24, 32, 3)  # whole, to multiples of 8
     np.testing.assert_array_equal(image[0, :20, :30], datagenerator.read_image(pairs[0][0]))
     np.testing.assert_array_equal(label[0, :20, :30], datagenerator.read_label(pairs[0][1]))
     assert not label[0, 20:].any() and not image[0, :, 30:].any()
-    assert collect(make_dataset(pairs, (64, 64), 1, seed=0, view="crop"), 1)[0][0].shape == (1, 64, 64, 3)
+    assert collect(make_dataset(pairs, (64, 64), 1, seed=0, view=View("crop")), 1)[0][0].shape == (1, 64, 64, 3)
 
 
 def test_zoom_enlarges_images_and_labels_before_the_crop(tmp_path):
@@ -303,7 +304,7 @@ def test_zoom_enlarges_images_and_labels_before_the_crop(tmp_path):
     write_pair(tmp_path, "0000", size=(20, 30))
     pairs = find_pairs(tmp_path)
     original = datagenerator.read_label(pairs[0][1])
-    image, label, _ = collect(make_dataset(pairs, (64, 64), 1, view="crop", zoom=2), 1)[0]
+    image, label, _ = collect(make_dataset(pairs, (64, 64), 1, view=View("crop", 2)), 1)[0]
     assert image.shape == (1, 40, 64, 3)
     np.testing.assert_array_equal(label[0, :, :60], original.repeat(2, axis=0).repeat(2, axis=1))
     # half a pixel from its middle a pixel is three fourths of itself, each way
@@ -311,8 +312,50 @@ def test_zoom_enlarges_images_and_labels_before_the_crop(tmp_path):
     a = 0.75 * a[2, 1:] + 0.25 * a[3, 1:], 0.75 * a[2, :-1] + 0.25 * a[3, :-1]
     np.testing.assert_allclose(image[0, 5, 2:60:2], 0.75 * a[0] + 0.25 * a[1], atol=1)
     for augmented in (False, True):  # three times as large, the crop lies within the image
-        stream = make_dataset(pairs, (32, 32), 1, seed=0, augmented=augmented, view="crop", zoom=3.2)
+        stream = make_dataset(pairs, (32, 32), 1, seed=0, augmented=augmented, view=View("crop", 3.2))
         assert collect(stream, 1)[0][1].shape == (1, 32, 32)
+
+
+def test_normalized_images_are_stretched_from_black_to_white(tmp_path):
+    """Between the values that 1 and 99.8 percent of all values reach; how bright the image was doesn't matter."""
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+    image = np.random.default_rng(2).gamma(2.0, 9.0, (80, 120, 3)).clip(0, 120).astype(np.uint8)
+    image[0, 0] = 255  # a hot pixel
+    low, high = np.percentile(image, (1, 99.8), method="inverted_cdf").astype(float)
+    assert high < 120
+    expected = np.clip((image - low) * 255 / (high - low), 0, 255)
+    found = datagenerator.normalize(image)
+    assert found.dtype == np.uint8 and np.abs(found - expected).max() <= 0.5 + 1e-9
+    np.testing.assert_array_equal(datagenerator.normalize(found), found)
+    brighter = datagenerator.normalize(np.uint8(image[1:] * 2 + 9))  # the same, but for rounding
+    assert np.abs(brighter - datagenerator.normalize(image[1:]).astype(float)).max() <= 1
+    empty = np.full((80, 120, 3), 7, np.uint8)
+    empty[5, 5] = 90
+    np.testing.assert_array_equal(datagenerator.normalize(empty), empty)
+    cv2.imwrite(str(tmp_path / "images/a.png"), image[:, :, ::-1])
+    cv2.imwrite(str(tmp_path / "labels/a.png"), image[:, :, 0])
+    pairs = find_pairs(tmp_path)
+    plain, seen = (
+        collect(make_dataset(pairs, (80, 120), 1, view=View(normalize=normalize)), 1)[0] for normalize in (False, True)
+    )
+    np.testing.assert_array_equal(plain[0][0], image)
+    np.testing.assert_array_equal(seen[0][0], found)
+    np.testing.assert_array_equal(seen[1], plain[1])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_a_camera_of_12_bits_is_as_bright_as_one_of_8(suffix, tmp_path):
+    gray = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    cv2.imwrite(str(tmp_path / f"gray{suffix}"), gray)
+    cv2.imwrite(str(tmp_path / f"color{suffix}"), cv2.merge([gray, 0 * gray, gray // 2]))
+    found = datagenerator.read_image(tmp_path / f"gray{suffix}")
+    assert found.dtype == np.uint8 and found.shape == (64, 64, 3)
+    np.testing.assert_array_equal(found, np.round(gray / 4095 * 255)[:, :, None].repeat(3, axis=2))
+    red, green, blue = cv2.split(datagenerator.read_image(tmp_path / f"color{suffix}"))
+    assert (red.max(), green.max(), blue.max()) == (127, 0, 255)
+    cv2.imwrite(str(tmp_path / f"black{suffix}"), 0 * gray)
+    assert not datagenerator.read_image(tmp_path / f"black{suffix}").any()
 
 
 def test_validation_sees_images_whole_and_training_one_size(tmp_path):
@@ -321,10 +364,10 @@ def test_validation_sees_images_whole_and_training_one_size(tmp_path):
     for number, size in enumerate([(36, 64), (20, 64), (64, 64)]):
         write_pair(tmp_path, f"{number:04d}", size=size)
     pairs = find_pairs(tmp_path)
-    whole = [batch[0].shape for batch in batches(make_dataset(pairs, (72, 128), 1, view="aspect"))]
+    whole = [batch[0].shape for batch in batches(make_dataset(pairs, (72, 128), 1, view=View("aspect")))]
     assert whole == [(1, 72, 128, 3), (1, 40, 128, 3), (1, 128, 128, 3)]
     for augmented in (False, True):
-        stream = make_dataset(pairs, (72, 128), 3, seed=1, augmented=augmented, view="aspect")
+        stream = make_dataset(pairs, (72, 128), 3, seed=1, augmented=augmented, view=View("aspect"))
         assert [part.shape for part in collect(stream, 1)[0]] == [(3, 72, 128, 3), (3, 72, 128), (3,)]
 
 
@@ -334,7 +377,7 @@ def test_without_augmentation_the_image_stands_in_the_middle(tmp_path):
         (tmp_path / kind).mkdir()
     cv2.imwrite(str(tmp_path / "images/a.png"), np.full((32, 64, 3), 200, np.uint8))
     cv2.imwrite(str(tmp_path / "labels/a.png"), np.full((32, 64), 9, np.uint8))
-    image, label, _ = collect(make_dataset(find_pairs(tmp_path), (64, 64), 1, seed=1, view="aspect"), 1)[0]
+    image, label, _ = collect(make_dataset(find_pairs(tmp_path), (64, 64), 1, seed=1, view=View("aspect")), 1)[0]
     assert (label[0, 16:48] == 9).all() and label[0, :16].max() == label[0, 48:].max() == 0
     assert (image[0, 16:48] == 200).all() and image[0, :16].max() == image[0, 48:].max() == 0
 

@@ -241,12 +241,15 @@ def test_embeddings_agree(checkpoint, shared_data, size, batch_stats, float64):
     assert relative(found["embedding"].numpy(), expected) < 1e-3
 
 
-def test_stale_paths_and_several_checkpoints(checkpoint, tmp_path):
+def test_stale_paths_and_several_checkpoints(checkpoint, tmp_path, monkeypatch):
     folder = tmp_path / "moved [2024]"
     shutil.copytree(checkpoint[0], folder)
     older = random_values(shapes_of_the_original(), seed=1)
     write_checkpoint(folder, older, "model.ckpt-99")
     kernel = "ENet/bottleneck2_3_conv1/weights"
+
+    build = utils.build_model({**utils.read_network(folder), "input_shape": [16, 16, 3]})
+    monkeypatch.setattr(utils, "build_model", lambda *_, **__: build)
 
     def loaded():
         return utils.load_model(folder, (16, 16)).get_layer("bottleneck2_3_conv1").get_weights()[0]
@@ -295,7 +298,7 @@ def test_saved_model_keeps_working_this_way(checkpoint, tmp_path):
     assert loaded.get_layer("bottleneck1_1_batch_norm1").image_statistics
 
 
-def test_calibration_makes_a_normal_model(tmp_path, monkeypatch):
+def test_calibration_makes_a_normal_model(tmp_path, tiny_data, capsys, monkeypatch):
     """With one image its own statistics and the averages are the same; with several the averages are their mean."""
     monkeypatch.setattr(utils, "build_model", miniature)
     network = {"input_shape": [64, 64, 3], "image_statistics": True}
@@ -314,8 +317,20 @@ def test_calibration_makes_a_normal_model(tmp_path, monkeypatch):
     np.testing.assert_allclose(layer.moving_mean, maps.mean(axis=(0, 1, 2)), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(layer.moving_variance, maps.var(axis=(1, 2)).mean(axis=0), rtol=1e-3, atol=1e-5)
 
+    export_command.main(["calibrate", str(tmp_path), str(tiny_data / "images"), str(tmp_path / "calibrated")])
+    assert utils.read_config(tmp_path / "calibrated")["network"]["image_statistics"] is False
+    assert_inference(tmp_path / "calibrated", tiny_data / "images", tmp_path / "results", False, capsys)
 
-def test_commands_take_the_folder(checkpoint, tmp_path, tiny_data, capsys, monkeypatch):
+
+def assert_inference(folder, images, out, own_statistics, capsys):
+    """The command gives results with the model, and says if that normalizes with the statistics of each image."""
+    capsys.readouterr()
+    inference.main(["--modeldir", str(folder), "--indir", str(images), "--outdir", str(out)])
+    assert ("statistics of each image" in capsys.readouterr().out) == own_statistics
+    assert len(list(out.iterdir())) == len(list(images.iterdir()))
+
+
+def test_inference_takes_the_folder(checkpoint, tmp_path, tiny_data, capsys, monkeypatch):
     images = tmp_path / "images"
     shutil.copytree(tiny_data / "images", images, ignore=lambda *_: [f"{number:04d}.png" for number in range(2, 8)])
     monkeypatch.setattr(utils, "read_network", lambda folder, read=utils.read_network: small(read(folder)))
@@ -323,14 +338,7 @@ def test_commands_take_the_folder(checkpoint, tmp_path, tiny_data, capsys, monke
     def small(network):
         return {**network, "input_shape": [64, 64, 3]}
 
-    export_command.main(["calibrate", str(checkpoint[0]), str(images), str(tmp_path / "calibrated")])
-    assert utils.read_config(tmp_path / "calibrated")["network"]["image_statistics"] is False
-    capsys.readouterr()
-    for folder, said in ((checkpoint[0], True), (tmp_path / "calibrated", False)):
-        out = tmp_path / f"results-{said}"
-        inference.main(["--modeldir", str(folder), "--indir", str(images), "--outdir", str(out)])
-        assert ("statistics of each image" in capsys.readouterr().out) == said
-        assert len(list(out.iterdir())) == 2
+    assert_inference(checkpoint[0], images, tmp_path / "results", True, capsys)
 
 
 ORIGINAL = {"rescale": 1, "embedding_activation": "relu", "image_statistics": True}

@@ -7,6 +7,7 @@ import pytest
 from keras import layers
 from scipy import ndimage
 
+from datagenerator import View
 from pipeline.segmentation import Network, segment, segment_tiles
 from pipeline.tiles import join_tiles, tile_starts
 
@@ -80,7 +81,7 @@ def test_a_network_of_crops_takes_large_images_in_tiles():
     """Gray values are the embeddings and 0 is background: the label map is the image, whatever its size."""
     image = keras.Input(shape=(None, None, 3))
     gray = layers.Rescaling(0.1)(image[..., :1])
-    network = Network(keras.Model(image, {"embedding": gray, "semantic": 100 * gray - 50}), (32, 32), "crop")
+    network = Network(keras.Model(image, {"embedding": gray, "semantic": 100 * gray - 50}), (32, 32), View("crop"))
     truth = np.zeros((150, 130), np.uint8)
     for number, center in enumerate([(20, 20), (64, 75), (100, 30), (110, 120), (8, 140)]):
         cv2.circle(truth, center, 5 + 3 * number, 50 + 40 * number, -1)
@@ -93,13 +94,27 @@ def test_a_network_of_crops_takes_large_images_in_tiles():
     assert not network.needs_tiles((64, 64)) and network.needs_tiles((65, 64))
 
 
+def test_tiles_of_a_network_that_sees_images_normalized_are_as_bright_as_the_image():
+    """Its brightest and its darkest part lie in different tiles."""
+    image = keras.Input(shape=(None, None, 3))
+    gray = layers.Rescaling(0.1)(image[..., :1])
+    model = keras.Model(image, {"embedding": gray, "semantic": 10 * gray})
+    network = Network(model, (32, 32), View("crop", normalize=True))
+    truth = 10 + np.arange(150, dtype=np.uint8)[:, None].repeat(130, axis=1) // 3
+    outputs, _ = segment_tiles(network, cv2.merge([truth] * 3), 1.0, 0.7, "fast", 0.0)
+    low, high = np.percentile(truth, (1, 99.8))
+    expected = np.clip((truth - low) * (255 / (high - low)), 0, 255)
+    np.testing.assert_allclose(outputs["semantic"][:, :, 0], expected, atol=1)
+    np.testing.assert_allclose(network.predict(cv2.merge([truth] * 3))["semantic"][:, :, 0], expected, atol=1)
+
+
 @pytest.mark.parametrize("zoom", [2.0, 1.5, 0.5])
 def test_a_network_of_enlarged_crops_sees_images_and_tiles_enlarged(zoom):
     """Labels of tiles come back at the image's own size, the instances whole, up to their borders."""
     image = keras.Input(shape=(None, None, 3))
     gray = layers.Rescaling(0.1)(image[..., :1])
     model = keras.Model(image, {"embedding": gray, "semantic": 100 * gray - 50})
-    network = Network(model, (64, 64), "crop", zoom=zoom)
+    network = Network(model, (64, 64), View("crop", zoom))
     truth = np.zeros((300, 260), np.uint8)
     for number, center in enumerate([(40, 40), (128, 150), (200, 60), (220, 240), (16, 250)]):
         cv2.rectangle(truth, np.array(center) - 16 - 2 * number, np.array(center) + 15, 50 + 40 * number, -1)

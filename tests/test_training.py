@@ -10,9 +10,10 @@ import pytest
 import tensorflow as tf
 from conftest import TINY_FLAGS, fake_step, miniature
 
+import inference
 import training
 import utils
-from datagenerator import batches, find_pairs, make_dataset
+from datagenerator import batches, find_pairs, make_dataset, normalize
 from pipeline import segmentation
 from run.labels import Labels
 from run.pairs import collect_pairs
@@ -35,7 +36,7 @@ def test_run_folder_is_complete(tiny_run):
     assert config["flags"]["lr"] == 5e-3 and config["flags"]["feature_dim"] == 3 and "tensorflow" in config["versions"]
     assert config["command"].startswith("python training.py --srcdir")
     names = {p.name for p in (tiny_run / "var1_dist1_reg0.001_dvar0.5_ddist1.5").iterdir()}
-    assert names == {"cluster_000000.png", "cluster_000040.png", "cluster_000080.png", "instances_000080.png"}
+    assert names == {"cluster_000000.png", "cluster_000060.png", "instances_000060.png"}
     for kind in ("best", "last"):
         saved = json.loads((tiny_run / kind / "config.json").read_text())
         assert saved["network"] == config["network"] and (tiny_run / kind / "model.keras").is_file()
@@ -178,6 +179,29 @@ def test_proportions_and_several_validation_folders(tiny_data, tmp_path, monkeyp
     assert fixed.predict(np.zeros((56, 160, 3), np.uint8))["embedding"].shape == (64, 96, 3)
 
 
+def test_a_model_that_sees_images_normalized_goes_on_seeing_them_so(tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(utils, "build_model", miniature)
+    for name, more in (("first", ["--normalize"]), ("second", ["--modeldir", str(tmp_path / "first")])):
+        fake_step(monkeypatch, [1.0])
+        assert training.main([*flags(tiny_data, tmp_path / name), "--steps", "1", *more]) == 0
+        assert utils.read_config(tmp_path / name / "last")["normalize"] is True
+    fake_step(monkeypatch, [1.0])
+    assert training.main(["--resume", str(tmp_path / "second"), "--steps", "2"]) == 0
+    image = cv2.imread(str(tiny_data / "images/0000.png"))
+    for size in (None, (64, 96)):
+        network = segmentation.load_network(tmp_path / "second", size)
+        dark, bright = (network.predict(image)["embedding"] for image in (image // 4, image // 4 * 3))
+        np.testing.assert_allclose(dark, bright, atol=1e-3)
+    (tmp_path / "dark").mkdir()
+    cv2.imwrite(str(tmp_path / "dark/a.png"), image // 4)
+    named = f"--modeldir {tmp_path / 'second'} --indir {tmp_path / 'dark'} --outdir {tmp_path / 'out'}"
+    inference.main([*named.split(), "--save", "overlay,labels"])
+    background = cv2.imread(str(tmp_path / "out/labels_0000.png"), cv2.IMREAD_UNCHANGED) == 0
+    painted = cv2.imread(str(tmp_path / "out/cluster_0000.png"))
+    assert background.any()
+    np.testing.assert_array_equal(painted[background], normalize(image // 4)[background])
+
+
 def test_enlarged_crops(tiny_data, tmp_path, monkeypatch, capsys):
     """What the labels are like is that of the enlarged ones; the model keeps the zoom, which another --size ends."""
     monkeypatch.setattr(utils, "build_model", miniature)
@@ -196,9 +220,10 @@ def test_enlarged_crops(tiny_data, tmp_path, monkeypatch, capsys):
     assert shapes == [(20, 24, 3), (40, 48, 3)]
     fixed = segmentation.load_network(tmp_path / "run2", (64, 96))
     assert fixed.predict(image)["embedding"].shape == (64, 96, 3)
-    utils.write_json(tmp_path / "run2/last/config.json", configs[1] | {"zoom": "twice"})
-    with pytest.raises(utils.ModelError, match="can't be built or run"):
-        segmentation.load_network(tmp_path / "run2/last")
+    for name, wrong in (("zoom", "twice"), ("zoom", True), ("view", "fish-eye"), ("normalize", 1)):
+        utils.write_json(tmp_path / "run2/last/config.json", configs[1] | {name: wrong})
+        with pytest.raises(utils.ModelError, match=rf"config.json: {name}: found {wrong!r}, expected .*; fix it"):
+            segmentation.load_network(tmp_path / "run2/last")
     with pytest.raises(SystemExit):
         training.main(flags(tiny_data, tmp_path / "run", "--zoom 2"))
     assert "--zoom: found 2 without --crop" in capsys.readouterr().err.splitlines()[-1]

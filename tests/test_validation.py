@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 from data.tusimple_dataset_processing import LabelError
-from datagenerator import DataError, find_pairs
+from datagenerator import DataError, View, find_pairs
 from evaluation.instances import instance_score
 from evaluation.model import predict_instances
 from pipeline.segmentation import Network
@@ -69,7 +69,7 @@ def test_folders_count_alike_and_are_reported(lane_data, tmp_path_factory):
     (perfect / "labels.json").write_text((lane_data / "labels.json").read_text())
     folders = {"a": find_pairs(lane_data)[:1], "b": find_pairs(perfect)}
     losses = train_step.make_losses(train_step.LossWeights())
-    result = Validation(gray_network(), losses, folders, (360, 640), 2, view="aspect").run()
+    result = Validation(gray_network(), losses, folders, (360, 640), 2, View("aspect")).run()
     assert list(result["folders"]) == ["a", "b"] and result["folders"]["b"]["FN"] == 0
     assert result["folders"]["a"]["FN"] == pytest.approx(1 / 3, abs=1e-5)
     assert result["FN"] == pytest.approx(1 / 6, abs=1e-5)
@@ -127,14 +127,18 @@ def test_instances_without_tusimple_labels(lane_data):
     losses = train_step.make_losses(train_step.LossWeights())
     for view in ("stretch", "crop"):
         network = gray_network((None, None) if view == "crop" else (720, 1280))
-        result = Validation(network, losses, {"a": find_pairs(lane_data)}, (720, 1280), 1, view).run()
+        result = Validation(network, losses, {"a": find_pairs(lane_data)}, (720, 1280), 1, View(view)).run()
         assert result["AP50"] == pytest.approx((1 + 2 / 3) / 2, abs=1e-4) and result["|DiC|"] == 0.5
         assert result["SBD"] == pytest.approx((1 + 2 / 3) / 2, abs=1e-4) and result["AP"] == result["AP50"]
         assert choose_measure(result) == "AP" and figure_of_merit(result, "AP") < -0.5
-    validation = Validation(network, losses, {"a": find_pairs(lane_data)}, (720, 1280), 1, view, threshold=1 - 1e-14)
+    validation = Validation(
+        network, losses, {"a": find_pairs(lane_data)}, (720, 1280), 1, View(view), threshold=1 - 1e-14
+    )
     # logits are gray - 30: one instance of gray 60 in each image is below the threshold's 32.2
     assert validation.threshold == 1 - 1e-14 and validation.run()["|DiC|"] == (1 + 2) / 2
-    result = Validation(network, losses, {"a": find_pairs(lane_data)}, (360, 640), 1, "crop", instances=False).run()
+    result = Validation(
+        network, losses, {"a": find_pairs(lane_data)}, (360, 640), 1, View("crop"), instances=False
+    ).run()
     assert choose_measure(result) == "loss" and set(result) == set(train_step.LOSS_TERMS)
 
 
@@ -143,8 +147,8 @@ def test_enlarged_images_score_as_in_the_evaluation(lane_data):
     (lane_data / "labels.json").unlink()
     pairs, network = find_pairs(lane_data), gray_network((None, None))
     losses = train_step.make_losses(train_step.LossWeights())
-    result = Validation(network, losses, {"a": pairs}, (720, 1280), 1, "crop", zoom=1.5).run()
-    found = predict_instances(Network(network, (720, 1280), "crop", zoom=1.5), pairs, bandwidth=1.0, threshold=0.7)
+    result = Validation(network, losses, {"a": pairs}, (720, 1280), 1, View("crop", 1.5)).run()
+    found = predict_instances(Network(network, (720, 1280), View("crop", 1.5)), pairs, bandwidth=1.0, threshold=0.7)
     expected = instance_score(found)
     assert {name: result[name] for name in expected} == pytest.approx(expected, abs=1e-5) and result["SBD"] < 0.8
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT
+from conftest import ROOT, miniature
 from keras import layers
 from test_enet import assert_close, shake
 from test_readme import code_blocks, commands_of
@@ -96,9 +96,9 @@ def test_image_statistics_can_not_be_folded():
         fold_batch_norm(build_enet((16, 16, 3), stage_two_repeat=1, image_statistics=True))
 
 
-def save(folder, **options):
+def save(folder, build=utils.build_model, **options):
     network = {"input_shape": [*SIZE, 3], "embedding_dim": 2, "stage_two_repeat": 1, **options}
-    model = shake(utils.build_model(network))
+    model = shake(build(network))
     utils.save_model(folder, model, utils.run_config({}, network))
     return model
 
@@ -188,8 +188,8 @@ ERRORS = [
 def unfit(tmp_path_factory):
     """Model folders of a network without a size and of one with a weight that is not a number."""
     folder = tmp_path_factory.mktemp("unfit")
-    save(folder / "open", input_shape=[None, None, 3])
-    model = save(folder / "diverged", input_shape=[16, 16, 3])
+    save(folder / "open", miniature, input_shape=[None, None, 3])
+    model = save(folder / "diverged", miniature, input_shape=[16, 16, 3])
     model.get_layer("embedding").bias.assign([np.nan, 0])
     model.save(folder / "diverged" / utils.MODEL_FILE)
     return {"open": folder / "open", "diverged": folder / "diverged"}
@@ -198,6 +198,7 @@ def unfit(tmp_path_factory):
 @pytest.mark.parametrize("arguments,message", ERRORS)
 def test_error_is_one_line_and_leaves_nothing(arguments, message, saved, unfit, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)  # absent, whether or not it is
+    monkeypatch.setattr(utils, "build_model", miniature)
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder").mkdir()
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")

@@ -104,22 +104,26 @@ def test_documented_defaults():
     assert (args.image_size, args.batch_size, args.lr, args.feature_dim) == ([512, 512], 1, 1e-4, 3)
 
 
-def test_semantic_pretraining_then_embedding(tiny_data, tiny_run):
+def test_semantic_pretraining_then_embedding(tmp_path, monkeypatch):
     """--var 0 --dist 0 --reg 0 trains the semantic head alone; heads of another depth start fresh."""
-    model = utils.build_model({"input_shape": (16, 16, 3)})
+    network = {"input_shape": [16, 16, 3]}
+    model = miniature(network)
+    utils.save_model(tmp_path, model, {"network": network})
     outputs = model(np.zeros((1, 16, 16, 3)))
     loss, l_var, l_dist, l_reg, l_sem = training.make_losses(LossWeights(var=0, dist=0, reg=0))(
         outputs, np.zeros((1, 16, 16))
     )
     assert float(loss) == float(l_sem) > 0 and [float(x) for x in (l_var, l_dist, l_reg)] == [0, 0, 0]
 
-    wider = utils.build_model({**utils.read_network(tiny_run / "best"), "embedding_dim": 5})
-    assert utils.start_from(wider, tiny_run) == ["embedding"]
-    trained = utils.load_model(tiny_run)
-    for name in ("bottleneck2_8_conv3", "semantic"):
-        np.testing.assert_array_equal(wider.get_layer(name).get_weights()[0], trained.get_layer(name).get_weights()[0])
+    enet = utils.build_model({**network, "stage_two_repeat": 1})
+    monkeypatch.setattr(utils, "build_model", miniature)
+    wider = miniature({**network, "embedding_dim": 5})
+    assert utils.start_from(wider, tmp_path) == ["embedding"]
+    for name in ("first", "norm", "semantic"):
+        for found, expected in zip(wider.get_layer(name).weights, model.get_layer(name).weights, strict=True):
+            np.testing.assert_array_equal(found, expected)
     with pytest.raises(utils.ModelError, match="expected the same ENet"):
-        utils.start_from(utils.build_model({"input_shape": (64, 96, 3), "stage_two_repeat": 2}), tiny_run)
+        utils.start_from(enet, tmp_path)
 
 
 def test_embedding_only_network(tiny_data, tmp_path, monkeypatch):

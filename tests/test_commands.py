@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+import utils
+
 
 @pytest.mark.parametrize(
     ("command", "number"),
@@ -46,8 +48,10 @@ def test_sigterm_keeps_what_inference_has_done(tmp_path, tiny_data):
     """As Ctrl-C: whole files, a JSON line for each image that is finished, nothing hidden left."""
     for i in range(400):
         (tmp_path / f"{i:03d}.png").symlink_to(tiny_data / f"images/000{i % 8}.png")
+    network = {"input_shape": [64, 96, 3], "stage_two_repeat": 1}  # the smaller, the sooner it starts
+    utils.save_model(tmp_path / "model", utils.build_model(network), {"network": network})
     out, lines = tmp_path / "out", tmp_path / "lanes.json"
-    flags = ["--indir", tmp_path, "--outdir", out, "--json", lines]
+    flags = ["--modeldir", tmp_path / "model", "--indir", tmp_path, "--outdir", out, "--json", lines]
     process = subprocess.Popen([sys.executable, "inference.py", *flags], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and (not out.exists() or len(list(out.glob("[!.]*"))) < 5):
         time.sleep(0.01)

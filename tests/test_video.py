@@ -12,7 +12,7 @@ import time
 import cv2
 import numpy as np
 import pytest
-from conftest import draw_scene, two_lines
+from conftest import draw_scene, miniature, two_lines
 
 import inference
 import utils
@@ -39,11 +39,17 @@ def read_video(path):
 
 
 @pytest.fixture(scope="module")
-def untrained(tmp_path_factory):
-    """Model folder for tests that look at the number of frames only."""
-    folder, network = tmp_path_factory.mktemp("untrained"), {"input_shape": [64, 96, 3], "stage_two_repeat": 1}
-    utils.save_model(folder, utils.build_model(network), {"network": network})
+def untrained_folder(tmp_path_factory):
+    folder, network = tmp_path_factory.mktemp("untrained"), {"input_shape": [64, 96, 3]}
+    utils.save_model(folder, miniature(network), {"network": network})
     return folder
+
+
+@pytest.fixture
+def untrained(untrained_folder, monkeypatch):
+    """Folder of a small model for tests that look at the number of frames only."""
+    monkeypatch.setattr(utils, "build_model", miniature)
+    return untrained_folder
 
 
 def write_uneven(path, fps, ticks):

@@ -37,6 +37,7 @@ from data.flags import bounded
 from data.tusimple_dataset_processing import LabelError
 from datagenerator import DataError, View, batches, make_dataset
 from loss import LANE_WEIGHT
+from pipeline.segmentation import view_of
 from run import devices
 from run.folder import Run, take_folder
 from run.labels import look_at_labels
@@ -301,7 +302,7 @@ def set_up(args, config, strategy):
         raise DataError(f"--batch-size: found {args.batch_size}, expected a multiple of the {replicas} replicas")
     devices.set_numerics(args.seed, args.mixed_precision, args.deterministic)
     size, outdir = tuple(args.crop or args.image_size), Path(args.outdir)
-    view = utils.view_of(config, outdir) if config else describe_view(args)
+    view = view_of(config, outdir) if config else describe_view(args)
     pairs, val_folders = collect_pairs(args.srcdir, args.valdir, args.balance, args.ignore)
     val_pairs = [pair for found in val_folders.values() for pair in found]
     data = {"training": describe_pairs(pairs), "validation": describe_pairs(val_pairs)}
@@ -393,7 +394,7 @@ def describe_view(args):
     kind, normalize = "crop" if args.crop else "aspect" if args.keep_aspect else "stretch", args.normalize
     if args.modeldir.lower() != "none":
         folder = utils.model_folder(args.modeldir)
-        normalize |= utils.view_of(utils.read_saved_config(folder), folder).normalize
+        normalize |= view_of(utils.read_saved_config(folder), folder).normalize
     return View(kind, args.zoom, normalize)
 
 

@@ -30,7 +30,6 @@ import numpy as np
 import tensorflow as tf
 
 from clustering import THRESHOLD
-from datagenerator import KINDS_OF_VIEW, View
 from enet import build_enet
 
 MODEL_FILE = "model.keras"
@@ -170,19 +169,6 @@ def _read_probability(modeldir, name, default, least="0"):
             f"{folder / CONFIG_FILE}: {name}: found {value!r}, expected a number from {least} to below 1; fix it"
         )
     return value
-
-
-def view_of(config, folder):
-    """The `datagenerator.View` of the config of a model or run folder; raises ModelError if it makes no sense."""
-    view = View(config.get("view", "stretch"), config.get("zoom", 1.0), config.get("normalize", False))
-    for name, value, right, expected in (
-        ("view", view.kind, view.kind in KINDS_OF_VIEW, " or ".join(KINDS_OF_VIEW)),
-        ("zoom", view.zoom, type(view.zoom) in (int, float) and 0 < view.zoom < np.inf, "a number above 0"),
-        ("normalize", view.normalize, type(view.normalize) is bool, "true or false"),
-    ):
-        if not right:
-            raise ModelError(f"{Path(folder) / CONFIG_FILE}: {name}: found {value!r}, expected {expected}; fix it")
-    return view
 
 
 def read_bandwidth(modeldir):

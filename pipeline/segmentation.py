@@ -1,6 +1,7 @@
 """From an image to its instances: a model made ready for inference, its outputs, and their clusters."""
 
 import contextlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,7 +10,7 @@ from joblib import cpu_count
 
 import utils
 from clustering import BANDWIDTH, MIN_FRACTION, THRESHOLD, find_instances
-from datagenerator import STRETCH, View, enlarge, network_size, normalize, prepare_image, zoomed_size
+from datagenerator import KINDS_OF_VIEW, STRETCH, View, enlarge, network_size, normalize, prepare_image, zoomed_size
 from export.folding import fold_batch_norm
 from pipeline.tiles import join_tiles, tile_starts
 
@@ -32,6 +33,21 @@ def use_cores():
         with contextlib.suppress(RuntimeError):  # TensorFlow has started already
             tf.config.threading.set_intra_op_parallelism_threads(1)
     return cpu_count()
+
+
+def view_of(config, folder):
+    """The `View` of the config of a model or run folder; raises ModelError if it makes no sense."""
+    view = View(config.get("view", "stretch"), config.get("zoom", 1.0), config.get("normalize", False))
+    for name, value, right, expected in (
+        ("view", view.kind, view.kind in KINDS_OF_VIEW, " or ".join(KINDS_OF_VIEW)),
+        ("zoom", view.zoom, type(view.zoom) in (int, float) and 0 < view.zoom < np.inf, "a number above 0"),
+        ("normalize", view.normalize, type(view.normalize) is bool, "true or false"),
+    ):
+        if not right:
+            raise utils.ModelError(
+                f"{Path(folder) / utils.CONFIG_FILE}: {name}: found {value!r}, expected {expected}; fix it"
+            )
+    return view
 
 
 def fewest_pixels(view):
@@ -114,7 +130,7 @@ def load_network(modeldir, image_size=None, jit=False):
     """
     try:
         folder = utils.model_folder(modeldir)
-        network, view = utils.read_network(folder), utils.view_of(utils.read_saved_config(folder), folder)
+        network, view = utils.read_network(folder), view_of(utils.read_saved_config(folder), folder)
         if image_size:
             view = View(normalize=view.normalize)
         model = utils.load_model(folder, image_size if view.kind == "stretch" else (None, None))

@@ -27,6 +27,7 @@ VALIDATION_FRACTION = 0.1
 KINDS_OF_VIEW = ("stretch", "aspect", "crop")
 PERCENTILES = 1.0, 99.8  # of an image, that become black and white; those of StarDist (Schmidt et al. 2018)
 MAX_AREA = 2
+TILE = 2  # sides of the largest part of an image that a network of crops sees at once, in those of the crops
 DAYLIGHT = 75.0  # mean gray value; nearly all road images by day are brighter
 
 
@@ -323,6 +324,12 @@ def _fill_up(array, size):
     return np.pad(array, more + [(0, 0)] * (array.ndim - 2))
 
 
+def _middle(array, size):
+    """The middle of an image or label, of at most `TILE` times `size`."""
+    starts = [max(0, (length - TILE * side) // 2) for length, side in zip(array.shape, size, strict=False)]
+    return array[starts[0] : starts[0] + TILE * size[0], starts[1] : starts[1] + TILE * size[1]]
+
+
 def prepare_label(label, size, kind="stretch"):
     """Resize (h, w) ids to (H, W) int32 by nearest neighbor, no id appears that was not there; `kind` as for images."""
     if kind == "crop":
@@ -449,7 +456,7 @@ def make_dataset(pairs, size, batch_size, seed=None, augmented=False, first_samp
         part: (offset, count, total): of every `total` samples take `count` from number `offset` on. Gives each of
             several machines its part of every global batch, and only the files of that part are read.
         view: a `View`. With a seed every image fills (H, W), see `augment`; without, each is seen whole at its
-            `network_size`, and a batch of images of several sizes is an error.
+            `network_size`, with "crop" the middle `TILE` times (H, W), and a batch of several sizes is an error.
 
     Returns:
         tf.data.Dataset of (image (B, H, W, 3) float32, label (B, H, W) int32, index (B,) int64 into `pairs`).
@@ -471,6 +478,8 @@ def make_dataset(pairs, size, batch_size, seed=None, augmented=False, first_samp
             image, label = _warp(image, label, np.eye(2, 3), _frame(label.shape, size, view.kind), size)
             image, label = image.astype(np.float32), label.astype(np.int32)
         else:
+            if view.kind == "crop":
+                image, label = _middle(image, size), _middle(label, size)
             seen = network_size(label.shape, size, view.kind)
             image, label = prepare_image(image, seen, view.kind), prepare_label(label, seen, view.kind)
         return image, label, np.int64(index)

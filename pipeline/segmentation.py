@@ -10,11 +10,20 @@ from joblib import cpu_count
 
 import utils
 from clustering import BANDWIDTH, MIN_FRACTION, THRESHOLD, find_instances
-from datagenerator import KINDS_OF_VIEW, STRETCH, View, enlarge, network_size, normalize, prepare_image, zoomed_size
+from datagenerator import (
+    KINDS_OF_VIEW,
+    STRETCH,
+    TILE,
+    View,
+    enlarge,
+    network_size,
+    normalize,
+    prepare_image,
+    zoomed_size,
+)
 from export.folding import fold_batch_norm
 from pipeline.tiles import join_tiles, tile_starts
 
-TILE = 2  # sides of a tile, in those of the crops that the network was trained on
 MIN_PIXELS = 10  # of an instance in crops, at the image's own scale
 
 

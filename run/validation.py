@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+import utils
 import visualization
 from clustering import BANDWIDTH, THRESHOLD, find_instances, instance_label_map, lane_mask
 from data.tusimple_dataset_processing import LabelError, read_labels, read_lines
-from datagenerator import STRETCH, DataError, batches, make_dataset, read_label, read_pair, zoomed_size
+from datagenerator import STRETCH, DataError, batches, make_dataset, read_image, read_label, read_pair, zoomed_size
 from evaluation.instances import instance_score
 from evaluation.tusimple import tusimple_score
 from lanes.curves import fit_lanes
 from lanes.tusimple import tusimple_line
-from pipeline.segmentation import fewest_pixels
+from pipeline.segmentation import Network, segment_tiles
 from run.train_step import LOSS_TERMS
 
 
@@ -102,12 +103,14 @@ class Validation:
             folders: {name: list of (image path, label path)}.
             size: (H, W) of the network.
             batch_size: images per batch.
-            view: `datagenerator.View`; but with "stretch" images go through the network one by one.
+            view: `datagenerator.View`; but with "stretch" images go through the network one by one. Of one so large
+                that inference takes it in tiles, instances are found so, too, and the losses are those of its middle.
             ignore: id of the pixels that don't count, or None.
             bandwidth, threshold: with which instances are found; lanes have their own.
             instances: whether to score instances, which a network without trained embeddings doesn't find.
         """
-        self.view, self.ignore, self.instances = view, ignore, instances
+        self.ignore, self.instances = ignore, instances
+        self.network = Network(model, size, view)
         self.bandwidth = bandwidth
         self.folders = {}
         for name, pairs in folders.items():
@@ -152,7 +155,7 @@ class Validation:
                     yield number, dict(zip(outputs, values, strict=True))
 
         if labels:
-            lines = [_find_lanes(*labels[number], outputs) for number, outputs in outputs_of_images()]
+            lines = [self._find_lanes(*labels[number], outputs) for number, outputs in outputs_of_images()]
             score = tusimple_score(lines, [line for line, _ in labels], math.inf)
         elif self.instances:
             found = (self._find_instances(pairs[number], outputs) for number, outputs in outputs_of_images())
@@ -167,21 +170,27 @@ class Validation:
     def _find_instances(self, pair, outputs):
         """Label maps (h, w), found and true, of the image's size, as `python -m evaluation --instances` has them."""
         image, truth = read_pair(pair)
-        if self.view.kind == "crop":
-            height, width = zoomed_size(truth.shape, self.view.zoom)
-            outputs = {name: values[:height, :width] for name, values in outputs.items()}
-        if not all(np.isfinite(values).all() for values in outputs.values()):
-            return np.zeros_like(truth), truth
-        label_map = find_instances(outputs, self.bandwidth, self.threshold, min_pixels=fewest_pixels(self.view))
+        label_map = self._find(pair[0], truth.shape, outputs, self.bandwidth, self.threshold)
         return visualization.paint_kind("labels", image, label_map, None), truth
 
+    def _find_lanes(self, line, size, outputs):
+        """TuSimple line, of an image of `size` (h, w), that inference.py with its defaults would write."""
+        label_map = self._find(line["raw_file"], size, outputs, BANDWIDTH, THRESHOLD)
+        return tusimple_line(line["raw_file"], fit_lanes(label_map, size), line["h_samples"], 0.0, size)
 
-def _find_lanes(line, size, outputs):
-    """TuSimple line, of an image of `size` (h, w), that inference.py with its defaults would write."""
-    found = []
-    if all(np.isfinite(values).all() for values in outputs.values()):
-        found = fit_lanes(find_instances(outputs), size)
-    return tusimple_line(line["raw_file"], found, line["h_samples"], 0.0, size)
+    def _find(self, path, size, outputs, *settings):
+        """Label map of an image of `size` (h, w), as `segmentation.segment`; of outputs that aren't finite, empty."""
+        try:
+            if self.network.needs_tiles(size):
+                return segment_tiles(self.network, read_image(path), *settings, "fast", 0.0)[1]
+        except utils.ModelError:
+            return np.zeros(size, np.int32)
+        if self.network.view.kind == "crop":
+            height, width = zoomed_size(size, self.network.view.zoom)
+            outputs = {name: values[:height, :width] for name, values in outputs.items()}
+        if not all(np.isfinite(values).all() for values in outputs.values()):
+            return np.zeros(outputs["embedding"].shape[:2], np.int32)
+        return find_instances(outputs, *settings, min_pixels=self.network.min_pixels)
 
 
 def _flatten(values, prefix=""):

@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 from data.tusimple_dataset_processing import LabelError
-from datagenerator import DataError, View, find_pairs
+from datagenerator import DataError, View, find_pairs, read_image
 from evaluation.instances import instance_score
 from evaluation.model import predict_instances
 from pipeline.segmentation import Network
@@ -151,6 +151,25 @@ def test_enlarged_images_score_as_in_the_evaluation(lane_data):
     found = predict_instances(Network(network, (720, 1280), View("crop", 1.5)), pairs, bandwidth=1.0, threshold=0.7)
     expected = instance_score(found)
     assert {name: result[name] for name in expected} == pytest.approx(expected, abs=1e-5) and result["SBD"] < 0.8
+
+
+def test_images_larger_than_two_crops_are_validated_in_tiles(lane_data):
+    """As in the evaluation; the losses are those of the middle, which alone goes through the network at once."""
+    pairs, network, seen = find_pairs(lane_data), gray_network((None, None)), []
+    for labels in (True, False):
+        losses = train_step.make_losses(train_step.LossWeights())
+        validation = Validation(network, losses, {"a": pairs}, (200, 320), 1, View("crop"))
+        step = validation.step
+        validation.step = lambda image, label: seen.append(image) or step(image, label)  # noqa: B023
+        result = validation.run()
+        if labels:
+            assert result["FN"] == pytest.approx(1 / 6, abs=1e-5)  # as whole: one lane of three in one of two images
+            (lane_data / "labels.json").unlink()
+    whole = read_image(pairs[0][0])
+    assert len(seen) == 4 and (seen[0][0].numpy() == whole[160:560, 320:960]).all()
+    found = predict_instances(Network(network, (200, 320), View("crop")), pairs, bandwidth=1.0, threshold=0.7)
+    expected = instance_score(found)
+    assert {name: result[name] for name in expected} == pytest.approx(expected, abs=1e-5) and result["SBD"] > 0.5
 
 
 def test_the_best_model_is_that_of_the_best_score():

@@ -25,6 +25,7 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what OpenCV
 SPLIT_SEED = 42
 VALIDATION_FRACTION = 0.1
 KINDS_OF_VIEW = ("stretch", "aspect", "crop")
+CAMERA_BITS = 8, 10, 12, 14, 16
 PERCENTILES = 1.0, 99.8  # of an image, that become black and white; those of StarDist (Schmidt et al. 2018)
 MAX_AREA = 2
 TILE = 2  # sides of the largest part of an image that a network of crops sees at once, in those of the crops
@@ -133,8 +134,8 @@ def pattern_base(pattern):
 def read_image(path):
     """Read an image as (h, w, 3) uint8 RGB; raises DataError if it can't be decoded.
 
-    Of an image of 16 bits the brightest value becomes 255: cameras that give 10, 12 or 14 bits leave the upper ones
-    empty, and the upper eight alone would be nearly black.
+    An image of 16 bits is taken for one of as few bits of `CAMERA_BITS` as hold its values: a camera of 12 bits leaves
+    the upper ones empty, and the upper eight alone would be nearly black.
     """
     return _read(path, _decode_image, f"an {IMAGES}")
 
@@ -185,7 +186,8 @@ def read_pair(pair):
 def _decode_image(data):
     image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)  # _RGB is wrong for a tif of 16 bits
     if image is not None and image.dtype == np.uint16:
-        image = np.round(image * np.float32(255 / max(1, image.max()))).astype(np.uint8)
+        white = next(2**bits - 1 for bits in CAMERA_BITS if image.max() < 2**bits)
+        image = np.round(image * np.float32(255 / white)).astype(np.uint8)
     elif image is not None and image.dtype != np.uint8:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR)
     return image if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

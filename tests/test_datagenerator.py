@@ -356,6 +356,9 @@ def test_a_camera_of_12_bits_is_as_bright_as_one_of_8(suffix, tmp_path):
     assert (red.max(), green.max(), blue.max()) == (127, 0, 255)
     cv2.imwrite(str(tmp_path / f"black{suffix}"), 0 * gray)
     assert not datagenerator.read_image(tmp_path / f"black{suffix}").any()
+    for value, expected in ((255, 255), (256, 64), (1023, 255), (16383, 255), (16384, 64), (60000, 233)):
+        cv2.imwrite(str(tmp_path / f"one{suffix}"), np.full((4, 4), value, np.uint16))
+        assert datagenerator.read_image(tmp_path / f"one{suffix}").max() == expected, value
 
 
 def test_validation_sees_images_whole_and_training_one_size(tmp_path):

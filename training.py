@@ -331,8 +331,12 @@ def set_up(args, config, strategy):
 
     flags = {name: value for name, value in vars(args).items() if name not in ("resume", "command", "given")}
     foreground = None if config else args.foreground_weight or labels.foreground_weight()
+    # lanes need no such limit: they are all of about one size
+    few = labels.small if labels and network.get("coordinate_scale") and labels.small else None
     seen = {"view": view.kind, "zoom": view.zoom, "normalize": view.normalize}
-    started = config or utils.run_config(flags, network, **seen, foreground_weight=foreground, command=args.command)
+    started = config or utils.run_config(
+        flags, network, **seen, min_pixels=few, foreground_weight=foreground, command=args.command
+    )
     started["flags"] = flags
     run = Run(outdir, started, data, model, optimizer, averages, chief)
     if config:
@@ -356,6 +360,7 @@ def set_up(args, config, strategy):
             args.ignore,
             bandwidth=2 * args.dvar or BANDWIDTH,
             threshold=threshold,
+            min_pixels=started.get("min_pixels"),
             instances=bool(args.var or args.dist),
         )
         if not config:

@@ -59,6 +59,15 @@ def view_of(config, folder):
     return view
 
 
+def read_min_pixels(folder):
+    """Pixels of the smallest instances, in the labels, of the model in `folder`; None if its config doesn't say."""
+    value = utils.read_saved_config(folder).get("min_pixels")
+    if value is not None and (type(value) not in (int, float) or not 0 < value < np.inf):
+        where = Path(folder) / utils.CONFIG_FILE
+        raise utils.ModelError(f"{where}: min_pixels: found {value!r}, expected a number above 0; fix it")
+    return value
+
+
 def fewest_pixels(view):
     """Pixels that an instance needs at least, None for the share of the image of `clustering.find_instances`."""
     # crops show objects at their own scale, where what is too small to be one is known in pixels
@@ -146,8 +155,10 @@ def load_network(modeldir, image_size=None, jit=False):
         if not network.get("image_statistics"):
             model = fold_batch_norm(model)
         size = network["input_shape"][:2]
-        # at another size what isn't lanes is to be seen at the scale of the training, so small stays as small
-        few = round(MIN_FRACTION * np.prod(size)) if image_size and network.get("coordinate_scale") else None
+        few = read_min_pixels(folder)
+        if few is None and image_size and network.get("coordinate_scale"):
+            # at another size what isn't lanes is to be seen at the scale of the training, so small stays as small
+            few = round(MIN_FRACTION * np.prod(size))
         result = Network(model, image_size or size, view, jit, few)
         result.warm_up()
     except (utils.ModelError, OSError):

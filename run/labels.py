@@ -16,6 +16,7 @@ from loss import LANE_WEIGHT, MAX_INSTANCES
 
 LOOKED_AT = 200  # labels, evenly spread: what is wrong with labels is wrong with many
 FEW = 10  # pixels
+SMALL = 5  # percent of the instances are smaller than what a network need find
 WHOLE = 0.9  # an instance is in pieces if its largest one has less than this fraction of its pixels
 
 
@@ -45,6 +46,7 @@ class Labels(NamedTuple):
 
     foreground: float  # mean fraction of the pixels that belong to an instance
     diameter: float  # median over the instances of that of a disk of their area, in pixels; 0 without any
+    small: float = 0.0  # area below which `SMALL` percent of the instances lie, in pixels
 
     def foreground_weight(self):
         """Weight of a foreground pixel in the semantic loss.
@@ -114,4 +116,7 @@ def look_at_labels(pairs, size, view=STRETCH, ignore=None):
     if found[:, 0].max() >= MAX_INSTANCES:  # the background is one of those
         warn(0, f"the loss counts {MAX_INSTANCES - 1} instances of an image, those of the smallest ids")
     areas = np.concatenate([np.array(part, float) for part in areas])
-    return Labels(float(np.mean(fractions)), float(np.median(np.sqrt(4 / np.pi * areas))) if areas.size else 0.0)
+    if not areas.size:
+        return Labels(float(np.mean(fractions)), 0.0)
+    diameter = float(np.median(np.sqrt(4 / np.pi * areas)))
+    return Labels(float(np.mean(fractions)), diameter, float(np.percentile(areas, SMALL)))

@@ -93,6 +93,7 @@ class Validation:
         ignore=None,
         bandwidth=BANDWIDTH,
         threshold=THRESHOLD,
+        min_pixels=None,
         instances=True,
     ):
         """Check the validation images and labels; nothing is computed yet.
@@ -107,10 +108,11 @@ class Validation:
                 that inference takes it in tiles, instances are found so, too, and the losses are those of its middle.
             ignore: id of the pixels that don't count, or None.
             bandwidth, threshold: with which instances are found; lanes have their own.
+            min_pixels: of an instance, see `segmentation.Network`.
             instances: whether to score instances, which a network without trained embeddings doesn't find.
         """
         self.ignore, self.instances = ignore, instances
-        self.network = Network(model, size, view)
+        self.network = Network(model, size, view, min_pixels=min_pixels)
         self.bandwidth = bandwidth
         self.folders = {}
         for name, pairs in folders.items():

@@ -248,6 +248,13 @@ def test_small_stays_as_small_at_another_size(tmp_path, monkeypatch):
         utils.save_model(tmp_path / name, miniature(network), {"network": network})
     few = {name: segmentation.load_network(tmp_path / name, (128, 192)).min_pixels for name in ("lanes", "cells")}
     assert few == {"lanes": None, "cells": 3} and segmentation.load_network(tmp_path / "cells").min_pixels is None
+    config = utils.read_config(tmp_path / "cells")
+    utils.write_json(tmp_path / "cells/config.json", {**config, "min_pixels": 9.5})  # as training found in the labels
+    assert {segmentation.load_network(tmp_path / "cells", size).min_pixels for size in (None, (128, 192))} == {9.5}
+    for wrong in (0, "few", True):
+        utils.write_json(tmp_path / "cells/config.json", {**config, "min_pixels": wrong})
+        with pytest.raises(utils.ModelError, match=rf"config.json: min_pixels: found {wrong!r}, expected .*; fix it"):
+            segmentation.load_network(tmp_path / "cells")
 
 
 def test_network_size_and_number_of_lanes(tiny_run, images, tmp_path):

@@ -120,6 +120,8 @@ def test_what_labels_are_like(tmp_path):
     found = labels.look_at_labels(write(tmp_path / "data", square, small), (40, 40))
     assert found.foreground == pytest.approx((80 + 16) / 3200)
     assert found.diameter == pytest.approx((4 * 16 / np.pi) ** 0.5)  # of areas 64, 16, 16
+    assert found.small == pytest.approx(16)
+    assert labels.look_at_labels(write(tmp_path / "empty", 0 * square), (40, 40)) == (0.0, 0.0, 0.0)
     for fraction, weight in ((0.03, 10.0), (0.0, 10.0), (0.25, np.log(1.77) / np.log(1.27)), (0.5, 1.0)):
         assert labels.Labels(fraction, 1.0).foreground_weight() == pytest.approx(weight, abs=0.005)
 

@@ -154,10 +154,12 @@ def test_coordinates_are_scaled_by_the_labels_and_the_semantic_loss_counts_ten_t
     cases = [("", None, 1.0), ("--coordinates", 4.0, 10.0), (f"--coordinates {start}", 4.0, 10.0), (start, 9.0, 1.0)]
     for number, (more, scale, semantic) in enumerate([*cases, ("--coordinates --sem 2", 4.0, 2.0)]):
         fake_step(monkeypatch, [1.0])
-        monkeypatch.setattr(training, "look_at_labels", lambda *args: Labels(0.1, 12.0))
+        monkeypatch.setattr(training, "look_at_labels", lambda *args: Labels(0.1, 12.0, 7.0))
         assert training.main(flags(tiny_data, tmp_path / f"{number}", f"--steps 1 {more}")) == 0
         assert utils.read_network(tmp_path / f"{number}/last")["coordinate_scale"] == scale, more
         assert used.pop().sem == semantic, more
+        # of lanes, none is small
+        assert utils.read_config(tmp_path / f"{number}/last")["min_pixels"] == (scale and 7.0), more
 
 
 def test_proportions_and_several_validation_folders(tiny_data, tmp_path, monkeypatch):

@@ -136,6 +136,8 @@ def test_instances_without_tusimple_labels(lane_data):
     )
     # logits are gray - 30: one instance of gray 60 in each image is below the threshold's 32.2
     assert validation.threshold == 1 - 1e-14 and validation.run()["|DiC|"] == (1 + 2) / 2
+    validation = Validation(network, losses, {"a": find_pairs(lane_data)}, (720, 1280), 1, View(view), min_pixels=10**5)
+    assert validation.run()["|DiC|"] == 3  # of three in each image
     result = Validation(
         network, losses, {"a": find_pairs(lane_data)}, (360, 640), 1, View("crop"), instances=False
     ).run()

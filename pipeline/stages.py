@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from data.ending import deferred_signals
 from datagenerator import DataError
 
 
@@ -79,9 +80,12 @@ def run_frames(frames, process, finish, threads, total=None, unit="image"):
                         bad += 1
                         tqdm.write(f"skipped: {frame.problem}", file=sys.stderr)
                     else:
-                        finish(frame)
-                        done += 1
-                        seconds.update(frame.seconds)
+                        with deferred_signals() as stop:  # no frame is finished in part
+                            finish(frame)
+                            done += 1
+                            seconds.update(frame.seconds)
+                        if stop.requested:
+                            raise KeyboardInterrupt
                     bar.update()
         except KeyboardInterrupt:
             if not done:

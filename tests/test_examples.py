@@ -1,13 +1,21 @@
-"""Every command of the README and of the page for one's own data is run, on small data of its kind."""
+"""Every command of the README and of doc/ is run, on small data of its kind.
+
+Those of doc/export.md in test_export.py, of doc/speed.md in test_benchmark.py, of several machines in
+test_strategies.py.
+"""
 
 import importlib
 import json
+import re
 import shutil
+from glob import glob
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import synthetic_dataset
+import tusimple_dataset_processing
 from conftest import ROOT, draw_scene, fake_step, miniature
 from test_readme import commands_of
 
@@ -75,6 +83,7 @@ def write_lanes(folder):
         (folder / f"culane/list/{name}.txt").write_text("/driver_a/0.jpg\n/driver_a/1.jpg\n")
 
 
+NETWORK = {"input_shape": [64, 96, 3], "embedding_dim": 3, "semantic": True}
 # what a command needs more to be quick, or to go where another one was
 QUICK = "--steps 2 --plot-every 9 --cluster-every 9 --logdir log --modeldir none"
 MORE = {
@@ -93,6 +102,7 @@ def walk(commands, first, more, capsys):
         start = 2 if command[0] == "-m" else 1
         name = f"{command[1]}.__main__" if start == 2 else Path(command[0]).stem
         flags = more.get(command[start - 1], "").split() if "--resume" not in command else []
+        command = [path for word in command for path in (sorted(glob(word)) if "*" in word else [word])]
         if command[0] == "training.py" and flags:  # as small as the images here
             size = ["96", "96"] if "--crop" in command else ["64", "96"]
             flags += ["--crop" if "--crop" in command else "--image-size", *size]
@@ -141,3 +151,85 @@ def test_readme_from_the_first_to_the_last_command(place, capsys):
     assert "Accuracy" in capsys.readouterr().out
     for path in ("my_results/cluster_0000.png", "saved_model/log.jsonl", "my_semantic_model/best", "worst_first"):
         assert Path(path).exists()
+
+
+def write_sources(folder):
+    """The images that the pages name, in TuSimple's form, no two alike, and label files of its training split."""
+    line = (folder / "train_set/label_data_1.json").read_text().splitlines()[0]
+    raw_file = json.loads(line)["raw_file"]
+    shutil.rmtree(folder / "train_set")
+    for drive in ("0313", "0531", "0601"):
+        (folder / f"label_data_{drive}.json").write_text(line)
+    labels = {name: ["label_data_0313"] for name in ("train_set", "extra_set", "cameras/a", "cameras/b")}
+    labels |= {"val_set": ["label_data_0313", "label_data_0601"], "official_test_50": ["test_label"]}
+    labels |= {"val_set_0313": ["label_data_0313"], "val_set_0601": ["label_data_0601"]}
+    for shade, (name, files) in enumerate(labels.items()):
+        for number, file in enumerate(files):
+            image = folder / name / raw_file.replace("/0/", f"/{number}/")
+            image.parent.mkdir(parents=True)
+            cv2.imwrite(str(image), np.full((720, 1280, 3), 60 + 20 * shade + 5 * number, np.uint8))
+            (folder / name / f"{file}.json").write_text(line.replace("/0/", f"/{number}/"))
+
+
+def paint_nothing(rng, source, empty, other):
+    """A scene without its painting, which takes long."""
+    rows = list(range(160, 720, 10))
+    lanes = [] if empty else [[700 - y // 2 for y in rows], [600 + y // 2 for y in rows]]
+    return rng.integers(256, size=(720, 1280, 3), dtype=np.uint8), {"lanes": lanes, "h_samples": rows}
+
+
+@pytest.fixture
+def sources(place, tmp_path, monkeypatch):
+    """That place, with the images that the shipped model was made of."""
+    monkeypatch.setattr(synthetic_dataset, "render_scene", paint_nothing)
+    write_sources(tmp_path)
+    shutil.copytree(ROOT / "doc/runs", tmp_path / "doc/runs")
+
+
+def test_reproduce_from_the_first_to_the_last_command(sources, monkeypatch, capsys):
+    fake_step(monkeypatch, [1.0] * 40)
+    commands = list({tuple(command): command for command in commands_of(ROOT / "doc/reproduce.md")}.values())
+    runs = [command for command in commands if command[0] == "training.py"]
+    assert len(commands) >= 40 and len(runs) == len(list(Path("doc/runs").iterdir()))
+    quick = QUICK.replace("--modeldir none", "--batch-size 2")
+    more = {**MORE, "training.py": quick, "data/synthetic_dataset.py": "--count 2 --workers 1"}
+    for command in walk(commands, [], more, capsys):
+        if "@doc/runs/semantic.args" in command:
+            shutil.copytree("semantic/best", "pretrained_semantic_model")
+        if "@doc/runs/twenty-first.args" in command:
+            shutil.copytree("twenty-first/best", "trained_model")
+    assert capsys.readouterr().out.count("Accuracy") >= 3
+
+
+def test_experiments_from_the_first_to_the_last_command(sources, monkeypatch, capsys):
+    fake_step(monkeypatch, [1.0] * 60)
+    page = ROOT / "doc/experiments.md"
+    short = re.findall(r"`([A-Z]+)`\s+for\s+`([^`]+)`", page.read_text(encoding="utf-8"))
+    words = {name: text.split() for name, text in short} | {"T": ["0.7"]}
+    assert words.keys() == {"FIXED", "TRAFFIC", "HILLS", "DATA", "WIDTHS", "T"}
+    commands = [command for command in commands_of(page) if len(command) > 2]  # without names of programs
+    commands = [[part for word in command for part in words.get(word, [word])] for command in commands]
+    runs = [command for command in commands if command[0] == "training.py"]
+    assert len(commands) >= 26 and len(runs) >= 15
+
+    utils.save_model("trained_model", miniature(NETWORK), {"network": NETWORK})
+    shutil.copytree("trained_model", "sixth/best")
+    tusimple_dataset_processing.main(["train_set", "-o", "data/tusimple/train"])
+    tusimple_dataset_processing.main(["val_set", "-o", "data/tusimple/val"])
+    for run in runs:  # as the page says in its text
+        for word in run:
+            if word.startswith("data/") and not Path(word.split(":")[0]).exists():
+                shutil.copytree("data/tusimple/train", word.split(":")[0])
+    for number, run in enumerate(run for run in runs if "NAME" in run):
+        run[run.index("NAME")] = f"run_{number}"
+    Path("FOLDER").mkdir()
+    shutil.copy("val_set/clips/a/0/20.jpg", "FOLDER")
+    quick = QUICK.replace("--modeldir none", "--batch-size 2")
+    more = {**MORE, "training.py": quick, "data/synthetic_dataset.py": "--count 2 --workers 1"}
+    assert sum(1 for _ in walk(commands, [], more, capsys)) == len(commands)
+
+
+def test_one_machine_with_several_gpus(place, capsys):
+    (command,) = [command for command in commands_of(ROOT / "doc/distributed.md") if "mirrored" in command]
+    tusimple_dataset_processing.main(["train_set", "-o", "data"])
+    assert sum(1 for _ in walk([command], [], MORE, capsys)) == 1

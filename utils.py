@@ -73,7 +73,7 @@ def save_model(folder, model, config):
     write_json(folder / CONFIG_FILE, config)
 
 
-def load_model(modeldir, image_size=None, batch_stats=None, fresh_head=False):
+def load_model(modeldir, image_size=None, batch_stats=None):
     """Load the model of a model folder, of a run folder (the best, else the last), or of a TensorFlow 1 checkpoint.
 
     Args:
@@ -81,13 +81,12 @@ def load_model(modeldir, image_size=None, batch_stats=None, fresh_head=False):
         image_size: (H, W) to build the network for, default the size it was trained at.
         batch_stats: normalize with the statistics of each image (True) or with the moving averages (False); default
             as the config says, which for an original checkpoint is True, because its averages were never updated.
-        fresh_head: accept an original checkpoint without embedding head, which gets fresh weights.
 
     Returns:
         keras.Model as `enet.build_enet` makes it.
 
     Raises:
-        ModelError: no model there, or one that can't be read.
+        ModelError: no model there, or one that can't be read, or an original checkpoint without embedding head.
     """
     folder = model_folder(modeldir)
     network = read_network(folder)
@@ -97,7 +96,11 @@ def load_model(modeldir, image_size=None, batch_stats=None, fresh_head=False):
         network["image_statistics"] = batch_stats
     model = build_model(network, folder=folder)
     if not (folder / MODEL_FILE).is_file():
-        copy_original_weights(model, folder, fresh_head)
+        if "embedding" in copy_original_weights(model, folder):
+            raise ModelError(
+                f"{folder}: found a semantic checkpoint without embedding head, expected one with it; "
+                "it can only be trained from: training.py --modeldir"
+            )
         return model
     try:
         with warnings.catch_warnings():
@@ -295,7 +298,13 @@ def start_from(model, modeldir):
     Raises:
         ModelError: no model there, or the encoder and decoder differ.
     """
-    source = {layer.name: layer for layer in load_model(modeldir, fresh_head=True).layers if layer.weights}
+    folder, missing = model_folder(modeldir), []
+    if (folder / MODEL_FILE).is_file():
+        other_model = load_model(folder)
+    else:
+        other_model = build_model(read_network(folder))
+        missing = copy_original_weights(other_model, folder)
+    source = {layer.name: layer for layer in other_model.layers if layer.weights and layer.name not in missing}
     fresh = []
     for layer in model.layers:
         if not layer.weights:
@@ -374,14 +383,16 @@ def original_name(layer, variable):
     return f"ENet/{layer}/{'weights' if variable == 'kernel' else 'biases'}"
 
 
-def copy_original_weights(model, folder, fresh_head):
+def copy_original_weights(model, folder):
     """Copy an original checkpoint into a model.
 
     Args:
         model: keras.Model of `enet.build_enet`, built for `network_arguments`.
         folder: pathlib.Path of the checkpoint's folder.
-        fresh_head: accept a checkpoint without embedding head: the model keeps its own. Where there is one, the
-            12-class semantic head is not needed.
+
+    Returns:
+        names of the heads that the checkpoint doesn't have: the model keeps its own. A semantic head of other than two
+        classes, as of the 12 of CamVid, is none of ours.
 
     Raises:
         ModelError: no such checkpoint, or not one of the original's ENet.
@@ -390,20 +401,18 @@ def copy_original_weights(model, folder, fresh_head):
     shapes = {name: list(value.shape) for name, value in values.items() if not NOT_NEEDED.search(name)}
     head = {kind: f"ENet/fullconv/{kind}" for kind in ("weights", "biases")}
     has_embedding = any(name.startswith("Instance/") for name in shapes)
-    if not has_embedding and not fresh_head:
-        raise ModelError(
-            f"{folder}: found a semantic checkpoint without embedding head, expected one with it; "
-            "it can only be trained from: training.py --modeldir"
-        )
-    problems, used = [], set(head.values())
+    problems, used, missing = [], set(head.values()), []
     for layer in model.layers:
         if layer.name == "semantic":
             if shapes.get(head["weights"], [0, 0, 0])[2] == 2:
                 # a softmax over two classes is a sigmoid of the difference of their logits
                 weights, biases = (values[head[kind]] for kind in ("weights", "biases"))
                 layer.set_weights([weights[:, :, 1:] - weights[:, :, :1], biases[1:] - biases[:1]])
+            else:
+                missing.append(layer.name)
             continue
         if layer.name == "embedding" and not has_embedding:
+            missing.append(layer.name)
             continue
         for variable in layer.weights:
             name = original_name(layer.name, variable.name)
@@ -416,6 +425,7 @@ def copy_original_weights(model, folder, fresh_head):
     problems += [f"{name} not known" for name in sorted(shapes.keys() - used)]
     if problems:
         raise ModelError(f"{folder}: the checkpoint is not of the original's ENet: {'; '.join(problems)}")
+    return missing
 
 
 def write_json(path, value):

@@ -7,7 +7,6 @@ continued whatever the number of threads.
 """
 
 import glob
-import io
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -18,14 +17,24 @@ import numpy as np
 import tensorflow as tf
 from sklearn.model_selection import train_test_split
 
-from data.files import IMAGE_SUFFIXES, IMAGES, LABEL_SUFFIXES, damage_of, lossy_kind, select_files
+from data.files import (
+    IMAGE_SUFFIXES,
+    IMAGES,
+    LABEL_SUFFIXES,
+    decode,
+    lossy_kind,
+    pair_up,
+    palette_ids,
+    read_color,
+    select_files,
+    walk_files,
+)
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what OpenCV says of a file, our one line says
 
 SPLIT_SEED = 42
 VALIDATION_FRACTION = 0.1
 KINDS_OF_VIEW = ("stretch", "aspect", "crop")
-CAMERA_BITS = 8, 10, 12, 14, 16
 PERCENTILES = 1.0, 99.8  # of an image, that become black and white; those of StarDist (Schmidt et al. 2018)
 MAX_AREA = 2
 TILE = 2  # sides of the largest part of an image that a network of crops sees at once, in those of the crops
@@ -62,14 +71,14 @@ def find_pairs(folder):
     folder = Path(folder)
     images = list_by_stem(folder / "images", IMAGE_SUFFIXES)
     labels = list_by_stem(folder / "labels", LABEL_SUFFIXES)
-    for found, other, missing in ((images, labels, "labels"), (labels, images, "images")):
-        alone = sorted(found.keys() - other.keys())
+    pairs, more = pair_up(dict(sorted(images.items())), labels)
+    for alone, missing in (([image for image, label in pairs if label is None], "labels"), (sorted(more), "images")):
         if alone:
             raise DataError(
-                f"{found[alone[0]]}: no file of that stem in {folder / missing} ({len(alone)} such file(s)), "
+                f"{alone[0]}: no file of that stem in {folder / missing} ({len(alone)} such file(s)), "
                 "expected one label per image; add the missing files or remove these"
             )
-    return [(str(images[stem]), str(labels[stem])) for stem in sorted(images)]
+    return [(str(image), str(label)) for image, label in pairs]
 
 
 def list_by_stem(folder, suffixes):
@@ -110,7 +119,7 @@ def list_images(source, recursive=False):
     """
     source = Path(source)
     if source.is_dir():
-        paths = source.rglob("*") if recursive else source.iterdir()
+        paths = walk_files(source) if recursive else source.iterdir()
     elif source.exists() or not glob.has_magic(str(source)):
         paths = [source]
         if not source.exists():
@@ -132,11 +141,7 @@ def pattern_base(pattern):
 
 
 def read_image(path):
-    """Read an image as (h, w, 3) uint8 RGB; raises DataError if it can't be decoded.
-
-    An image of 16 bits is taken for one of as few bits of `CAMERA_BITS` as hold its values: a camera of 12 bits leaves
-    the upper ones empty, and the upper eight alone would be nearly black.
-    """
+    """Read an image, see `data.files.read_color`, as (h, w, 3) uint8 RGB; raises DataError if it can't be decoded."""
     return _read(path, _decode_image, f"an {IMAGES}")
 
 
@@ -184,12 +189,7 @@ def read_pair(pair):
 
 
 def _decode_image(data):
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)  # _RGB is wrong for a tif of 16 bits
-    if image is not None and image.dtype == np.uint16:
-        white = next(2**bits - 1 for bits in CAMERA_BITS if image.max() < 2**bits)
-        image = np.round(image * np.float32(255 / white)).astype(np.uint8)
-    elif image is not None and image.dtype != np.uint8:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    image = read_color(data)
     return image if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -197,12 +197,8 @@ def _decode_label(data):
     content = data.tobytes()
     if kind := lossy_kind(content):
         raise DataError(f"found {kind}, whose compression changes ids and invents some")
-    if content.startswith(b"\x89PNG") and content[25] == 3:  # OpenCV tells only the colors of a palette
-        from PIL import Image
-
-        image = Image.open(io.BytesIO(content))
-        if image.getpalette()[:3] == [0, 0, 0]:
-            return np.array(image)
+    if (ids := palette_ids(content)) is not None:
+        return ids
     label = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if label is None or label.ndim == 2:
         return label
@@ -213,22 +209,16 @@ def _decode_label(data):
     return label
 
 
-def _read(path, decode, expected):
+def _read(path, read, expected):
     path, image, state = Path(path), None, "no regular file"
     # opening a named pipe would wait for its writer
     if path.is_file() or not path.exists():
         try:
-            data = path.read_bytes()
-            damage = damage_of(data)
-            state = damage or "could not be decoded"
-            if data and not damage:
-                image = decode(np.frombuffer(data, np.uint8))
+            image, state = decode(path.read_bytes(), read)
         except DataError as error:
             state = str(error)
         except OSError as error:
             state = (error.strerror or str(error)).lower()
-        except cv2.error as error:
-            state = " ".join(error.err.split())
     if image is None:
         raise DataError(f"{path}: {state}, expected {expected}; replace or remove it")
     return image

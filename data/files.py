@@ -1,14 +1,68 @@
-"""Image files as users bring them: which of a folder's files are images, and what is wrong with their bytes."""
+"""Image files as users bring them: which of a folder are images, which belong together, what their bytes hold."""
 
+import io
+import os
 import sys
+import unicodedata
 import zlib
 from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
 
 # what OpenCV reads into 8 bits
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".webp", ".avif", ".gif", ".tif")
 IMAGE_SUFFIXES += (".tiff", ".jp2", ".pbm", ".pgm", ".ppm", ".pnm", ".ras", ".sr", ".hdr", ".pic")
 LABEL_SUFFIXES = (".png", ".bmp", ".gif", ".tif", ".tiff")  # without loss
 IMAGES = "image that OpenCV reads (jpg, png, tif, webp, avif, gif, bmp, ...)"
+CAMERA_BITS = 8, 10, 12, 14, 16
+
+
+def walk_files(folder):
+    """Paths of all files of a folder and its subfolders, links to folders too, each folder once.
+
+    Raises:
+        OSError: a subfolder that can't be read, which must not pass for an empty one.
+    """
+
+    def fail(error):
+        raise OSError(f"{error.filename}: {error.strerror}, expected a folder that can be read; make it so or move it")
+
+    known, paths = set(), []
+    for here, subfolders, names in os.walk(folder, onerror=fail, followlinks=True):
+        if (place := os.path.realpath(here)) in known:
+            subfolders.clear()
+            continue
+        known.add(place)
+        subfolders.sort()
+        paths += [Path(here, name) for name in names]
+    return paths
+
+
+def fold(name):
+    """A name without what file systems may change in it: upper case, and Unicode's form (a Mac takes letters apart)."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def pair_up(images, labels, endings=("",)):
+    """Which label belongs to which image: that of the same key, else that whose key differs only as `fold` says.
+
+    Args:
+        images, labels: {key: path}, keys being stems, perhaps with folders.
+        endings: what may follow an image's key in a label's.
+
+    Returns:
+        (list of (image, label or None) in the order of the images, list of the labels left).
+    """
+    found, left = {}, dict(labels)
+    for alike in (str, fold):
+        keys = {alike(key): key for key in left}
+        for key in images.keys() - found.keys():
+            match = next((keys[one] for one in (alike(key + ending) for ending in endings) if one in keys), None)
+            if match in left:
+                found[key] = left.pop(match)
+    return [(path, found.get(key)) for key, path in images.items()], list(left.values())
 
 
 def select_files(paths, suffixes, folder=None, say=True):
@@ -54,6 +108,67 @@ def damage_of(data):
     if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[len(data) // 2 :]:
         return "damaged, no end of the jpg"
     return "cut off or damaged" if data.startswith(b"\x89PNG") and not is_whole_png(data) else ""
+
+
+def decode(data, read):
+    """(image, "") or (None, what is wrong) of the bytes of a file; `read` gets them as `cv2.imdecode` does."""
+    damage = damage_of(data)
+    if damage or not data:
+        return None, damage or "could not be decoded"
+    try:
+        image = read(np.frombuffer(data, np.uint8))
+    except cv2.error as error:
+        return None, " ".join(error.err.split())
+    return image, "could not be decoded" if image is None else ""
+
+
+def read_color(data, flags=0):
+    """`cv2.imdecode` as (h, w, 3) uint8 BGR, None if that fails; `flags` beside those of color.
+
+    An image of 16 bits is taken for one of as few bits of `CAMERA_BITS` as hold its values: a camera of 12 bits leaves
+    the upper ones empty, and the upper eight alone would be nearly black.
+    """
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | flags)  # _RGB is wrong for a tif of 16 bits
+    if image is not None and image.dtype == np.uint16:
+        white = next(2**bits - 1 for bits in CAMERA_BITS if image.max() < 2**bits)
+        return np.round(image * np.float32(255 / white)).astype(np.uint8)
+    return image if image is None or image.dtype == np.uint8 else cv2.imdecode(data, cv2.IMREAD_COLOR | flags)
+
+
+def palette_ids(data):
+    """(h, w) uint8 numbers of a png's colors, if it has a palette that begins with black; else None.
+
+    OpenCV tells only the colors, of which two may be equal.
+    """
+    if not data.startswith(b"\x89PNG") or data[25] != 3:
+        return None
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(data))
+    return np.array(image) if image.getpalette()[:3] == [0, 0, 0] else None
+
+
+def count_images(data):
+    """How many images the bytes of a file hold, of which OpenCV reads the first: pages of a tiff, frames of the others.
+
+    A tiff's smaller versions of a page don't count. 1 for what isn't known to hold several.
+    """
+    if data.startswith((b"II*\0", b"MM\0*")):
+        order, count, known = "little" if data.startswith(b"II") else "big", 0, set()
+        start = int.from_bytes(data[4:8], order)
+        while start and start not in known:
+            known.add(start)
+            entries = int.from_bytes(data[start : start + 2], order)
+            tags = [data[start + 2 + 12 * entry : start + 14 + 12 * entry] for entry in range(entries)]
+            reduced = any(int.from_bytes(tag[:2], order) == 254 and tag[8:12].strip(b"\0") == b"\1" for tag in tags)
+            count += not reduced
+            start = int.from_bytes(data[start + 2 + 12 * entries : start + 6 + 12 * entries], order)
+        return max(count, 1)
+    if data.startswith(b"GIF8") or data.startswith(b"\x89PNG") and b"acTL" in data[:200] or data[8:16] == b"WEBPVP8X":
+        from PIL import Image
+
+        return getattr(Image.open(io.BytesIO(data)), "n_frames", 1)
+    return 1
 
 
 def lossy_kind(data):

@@ -24,6 +24,7 @@ if __name__ == "__main__":
 
 import argparse
 import contextlib
+import os
 import sys
 from collections import Counter
 from functools import partial
@@ -69,15 +70,15 @@ def recognize(source):
     bad = []
     files = [source] if source.is_file() else list_files(source, (".json", ".xml"))
     for path in files:
-        if path.suffix.lower() == ".xml":
-            return "cvat"
         if path.suffix.lower() != ".json":
-            break
+            continue
         value = attempt(read_json, path)
         bad.append(value)
         for name, fits in (("labelme", is_labelme), ("coco", is_coco)):
             if fits(value):
                 return name
+    if any(path.suffix.lower() == ".xml" for path in files):
+        return "cvat"
     for value in bad:
         if isinstance(value, LabelError):
             raise value
@@ -124,9 +125,10 @@ def process(source, outdir, form=None, images=None, classes=None, line_width=7, 
     if images and not Path(images).is_dir():
         raise LabelError(f"--images {images}: no such folder, expected that of the images; name another one")
     form = form or recognize(source)
-    entries, bad = _sort(READERS[form](source, images, line_width), skip_bad)
+    entries, bad = _sort(_tell_apart(READERS[form](source, images, line_width)), skip_bad)
     if not entries:
-        raise LabelError(f"{source}: found no annotated image, expected {form}; name another one, or its --format")
+        why = f" ({bad[0]})" if bad else ""
+        raise LabelError(f"{source}: found no annotated image, expected {form}; name another one, or its --format{why}")
     if classes:
         keep_classes(entries, classes)
     _check_apart(source, entries, outdir)
@@ -138,6 +140,22 @@ def process(source, outdir, form=None, images=None, classes=None, line_width=7, 
         if not any(len(areas) for areas, _, _ in found):
             raise LabelError(f"{source}: found {len(found)} images without an instance, expected some; annotate them")
     return [f"{len(found)} images ({form}) in {outdir}", *summarize(found)], bad + more
+
+
+def _tell_apart(results):
+    """Entries and LabelErrors; of entries for images of different names that were found in one file, LabelErrors."""
+    names = {}
+    for result in results:
+        if not isinstance(result, LabelError) and result.file:
+            names.setdefault(os.path.abspath(result.file), {})[result.name] = result.where
+    for result in results:
+        others = {} if isinstance(result, LabelError) else names.get(os.path.abspath(result.file or ""), {})
+        if len(others) < 2:
+            yield result
+        else:
+            other = next(where for name, where in others.items() if name != result.name)
+            found = f"found {result.file} for the image {result.name}, and for another one in {other}"
+            yield LabelError(f"{result.where}: {found}, expected a file for each; name their folder by --images")
 
 
 def _sort(results, skip_bad):

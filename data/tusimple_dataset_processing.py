@@ -34,6 +34,11 @@ import numpy as np
 from joblib import cpu_count
 from tqdm import tqdm
 
+if __package__:
+    from .files import decode, read_color
+else:  # of a script beside it
+    from files import decode, read_color
+
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what OpenCV says of a file, our one line says
 
 THICKNESS = 7
@@ -323,13 +328,11 @@ def ignored_signals():
 def read_clip(clip):
     """Read the jpg of a clip as (h, w, 3) uint8 BGR; raises LabelError if it is cut off or no image."""
     try:
-        data = np.fromfile(clip, np.uint8)
+        image, state = decode(Path(clip).read_bytes(), read_color)
     except OSError as error:
         raise LabelError(f"{clip}: {error.strerror}, expected a jpg image") from None
-    # imread fills what is missing of a cut file with gray, imdecode refuses it
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if image is None:
-        raise LabelError(f"{clip}: could not be decoded, expected a jpg image")
+        raise LabelError(f"{clip}: {state}, expected a jpg image")
     return image
 
 
@@ -341,8 +344,11 @@ def _process_clip(work, number, clip, label):
 
 def write_png(path, array):
     """Write an image or a label; raises OSError."""
-    if not cv2.imwrite(str(path), array):
-        raise OSError(f"{path}: could not be written; free space or name another folder with -o")
+    try:
+        Path(path).write_bytes(cv2.imencode(".png", array)[1])  # OpenCV dies of names that aren't UTF-8
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OSError(f"{path}: could not be written ({reason}); free space or name another folder with -o") from None
 
 
 def main(argv=None):

@@ -9,7 +9,7 @@ import cv2
 import instance_dataset_processing as processing
 import numpy as np
 import pytest
-from annotations import coco
+from annotations import coco, yolo
 from test_shapes import SIZE, even_odd
 
 
@@ -243,7 +243,14 @@ def test_cvat(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "names", ["names: [leaf, 'stem']", "names:\n  0: leaf\n  1: stem # s\nnc: 2", "names:\n- leaf\n- stem"]
+    "names",
+    [
+        "names: [leaf, 'stem']",
+        "names:\n  0: leaf\n  1: stem # s\nnc: 2",
+        "names:\n- leaf\n- stem",
+        "names: # of two\n  - leaf\n  # not a class\n\n  - 'stem' # s\nnc: 2",
+        'names: {1: stem, 0: "leaf"}',
+    ],
 )
 def test_yolo(tmp_path, names):
     for name in ("train/a.jpg", "train/b.jpg", "val/c.jpg"):
@@ -302,7 +309,7 @@ def palette(path):
     from PIL import Image
 
     image = Image.fromarray(IDS.astype(np.uint8))
-    image.putpalette(colors_of(np.arange(4)).ravel().tolist())
+    image.putpalette([0, 0, 0] + [9, 7, 5] * 3)  # the numbers tell them apart, not the colors
     image.save(path)
 
 
@@ -332,7 +339,7 @@ def test_label_images(tmp_path, kind, folder):
     label = convert(tmp_path / "in", tmp_path / "out")["a"]
     factor = 300 if name == "16" else 1  # ids that 16 bits hold stay as they are
     # colors are numbered by red, then green, then blue: (0, 7, 255), (5, 5, 5), (10, 0, 0)
-    order = [0, 3, 1, 2] if name in ("rgb", "rgba", "palette") else [0, 1, 2, 3]
+    order = [0, 3, 1, 2] if name in ("rgb", "rgba") else [0, 1, 2, 3]
     np.testing.assert_array_equal(label, np.array(order)[IDS] * factor)
     assert (tmp_path / "out/images/a.jpg").read_bytes() == image
 
@@ -378,3 +385,82 @@ def test_tiff_becomes_png(tmp_path):
     cv2.imwrite(str(tmp_path / "in/labels/a.png"), IDS.astype(np.uint8))
     np.testing.assert_array_equal(convert(tmp_path / "in", tmp_path / "out")["a"], IDS)
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "out/images/a.png")), image)
+
+
+def test_names_of_classes_may_hold_commas_and_marks():
+    text = "\n- \"car, small\"\n- it's # one\n\n- '# 3'"
+    assert yolo._parse_names(text) == {"0": "car, small", "1": "it's", "2": "# 3"}
+    assert yolo._parse_names("['car, small', b]") == {"0": "car, small", "1": "b"}
+
+
+def test_images_of_12_bits_are_no_darker_than_they_were(tmp_path):
+    image = np.zeros((*SIZE, 3), np.uint16)
+    image[:20], image[20:, :9] = 4095, 2048
+    (tmp_path / "in/images").mkdir(parents=True)
+    (tmp_path / "in/labels").mkdir()
+    cv2.imwrite(str(tmp_path / "in/images/a.tif"), image)
+    cv2.imwrite(str(tmp_path / "in/labels/a.png"), IDS.astype(np.uint8))
+    convert(tmp_path / "in", tmp_path / "out")
+    written = cv2.imread(str(tmp_path / "out/images/a.png"), cv2.IMREAD_UNCHANGED)
+    assert written[0, 0, 0] == 255 and abs(int(written[30, 0, 0]) - 127.5) <= 1 and written[30, 30, 0] == 0
+
+
+def test_coco_ids_may_be_long(tmp_path):
+    write_image(tmp_path / "in/a.jpg")
+    file = coco_file([annotation([[1, 1, 9, 1, 5, 9]], image=2008000008123)], images=("a.jpg",))
+    file["images"][0]["id"] = 2008000008123
+    write_json(tmp_path / "in/coco.json", file)
+    assert convert(tmp_path / "in", tmp_path / "out")["a"].max() == 1
+
+
+@pytest.mark.parametrize("form", ["labels", "yolo"])
+def test_names_that_a_file_system_wrote_otherwise_belong_together(tmp_path, form):
+    """A Mac takes the letters of ü apart; IMG_1.JPG and img_1.png."""
+    for name in (unicodedata.normalize("NFD", "ü") + ".jpg", "IMG_1.JPG", "x.jpg"):
+        write_image(tmp_path / "in/images" / name)
+    (tmp_path / "in/labels").mkdir()
+    for value, name in enumerate((unicodedata.normalize("NFC", "ü"), "img_1", "x"), start=1):
+        if form == "labels":
+            cv2.imwrite(str(tmp_path / f"in/labels/{name}.png"), np.full(SIZE, value, np.uint8))
+        else:
+            lines = [f"0 0 0 {1 / k} 0 {1 / k} 1 0 1\n" for k in range(1, value + 1)]
+            (tmp_path / f"in/labels/{name}.txt").write_text("".join(lines))
+    labels = convert(tmp_path / "in", tmp_path / "out")
+    assert {unicodedata.normalize("NFC", stem): label.max() for stem, label in labels.items()} == {
+        "ü": 1,
+        "IMG_1": 2,
+        "x": 3,
+    }
+
+
+def test_labelme_images_of_equal_names_in_a_folder_of_their_own(tmp_path, capsys):
+    for number, folder in enumerate("ab"):
+        write_image(tmp_path / "images" / folder / "1.jpg", value=50 + number)
+        write_json(tmp_path / "in" / folder / "1.json", labelme("1.jpg", ("rectangle", "x", [[0, 0], [9, 9 + number]])))
+    labels = convert(tmp_path / "in", tmp_path / "out", "--images", tmp_path / "images")
+    assert {stem: int((label > 0).sum()) for stem, label in labels.items()} == {"a-1": 81, "b-1": 90}
+    values = [cv2.imread(str(tmp_path / f"out/images/{folder}-1.jpg"))[0, 0, 0] for folder in "ab"]
+    assert abs(values[0] - 50.0) <= 1 and abs(values[1] - 51.0) <= 1
+
+
+def test_what_lies_beside_labelme_files(tmp_path, capsys):
+    """Another program's list and XML are passed over, an image that nobody annotated is counted."""
+    for name in ("a", "unlabeled"):
+        write_image(tmp_path / f"in/{name}.jpg")
+    write_json(tmp_path / "in/z.json", labelme("a.jpg", ("rectangle", "x", [[0, 0], [9, 9]])))
+    write_json(tmp_path / "in/classes.json", ["x"])
+    (tmp_path / "in/a.xml").write_text("<other/>")
+    assert list(convert(tmp_path / "in", tmp_path / "out")) == ["a"]
+    assert "1 left out: images without a JSON file" in capsys.readouterr().out
+
+
+def test_folders_behind_links_count(tmp_path):
+    for folder in ("images", "labels"):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        (tmp_path / "in" / folder / "more").symlink_to(tmp_path / folder, target_is_directory=True)
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "round").symlink_to(tmp_path / "in" / folder, target_is_directory=True)
+    for folder in (tmp_path, tmp_path / "in"):
+        write_image(folder / "images/a.jpg")
+        cv2.imwrite(str(folder / "labels/a.png"), IDS.astype(np.uint8))
+    assert sorted(convert(tmp_path / "in", tmp_path / "out")) == ["a", "more-a"]

@@ -229,6 +229,77 @@ def test_yolo_texts_and_images_that_do_not_fit(tmp_path, capsys):
     assert "b.txt: found no image of that name" in fails(capsys, tmp_path / "in", tmp_path / "out")
 
 
+def test_an_image_without_text_is_no_background_where_a_text_has_no_image(tmp_path, capsys):
+    for name in "ab":
+        write_image(tmp_path / f"in/images/{name}.jpg")
+    (tmp_path / "in/labels").mkdir()
+    for name in "bc":
+        (tmp_path / f"in/labels/{name}.txt").write_text("0 0 0 1 0 1 1\n")
+    assert list(convert(tmp_path / "in", tmp_path / "out", "--skip-bad")) == ["b"]
+    captured = capsys.readouterr()
+    assert "2 skipped" in captured.out and "c.txt" in captured.err and "a.jpg" in captured.err
+
+
+def test_two_annotations_in_one_image_file(tmp_path, capsys):
+    write_image(tmp_path / "images/0001.jpg")
+    names = ("cam1/0001.jpg", "cam2/0001.jpg")
+    write_json(tmp_path / "in/coco.json", coco_file([annotation([[1, 1, 9, 1, 5, 9]])], images=names))
+    line = fails(capsys, tmp_path / "in/coco.json", tmp_path / "out", "--images", tmp_path / "images")
+    assert "0001.jpg for the image cam1/0001.jpg" in line and "coco.json: image 2" in line
+
+
+def test_two_labels_of_one_image(tmp_path, capsys):
+    write_image(tmp_path / "in/images/a.jpg")
+    (tmp_path / "in/labels").mkdir()
+    for suffix in (".png", ".tif"):
+        cv2.imwrite(str(tmp_path / f"in/labels/a{suffix}"), np.ones(SIZE, np.uint8))
+    assert "a.tif: a.png has the same name" in fails(capsys, tmp_path / "in", tmp_path / "out")
+
+
+def test_skip_bad_leaves_out_records_of_coco_that_belong_to_nothing(tmp_path, capsys):
+    write_image(tmp_path / "in/a.jpg")
+    polygon = [[1, 1, 9, 1, 5, 9]]
+    file = coco_file([annotation(polygon), annotation(polygon, image=99), None], images=("a.jpg",))
+    file["images"].append(None)
+    write_json(tmp_path / "in/coco.json", file)
+    write_json(tmp_path / "in/results.json", [{"image_id": 7}])  # of another program, no COCO file
+    assert convert(tmp_path / "in", tmp_path / "out", "--skip-bad")["a"].max() == 1
+    captured = capsys.readouterr()
+    assert "3 skipped" in captured.out and "annotation 2: found image_id 99" in captured.err
+    file["images"] = [None]
+    write_json(tmp_path / "in/coco.json", file)
+    assert "image 1: found nothing for id" in fails(capsys, tmp_path / "in", tmp_path / "more", "--skip-bad")
+
+
+def test_a_folder_that_can_not_be_read_is_no_empty_one(tmp_path, capsys, monkeypatch):
+    write_image(tmp_path / "in/images/a.jpg")
+    write_image(tmp_path / "in/images/b/b.jpg")
+    (tmp_path / "in/labels").mkdir()
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("/b"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(SystemExit):
+        processing.main([str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--format", "yolo"])
+    assert "images/b: Permission denied, expected a folder that can be read" in capsys.readouterr().err
+
+
+def test_names_that_are_no_utf_8(tmp_path):
+    """Of an old zip; OpenCV dies of such a path."""
+    image = os.fsdecode(b"stra\xdfe")
+    write_image(tmp_path / "in/images/a.jpg")
+    os.replace(tmp_path / "in/images/a.jpg", tmp_path / f"in/images/{image}.jpg")
+    (tmp_path / "in/labels").mkdir()
+    cv2.imwrite(str(tmp_path / "in/labels/a.png"), np.ones(SIZE, np.uint8))
+    os.replace(tmp_path / "in/labels/a.png", tmp_path / f"in/labels/{image}.png")
+    processing.main([str(tmp_path / "in"), "-o", str(tmp_path / os.fsdecode(b"o\xfct"))])
+    assert cv2.imdecode(np.fromfile(tmp_path / os.fsdecode(b"o\xfct") / f"labels/{image}.png", np.uint8), -1).all()
+
+
 def jpg_tiff(path):
     from PIL import Image
 

@@ -1,11 +1,23 @@
 """COCO instances: one JSON file with images, annotations and categories."""
 
+import math
 from functools import partial
 from pathlib import Path
 
 from tusimple_dataset_processing import LabelError
 
-from .files import FAR, attempt, find_image, get, list_files, read_bytes, read_json, read_points, read_size
+from .files import (
+    FAR,
+    attempt,
+    find_image,
+    get,
+    list_files,
+    read_any_json,
+    read_bytes,
+    read_json,
+    read_points,
+    read_size,
+)
 from .shapes import Entry, Shape, expand_runs, fill_polygons, place_mask
 
 
@@ -19,7 +31,7 @@ def find_coco(source):
     source = Path(source)
     if source.is_file():
         return source
-    files = [path for path in list_files(source, (".json",)) if is_coco(read_json(path))]
+    files = [path for path in list_files(source, (".json",)) if is_coco(read_any_json(path))]
     if len(files) != 1:
         names = f": {', '.join(path.name for path in files[:3])}" if files else ""
         raise LabelError(f"{source}: found {len(files)} COCO files{names}, expected one; name the file")
@@ -28,6 +40,8 @@ def find_coco(source):
 
 def read_coco(source, images, line_width):
     """Entries of a COCO file, images without an annotation included; `iscrowd` and boxes without a mask are left out.
+
+    What can't be used of it stands among them as LabelErrors.
 
     Args:
         source: the JSON file, or a folder that holds one.
@@ -42,27 +56,37 @@ def read_coco(source, images, line_width):
     names = {}
     for number, category in enumerate(get(file, "categories", list, path), start=1):
         where = f"{path}: category {number}"
-        names[get(category, "id", (int, str), where)] = get(category, "name", str, where)
+        names[_id(category, "id", where)] = get(category, "name", str, where)
     split, here = path.stem.split("_")[-1], path.parent
     folders = [here, here / "images", here / "data", here / split, here.parent, here.parent / "images"]
     folders += [here.parent / split, here.parent / "images" / split]
     folders = [Path(images)] if images else [folder for folder in folders if folder.is_dir()]
-    entries = {}
+    entries, bad = {}, []
     for number, image in enumerate(get(file, "images", list, path), start=1):
         where = f"{path}: image {number}"
-        key = get(image, "id", (int, str), where)
-        if key in entries:
-            raise LabelError(f"{where}: found the id {key} again, expected each once; remove one")
-        entries[key] = attempt(_read_image, image, folders, where)
+        key = attempt(_id, image, "id", where)
+        if isinstance(key, LabelError):
+            bad.append(key)
+        elif key in entries:  # which of them an annotation is for, nobody knows
+            entries[key] = LabelError(f"{where}: found the id {key} again, expected each once; remove one")
+        else:
+            entries[key] = attempt(_read_image, image, folders, where)
     for number, annotation in enumerate(get(file, "annotations", list, path), start=1):
         where = f"{path}: annotation {number}"
-        key = get(annotation, "image_id", (int, str), where)
-        if key not in entries:
-            raise LabelError(f"{where}: found image_id {key} that is none of images, expected one of them; fix it")
-        if not isinstance(entries[key], LabelError):
+        key = attempt(_id, annotation, "image_id", where)
+        if isinstance(key, LabelError):
+            bad.append(key)
+        elif key not in entries:
+            found = f"found image_id {key} that is none of images, expected one of them; fix it"
+            bad.append(LabelError(f"{where}: {found}"))
+        elif not isinstance(entries[key], LabelError):
             error = attempt(_add, annotation, number, entries[key], names, where)
             entries[key] = error or entries[key]
-    return list(entries.values())
+    return [*entries.values(), *bad]
+
+
+def _id(entry, key, where):
+    return get(entry, key, (int, str), where, most=math.inf)
 
 
 def _read_image(image, folders, where):
@@ -73,7 +97,7 @@ def _read_image(image, folders, where):
 
 
 def _add(annotation, number, entry, names, where):
-    category = get(annotation, "category_id", (int, str), where)
+    category = _id(annotation, "category_id", where)
     if category not in names:
         raise LabelError(f"{where}: found category_id {category} that is none of categories, expected one; fix it")
     segmentation = annotation.get("segmentation")

@@ -1,14 +1,14 @@
 """Files of annotations: finding, reading and checking them, and names for what is made of them."""
 
 import json
-import unicodedata
 from collections import Counter
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
-from files import damage_of, select_files
+from files import decode as decode_bytes
+from files import fold, read_color, select_files, walk_files
 from tusimple_dataset_processing import LabelError
 
 FAR = 1e6  # no coordinate is larger
@@ -27,7 +27,18 @@ def list_files(folder, suffixes, recursive=True, say=False):
     folder = Path(folder)
     if not folder.is_dir():
         raise LabelError(f"{folder}: no such folder, expected {' '.join(suffixes)} in it; name another one")
-    return select_files(folder.rglob("*") if recursive else folder.iterdir(), suffixes, folder, say)
+    return select_files(walk_files(folder) if recursive else folder.iterdir(), suffixes, folder, say)
+
+
+def by_key(paths, folder):
+    """({path relative to the folder, without suffix: path}, LabelErrors of files that differ in the suffix only)."""
+    files, errors = {}, []
+    for path in paths:
+        key = (path.relative_to(folder).parent / path.stem).as_posix()
+        if files.setdefault(key, path) is not path:
+            same = f"{files[key].name} has the same name but for the suffix, expected one file of it; remove one"
+            errors.append(LabelError(f"{path}: {same}"))
+    return files, errors
 
 
 def read_bytes(path):
@@ -60,15 +71,26 @@ def read_json(path):
     return value
 
 
-def get(entry, key, kind, where, default=None):
+def read_any_json(path):
+    """As `read_json`, but {} for JSON that is no object: among annotations other programs leave lists of their own."""
+    try:
+        return read_json(path)
+    except LabelError as error:
+        if "found a JSON" not in str(error):
+            raise
+        return {}
+
+
+def get(entry, key, kind, where, default=None, most=FAR):
     """`entry[key]`, checked.
 
     Args:
         entry: what JSON gave, expected to be a dict.
         key: str.
-        kind: type or tuple of types; a bool is no number, and a number is finite and below `FAR`.
+        kind: type or tuple of types; a bool is no number, and a number is finite and below `most`.
         where: file and place in it, for the message.
         default: what stands for a value that is missing or null; None: it must be there.
+        most: limit of a number; that of ids, which may be times, is infinite.
 
     Raises:
         LabelError: missing, or of another type.
@@ -77,7 +99,7 @@ def get(entry, key, kind, where, default=None):
     value = entry.get(key) if isinstance(entry, dict) else None
     if value is None and default is not None:
         return default
-    right = type(value) in kinds and (type(value) not in (int, float) or abs(value) < FAR)
+    right = type(value) in kinds and (type(value) not in (int, float) or abs(value) < most)
     if not right:
         names = " or ".join(one.__name__ for one in kinds)
         raise LabelError(f"{where}: found {_short(value)} for {key}, expected {names}; fix it")
@@ -125,11 +147,7 @@ def read_size(entry, height, width, where):
 
 @lru_cache(maxsize=64)
 def _names_in(folder):
-    return {_fold(path.name): path for path in sorted(folder.iterdir(), reverse=True)} if folder.is_dir() else {}
-
-
-def _fold(name):
-    return unicodedata.normalize("NFC", name).casefold()
+    return {fold(path.name): path for path in sorted(folder.iterdir(), reverse=True)} if folder.is_dir() else {}
 
 
 def find_image(name, folders, where):
@@ -148,7 +166,7 @@ def find_image(name, folders, where):
     for folder in folders:
         for wanted in (folder / path, folder / path.name):
             try:
-                found = wanted if wanted.is_file() else _names_in(wanted.parent).get(_fold(wanted.name))
+                found = wanted if wanted.is_file() else _names_in(wanted.parent).get(fold(wanted.name))
             except (OSError, ValueError):  # a name too long for the file system, or with a null character
                 found = None
             if found and found.is_file():
@@ -161,13 +179,11 @@ def find_image(name, folders, where):
 
 def decode(data, flags, where):
     """`cv2.imdecode` of bytes; raises LabelError for what is no image or was cut off."""
-    image, damage = None, damage_of(data)
-    state = damage or "could not be decoded"
-    if data and not damage:
-        try:
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-        except cv2.error as error:
-            state = " ".join(error.err.split())
+    return _decode(data, lambda array: cv2.imdecode(array, flags), where)
+
+
+def _decode(data, read, where):
+    image, state = decode_bytes(data, read)
     if image is None:
         raise LabelError(f"{where}: {state}, expected an image; replace it")
     return image
@@ -186,7 +202,7 @@ def read_view(data, size, where):
 
     Returns:
         (h, w) of the view; the suffix under which `data` gives it as they are, or "" if they don't; the view as
-        (h, w, 3) uint8 BGR. 16 bits are cut to 8, as training does.
+        (h, w, 3) uint8 BGR, 16 bits cut to 8 as in training.
 
     Raises:
         LabelError: no image, or one of another size.
@@ -195,10 +211,10 @@ def read_view(data, size, where):
         kind = decode(data, cv2.IMREAD_UNCHANGED, where).dtype
         if kind not in (np.uint8, np.uint16):
             raise LabelError(f"{where}: found pixels of {kind}, expected 8 or 16 bits; convert the image")
-    image = decode(data, cv2.IMREAD_COLOR, where)
+    image = _decode(data, read_color, where)
     suffix = _suffix_of(data)
     if size and image.shape[:2] != size:
-        stored = decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, where)
+        stored = _decode(data, lambda array: read_color(array, cv2.IMREAD_IGNORE_ORIENTATION), where)
         if stored.shape[:2] != size:
             raise LabelError(
                 f"{where}: found {image.shape[1]}x{image.shape[0]} pixels, expected {size[1]}x{size[0]} as its "
@@ -225,12 +241,12 @@ def name_outputs(entries):
         LabelError: two images have the same name but for the suffix.
     """
     paths = [PurePosixPath(entry.name.replace("\\", "/")) for entry in entries]
-    counts = Counter(_fold(path.stem) for path in paths)
+    counts = Counter(fold(path.stem) for path in paths)
     stems = {}
     for path, entry in zip(paths, entries, strict=True):
-        parts = [part for part in path.parts[:-1] if part not in ("..", "/")] if counts[_fold(path.stem)] > 1 else []
+        parts = [part for part in path.parts[:-1] if part not in ("..", "/")] if counts[fold(path.stem)] > 1 else []
         stem = "-".join([*parts, path.stem]).lstrip(".") or "image"  # what is hidden, training would pass over
-        if (other := stems.setdefault(_fold(stem), (stem, entry))[1]) is not entry:
+        if (other := stems.setdefault(fold(stem), (stem, entry))[1]) is not entry:
             raise LabelError(
                 f"{entry.where}: found the image {entry.name} and, in {other.where}, {other.name}, expected names that "
                 "differ in more than the suffix; rename one"

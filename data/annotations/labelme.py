@@ -1,16 +1,29 @@
 """labelme: a folder of JSON files, one per image, which they name or hold."""
 
 import base64
+import os
 from collections import Counter
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
+from files import IMAGE_SUFFIXES
 from tqdm import tqdm
 from tusimple_dataset_processing import LabelError
 
-from .files import attempt, decode, find_image, get, list_files, read_bytes, read_json, read_points, read_size
+from .files import (
+    attempt,
+    decode,
+    find_image,
+    get,
+    list_files,
+    read_any_json,
+    read_bytes,
+    read_json,
+    read_points,
+    read_size,
+)
 from .shapes import Entry, Shape, box, draw_line, fill_ellipse, fill_polygon, place_mask
 
 LEAST = {"polygon": 3, "rectangle": 2, "circle": 2, "line": 2, "linestrip": 2, "mask": 2}  # points
@@ -38,11 +51,16 @@ def read_labelme(source, images, line_width):
     base = source.parent if source.is_file() else source
     entries = []
     for path in tqdm(files, desc="reading", unit="file", dynamic_ncols=True):
-        file = attempt(read_json, path)
+        file = attempt(read_json if len(files) == 1 else read_any_json, path)
         if isinstance(file, LabelError):
             entries.append(file)
         elif is_labelme(file):
             entries.append(attempt(_read_file, path, file, base, images, line_width))
+    good = [entry for entry in entries if isinstance(entry, Entry)]
+    if good and source.is_dir() and not images:
+        used = {os.path.abspath(entry.file) for entry in good if entry.file}
+        there = {os.path.abspath(path) for path in list_files(source, IMAGE_SUFFIXES)}
+        good[0].left_out["images without a JSON file"] += len(there - used)
     return entries
 
 
@@ -63,11 +81,12 @@ def _read_file(path, file, base, images, line_width):
         shapes.append(Shape(instance, (str(label),), _region(kind, shape, line_width, where), where))
     size = read_size(file, "imageHeight", "imageWidth", path)
     # the image's folder tells apart what has the same name in two of them
-    folder = path.parent.relative_to(base) if path.parent != base else Path()
+    folder = path.parent.relative_to(base)
     name = f"{folder.as_posix()}/{name.replace(chr(92), '/').split('/')[-1]}"
     entry = Entry(name, None, str(path), size=size, shapes=shapes, left_out=left_out)
     try:
-        entry.file = find_image(file["imagePath"], [Path(images)] if images else [path.parent], path)
+        folders = [Path(images) / folder, Path(images)] if images else [path.parent]
+        entry.file = find_image(file["imagePath"], dict.fromkeys(folders), path)
         entry.read = partial(read_bytes, entry.file)
     except LabelError:
         if file.get("imageData") is None:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from files import IMAGE_SUFFIXES, lossy_kind
+from files import IMAGE_SUFFIXES, lossy_kind, pair_up, palette_ids
 from tusimple_dataset_processing import LabelError
 
-from .files import attempt, decode, list_files, read_bytes
+from .files import attempt, by_key, decode, list_files, read_bytes
 from .shapes import MOST, Entry, Shape, paint
 
 LABEL_FOLDERS = ("labels", "masks")
@@ -30,23 +30,15 @@ def read_label_images(source, images, line_width):
     source = Path(source)
     folder = Path(images) if images else source / "images"
     label_folder = next((source / name for name in LABEL_FOLDERS if (source / name).is_dir()), source / "labels")
-    labels = {_key(path, label_folder): path for path in list_files(label_folder, IMAGE_SUFFIXES, say=True)}
-    entries = []
-    for path in list_files(folder, IMAGE_SUFFIXES, say=True):
-        keys = [_key(path, folder) + ending for ending in ENDINGS]
-        key = next((key for key in keys if key in labels), None)
-        if key is None:
-            found = f"found no label of that name in {label_folder}, expected one per image; add it"
-            entries.append(LabelError(f"{path}: {found}"))
-        else:
-            entries.append(_label_entry(path, folder, labels.pop(key)))
+    labels, twice = by_key(list_files(label_folder, IMAGE_SUFFIXES, say=True), label_folder)
+    images, again = by_key(list_files(folder, IMAGE_SUFFIXES, say=True), folder)
+    pairs, more = pair_up(images, labels, ENDINGS)
+    missing = f"found no label of that name in {label_folder}, expected one per image; add it"
     alone = f"found no image of that name in {folder}, expected one; remove it"
-    return entries + [LabelError(f"{path}: {alone}") for path in labels.values()]
-
-
-def _key(path, folder):
-    path = path.relative_to(folder)
-    return (path.parent / path.stem).as_posix()
+    entries = [
+        _label_entry(path, folder, label) if label else LabelError(f"{path}: {missing}") for path, label in pairs
+    ]
+    return entries + twice + again + [LabelError(f"{path}: {alone}") for path in more]
 
 
 def _label_entry(path, folder, label):
@@ -57,8 +49,8 @@ def _label_entry(path, folder, label):
 def read_ids(path):
     """Instance ids of a label image.
 
-    One gray channel holds the ids, as they are if 16 bits hold them. Of colors, each is one instance, numbered in the
-    order of their values; black and transparent is background.
+    One gray channel, or a palette that begins with black, holds the ids, as they are if 16 bits hold them. Of colors,
+    each is one instance, numbered in the order of their values; black and transparent is background.
 
     Returns:
         (h, w) uint16.
@@ -66,7 +58,8 @@ def read_ids(path):
     Raises:
         LabelError: no image, one that was compressed with loss, or values that can't be ids.
     """
-    values = _read_lossless(path)
+    values = palette_ids(read_bytes(path))
+    values = _read_lossless(path) if values is None else values
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[:, :, 0]
     if values.ndim == 3:

@@ -5,10 +5,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from files import IMAGE_SUFFIXES
+from files import IMAGE_SUFFIXES, pair_up
 from tusimple_dataset_processing import LabelError
 
-from .files import attempt, list_files, read_bytes, read_number, read_text
+from .files import attempt, by_key, list_files, read_bytes, read_number, read_text
 from .shapes import Entry, Shape, fill_polygon
 
 SLACK = 0.01  # beyond 0 and 1, which rounding and hasty clicks leave
@@ -29,13 +29,19 @@ def read_yolo(source, images, line_width):
     source = Path(source)
     folder = Path(images) if images else source / "images"
     names = _read_names(source)
-    texts = {_key(path, source / "labels"): path for path in list_files(source / "labels", (".txt",))}
+    texts, twice = by_key(list_files(source / "labels", (".txt",)), source / "labels")
     texts.pop("classes", None)
+    images, again = by_key(list_files(folder, IMAGE_SUFFIXES, say=True), folder)
+    pairs, more = pair_up(images, texts)
     entries = []
-    for path in list_files(folder, IMAGE_SUFFIXES, say=True):
-        entries.append(attempt(_read_image, path, folder, texts.pop(_key(path, folder), None), names))
+    for path, text in pairs:
+        if text or not more:
+            entries.append(attempt(_read_image, path, folder, text, names))
+        else:  # of one whose text has another name this would make an image without an instance
+            found = f"found no text of that name in {source / 'labels'}, where {more[0].name} has no image"
+            entries.append(LabelError(f"{path}: {found}, expected either to have its like; rename one"))
     alone = f"found no image of that name in {folder}, expected one; remove it"
-    return entries + [LabelError(f"{path}: {alone}") for path in texts.values()]
+    return [LabelError(f"{path}: {alone}") for path in more] + twice + again + entries
 
 
 def _read_image(path, folder, text, names):
@@ -44,11 +50,6 @@ def _read_image(path, folder, text, names):
         lines = enumerate(read_text(text).splitlines(), start=1)
         entry.shapes = [_read_line(line, names, f"{text}:{number}", number) for number, line in lines if line.strip()]
     return entry
-
-
-def _key(path, folder):
-    path = path.relative_to(folder)
-    return (path.parent / path.stem).as_posix()
 
 
 def _read_line(line, names, where, number):
@@ -79,7 +80,8 @@ def _read_names(source):
     beside = source.resolve().parent / "data.yaml"  # where the source is one split of several
     for path in [*list_files(source, (".yaml", ".yml"), recursive=False), *([beside] if beside.is_file() else [])]:
         text = read_text(path).replace("\r", "")
-        block = re.search(r"^names:[ \t]*(\[[^]]*\]|\{[^}]*\}|(?:\n[ \t-]+.*)+)", text, re.MULTILINE)
+        lines = r"(?:[ \t]*(?:#.*)?(?:\n(?:[ \t-]+.*|[ \t]*#.*)?)+)"
+        block = re.search(rf"^names:[ \t]*(\[[^]]*\]|\{{[^}}]*\}}|{lines})", text, re.MULTILINE)
         if block:
             return _parse_names(block.group(1))
     return {}
@@ -87,10 +89,13 @@ def _read_names(source):
 
 def _parse_names(text):
     # a list or a mapping, in brackets or on lines of its own: the forms that occur, without a YAML parser
-    items = re.split(r"[,\n]", text.strip("[]{}\n"))
+    quoted = r"""("[^"]*"|'[^']*')"""
+    pattern = rf"(?:{quoted}|[^,\n])+" if text[0] in "[{" else r".+"
+    items = [item.group().strip() for item in re.finditer(pattern, text.strip("[]{}"))]
     names = {}
-    for item in filter(str.strip, items):
-        key, colon, name = item.partition(":")
-        key, name = (key.strip(), name) if colon else (str(len(names)), item.strip().removeprefix("- "))
-        names[key] = name.split(" #")[0].strip().strip("'\"")
+    for item in items:
+        if item and not item.startswith("#"):
+            form = rf"(?:-[ \t]+)?(?:(\d+)[ \t]*:)?[ \t]*(?:{quoted}|(.*?))[ \t]*(?:#.*)?"
+            key, name, plain = re.fullmatch(form, item).groups()
+            names[key or str(len(names))] = name.strip("'\"") if name else plain
     return names

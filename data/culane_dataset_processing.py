@@ -21,9 +21,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from culane_lines import LinesError, lines_path, read_lines, read_list
+from culane_lines import SUFFIX, LinesError, lines_path, read_lines, read_list
 from ending import errors_in_one_line
-from files import IMAGE_SUFFIXES, select_files
+from files import IMAGE_SUFFIXES, select_files, walk_files
 from tusimple_dataset_processing import (
     FIX,
     THICKNESS,
@@ -40,34 +40,35 @@ from tusimple_dataset_processing import (
 
 
 def find_images(folder, list_file=None):
-    """Paths of the images of a CULane folder, each with its lanes beside it.
+    """(paths of the images of a CULane folder, each with its lanes beside it, LabelErrors of what lacks one of them).
 
     Args:
         folder: CULane's root.
         list_file: of the images, in `folder` or by itself; None: all that have lanes, in the order of their names.
 
     Raises:
-        LabelError: none there, or one of the list that isn't there or has no lanes.
+        LabelError: none there.
         LinesError: a list that can't be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise LabelError(f"{folder}: no such folder, expected CULane with driver_*_frame/ in it; name another one")
-    if not list_file:
-        paths = select_files(folder.rglob("*"), IMAGE_SUFFIXES, folder, say=False)
+    if list_file:
+        list_path = find_file(folder, list_file)
+        paths, expected = [folder / name for name in read_list(list_path)], "image and lanes of each line"
+    else:
+        files, list_path, expected = walk_files(folder), folder, "an image for all lanes"
+        paths = select_files(files, IMAGE_SUFFIXES, folder, say=False)
         paths = [path for path in paths if lines_path(path).is_file()]
-        if not paths:
-            raise LabelError(
-                f"{folder}: found no image with *.lines.txt beside it, expected CULane; name another folder"
-            )
-        return paths
-    list_path = find_file(folder, list_file)
-    paths = [folder / name for name in read_list(list_path)]
-    for path in paths:
-        for file in (path, lines_path(path)):
-            if not file.is_file():
-                raise LabelError(f"{list_path}: no file {file}, expected image and lanes of each line; fix the list")
-    return paths
+        lanes = select_files([path for path in files if path.name.endswith(SUFFIX)], (".txt",), folder, say=False)
+        alone = set(lanes) - {lines_path(path) for path in paths}
+        paths += [path.with_name(path.name.removesuffix(SUFFIX) + ".jpg") for path in sorted(alone)]
+    missing = [next((file for file in (path, lines_path(path)) if not file.is_file()), None) for path in paths]
+    good = [path for path, gone in zip(paths, missing, strict=True) if not gone]
+    bad = [LabelError(f"{list_path}: no file {gone}, expected {expected}") for gone in missing if gone]
+    if not good and not bad:
+        raise LabelError(f"{folder}: found no image with *.lines.txt beside it, expected CULane; name another folder")
+    return good, bad
 
 
 def line_width(size):
@@ -89,10 +90,12 @@ def process(folder, outdir, list_file=None, overwrite=False, skip_bad=False):
         LabelError, LinesError: bad input, or a data set in `outdir` and not `overwrite`.
     """
     check_free(outdir, overwrite)
-    paths = find_images(folder, list_file)
+    paths, bad = find_images(folder, list_file)
+    if bad and not skip_bad:
+        raise LabelError(f"{bad[0]}; {FIX}")
     with replacing_data(outdir) as work:
         calls = [partial(_process_image, work, number, path) for number, path in enumerate(paths)]
-        done, bad = [], []
+        done = []
         with contextlib.closing(run_all(calls)) as results:
             for number, result in enumerate(results):
                 if not isinstance(result, LabelError):

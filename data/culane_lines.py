@@ -1,10 +1,14 @@
 """CULane's files: `*.lines.txt`, the lanes of one image, and lists of images."""
 
+import posixpath
+import re
 from pathlib import Path
 
 import numpy as np
 
 SUFFIX = ".lines.txt"
+# a name may hold blanks; what follows it on a line does so after its suffix
+NAME = re.compile(r"(.*?\.(?:jpe?g|png|bmp|webp|tiff?|txt))(?:\s|$)", re.IGNORECASE)
 
 
 class LinesError(ValueError):
@@ -51,9 +55,15 @@ def read_list(path):
     """Names of the images of a list, relative to CULane's folder; of lines with more words the first one.
 
     Raises:
-        LinesError: the file can't be read, names none, or one twice.
+        LinesError: the file can't be read, names none, one twice (however written) or one outside the folder.
     """
-    names = [line.split()[0].lstrip("/") for line in _read_text(path, "image names").splitlines() if line.strip()]
+    lines = [line.strip() for line in _read_text(path, "image names").splitlines() if line.strip()]
+    matches = [(NAME.match(line), line) for line in lines]
+    names = [match.group(1) if match else line.split()[0] for match, line in matches]
+    names = [posixpath.normpath(name.replace("\\", "/").lstrip("/")) for name in names]
+    for name in names:
+        if name.startswith("../"):
+            raise LinesError(f"{path}: found {name}, expected names within the folder of the images; fix the list")
     if not names:
         raise LinesError(f"{path}: found no line, expected one image name per line; name another list")
     if len(set(names)) < len(names):

@@ -17,6 +17,7 @@ from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
 from data.culane_lines import SUFFIX, LinesError, lines_path, read_lines, read_list
+from data.files import select_files, walk_files
 from data.tusimple_dataset_processing import find_file
 from lanes.culane import lane_iou
 
@@ -58,8 +59,10 @@ def list_files(prediction_dir, truth_dir, list_file=None):
         names = read_list(path)
     else:
         found, names = (
-            sorted(path.relative_to(folder).as_posix() for path in folder.rglob(f"[!.]*{SUFFIX}")) for folder in folders
+            [path.relative_to(folder).as_posix() for path in select_files(walk_files(folder), (".txt",), folder, False)]
+            for folder in folders
         )
+        found, names = ([name for name in some if name.endswith(SUFFIX)] for some in (found, names))
         if not names:
             raise LinesError(f"{folders[1]}: found no *{SUFFIX}, expected CULane's labels; name another folder")
         if more := sorted(set(found) - set(names)):

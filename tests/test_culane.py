@@ -140,6 +140,12 @@ def folder(tmp_path):
     return root
 
 
+def zero_rest(path):
+    """As what was left of a copy that broke off on some disks."""
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 3] + bytes(len(data) - len(data) // 3))
+
+
 def test_images_and_labels(folder, tmp_path, capsys):
     processing.main([str(folder), "-o", str(tmp_path / "all")])
     assert "3 images" in capsys.readouterr().out
@@ -176,6 +182,9 @@ def test_images_and_labels(folder, tmp_path, capsys):
         (lambda root: (root / "list/train.txt").write_text("\n"), "train.txt: found no line"),
         (lambda root: (root / "list/train.txt").write_text("/a.jpg\n/a.jpg\n"), "train.txt: found a.jpg again"),
         (lambda root: (root / "driver_a/1.MP4/00060.lines.txt").write_text("1 2\n" * 256), "found 256 lanes"),
+        (lambda root: (root / "list/train.txt").write_text("a.jpg\n./a.jpg\n"), "train.txt: found a.jpg again"),
+        (lambda root: (root / "list/train.txt").write_text("/../a.jpg\n"), "train.txt: found ../a.jpg"),
+        (lambda root: zero_rest(root / "driver_a/1.MP4/00000.jpg"), "00000.jpg: damaged, no end of the jpg"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(folder, tmp_path, capsys, break_it, words):
@@ -200,6 +209,31 @@ def test_bad_images_are_left_out_when_told_so(folder, tmp_path, capsys):
     whole = [path for i, path in enumerate(sorted((tmp_path / "whole/labels").iterdir())) if i not in (0, 2)]
     assert [path.name for path in done] == [f"{i:04d}.png" for i in range(len(names) - 2)]
     assert [path.read_bytes() for path in done] == [path.read_bytes() for path in whole]
+
+
+def test_lanes_without_an_image_are_said(folder, tmp_path, capsys):
+    (folder / "driver_a/1.MP4/00000.jpg").unlink()
+    with pytest.raises(SystemExit):
+        processing.main([str(folder), "-o", str(tmp_path / "out")])
+    assert "no file" in (error := capsys.readouterr().err) and "00000.jpg, expected an image" in error
+    for number, flags in enumerate(([], ["--list", "list/train.txt"])):
+        processing.main([str(folder), "-o", str(tmp_path / f"{number}"), "--skip-bad", *flags])
+        assert "2 images" in (said := capsys.readouterr()).out and "1 skipped" in said.out and "00000.jpg" in said.err
+
+
+def test_names_of_a_list(folder, tmp_path):
+    """Blanks, Windows' backslashes, drives behind a link."""
+    (folder / "driver_a").rename(tmp_path / "my drive")
+    (folder / "my drive").symlink_to(tmp_path / "my drive", target_is_directory=True)
+    lines = ["/my drive/1.MP4/00000.jpg /laneseg/my drive/1.MP4/00000.png 1 1 0 0", "driver_b\\1.MP4\\00000.jpg"]
+    (folder / "list/train.txt").write_text("\n".join(lines))
+    assert processing.process(folder, tmp_path / "list", "list/train.txt") == (2, [])
+    assert processing.process(folder, tmp_path / "all") == (3, [])
+    assert [name for name, *_ in culane.list_files(folder, folder)] == [
+        "driver_b/1.MP4/00000.lines.txt",
+        "my drive/1.MP4/00000.lines.txt",
+        "my drive/1.MP4/00060.lines.txt",
+    ]
 
 
 def test_empty_folders_and_overwriting(folder, tmp_path, capsys):

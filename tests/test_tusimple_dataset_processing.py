@@ -111,6 +111,14 @@ def break_set(folder, damage):
         (folder / label["raw_file"]).unlink()
     elif damage == "broken clip":
         (folder / label["raw_file"]).write_bytes(b"no jpg")
+    elif damage == "clip of zeros":
+        data = (folder / label["raw_file"]).read_bytes()
+        (folder / label["raw_file"]).write_bytes(data[: len(data) // 3] + bytes(len(data)))
+    elif damage == "huge clip":
+        data = bytearray((folder / label["raw_file"]).read_bytes())
+        start = data.index(b"\xff\xc0") + 5  # height and width
+        data[start : start + 4] = b"\xff\xdc\xff\xdc"
+        (folder / label["raw_file"]).write_bytes(data)
     elif damage == "broken line":
         lines[1] = lines[1][:50]
     elif damage == "lengths":
@@ -125,7 +133,8 @@ def break_set(folder, damage):
     path.write_text("\n".join(lines) + "\n")
 
 
-DAMAGES = ["missing clip", "broken clip", "broken line", "lengths", "no lanes key", "text in a lane"]
+DAMAGES = ["missing clip", "broken clip", "clip of zeros", "huge clip"]
+DAMAGES += ["broken line", "lengths", "no lanes key", "text in a lane"]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -136,7 +145,8 @@ def test_bad_input_is_one_line_and_nothing_is_written(tmp_path, damage, capsys):
         processing.main([str(source), "-o", str(tmp_path / "out")])
     error = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert exit_.value.code == 2 and len(error) == 1
-    assert ("clips/a/1/20.jpg" if damage == "broken clip" else "label_data_0313.json:2:") in error[0]
+    of_clip = damage in ("broken clip", "clip of zeros", "huge clip")
+    assert ("clips/a/1/20.jpg" if of_clip else "label_data_0313.json:2:") in error[0]
     assert not (tmp_path / "out").exists()
 
 

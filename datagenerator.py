@@ -56,6 +56,19 @@ class View(NamedTuple):
 STRETCH = View()
 
 
+def view_of(config, folder):
+    """The `View` of the config of a model or run folder; raises DataError if it makes no sense."""
+    view = View(config.get("view", "stretch"), config.get("zoom", 1.0), config.get("normalize", False))
+    for name, value, right, expected in (
+        ("view", view.kind, view.kind in KINDS_OF_VIEW, " or ".join(KINDS_OF_VIEW)),
+        ("zoom", view.zoom, type(view.zoom) in (int, float) and 0 < view.zoom < np.inf, "a number above 0"),
+        ("normalize", view.normalize, type(view.normalize) is bool, "true or false"),
+    ):
+        if not right:
+            raise DataError(f"{Path(folder, 'config.json')}: {name}: found {value!r}, expected {expected}; fix it")
+    return view
+
+
 def find_pairs(folder):
     """Pair the images of `folder/images` with the labels of `folder/labels` by stem.
 
@@ -317,7 +330,7 @@ def _fill_up(array, size):
     return np.pad(array, more + [(0, 0)] * (array.ndim - 2))
 
 
-def _middle(array, size):
+def middle(array, size):
     """The middle of an image or label, of at most `TILE` times `size`."""
     starts = [max(0, (length - TILE * side) // 2) for length, side in zip(array.shape, size, strict=False)]
     return array[starts[0] : starts[0] + TILE * size[0], starts[1] : starts[1] + TILE * size[1]]
@@ -472,7 +485,7 @@ def make_dataset(pairs, size, batch_size, seed=None, augmented=False, first_samp
             image, label = image.astype(np.float32), label.astype(np.int32)
         else:
             if view.kind == "crop":
-                image, label = _middle(image, size), _middle(label, size)
+                image, label = middle(image, size), middle(label, size)
             seen = network_size(label.shape, size, view.kind)
             image, label = prepare_image(image, seen, view.kind), prepare_label(label, seen, view.kind)
         return image, label, np.int64(index)

@@ -41,12 +41,14 @@ import numpy as np
 import utils
 import visualization
 from clustering import find_instances, lane_probability, mean_probabilities
+from data.ending import one_line
+from data.files import count_images
 from data.flags import bounded
 from datagenerator import DataError, normalize, read_image, require_readable
 from lanes.curves import fit_lanes
 from lanes.tusimple import h_samples, lane_scores, tusimple_line
 from pipeline import segmentation, video
-from pipeline.instance_files import FILES, describe_instances, instance_files
+from pipeline.instance_files import FILES, describe_instances, instance_files, require_own
 from pipeline.outputs import find_images, json_lines, name_outputs, output_folder
 from pipeline.stages import Frame, run_frames
 
@@ -136,6 +138,7 @@ def run_images(args, threads):
     for path in (*written, *([Path(args.json)] if args.json else ())):
         if os.path.realpath(path) in inputs:
             raise DataError(f"{path}: found one of the images there, expected to write to it; name another --outdir")
+    require_own(args.outdir, tables)
     require_readable([path for path, _ in found])
     counts = Counter(name for _, name in found)  # of two folders, images may have one name
     names = [(path if counts[name] > 1 else name).as_posix() for path, name in found]
@@ -155,6 +158,8 @@ def run_images(args, threads):
             except DataError as error:
                 frame.problem = error
                 return frame
+            if (number := count_images(frame.source.read_bytes())) > 1:
+                frame.note = f"{frame.source}: holds {number} images, of which the first is taken"
             find(frame)
             paint(frame, kinds)
             if tables:
@@ -177,12 +182,17 @@ def run_images(args, threads):
 def run_video(args, threads):
     """Segment and paint the frames of `args.video`; returns the exit code."""
     clip = video.open_video(args.video)
+    source = video.local_path(args.video)
     paths = {
         kind: Path(args.outdir, clip.stem + ("" if kind == "overlay" else f"_{kind}") + ".mp4") for kind in args.save
     }
     for path in (*paths.values(), *([args.json] if args.json else ())):
-        if os.path.realpath(path) == os.path.realpath(args.video):
+        if os.path.realpath(path) == os.path.realpath(source):
             raise DataError(f"{path}: found the video itself there, expected to write to it; name another --outdir")
+    for path in paths.values():  # of drive.avi it would be drive.mp4, which may be another one of the user's
+        if path.exists() and source.is_file() and os.path.samefile(source.parent, args.outdir):
+            raise DataError(f"{path}: found beside the video, expected no such file there; name another --outdir")
+        video.require_utf8(path, "--outdir")
 
     if not clip.even:
         print(
@@ -309,7 +319,7 @@ def main(argv=None):
     try:
         code = run(args, segmentation.use_cores())
     except (DataError, utils.ModelError, OSError) as error:
-        print(f"inference.py: error: {error}", file=sys.stderr)
+        print(f"inference.py: error: {one_line(error)}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(end(True, None)) from None

@@ -22,6 +22,7 @@ if __name__ == "__main__":
 
 import argparse
 import contextlib
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -32,12 +33,11 @@ from tqdm import tqdm
 
 import utils
 from clustering import BANDWIDTH, THRESHOLD
-from data.ending import deferred_signals
+from data.ending import deferred_signals, one_line
 from data.flags import bounded
 from data.tusimple_dataset_processing import LabelError
-from datagenerator import DataError, View, batches, make_dataset
+from datagenerator import DataError, View, batches, make_dataset, view_of
 from loss import LANE_WEIGHT
-from pipeline.segmentation import view_of
 from run import devices
 from run.folder import Run, take_folder
 from run.labels import look_at_labels
@@ -163,8 +163,14 @@ def make_parser(defaults=True):
 
 def parse_args(argv=None):
     parser = make_parser()
-    args = parser.parse_args(argv)
-    args.given = vars(make_parser(defaults=False).parse_args(argv))
+    for word in sys.argv[1:] if argv is None else argv:
+        if word.startswith("@") and not Path(word[1:]).is_file():
+            parser.error(f"{word}: found no file {word[1:]}, expected one of flags; a folder of that name is ./{word}")
+    try:
+        args = parser.parse_args(argv)
+        args.given = vars(make_parser(defaults=False).parse_args(argv))
+    except (ValueError, RecursionError) as error:  # of text that is no UTF-8, an open quotation, a file in itself
+        parser.error(f"@FILE: found {type(error).__name__}: {error}, expected flags as UTF-8 text; fix the file")
     if args.sem is None:
         args.sem = CROWD_WEIGHT if args.coordinates else SEMANTIC_WEIGHT
     for name in ("outdir", "logdir"):
@@ -184,6 +190,11 @@ def parse_args(argv=None):
     ):
         if wrong:
             parser.error(f"--{flag}: found with {found}, expected one of the two; change or leave out one")
+    for part in (Path(args.logdir).absolute(), *Path(args.logdir).absolute().parents):
+        if part.exists() and not (part.is_dir() and os.access(part, os.W_OK)):
+            parser.error(f"--logdir: found that {part} is no folder to write to, expected one; name another")
+        if part.exists():
+            break
     if args.zoom != 1 and not args.crop:
         parser.error(f"--zoom: found {args.zoom:g} without --crop, expected both; add --crop H W or leave it out")
     if not any((args.var, args.dist, args.reg, args.sem)):
@@ -201,7 +212,7 @@ def main(argv=None):
         with take_folder(args.outdir, new=config is None) if chief else contextlib.nullcontext():
             return train(args, set_up(args, config, strategy))
     except (DataError, LabelError, utils.ModelError, OSError) as error:
-        print(f"training.py: error: {error}", file=sys.stderr)
+        print(f"training.py: error: {one_line(error)}", file=sys.stderr)
     except KeyboardInterrupt:
         print(f"training.py: interrupted; what checkpoint there is goes on by --resume {args.outdir}", file=sys.stderr)
         raise SystemExit(130) from None
@@ -258,9 +269,11 @@ def resolve(args):
         return args, None
     config = utils.read_config(outdir)
     # flags that the run's version of this script did not have stand at their defaults
-    flags = {**vars(make_parser().parse_args([])), **config["flags"]}
-    if isinstance(flags["valdir"], str):  # there could be one alone
+    defaults, saved = vars(make_parser().parse_args([])), config.get("flags")
+    flags = {**defaults, **saved} if isinstance(saved, dict) else {}
+    if isinstance(flags.get("valdir"), str):  # there could be one alone
         flags["valdir"] = [flags["valdir"]]
+    check_flags(flags, defaults, Path(outdir) / utils.CONFIG_FILE)
     for name, value in args.given.items():
         if name not in RESUMABLE and name != "outdir" and flags[name] != value:
             raise DataError(
@@ -270,6 +283,32 @@ def resolve(args):
     longer = {name: args.given.get(name) for name in ("steps", "epochs") if args.given.keys() & {"steps", "epochs"}}
     flags |= {**{name: args.given[name] for name in args.given.keys() & RESUMABLE}, **longer}
     return argparse.Namespace(**{**flags, "outdir": outdir, "given": args.given, "command": args.command}), config
+
+
+def check_flags(flags, defaults, path):
+    """Raise ModelError, which names the file, unless flags as JSON has them are those that a command line can give."""
+    if not flags:
+        raise utils.ModelError(f"{path}: flags: found none, expected the run's flags; restore the file")
+
+    def refuse(message):
+        raise ValueError(message)
+
+    for name, value in flags.items():
+        words, flag = [], f"--{name.replace('_', '-')}"
+        if name not in defaults or value is None and defaults[name] is None:
+            continue
+        if type(value) is not bool:
+            words = [flag, *map(str, value)] if isinstance(value, list) else [f"{flag}={value}"]
+        elif value:
+            words = [flag]
+        parser = make_parser()
+        parser.fromfile_prefix_chars, parser.error = None, refuse
+        try:
+            right = vars(parser.parse_args(words))[name] == value
+        except ValueError:
+            right = False
+        if not right:
+            raise utils.ModelError(f"{path}: flags: found {value!r} for {flag}, expected what it takes; fix the file")
 
 
 class Job(NamedTuple):

@@ -183,7 +183,10 @@ def read_bandwidth(modeldir):
     folder = model_folder(modeldir)
     flags = read_saved_config(folder).get("flags", {})
     margin = flags.get("dvar", 0.5) if isinstance(flags, dict) else 0.5
-    return 2.0 * margin if type(margin) in (int, float) and margin > 0 else 1.0
+    if type(margin) not in (int, float) or not 0 <= margin < np.inf:
+        where = folder / CONFIG_FILE
+        raise ModelError(f"{where}: dvar: found {margin!r}, expected a number from 0 on; fix it or give --bandwidth")
+    return 2.0 * margin or 1.0
 
 
 def read_saved_config(folder):

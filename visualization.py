@@ -23,6 +23,7 @@ import numpy as np
 
 import utils
 from clustering import instance_colors
+from data.ending import one_line
 from datagenerator import DataError, find_pairs, read_image, read_label
 
 ALPHA = 0.3
@@ -156,7 +157,6 @@ def feature_space_figure(run_folder, path, count=4):
     Raises:
         FileNotFoundError: the run has no scatter plots.
     """
-    import matplotlib.image
     from matplotlib.figure import Figure
 
     plots = sorted(Path(run_folder).glob("*/cluster_*.png"))
@@ -166,7 +166,7 @@ def feature_space_figure(run_folder, path, count=4):
     chosen = np.unique(np.geomspace(1, len(plots), count).round().astype(int)) - 1
     figure = Figure(figsize=(4 * len(chosen), 4), layout="constrained")
     for axes, i in zip(figure.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
-        axes.imshow(matplotlib.image.imread(plots[i]))
+        axes.imshow(read_image(plots[i]))
         axes.axis("off")
     figure.savefig(path, dpi=100)
 
@@ -202,7 +202,7 @@ def instances_figure(data_folder, results, path, count=4, side=256):
         image = embedding_to_color(read_image(image))
         black = np.zeros_like(image)
         shown = [paint_instances(black, sequential_ids(read_label(name)), alpha=1.0) for name in (label, found)]
-        size = np.array(image.shape[1::-1]) * side // max(image.shape[:2])
+        size = np.maximum(np.array(image.shape[1::-1]) * side // max(image.shape[:2]), 1)
         tiles = [
             cv2.resize(tile, size, interpolation=cv2.INTER_AREA) for tile in (image, *shown, read_image(embedding))
         ]
@@ -284,6 +284,8 @@ def main(argv=None):
     instances.add_argument("results", metavar="RESULTS")
     instances.add_argument("path", metavar="PNG")
     args = parser.parse_args(argv)
+    if Path(args.path).suffix.lower() != ".png":
+        parser.error(f"{args.path}: found another name, expected one that ends in .png to write; change it")
     try:
         if args.command == "pipeline":
             pipeline_figure(args.path)
@@ -292,7 +294,7 @@ def main(argv=None):
         else:
             instances_figure(args.data_folder, args.results, args.path)
     except (DataError, OSError) as error:
-        print(f"visualization.py: error: {error}", file=sys.stderr)
+        print(f"visualization.py: error: {one_line(error)}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

@@ -50,6 +50,7 @@ from benchmark.stages import (
     benchmark_processing,
     benchmark_training,
 )
+from data.ending import one_line
 from data.flags import bounded
 
 
@@ -133,7 +134,7 @@ def main(argv=None):
             ms = header.index("ms")
             summary += [[title, ", ".join(map(str, row[:ms])), *row[ms : ms + 3]] for row in rows]
     except (ValueError, OSError) as error:
-        print(f"benchmark: error: {error}", file=sys.stderr)
+        print(f"benchmark: error: {one_line(error)}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("benchmark: interrupted", file=sys.stderr)

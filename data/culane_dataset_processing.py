@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from culane_lines import SUFFIX, LinesError, lines_path, read_lines, read_list
-from ending import errors_in_one_line
+from ending import errors_in_one_line, one_line
 from files import IMAGE_SUFFIXES, select_files, walk_files
 from tusimple_dataset_processing import (
     FIX,
@@ -137,7 +137,7 @@ def main(argv=None):
     with errors_in_one_line(parser.prog, LabelError, LinesError, OSError):
         count, bad = process(args.source, args.outdir, args.list, args.overwrite, args.skip_bad)
     for error in bad:
-        print(f"skipped: {error}", file=sys.stderr)
+        print(f"skipped: {one_line(error)}", file=sys.stderr)
     print(f"{count} images in {args.outdir}" + (f", {len(bad)} skipped" if bad else ""))
 
 

@@ -32,8 +32,15 @@ def end_in_one_line():
         else:
             others(ignored)
 
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # file names need be no UTF-8
     signal.signal(signal.SIGTERM, interrupt)
     sys.excepthook, sys.unraisablehook = report, come_again
+
+
+def one_line(error):
+    """Text of an error in one line; a file's name may hold more."""
+    return " ".join(str(error).splitlines())
 
 
 @contextlib.contextmanager
@@ -45,7 +52,7 @@ def errors_in_one_line(name, *kinds):
     try:
         yield
     except kinds as error:
-        print(f"{name}: error: {error}", file=sys.stderr)
+        print(f"{name}: error: {one_line(error)}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print(f"{name}: interrupted, nothing written", file=sys.stderr)

@@ -1,5 +1,6 @@
 """Image files as users bring them: which of a folder are images, which belong together, what their bytes hold."""
 
+import contextlib
 import io
 import os
 import sys
@@ -167,7 +168,8 @@ def count_images(data):
     if data.startswith(b"GIF8") or data.startswith(b"\x89PNG") and b"acTL" in data[:200] or data[8:16] == b"WEBPVP8X":
         from PIL import Image
 
-        return getattr(Image.open(io.BytesIO(data)), "n_frames", 1)
+        with contextlib.suppress(OSError, ValueError, SyntaxError):  # what is damaged is said by who reads it
+            return getattr(Image.open(io.BytesIO(data)), "n_frames", 1)
     return 1
 
 

@@ -38,8 +38,8 @@ from annotations.labelme import is_labelme, read_labelme
 from annotations.rasters import LABEL_FOLDERS, is_mask_folders, read_label_images, read_mask_folders
 from annotations.shapes import count_touching, paint
 from annotations.yolo import read_yolo
-from ending import errors_in_one_line
-from files import IMAGE_SUFFIXES
+from ending import errors_in_one_line, one_line
+from files import IMAGE_SUFFIXES, count_images
 from flags import bounded
 from tusimple_dataset_processing import PARTS, LabelError, check_free, replacing_data, run_all, write_png
 
@@ -191,6 +191,7 @@ def _process_image(work, stem, entry):
     else:
         write_png(work / "images" / f"{stem}.png", image)
     areas = np.bincount(label.ravel())[1:]
+    counts["pages or frames after a file's first"] += count_images(data) - 1
     return areas[areas > 0], count_touching(label), counts + Counter(entry.left_out)
 
 
@@ -242,7 +243,7 @@ def main(argv=None):
             args.skip_bad,
         )
     for error in bad:
-        print(f"skipped: {error}", file=sys.stderr)
+        print(f"skipped: {one_line(error)}", file=sys.stderr)
     print("\n".join([*lines, *([f"{len(bad)} skipped"] if bad else [])]))
 
 

@@ -78,8 +78,11 @@ def read_geometry(paths):
     for path, number, label in labels:
         if isinstance(label, LabelError):
             raise label
-        if label["h_samples"][0] < 0 or label["h_samples"][-1] >= HEIGHT:
-            raise LabelError(f"{path}:{number}: found h_samples out of range, expected rows in 0..{HEIGHT - 1}")
+        rows = label["h_samples"]
+        if rows[0] < 0 or rows[-1] >= HEIGHT or has_lane(label) and rows[-1] < HEIGHT // 2:
+            raise LabelError(
+                f"{path}:{number}: found rows {rows[0]:g} to {rows[-1]:g}, expected 0..{HEIGHT - 1} that reach the road"
+            )
     labels = [label for _, _, label in labels if has_lane(label)]
     if not labels:
         raise LabelError(f"{paths[0]}: found no lane of two points, expected TuSimple labels; name another file")

@@ -352,7 +352,7 @@ def write_png(path, array):
 
 
 def main(argv=None):
-    from ending import errors_in_one_line  # beside this script; as a module of the package it runs no command
+    from ending import errors_in_one_line, one_line  # beside this script; as a module of the package it runs no command
 
     parser = argparse.ArgumentParser(prog="tusimple_dataset_processing.py", description=__doc__.split("\n", 1)[0])
     parser.add_argument("train_data_dir", nargs="+", help="TuSimple folder(s) with clips/ and label files")
@@ -365,7 +365,7 @@ def main(argv=None):
     with errors_in_one_line(parser.prog, LabelError, OSError):
         count, bad = process(args.train_data_dir, args.outdir, args.skip_bad, args.overwrite)
     for error in bad:
-        print(f"skipped: {error}", file=sys.stderr)
+        print(f"skipped: {one_line(error)}", file=sys.stderr)
     print(f"{count} images in {args.outdir}" + (f", {len(bad)} skipped" if bad else ""))
 
 

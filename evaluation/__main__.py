@@ -37,6 +37,7 @@ from pathlib import Path
 
 import utils
 from data.culane_lines import LinesError, format_lines, lines_path
+from data.ending import one_line
 from data.flags import bounded
 from data.tusimple_dataset_processing import PREDICTION_KEYS, LabelError, find_file, read_labels
 from datagenerator import DataError, find_pairs
@@ -245,7 +246,7 @@ def main(argv=None):
     try:
         score = run(args, functools.partial(print, file=sys.stderr if args.json else sys.stdout))
     except (DataError, LabelError, LinesError, utils.ModelError, OSError) as error:
-        print(f"evaluation: error: {error}", file=sys.stderr)
+        print(f"evaluation: error: {one_line(error)}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("evaluation: interrupted", file=sys.stderr)

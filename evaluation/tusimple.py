@@ -7,6 +7,8 @@ negative, and a label without a point counts as a lane, which only a prediction 
 images, which the benchmark adds up, are errors here.
 """
 
+import posixpath
+
 import numpy as np
 
 from data.tusimple_dataset_processing import LABEL_KEYS, PREDICTION_KEYS, LabelError, check_lengths, check_line
@@ -42,11 +44,11 @@ def _score_image(predicted, labeled, rows, run_time, time_limit):
 
 def check_once(ground_truth, name):
     """{raw_file: TuSimple dict}; raises LabelError, which names the line of the file `name`, if one comes twice."""
-    truth = {}
+    known = {}
     for number, entry in enumerate(ground_truth, start=1):
-        if truth.setdefault(entry["raw_file"], entry) is not entry:
+        if known.setdefault(posixpath.normpath(entry["raw_file"]), entry) is not entry:
             raise LabelError(f"{name}:{number}: found {entry['raw_file']} again, expected it once; remove one")
-    return truth
+    return {entry["raw_file"]: entry for entry in ground_truth}
 
 
 def score_images(predictions, ground_truth, time_limit=TIME_LIMIT, names=("predictions", "ground truth")):

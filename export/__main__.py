@@ -16,8 +16,20 @@ from pathlib import Path
 from tqdm import tqdm
 
 import utils
+from data.ending import one_line
 from data.flags import bounded
-from datagenerator import DataError, list_images, prepare_image, read_image, require_readable
+from datagenerator import (
+    DataError,
+    enlarge,
+    list_images,
+    middle,
+    network_size,
+    normalize,
+    prepare_image,
+    read_image,
+    require_readable,
+    view_of,
+)
 from export.calibration import calibrate
 from export.formats import export
 
@@ -48,22 +60,32 @@ def parse_args(argv=None):
 
 def run_calibration(args):
     out = Path(args.out)
-    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or args.overwrite)):
+    empty = out.is_dir() and not any(out.iterdir())
+    if out.exists() and not empty and not ((out / utils.MODEL_FILE).is_file() and args.overwrite):
         raise utils.ModelError(f"{out}: found something of that name, expected none; --overwrite replaces a model")
-    size = utils.read_network(utils.model_folder(args.modeldir))["input_shape"][:2]
+    folder = utils.model_folder(args.modeldir)
+    config, size = utils.read_saved_config(folder), utils.read_network(folder)["input_shape"][:2]
+    view = view_of(config, folder)
     paths, bad = list_images(args.images), []
     require_readable(paths)
 
     def images():
         for path in tqdm(paths, unit="image", dynamic_ncols=True):
             try:
-                yield prepare_image(read_image(path), size)
+                image = read_image(path)
             except DataError as error:
                 bad.append(path)
-                tqdm.write(f"skipped: {error}", file=sys.stderr)
+                tqdm.write(f"skipped: {one_line(error)}", file=sys.stderr)
+                continue
+            image = enlarge(normalize(image) if view.normalize else image, view.zoom)
+            image = middle(image, size) if view.kind == "crop" else image
+            yield prepare_image(image, network_size(image.shape, size, view.kind), view.kind)
 
-    model, network = calibrate(args.modeldir, images())
-    utils.save_model(args.out, model, utils.run_config(vars(args), network))
+    model, network = calibrate(args.modeldir, images(), None if view.kind == "stretch" else (None, None))
+    network["input_shape"] = [*size, 3]
+    # how the model sees images and what counts as an instance stay as they are
+    made = utils.run_config(config.get("flags", {}), network, calibrated=vars(args))
+    utils.save_model(args.out, model, {**config, **made})
     print(f"{len(paths) - len(bad)} images, calibrated model in {args.out}")
     if bad:
         print(f"export: {len(bad)} of {len(paths)} images could not be read and were skipped", file=sys.stderr)
@@ -80,7 +102,7 @@ def main(argv=None):
             model = utils.model_folder(args.modeldir)
             print(f"{args.out}: within {difference:.1e} of the outputs of the Keras model in {model}")
     except (DataError, utils.ModelError, OSError) as error:
-        print(f"export: error: {error}", file=sys.stderr)
+        print(f"export: error: {one_line(error)}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("export: interrupted, nothing written", file=sys.stderr)

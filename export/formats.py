@@ -43,6 +43,10 @@ def export(modeldir, out, kind, image_size=None, overwrite=False):
     out = Path(out)
     if (out.exists() or out.is_symlink()) and not overwrite:
         raise ModelError(f"{out}: found something of that name, expected to make it; name another, or --overwrite it")
+    if out.is_dir() and not out.is_symlink() and any(out.iterdir()):
+        if kind != "savedmodel" or not (out / "saved_model.pb").is_file():
+            what = "SavedModel" if kind == "savedmodel" else "file"
+            raise ModelError(f"{out}: found a folder of something else, expected a {what} to overwrite; name another")
     if not out.absolute().parent.is_dir():
         raise ModelError(f"{out}: found no folder {out.parent}, expected an existing one; make it first")
     if kind == "onnx":

@@ -9,9 +9,11 @@ import numpy as np
 from scipy.ndimage import find_objects
 
 import utils
+from datagenerator import DataError
 from pipeline.outputs import room_for
 
 FILES = ("instances.json", "instances.csv")
+COCO_HEAD = '{"categories": [{"id": 1, "name": "instance"}],\n"annotations": ['
 COLUMNS = ("image", "id", "area", "center_x", "center_y", "left", "top", "width", "height", "confidence")
 
 
@@ -54,6 +56,22 @@ def describe_instances(label_map, confidences=None):
     return found
 
 
+def require_own(outdir, names):
+    """Raise DataError if a file of `names` in a folder is none that `instance_files` wrote, which may replace its own.
+
+    Annotations of the user's have the same usual names.
+    """
+    for name in names:
+        path, head = Path(outdir, name), COCO_HEAD if name == "instances.json" else ",".join(COLUMNS)
+        if path.exists():
+            with open(path, encoding="utf-8", errors="replace") as file:
+                if file.read(len(head)) != head:
+                    raise DataError(
+                        f"{path}: found a file that inference.py didn't write, expected none or its own; "
+                        "name another --outdir"
+                    )
+
+
 @contextlib.contextmanager
 def instance_files(outdir, names):
     """Yield a function (image name, (h, w), instances of `describe_instances`) that writes them.
@@ -67,7 +85,7 @@ def instance_files(outdir, names):
         for name in names:
             path = Path(outdir, name)
             temporary = stack.enter_context(utils.replacing(path))
-            file = open(temporary, "w", newline="", encoding="utf-8")
+            file = open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace")
             stack.callback(_close, file)
             files.append((path, file, _Coco(file) if name == "instances.json" else _Table(file)))
 
@@ -111,7 +129,7 @@ class _Coco:
 
     def __init__(self, file):
         self.file, self.images, self.count = file, [], 0
-        file.write('{"categories": [{"id": 1, "name": "instance"}],\n"annotations": [')
+        file.write(COCO_HEAD)
 
     def write(self, image, size, instances):
         height, width = size

@@ -11,7 +11,6 @@ from joblib import cpu_count
 import utils
 from clustering import BANDWIDTH, MIN_FRACTION, THRESHOLD, find_instances
 from datagenerator import (
-    KINDS_OF_VIEW,
     STRETCH,
     TILE,
     View,
@@ -19,6 +18,7 @@ from datagenerator import (
     network_size,
     normalize,
     prepare_image,
+    view_of,
     zoomed_size,
 )
 from export.folding import fold_batch_norm
@@ -42,21 +42,6 @@ def use_cores():
         with contextlib.suppress(RuntimeError):  # TensorFlow has started already
             tf.config.threading.set_intra_op_parallelism_threads(1)
     return cpu_count()
-
-
-def view_of(config, folder):
-    """The `View` of the config of a model or run folder; raises ModelError if it makes no sense."""
-    view = View(config.get("view", "stretch"), config.get("zoom", 1.0), config.get("normalize", False))
-    for name, value, right, expected in (
-        ("view", view.kind, view.kind in KINDS_OF_VIEW, " or ".join(KINDS_OF_VIEW)),
-        ("zoom", view.zoom, type(view.zoom) in (int, float) and 0 < view.zoom < np.inf, "a number above 0"),
-        ("normalize", view.normalize, type(view.normalize) is bool, "true or false"),
-    ):
-        if not right:
-            raise utils.ModelError(
-                f"{Path(folder) / utils.CONFIG_FILE}: {name}: found {value!r}, expected {expected}; fix it"
-            )
-    return view
 
 
 def read_min_pixels(folder):

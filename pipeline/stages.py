@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data.ending import deferred_signals
+from data.ending import deferred_signals, one_line
 from datagenerator import DataError
 
 
@@ -24,6 +24,7 @@ class Frame:
     outputs: dict = field(default_factory=dict)  # kind of output: file to write
     image: np.ndarray | None = None  # (h, w, 3) uint8 RGB
     problem: DataError | None = None
+    note: str = ""  # what the user is to know of it
     prediction: dict | None = None  # of `segmentation.predict`
     label_map: np.ndarray | None = None  # (H, W) int32
     line: dict | None = None  # of TuSimple
@@ -78,12 +79,14 @@ def run_frames(frames, process, finish, threads, total=None, unit="image"):
                 for frame in results:
                     if frame.problem:
                         bad += 1
-                        tqdm.write(f"skipped: {frame.problem}", file=sys.stderr)
+                        tqdm.write(f"skipped: {one_line(frame.problem)}", file=sys.stderr)
                     else:
                         with deferred_signals() as stop:  # no frame is finished in part
                             finish(frame)
                             done += 1
                             seconds.update(frame.seconds)
+                        if frame.note:
+                            tqdm.write(one_line(frame.note), file=sys.stderr)
                         if stop.requested:
                             raise KeyboardInterrupt
                     bar.update()

@@ -6,12 +6,13 @@ Kuhn 1955). One that isn't seen for some frames is remembered.
 
 import contextlib
 import math
+import os
 import re
 import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import cv2
 import numpy as np
@@ -43,18 +44,33 @@ class Video(NamedTuple):
     promised: tuple = (0, 0.0)  # what the file's head says: frames, seconds
 
 
+def local_path(source):
+    """Path that `--video` means, that of file:///drive.mp4 too; what is no file has one at which nothing is."""
+    is_url = source.lower().startswith("file://") and not Path(source).exists()
+    return Path(unquote(urlsplit(source).path)) if is_url else Path(source)
+
+
+def require_utf8(path, flag):
+    """Raise DataError for a path whose name is no UTF-8, as of old zips: OpenCV's videos end the process."""
+    try:
+        os.fsencode(Path(path).absolute()).decode("utf-8")
+    except UnicodeDecodeError:
+        raise DataError(f"{flag} {path}: found a name that is no UTF-8, expected it; rename it") from None
+
+
 def open_video(source):
     """Open a video file, a camera by its number or a stream by its URL.
 
     Raises:
         DataError: there is none, or it has no image.
     """
-    path, shown = Path(source), re.sub(r"//[^/]*@", "//", source)  # a URL may hold a password
-    stream = "://" in source and not path.exists()
-    camera = source.isdigit() and not path.exists()
+    path, shown = local_path(source), re.sub(r"//[^/]*@", "//", source)  # a URL may hold a password
+    stream = "://" in source and not source.lower().startswith("file://") and not path.exists()
+    camera = re.fullmatch("[0-9]{1,4}", source) and not path.exists()
     if not camera and not stream and not path.is_file():
         state = "found no file" if path.exists() else "no such file"
         raise DataError(f"--video {source}: {state}, expected a video, the number of a camera or a URL; name another")
+    require_utf8(path, "--video")
     # absolute, because FFmpeg takes what stands before a colon for a protocol
     capture = cv2.VideoCapture(int(source) if camera else source if stream else str(path.absolute()))
     size = tuple(int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH))

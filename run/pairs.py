@@ -16,6 +16,8 @@ from datagenerator import DataError, find_pairs, read_label, split_pairs
 def collect_pairs(srcdir, valdir=None, balance=False, ignore=None):
     """Training and validation pairs; those that are equal to a held-out one are left out of the training, and said.
 
+    With `valdir`, which somebody has chosen, they are only said.
+
     Args:
         srcdir: data folders; one given as FOLDER:N counts N times.
         valdir: validation folders; None holds 10 % of every source out.
@@ -50,7 +52,16 @@ def collect_pairs(srcdir, valdir=None, balance=False, ignore=None):
     folders = list(dict.fromkeys(valdir))
     names = [Path(folder).resolve().name for folder in folders]
     names = names if len(set(names)) == len(names) else folders
-    return pairs, {name: find_pairs(folder) for name, folder in zip(names, folders, strict=True)}
+    found = {name: find_pairs(folder) for name, folder in zip(names, folders, strict=True)}
+    val_pairs = list(dict.fromkeys(pair for one in found.values() for pair in one))
+    again = set(find_copies(val_pairs, pairs)) | set(val_pairs) & set(pairs)
+    if again:
+        print(
+            f"warning: {len(again)} images are trained on and in --valdir too, first {min(again)[0]}: the validation "
+            "doesn't tell of new images",
+            file=sys.stderr,
+        )
+    return pairs, found
 
 
 def balance_pairs(pairs, ignore=None):
@@ -124,5 +135,5 @@ def describe_pairs(pairs):
     with ThreadPoolExecutor() as pool:
         different = list(dict.fromkeys(pairs))
         known = dict(zip(different, pool.map(describe, different), strict=True))
-    digest = hashlib.sha256("\n".join(known[pair] for pair in pairs).encode()).hexdigest()
+    digest = hashlib.sha256("\n".join(known[pair] for pair in pairs).encode(errors="surrogateescape")).hexdigest()
     return {"images": len(pairs), "digest": digest[:16]}

@@ -41,7 +41,7 @@ from loss import LANE_WEIGHT
 from run import devices
 from run.folder import Run, take_folder
 from run.labels import look_at_labels
-from run.pairs import collect_pairs, describe_pairs
+from run.pairs import collect_pairs, describe_pairs, find_copies
 from run.train_step import LOSS_TERMS, LossWeights, WeightAverages, make_losses, make_optimizer, make_train_step
 from run.validation import SummaryLog, Validation
 
@@ -408,7 +408,9 @@ def set_up(args, config, strategy):
         every = min(args.plot_every, steps), min(args.cluster_every, steps)  # a short run ends with them
         log = SummaryLog(args.logdir, model, shown, plots, args.bandwidth, validation.threshold, *every, args.ignore)
         utils.write_json(outdir / utils.CONFIG_FILE, started)
-    print(f"{len(pairs)} training and {len(val_pairs)} validation images, {steps} steps, run folder {outdir}")
+    both = len(set(find_copies(val_pairs, pairs)) | set(val_pairs) & set(pairs))
+    said = f"{len(val_pairs)} validation images" + (f" ({both} of them trained on, too)" if both else "")
+    print(f"{len(pairs)} training and {said}, {steps} steps, run folder {outdir}")
 
     def input_function(context):
         part = args.batch_size // context.num_input_pipelines  # of every global batch, this worker's images

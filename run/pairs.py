@@ -16,7 +16,7 @@ from datagenerator import DataError, find_pairs, read_label, split_pairs
 def collect_pairs(srcdir, valdir=None, balance=False, ignore=None):
     """Training and validation pairs; those that are equal to a held-out one are left out of the training, and said.
 
-    With `valdir`, which somebody has chosen, they are only said.
+    With `valdir`, which somebody has chosen, they stay.
 
     Args:
         srcdir: data folders; one given as FOLDER:N counts N times.
@@ -52,16 +52,7 @@ def collect_pairs(srcdir, valdir=None, balance=False, ignore=None):
     folders = list(dict.fromkeys(valdir))
     names = [Path(folder).resolve().name for folder in folders]
     names = names if len(set(names)) == len(names) else folders
-    found = {name: find_pairs(folder) for name, folder in zip(names, folders, strict=True)}
-    val_pairs = list(dict.fromkeys(pair for one in found.values() for pair in one))
-    again = set(find_copies(val_pairs, pairs)) | set(val_pairs) & set(pairs)
-    if again:
-        print(
-            f"warning: {len(again)} images are trained on and in --valdir too, first {min(again)[0]}: the validation "
-            "doesn't tell of new images",
-            file=sys.stderr,
-        )
-    return pairs, found
+    return pairs, {name: find_pairs(folder) for name, folder in zip(names, folders, strict=True)}
 
 
 def balance_pairs(pairs, ignore=None):

@@ -95,3 +95,26 @@ def one_frame(path):
 def other_weights(path):
     network = NETWORK | {"embedding_dim": 7}
     utils.build_model(network).save(path)
+
+
+def two_videos(path):
+    """Beside clip.avi a clip.mp4, another one."""
+    one_frame(path)
+    path.with_suffix(".mp4").write_bytes(b"mine")
+
+
+def flags(**changes):
+    """Flags of a run in its config that no command line gives."""
+
+    def change(path):
+        config = json.loads(path.read_text())
+        path.write_text(json.dumps({**config, "flags": {"srcdir": ["data"], **changes}}))
+
+    return change
+
+
+def written(content):
+    def change(path):
+        path.write_bytes(content)
+
+    return change

@@ -16,6 +16,7 @@ from damage import (
     colored,
     cut,
     empty,
+    flags,
     folder,
     missing,
     nested,
@@ -26,7 +27,9 @@ from damage import (
     replaced,
     smaller,
     text,
+    two_videos,
     without_end,
+    written,
     zero_filled,
     zeros,
 )
@@ -128,6 +131,18 @@ CASES = [
     (INFER.replace("out ", "pred.json ") + "pics", FLAG, "--outdir pred.json"),
     (INFER.replace("out ", "pred.json/out ") + "pics", FLAG, "--outdir pred.json/out"),
     (INFER.replace("out ", "pics ") + "pics", ("pics/cluster_0000.png", colored), "cluster_0000.png"),
+    (
+        INFER + "pics --outdir . --save instances.json",
+        ("instances.json", written(b'{"images": [], "annotations": []}')),
+        "instances.json: found a file that inference.py didn't write",
+    ),
+    (
+        INFER + "pics --outdir . --save instances.csv",
+        ("instances.csv", written(b"image,id\na.jpg,1\n")),
+        "instances.csv: found a file that inference.py didn't write",
+    ),
+    (INFER + "pics", ("model/config.json", replaced('"network"', '"flags": {"dvar": 1e400}, "network"')), "dvar"),
+    (INFER + "pics", ("model/config.json", replaced('"network"', '"flags": {"dvar": "0.5"}, "network"')), "dvar"),
     (INFER + "pics --json nowhere/lanes.json", FLAG, "--json"),
     (INFER + "pics --json pics", FLAG, "--json"),
     (INFER + "pics --json pics/0.jpg", FLAG, "pics/0.jpg"),
@@ -153,6 +168,9 @@ CASES = [
     (VIDEO + "97", FLAG, "--video 97"),
     (VIDEO + "http://user:word@127.0.0.1:9/a.mp4", FLAG, "--video http://127.0.0.1:9/a.mp4: could not be opened"),
     (VIDEO + "clip.mp4 --outdir .", ("clip.mp4", one_frame), "clip.mp4"),
+    (VIDEO + "20240105123000", FLAG, "--video 20240105123000: no such file"),  # a camera's name without its suffix
+    (VIDEO + "²", FLAG, "--video ²: no such file"),
+    (VIDEO + "clip.avi --outdir .", ("clip.avi", two_videos), "clip.mp4: found beside the video"),
     (VIDEO + "pred.json --indir pics", FLAG, "--indir"),
     (VIDEO + "pred.json --save labels", FLAG, "--save"),
     # training.py
@@ -170,6 +188,19 @@ CASES = [
     (TRAIN + "data --modeldir model", ("model/config.json", text), "model/config.json"),
     ("training.py --resume pics", FLAG, "pics/config.json"),
     (TRAIN + "data --resume pics", FLAG, "found with --resume"),
+    ("training.py --resume model", FLAG, "model/config.json: flags: found none"),
+    ("training.py --resume model", ("model/config.json", flags(batch_size="2")), "found '2' for --batch-size"),
+    ("training.py --resume model", ("model/config.json", flags(batch_size=0)), "found 0 for --batch-size"),
+    ("training.py --resume model", ("model/config.json", flags(image_size=64)), "found 64 for --image-size"),
+    ("training.py --resume model", ("model/config.json", flags(srcdir=None)), "found None for --srcdir"),
+    ("training.py --resume model", ("model/config.json", flags(crop=True)), "found True for --crop"),
+    ("training.py --resume model", ("model/config.json", flags(optimizer="sgd")), "found 'sgd' for --optimizer"),
+    ("training.py --resume model", ("model/config.json", flags(lr="1e-4")), "found '1e-4' for --lr"),
+    ("training.py @pics", FLAG, "@pics: found no file pics"),
+    ("training.py @a.args", ("a.args", written("--steps 2".encode("utf-16"))), "@FILE: found UnicodeDecodeError"),
+    ("training.py @a.args", ("a.args", written(b"--outdir o'brien")), "@FILE: found ValueError: No closing"),
+    ("training.py @a.args", ("a.args", written(b"@a.args")), "@FILE: found RecursionError"),
+    (TRAIN + "data --logdir pred.json/log", FLAG, "--logdir: found that"),
     (TRAIN + "data --image-size 60 96", FLAG, "--image-size"),
     (TRAIN + "data --steps 0", FLAG, "--steps"),
     (TRAIN + "data --lr nan", FLAG, "--lr"),
@@ -199,6 +230,17 @@ CASES = [
     (VIDEO + "pred.json -r", FLAG, "--recursive: found with --video"),
     ("export model pred.json --format tflite", FLAG, "pred.json: found something of that name"),
     ("export calibrate model pics headless", FLAG, "headless: found something of that name"),
+    ("export calibrate model pics data --overwrite", FLAG, "data: found something of that name"),
+    ("export model pics --format tflite --overwrite", FLAG, "pics: found a folder of something else"),
+    ("export model pics --format savedmodel --overwrite", FLAG, "pics: found a folder of something else"),
+    ("visualization.py pipeline a.xyz", FLAG, "a.xyz: found another name"),
+    ("visualization.py features model a", FLAG, "a: found another name"),
+    ("visualization.py features . a.png", ("pics/cluster_1.png", written(b"\x89PNG")), "cluster_1.png"),
+    (
+        "synthetic_dataset.py out --count 1 --workers 1 --geometry g.json",
+        ("g.json", written(b'{"raw_file": "a", "lanes": [[5, 9]], "h_samples": [0, 1]}')),
+        "g.json:1: found rows 0 to 1",
+    ),
     ("export model out --format tflite --size 60 96", FLAG, "--size"),
     ("synthetic_dataset.py pics --images-only --count 1 --workers 1", FLAG, "pics: found a folder with files"),
     (RUN, ("train_set/clips/a/0.jpg", cut), "clips/a/0.jpg"),
@@ -246,12 +288,12 @@ def test_one_line_and_nothing_touched(case, good, tmp_path, monkeypatch, capfd):
     if change:
         change(Path(path))
     before = snapshot(base)
-    program, *flags = command.split()
+    program, *words = command.split()
     module = f"{program}.__main__" if Path(__file__).parents[1].joinpath(program).is_dir() else Path(program).stem
     main = importlib.import_module(module).main
     capfd.readouterr()
     with pytest.raises(SystemExit) as exit_:
-        main(flags)
+        main(words)
     assert exit_.value.code == 2
     assert snapshot(base) == before
     lines = said(capfd.readouterr().err)
@@ -292,6 +334,21 @@ def test_bad_images_among_good_ones_are_skipped(good, tmp_path, monkeypatch, cap
     assert sorted(path.name for path in Path("out").iterdir()) == [f"cluster_{i:04d}.png" for i in (0, 3, 5)]
     written = [json.loads(line)["raw_file"] for line in Path("lanes.json").read_text().splitlines()]
     assert written == ["0.jpg", "1.jpg", "2.jpg"]
+
+
+def test_what_is_left_of_a_file_is_said(good, tmp_path, capfd):
+    """Pages after the first, in the order of the images; an error's name with a line break stays in its line."""
+    import inference
+
+    page = np.zeros((96, 160, 3), np.uint8)
+    cv2.imwritemulti(str(tmp_path / "a.tif"), [page, page, page])
+    (tmp_path / "b\nc.jpg").write_bytes(b"no image")
+    with pytest.raises(SystemExit) as exit_:
+        inference.main(f"--modeldir {good / 'model'} --indir {tmp_path} --outdir {tmp_path / 'out'}".split())
+    lines = said(capfd.readouterr().err)
+    assert exit_.value.code == 3 and len(lines) == 3
+    assert lines[0] == f"{tmp_path}/a.tif: holds 3 images, of which the first is taken"
+    assert lines[1].startswith(f"skipped: {tmp_path}/b c.jpg: ")
 
 
 def test_a_named_pipe_is_not_waited_for(good, tmp_path):

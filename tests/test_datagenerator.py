@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import datagenerator
+from data.files import count_images
 from datagenerator import (
     DataError,
     View,
@@ -122,6 +123,40 @@ def label_bytes(kind):
     file = io.BytesIO()
     image.save(file, {"jpg": "JPEG", "lossy webp": "WEBP"}.get(kind, "PNG"))
     return file.getvalue()
+
+
+def test_files_of_several_images_are_counted():
+    """Pages and frames, but no thumbnail of a page."""
+    from PIL import Image, TiffImagePlugin
+
+    rng = np.random.default_rng(0)
+    images = [Image.fromarray(rng.integers(256, size=(8, 9), dtype=np.uint8)) for _ in range(3)]
+    for form, more in (("TIFF", {}), ("GIF", {}), ("PNG", {}), ("WEBP", {"lossless": True})):
+        for count in (1, 3):
+            file = io.BytesIO()
+            images[0].save(file, form, save_all=count > 1, append_images=images[1:count], **more)
+            assert count_images(file.getvalue()) == count, form
+            for length in (0, 3, 9, 30, 60, 150):
+                assert count_images(file.getvalue()[:length]) >= 1
+    file = io.BytesIO()
+    with TiffImagePlugin.AppendingTiffWriter(file) as tiff:
+        for number, image in enumerate(images):
+            image.save(tiff, "TIFF", tiffinfo={254: min(number, 1)})
+            tiff.newFrame()
+    assert count_images(file.getvalue()) == 1
+    assert count_images(cv2.imencode(".jpg", np.zeros((8, 8), np.uint8))[1].tobytes()) == 1
+
+
+def test_pairs_of_names_that_differ_in_form_or_case_only(tmp_path):
+    for kind, names in (("images", ("u\u0308", "B", "c")), ("labels", ("\xfc", "b", "c"))):
+        (tmp_path / kind).mkdir()
+        for name in names:
+            (tmp_path / kind / f"{name}.png").touch()
+    stems = [(Path(image).stem, Path(label).stem) for image, label in find_pairs(tmp_path)]
+    assert stems == [("B", "b"), ("c", "c"), ("u\u0308", "\xfc")]
+    (tmp_path / "labels/B.png").touch()  # now b.png belongs to none
+    with pytest.raises(DataError, match=r"b\.png: no file of that stem in .*images"):
+        find_pairs(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["gray", "palette", "rgb", "rgba", "gray + alpha"])

@@ -16,7 +16,7 @@ import utils
 from enet import BatchNormalization, build_enet
 from export import __main__ as export_command
 from export.folding import fold_batch_norm
-from export.formats import _difference
+from export.formats import _difference, export
 
 SIZE = (64, 96)
 
@@ -43,6 +43,18 @@ def test_folded_network_gives_the_same(options):
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert_close(found[name], value)
+
+
+def test_overwriting_replaces_an_export_only(tmp_path):
+    """A folder of other things stays whatever the flags say."""
+    model = tmp_path / "model"
+    utils.save_model(model, miniature({"input_shape": [*SIZE, 3]}), {"network": {"input_shape": [*SIZE, 3]}})
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis/thesis.txt").write_text("mine")
+    for kind in ("savedmodel", "tflite"):
+        with pytest.raises(utils.ModelError, match="found a folder of something else"):
+            export(model, tmp_path / "thesis", kind, overwrite=True)
+    assert (tmp_path / "thesis/thesis.txt").read_text() == "mine"
 
 
 def test_folded_trained_model_gives_the_same():

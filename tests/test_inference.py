@@ -171,6 +171,10 @@ def test_what_a_source_stands_for(tmp_path, monkeypatch):
     assert find("d/c.txt") == ["d/c.txt"]
     assert outputs.find_images(["d/*/f.bmp"])[0][1].as_posix() == "e/f.bmp"
     assert outputs.find_images(["d/c.txt"])[0][1].as_posix() == "c.txt"
+    Path("linked").mkdir()
+    for link in ("d", "round"):
+        Path("linked", link).symlink_to(Path("d" if link == "d" else "linked").resolve(), target_is_directory=True)
+    assert find("linked", recursive=True) == [f"linked/d/{name}" for name in ("a.jpeg", "b.PNG", "e/f.bmp")]
     shutil.copytree("d", "of [2024]")
     assert find("of [2024]/**/[a-f].*") == [f"of [2024]/{name}" for name in ("a.jpeg", "b.PNG", "e/f.bmp")]
     assert outputs.find_images(["of [2024]/*/f.bmp"])[0][1].as_posix() == "e/f.bmp"

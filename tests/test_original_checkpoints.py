@@ -7,6 +7,7 @@ common with `enet.py`.
 import json
 import shutil
 
+import cv2
 import keras
 import numpy as np
 import pytest
@@ -321,6 +322,31 @@ def test_calibration_makes_a_normal_model(tmp_path, tiny_data, capsys, monkeypat
     export_command.main(["calibrate", str(tmp_path), str(tiny_data / "images"), str(tmp_path / "calibrated")])
     assert utils.read_config(tmp_path / "calibrated")["network"]["image_statistics"] is False
     assert_inference(tmp_path / "calibrated", tiny_data / "images", tmp_path / "results", False, capsys)
+
+    seen, calibrate = [], calibration.calibrate
+
+    def watch(modeldir, images, size):
+        seen.extend(images)
+        return calibrate(modeldir, seen, size)
+
+    monkeypatch.setattr(export_command, "calibrate", watch)
+    kept = {
+        "view": "crop",
+        "zoom": 2.0,
+        "normalize": True,
+        "confidence": 0.4,
+        "flags": {"dvar": 0.3},
+        "min_pixels": 9.0,
+    }
+    utils.save_model(tmp_path / "own", own, {"network": network, **kept})
+    cv2.imwrite(str(tmp_path / "a.png"), np.arange(20 * 30, dtype=np.uint16).reshape(20, 30) // 9)
+    export_command.main(["calibrate", str(tmp_path / "own"), str(tmp_path / "a.png"), str(tmp_path / "again")])
+    config = utils.read_config(tmp_path / "again")
+    assert {name: config[name] for name in kept} == kept and config["network"]["input_shape"] == [64, 64, 3]
+    assert [image.shape for image in seen] == [(40, 64, 3)]  # twice its size, filled up to multiples of 8
+    assert seen[0][0, 0, 0] == 0 and seen[0][39, 59, 0] == 255 and not seen[0][:, 60:].any()
+    with pytest.raises(SystemExit):  # a folder of other things is none to overwrite
+        export_command.main(["calibrate", str(tmp_path / "own"), str(tmp_path / "a.png"), str(tmp_path), "--overwrite"])
 
 
 def assert_inference(folder, images, out, own_statistics, capsys):

@@ -335,3 +335,29 @@ def test_sources_that_are_no_video(tmp_path):
     for source in (str(tmp_path / "a.mp4"), str(tmp_path), str(tmp_path / "b.mp4"), "97"):
         with pytest.raises(DataError, match=f"--video {source}: "):
             video.open_video(source)
+
+
+def test_a_file_url_is_a_file(untrained, tmp_path, capsys):
+    """Its result doesn't replace it, its name may have a blank."""
+    write_video(tmp_path / "my drive.mp4", count=3)
+    before = (tmp_path / "my drive.mp4").read_bytes()
+    url = (tmp_path / "my drive.mp4").as_uri()
+    with pytest.raises(SystemExit):
+        inference.main(["--modeldir", str(untrained), "--outdir", str(tmp_path), "--video", url])
+    assert "found the video itself there" in capsys.readouterr().err
+    inference.main(["--modeldir", str(untrained), "--outdir", str(tmp_path / "out"), "--video", url])
+    assert (tmp_path / "my drive.mp4").read_bytes() == before and (tmp_path / "out/my drive.mp4").exists()
+
+
+@pytest.mark.parametrize("flag", ["--video", "--outdir"])
+def test_a_name_that_is_no_utf_8(flag, untrained, tmp_path, capfd):
+    """OpenCV's videos end the process at such a name."""
+    name = os.fsdecode(b"stra\xdfe")
+    write_video(tmp_path / "a.mp4", count=1)
+    given = {"--modeldir": str(untrained), "--outdir": str(tmp_path / "out"), "--video": str(tmp_path / "a.mp4")}
+    given[flag] = str(tmp_path / name)
+    if flag == "--video":
+        os.replace(tmp_path / "a.mp4", given[flag])
+    with pytest.raises(SystemExit) as exit_:
+        inference.main([word for pair in given.items() for word in pair])
+    assert exit_.value.code == 2 and f"{flag} " in (error := capfd.readouterr().err) and "no UTF-8" in error

@@ -346,7 +346,9 @@ def test_calibration_makes_a_normal_model(tmp_path, tiny_data, capsys, monkeypat
     assert [image.shape for image in seen] == [(40, 64, 3)]  # twice its size, filled up to multiples of 8
     assert seen[0][0, 0, 0] == 0 and seen[0][39, 59, 0] == 255 and not seen[0][:, 60:].any()
     with pytest.raises(SystemExit):  # a folder of other things is none to overwrite
-        export_command.main(["calibrate", str(tmp_path / "own"), str(tmp_path / "a.png"), str(tmp_path), "--overwrite"])
+        export_command.main(
+            ["calibrate", str(tmp_path / "own"), str(tmp_path), str(tmp_path / "results"), "--overwrite"]
+        )
 
 
 def assert_inference(folder, images, out, own_statistics, capsys):

@@ -134,9 +134,15 @@ def model_folder(modeldir):
 
 def read_network(folder):
     """Arguments of `build_enet` for the model of a model folder; raises ModelError as `read_config`."""
-    if (folder / MODEL_FILE).is_file():
-        return dict(read_config(folder)["network"])
-    return original_network(folder)
+    if not (folder / MODEL_FILE).is_file():
+        return original_network(folder)
+    network = dict(read_config(folder)["network"])
+    shape = network.get("input_shape")
+    if not isinstance(shape, list) or len(shape) != 3:
+        raise ModelError(
+            f"{folder / CONFIG_FILE}: 'network' has {shape!r} for input_shape, expected [height, width, 3]; restore it"
+        )
+    return network
 
 
 def read_confidence(modeldir):

@@ -120,6 +120,7 @@ CASES = [
     (INFER + "pics", ("model/config.json", text), "model/config.json"),
     (INFER + "pics", ("model/config.json", replaced('"network"', '"net"')), "model/config.json"),
     (INFER + "pics", ("model/config.json", replaced('"input_shape"', '"shape"')), "config.json"),
+    (INFER + "pics --size 64 96", ("model/config.json", replaced('"input_shape"', '"shape"')), "config.json"),
     (INFER + "pics", ("model/config.json", nested), "model"),
     (INFER + "pics", ("model/config.json", network(input_shape=[60, 90, 3])), "model"),
     (INFER + "pics", ("model/config.json", network(input_shape=[None, None, 3])), "model"),

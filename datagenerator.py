@@ -37,6 +37,7 @@ VALIDATION_FRACTION = 0.1
 KINDS_OF_VIEW = ("stretch", "aspect", "crop")
 PERCENTILES = 1.0, 99.8  # of an image, that become black and white; those of StarDist (Schmidt et al. 2018)
 MAX_AREA = 2
+MAX_ZOOM = 16
 TILE = 2  # sides of the largest part of an image that a network of crops sees at once, in those of the crops
 DAYLIGHT = 75.0  # mean gray value; nearly all road images by day are brighter
 
@@ -61,7 +62,12 @@ def view_of(config, folder):
     view = View(config.get("view", "stretch"), config.get("zoom", 1.0), config.get("normalize", False))
     for name, value, right, expected in (
         ("view", view.kind, view.kind in KINDS_OF_VIEW, " or ".join(KINDS_OF_VIEW)),
-        ("zoom", view.zoom, type(view.zoom) in (int, float) and 0 < view.zoom < np.inf, "a number above 0"),
+        (
+            "zoom",
+            view.zoom,
+            type(view.zoom) in (int, float) and 0 < view.zoom <= MAX_ZOOM,
+            f"a number above 0, at most {MAX_ZOOM}",
+        ),
         ("normalize", view.normalize, type(view.normalize) is bool, "true or false"),
     ):
         if not right:

@@ -49,7 +49,7 @@ from lanes.curves import fit_lanes
 from lanes.tusimple import h_samples, lane_scores, tusimple_line
 from pipeline import segmentation, video
 from pipeline.instance_files import FILES, describe_instances, instance_files, require_own
-from pipeline.outputs import find_images, json_lines, name_outputs, output_folder
+from pipeline.outputs import find_images, json_lines, name_outputs, output_folder, require_own_lines
 from pipeline.stages import Frame, run_frames
 
 INDIR = ["inference_test/images"]
@@ -133,8 +133,7 @@ def run_images(args, threads):
     outputs = name_outputs([name for _, name in found], args.outdir, kinds, args.keep_names)
     inputs = {os.path.realpath(path) for path, _ in found}
     written = [path for files in outputs for path in files.values()]
-    if args.json and os.path.realpath(args.json) in {os.path.realpath(Path(args.outdir, name)) for name in tables}:
-        raise DataError(f"--json {args.json}: found a file of --save there, expected another; name another file")
+    _check_json(args.json, [*written, *(Path(args.outdir, name) for name in tables)])
     for path in (*written, *([Path(args.json)] if args.json else ())):
         if os.path.realpath(path) in inputs:
             raise DataError(f"{path}: found one of the images there, expected to write to it; name another --outdir")
@@ -161,13 +160,18 @@ def run_images(args, threads):
             if (number := count_images(frame.source.read_bytes())) > 1:
                 frame.note = f"{frame.source}: holds {number} images, of which the first is taken"
             find(frame)
-            paint(frame, kinds)
+            whole = "embedding" in frame.prediction
+            if "embedding" in kinds and not whole:
+                frame.note = (
+                    f"{frame.source}: taken in tiles, which have no common embedding: none is written; see --size"
+                )
+            paint(frame, [kind for kind in kinds if whole or kind != "embedding"])
             if tables:
                 frame.instances = describe_frame(frame)
             with frame.timed("write"):
-                for kind, path in frame.outputs.items():
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    visualization.save_image(path, frame.painted[kind])
+                for kind, image in frame.painted.items():
+                    frame.outputs[kind].parent.mkdir(parents=True, exist_ok=True)
+                    visualization.save_image(frame.outputs[kind], image)
             return frame
 
         def finish(frame):
@@ -193,6 +197,7 @@ def run_video(args, threads):
         if path.exists() and source.is_file() and os.path.samefile(source.parent, args.outdir):
             raise DataError(f"{path}: found beside the video, expected no such file there; name another --outdir")
         video.require_utf8(path, "--outdir")
+    _check_json(args.json, paths.values())
 
     if not clip.even:
         print(
@@ -247,6 +252,13 @@ def run_video(args, threads):
     elif clip.frames and done < video.COMPLETE * clip.frames:
         problem = f"{clip.name}: only {done} of {clip.frames} frames could be decoded"
     return end(interrupted, problem)
+
+
+def _check_json(path, others):
+    """Raise DataError if `--json` is one of the other outputs, or a file of the user's."""
+    if path and os.path.realpath(path) in map(os.path.realpath, others):
+        raise DataError(f"--json {path}: found a file of --save there, expected another; name another file")
+    require_own_lines(path, "--json")
 
 
 def end(interrupted, problem):

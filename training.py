@@ -36,7 +36,7 @@ from clustering import BANDWIDTH, THRESHOLD
 from data.ending import deferred_signals, one_line
 from data.flags import bounded
 from data.tusimple_dataset_processing import LabelError
-from datagenerator import DataError, View, batches, make_dataset, view_of
+from datagenerator import MAX_ZOOM, DataError, View, batches, make_dataset, view_of
 from loss import LANE_WEIGHT
 from run import devices
 from run.folder import Run, take_folder
@@ -95,7 +95,12 @@ def make_parser(defaults=True):
         action="store_true",
         help="stretch each image from black to white first, as microscopes' need; as --modeldir has it",
     )
-    add("--zoom", type=bounded(float, above=0), default=1.0, help="enlarge images so many times before --crop")
+    add(
+        "--zoom",
+        type=bounded(float, above=0, most=MAX_ZOOM),
+        default=1.0,
+        help="enlarge images so many times before --crop",
+    )
     add("--batch-size", type=count, default=1, help="images per step")
     add("--balance", action="store_true", help="take images with a rare number of instances more often")
     add("--ignore", type=bounded(int, least=1, most=65535), metavar="ID", help="label value that counts as nothing")
@@ -190,11 +195,6 @@ def parse_args(argv=None):
     ):
         if wrong:
             parser.error(f"--{flag}: found with {found}, expected one of the two; change or leave out one")
-    for part in (Path(args.logdir).absolute(), *Path(args.logdir).absolute().parents):
-        if part.exists() and not (part.is_dir() and os.access(part, os.W_OK)):
-            parser.error(f"--logdir: found that {part} is no folder to write to, expected one; name another")
-        if part.exists():
-            break
     if args.zoom != 1 and not args.crop:
         parser.error(f"--zoom: found {args.zoom:g} without --crop, expected both; add --crop H W or leave it out")
     if not any((args.var, args.dist, args.reg, args.sem)):
@@ -295,7 +295,9 @@ def check_flags(flags, defaults, path):
 
     for name, value in flags.items():
         words, flag = [], f"--{name.replace('_', '-')}"
-        if name not in defaults or value is None and defaults[name] is None:
+        if name not in defaults or value is None and (defaults[name] is None or name == "epochs"):
+            continue  # --steps stands in place of epochs
+        if name in ("srcdir", "valdir") and isinstance(value, list) and value and {*map(type, value)} == {str}:
             continue
         if type(value) is not bool:
             words = [flag, *map(str, value)] if isinstance(value, list) else [f"{flag}={value}"]
@@ -339,6 +341,10 @@ def set_up(args, config, strategy):
     replicas, chief = strategy.num_replicas_in_sync, devices.is_chief(strategy)
     if args.batch_size % replicas:
         raise DataError(f"--batch-size: found {args.batch_size}, expected a multiple of the {replicas} replicas")
+    logdir = Path(args.logdir).absolute()
+    there = next(part for part in (logdir, *logdir.parents) if part.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise DataError(f"--logdir: found that {there} is no folder to write to, expected one; name another")
     devices.set_numerics(args.seed, args.mixed_precision, args.deterministic)
     size, outdir = tuple(args.crop or args.image_size), Path(args.outdir)
     view = view_of(config, outdir) if config else describe_view(args)
@@ -408,7 +414,8 @@ def set_up(args, config, strategy):
         every = min(args.plot_every, steps), min(args.cluster_every, steps)  # a short run ends with them
         log = SummaryLog(args.logdir, model, shown, plots, args.bandwidth, validation.threshold, *every, args.ignore)
         utils.write_json(outdir / utils.CONFIG_FILE, started)
-    both = len(set(find_copies(val_pairs, pairs)) | set(val_pairs) & set(pairs))
+    both = {*find_copies(pairs, val_pairs), *pairs} if args.valdir else set()  # else there is none
+    both = sum(pair in both for pair in val_pairs)
     said = f"{len(val_pairs)} validation images" + (f" ({both} of them trained on, too)" if both else "")
     print(f"{len(pairs)} training and {said}, {steps} steps, run folder {outdir}")
 

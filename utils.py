@@ -280,9 +280,10 @@ def load_checkpoint(folder, variables):
         with np.load(path) as saved:
             arrays = {name: saved[name] for name in saved.files}
         state = json.loads(str(arrays.pop("state")))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "found none, or a part of one"
         raise ModelError(
-            f"{path}: {error}, expected a checkpoint; name a run folder that has one or start a new run"
+            f"{path}: {reason}, expected a checkpoint; name a run folder that has one or start a new run"
         ) from None
     shapes, expected = ({name: tuple(x.shape) for name, x in values.items()} for values in (arrays, variables))
     if shapes != expected:
@@ -373,7 +374,7 @@ def _read_checkpoint(folder):
                     Path(plain, "model" + path.name.removeprefix(chosen.name)).symlink_to(path.resolve())
             reader = tf.train.load_checkpoint(str(Path(plain, "model")))
             return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-    except (tf.errors.OpError, ValueError) as error:
+    except (tf.errors.OpError, ValueError, IndexError) as error:
         raise ModelError(f"{chosen}: {str(error).splitlines()[0]}, expected a TensorFlow 1 checkpoint") from None
 
 

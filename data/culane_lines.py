@@ -62,13 +62,15 @@ def read_list(path):
     names = [match.group(1) if match else line.split()[0] for match, line in matches]
     names = [posixpath.normpath(name.replace("\\", "/").lstrip("/")) for name in names]
     for name in names:
-        if name.startswith("../"):
+        if name in (".", "..") or name.startswith("../"):
             raise LinesError(f"{path}: found {name}, expected names within the folder of the images; fix the list")
     if not names:
         raise LinesError(f"{path}: found no line, expected one image name per line; name another list")
-    if len(set(names)) < len(names):
-        again = next(name for number, name in enumerate(names) if name in names[:number])
-        raise LinesError(f"{path}: found {again} again, expected each image once; remove one")
+    known = set()
+    for name in names:  # of a.jpg and a.png the lanes would be one file
+        if (lanes := lines_path(name)) in known:
+            raise LinesError(f"{path}: found {name} again, expected each image once; remove one")
+        known.add(lanes)
     return names
 
 

@@ -33,7 +33,8 @@ def end_in_one_line():
             others(ignored)
 
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # file names need be no UTF-8
+        if hasattr(stream, "reconfigure"):  # a notebook's has not, and there may be none
+            stream.reconfigure(errors="backslashreplace")  # file names need be no UTF-8
     signal.signal(signal.SIGTERM, interrupt)
     sys.excepthook, sys.unraisablehook = report, come_again
 

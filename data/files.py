@@ -21,7 +21,7 @@ CAMERA_BITS = 8, 10, 12, 14, 16
 
 
 def walk_files(folder):
-    """Paths of all files of a folder and its subfolders, links to folders too, each folder once.
+    """Paths of all files of a folder and its subfolders but hidden ones, links to folders too, each folder once.
 
     Raises:
         OSError: a subfolder that can't be read, which must not pass for an empty one.
@@ -30,14 +30,16 @@ def walk_files(folder):
     def fail(error):
         raise OSError(f"{error.filename}: {error.strerror}, expected a folder that can be read; make it so or move it")
 
-    known, paths = set(), []
-    for here, subfolders, names in os.walk(folder, onerror=fail, followlinks=True):
-        if (place := os.path.realpath(here)) in known:
-            subfolders.clear()
-            continue
-        known.add(place)
-        subfolders.sort()
-        paths += [Path(here, name) for name in names]
+    known, links, paths = set(), [folder], []
+    for start in links:  # which grow; last, so that what is linked inside the folder has its own name
+        for here, subfolders, names in os.walk(start, onerror=fail):
+            if (place := os.path.realpath(here)) in known:
+                subfolders.clear()
+                continue
+            known.add(place)
+            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+            links += [path for name in subfolders if os.path.islink(path := os.path.join(here, name))]
+            paths += [Path(here, name) for name in names]
     return paths
 
 
@@ -59,7 +61,7 @@ def pair_up(images, labels, endings=("",)):
     found, left = {}, dict(labels)
     for alike in (str, fold):
         keys = {alike(key): key for key in left}
-        for key in images.keys() - found.keys():
+        for key in [key for key in images if key not in found]:
             match = next((keys[one] for one in (alike(key + ending) for ending in endings) if one in keys), None)
             if match in left:
                 found[key] = left.pop(match)
@@ -137,16 +139,21 @@ def read_color(data, flags=0):
 
 
 def palette_ids(data):
-    """(h, w) uint8 numbers of a png's colors, if it has a palette that begins with black; else None.
+    """(h, w) uint8 numbers of a whole png's colors, 0 where it is transparent, if its palette begins with black.
 
-    OpenCV tells only the colors, of which two may be equal.
+    Else None. OpenCV tells only the colors, of which two may be equal.
     """
-    if not data.startswith(b"\x89PNG") or data[25] != 3:
+    if not data.startswith(b"\x89PNG") or data[25:26] != b"\3":
         return None
     from PIL import Image
 
+    Image.MAX_IMAGE_PIXELS = None  # the file is no stranger's
     image = Image.open(io.BytesIO(data))
-    return np.array(image) if image.getpalette()[:3] == [0, 0, 0] else None
+    if image.getpalette()[:3] != [0, 0, 0]:
+        return None
+    clear, ids = image.info.get("transparency", b""), np.array(image)
+    clear = [clear] if isinstance(clear, int) else [number for number, alpha in enumerate(clear) if not alpha]
+    return np.where(np.isin(ids, clear), 0, ids).astype(np.uint8)
 
 
 def count_images(data):
@@ -154,20 +161,24 @@ def count_images(data):
 
     A tiff's smaller versions of a page don't count. 1 for what isn't known to hold several.
     """
-    if data.startswith((b"II*\0", b"MM\0*")):
+    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
         order, count, known = "little" if data.startswith(b"II") else "big", 0, set()
-        start = int.from_bytes(data[4:8], order)
+        # lengths of an offset, of the number of tags and of a tag; BigTIFF's are longer
+        offset, head, length = (8, 8, 20) if b"+" in data[:4] else (4, 2, 12)
+        start = int.from_bytes(data[offset : 2 * offset], order)
         while start and start not in known:
             known.add(start)
-            entries = int.from_bytes(data[start : start + 2], order)
-            tags = [data[start + 2 + 12 * entry : start + 14 + 12 * entry] for entry in range(entries)]
-            reduced = any(int.from_bytes(tag[:2], order) == 254 and tag[8:12].strip(b"\0") == b"\1" for tag in tags)
-            count += not reduced
-            start = int.from_bytes(data[start + 2 + 12 * entries : start + 6 + 12 * entries], order)
+            first = start + head
+            end = first + length * min(int.from_bytes(data[start:first], order), 2**16)
+            tags = [data[place : place + length] for place in range(first, end, length)]
+            reduced = [int.from_bytes(tag[:2], order) == 254 and b"\1" in tag[-offset:] for tag in tags]
+            count += not any(reduced)
+            start = int.from_bytes(data[end : end + offset], order)
         return max(count, 1)
     if data.startswith(b"GIF8") or data.startswith(b"\x89PNG") and b"acTL" in data[:200] or data[8:16] == b"WEBPVP8X":
         from PIL import Image
 
+        Image.MAX_IMAGE_PIXELS = None
         with contextlib.suppress(OSError, ValueError, SyntaxError):  # what is damaged is said by who reads it
             return getattr(Image.open(io.BytesIO(data)), "n_frames", 1)
     return 1

@@ -33,7 +33,7 @@ from pathlib import Path
 import numpy as np
 from annotations.coco import is_coco, read_coco
 from annotations.cvat import read_cvat
-from annotations.files import attempt, list_files, name_outputs, read_json, read_view
+from annotations.files import MORE_PAGES, attempt, list_files, name_outputs, read_json, read_view
 from annotations.labelme import is_labelme, read_labelme
 from annotations.rasters import LABEL_FOLDERS, is_mask_folders, read_label_images, read_mask_folders
 from annotations.shapes import count_touching, paint
@@ -191,8 +191,8 @@ def _process_image(work, stem, entry):
     else:
         write_png(work / "images" / f"{stem}.png", image)
     areas = np.bincount(label.ravel())[1:]
-    counts["pages or frames after a file's first"] += count_images(data) - 1
-    return areas[areas > 0], count_touching(label), counts + Counter(entry.left_out)
+    counts = counts + Counter(entry.left_out) + Counter({MORE_PAGES: count_images(data) - 1})
+    return areas[areas > 0], count_touching(label), counts
 
 
 def summarize(found):

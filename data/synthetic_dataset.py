@@ -44,6 +44,7 @@ from road.vehicles import draw_lane_traffic, paint_vehicle
 from tqdm import tqdm
 from tusimple_dataset_processing import LabelError, find_clips, read_clip, read_lines
 
+SKY = 10  # rows at the top that no road reaches
 OTHER_CAMERAS = 0.6  # default fraction of the scenes that are of other cameras and roads than TuSimple's
 
 
@@ -79,10 +80,10 @@ def read_geometry(paths):
         if isinstance(label, LabelError):
             raise label
         rows = label["h_samples"]
-        if rows[0] < 0 or rows[-1] >= HEIGHT or has_lane(label) and rows[-1] < HEIGHT // 2:
-            raise LabelError(
-                f"{path}:{number}: found rows {rows[0]:g} to {rows[-1]:g}, expected 0..{HEIGHT - 1} that reach the road"
-            )
+        points = [y for lane in label["lanes"] for x, y in zip(lane, rows, strict=True) if x >= 0]
+        if rows[0] < 0 or rows[-1] >= HEIGHT or has_lane(label) and not (min(points) >= SKY and rows[-1] > HEIGHT / 2):
+            expected = f"rows in 0..{HEIGHT - 1} that reach the road, lanes from row {SKY} on"
+            raise LabelError(f"{path}:{number}: found rows {rows[0]:g} to {rows[-1]:g}, expected {expected}")
     labels = [label for _, _, label in labels if has_lane(label)]
     if not labels:
         raise LabelError(f"{paths[0]}: found no lane of two points, expected TuSimple labels; name another file")

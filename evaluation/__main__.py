@@ -43,6 +43,7 @@ from data.tusimple_dataset_processing import PREDICTION_KEYS, LabelError, find_f
 from datagenerator import DataError, find_pairs
 from evaluation import culane, instances, tusimple
 from evaluation.model import predict_culane, predict_instances, predict_lanes, write_images
+from pipeline.outputs import require_own_lines
 from pipeline.segmentation import load_network, require_head
 
 THRESHOLD = "lane probability that counts as lane; default the model's"
@@ -64,8 +65,9 @@ def load(args):
     """(network, settings of `segment`) of `--modeldir`."""
     flags = {"bandwidth": args.bandwidth, "threshold": args.threshold, "method": args.cluster}
     settings = {name: value for name, value in flags.items() if value is not None}
-    settings.setdefault("bandwidth", utils.read_bandwidth(args.modeldir))
-    settings.setdefault("threshold", utils.read_threshold(args.modeldir))
+    for name, read in (("bandwidth", utils.read_bandwidth), ("threshold", utils.read_threshold)):
+        if name not in settings:
+            settings[name] = read(args.modeldir)
     network = load_network(args.modeldir)
     require_head(network, args.modeldir, threshold=args.threshold, confidence=args.confidence)
     settings["confidence"] = utils.read_confidence(args.modeldir) if args.confidence is None else args.confidence
@@ -79,6 +81,7 @@ def run_model(args):
     path = find_file(args.srcdir, args.labels)
     ground_truth = read_labels(path)
     tusimple.check_once(ground_truth, path)
+    require_own_lines(args.out, "--out")
     network, settings = load(args)
     predictions = predict_lanes(network, args.srcdir, ground_truth, **settings)
     if args.out:

@@ -11,6 +11,7 @@ from evaluation.tusimple import worst_first
 from lanes.culane import SIZE
 from lanes.curves import fit_lanes
 from lanes.tusimple import h_samples, tusimple_line
+from pipeline.outputs import output_folder
 from pipeline.segmentation import segment
 from visualization import draw_lanes, paint_kind, save_image
 
@@ -86,18 +87,24 @@ def write_images(folder, srcdir, predictions, ground_truth, scores):
     """Draw labels (blue, wide) and predictions (orange, narrow) over the images: RANK_ACCURACY_NAME.jpg, worst first.
 
     Args:
-        folder: to write to; made if absent.
+        folder: to write to; made if absent. If an image can't be drawn, none is left in it.
         srcdir: folder that raw_file is relative to.
         predictions: TuSimple dicts.
         ground_truth: TuSimple dicts of the same images.
         scores: (N, 3) of `tusimple.score_images`.
     """
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    truth = {entry["raw_file"]: entry for entry in ground_truth}
-    for rank, index in enumerate(tqdm(worst_first(scores), unit="overlay", dynamic_ncols=True)):
-        name = predictions[index]["raw_file"]
-        rows = truth[name]["h_samples"]
-        image = draw_lanes(read_image(Path(srcdir) / name), truth[name]["lanes"], rows, BLUE, 9)
-        image = draw_lanes(image, predictions[index]["lanes"], rows, ORANGE, 3)
-        flat = Path(name).with_suffix("").as_posix().replace("/", "-")
-        save_image(Path(folder) / f"{rank:04d}_{scores[index, 0]:.3f}_{flat}.jpg", image)
+    truth, written = {entry["raw_file"]: entry for entry in ground_truth}, []
+    with output_folder(folder, "--images"):
+        try:
+            for rank, index in enumerate(tqdm(worst_first(scores), unit="overlay", dynamic_ncols=True)):
+                name = predictions[index]["raw_file"]
+                rows = truth[name]["h_samples"]
+                image = draw_lanes(read_image(Path(srcdir) / name), truth[name]["lanes"], rows, BLUE, 9)
+                image = draw_lanes(image, predictions[index]["lanes"], rows, ORANGE, 3)
+                flat = Path(name).with_suffix("").as_posix().replace("/", "-")
+                written.append(Path(folder) / f"{rank:04d}_{scores[index, 0]:.3f}_{flat}.jpg")
+                save_image(written[-1], image)
+        except BaseException:  # all of them or none
+            for path in written:
+                path.unlink(missing_ok=True)
+            raise

@@ -63,13 +63,14 @@ def require_own(outdir, names):
     """
     for name in names:
         path, head = Path(outdir, name), COCO_HEAD if name == "instances.json" else ",".join(COLUMNS)
-        if path.exists():
+        own = not path.exists()
+        if path.is_file():
             with open(path, encoding="utf-8", errors="replace") as file:
-                if file.read(len(head)) != head:
-                    raise DataError(
-                        f"{path}: found a file that inference.py didn't write, expected none or its own; "
-                        "name another --outdir"
-                    )
+                own = file.read(len(head)) == head
+        if not own:
+            raise DataError(
+                f"{path}: found a file that inference.py didn't write, expected none or its own; name another --outdir"
+            )
 
 
 @contextlib.contextmanager

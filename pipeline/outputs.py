@@ -54,8 +54,24 @@ def name_outputs(names, outdir, kinds, keep_names):
     return result
 
 
+def require_own_lines(path, flag):
+    """Raise DataError if there is a file to write lanes to that doesn't begin with such a line, as labels don't."""
+    if not path or not Path(path).exists():
+        return
+    try:
+        with open(path, encoding="utf-8") as file:
+            first = file.readline(2**20)
+            own = not first or "run_time" in json.loads(first)
+    except (OSError, ValueError, RecursionError, TypeError):
+        own = False
+    if not own:
+        raise DataError(
+            f"{flag} {path}: found a file of something else, expected none or an earlier result; name another"
+        )
+
+
 @contextlib.contextmanager
-def output_folder(folder):
+def output_folder(folder, flag="--outdir"):
     """Make a folder, with its parents, for the block; what is still empty of it afterwards is removed again."""
     folder = Path(folder)
     missing = [part for part in (folder, *folder.parents) if not part.exists()]
@@ -65,7 +81,7 @@ def output_folder(folder):
             raise PermissionError(0, "no right to write")
     except OSError as error:
         reason = error.strerror.lower()
-        raise DataError(f"--outdir {folder}: {reason}, expected a folder to write to; name another one") from None
+        raise DataError(f"{flag} {folder}: {reason}, expected a folder to write to; name another one") from None
     try:
         yield
     finally:

@@ -13,6 +13,7 @@ from clustering import BANDWIDTH, MIN_FRACTION, THRESHOLD, find_instances
 from datagenerator import (
     STRETCH,
     TILE,
+    DataError,
     View,
     enlarge,
     network_size,
@@ -146,7 +147,7 @@ def load_network(modeldir, image_size=None, jit=False):
             few = round(MIN_FRACTION * np.prod(size))
         result = Network(model, image_size or size, view, jit, few)
         result.warm_up()
-    except (utils.ModelError, OSError):
+    except (utils.ModelError, DataError, OSError):
         raise
     except (ValueError, TypeError, RecursionError, tf.errors.OpError) as error:  # a config that makes no sense
         reason = " ".join(str(error).split())[:200]

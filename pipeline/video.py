@@ -47,7 +47,7 @@ class Video(NamedTuple):
 def local_path(source):
     """Path that `--video` means, that of file:///drive.mp4 too; what is no file has one at which nothing is."""
     is_url = source.lower().startswith("file://") and not Path(source).exists()
-    return Path(unquote(urlsplit(source).path)) if is_url else Path(source)
+    return Path(unquote(re.sub("^file://[^/]*", "", source, flags=re.IGNORECASE))) if is_url else Path(source)
 
 
 def require_utf8(path, flag):

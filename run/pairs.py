@@ -99,14 +99,16 @@ def find_copies(pairs, others):
     def content(path):
         return hashlib.sha256(Path(path).read_bytes()).digest()
 
+    @lru_cache(None)
+    def contents(size):
+        return {content(image) for image in by_size.get(size, ())}
+
     by_size = {}
     for image, _ in pairs:
         by_size.setdefault(Path(image).stat().st_size, []).append(image)
-    return [
-        other
-        for other in dict.fromkeys(others).keys() - set(pairs)
-        if any(content(other[0]) == content(image) for image in by_size.get(Path(other[0]).stat().st_size, ()))
-    ]
+    different = dict.fromkeys(others).keys() - set(pairs)
+    sizes = {other: Path(other[0]).stat().st_size for other in different}
+    return [other for other, size in sizes.items() if size in by_size and content(other[0]) in contents(size)]
 
 
 def describe_pairs(pairs):

@@ -309,8 +309,9 @@ def palette(path):
     from PIL import Image
 
     image = Image.fromarray(IDS.astype(np.uint8))
-    image.putpalette([0, 0, 0] + [9, 7, 5] * 3)  # the numbers tell them apart, not the colors
-    image.save(path)
+    image = image.point(lambda number: number or 9)  # all of it clear
+    image.putpalette([0, 0, 0] + [9, 7, 5] * 9)  # the numbers tell them apart, not the colors
+    image.save(path, transparency=9)
 
 
 LABELS = {
@@ -391,6 +392,8 @@ def test_names_of_classes_may_hold_commas_and_marks():
     text = "\n- \"car, small\"\n- it's # one\n\n- '# 3'"
     assert yolo._parse_names(text) == {"0": "car, small", "1": "it's", "2": "# 3"}
     assert yolo._parse_names("['car, small', b]") == {"0": "car, small", "1": "b"}
+    assert yolo._parse_names("[driver's, kid's]") == {"0": "driver's", "1": "kid's"}
+    assert yolo._parse_names("\n  0: pallet#1\n  1: C#") == {"0": "pallet#1", "1": "C#"}
 
 
 def test_images_of_12_bits_are_no_darker_than_they_were(tmp_path):
@@ -463,4 +466,35 @@ def test_folders_behind_links_count(tmp_path):
     for folder in (tmp_path, tmp_path / "in"):
         write_image(folder / "images/a.jpg")
         cv2.imwrite(str(folder / "labels/a.png"), IDS.astype(np.uint8))
+        (folder / "images/.latest").symlink_to(folder / "images", target_is_directory=True)  # hidden
     assert sorted(convert(tmp_path / "in", tmp_path / "out")) == ["a", "more-a"]
+
+
+def test_linked_twins_have_the_name_inside_the_folder(tmp_path):
+    for folder in ("images", "labels"):
+        (tmp_path / "in" / folder / "b").mkdir(parents=True)
+    write_image(tmp_path / "in/images/b/0.jpg")
+    cv2.imwrite(str(tmp_path / "in/labels/b/0.png"), IDS.astype(np.uint8))
+    for name in ("a", ".latest"):
+        (tmp_path / "in/images" / name).symlink_to("b", target_is_directory=True)
+    assert list(convert(tmp_path / "in", tmp_path / "out")) == ["0"]
+
+
+def test_labels_named_with_an_ending_of_images_that_have_it_too(tmp_path):
+    for name in ("a", "a_mask"):
+        write_image(tmp_path / f"in/images/{name}.jpg")
+    (tmp_path / "in/labels").mkdir()
+    for value, name in ((1, "a_mask"), (2, "a_mask_mask")):
+        cv2.imwrite(str(tmp_path / f"in/labels/{name}.png"), np.full(SIZE, value, np.uint8))
+    assert {stem: label.max() for stem, label in convert(tmp_path / "in", tmp_path / "out").items()} == {
+        "a": 1,
+        "a_mask": 2,
+    }
+
+
+def test_further_pages_of_a_label_are_counted(tmp_path, capsys):
+    write_image(tmp_path / "in/images/a.jpg")
+    (tmp_path / "in/labels").mkdir()
+    cv2.imwritemulti(str(tmp_path / "in/labels/a.tif"), [IDS.astype(np.uint8)] * 3)
+    convert(tmp_path / "in", tmp_path / "out")
+    assert "2 left out: pages or frames after a file's first" in capsys.readouterr().out

@@ -1,8 +1,10 @@
 """What users get wrong: one line that names the file or flag, the right exit code, and nothing else touched."""
 
 import importlib
+import io
 import json
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 
@@ -252,6 +254,20 @@ CASES = [
     (RUN, ("model/config.json", replaced('"network"', '"threshold": 0, "network"')), "model/config.json: threshold"),
     (RUN + "--out nowhere/pred.json", FLAG, "--out"),
     (RUN + "--out pics", FLAG, "--out"),
+    (RUN + "--out train_set/label_data_1.json", FLAG, "--out train_set/label_data_1.json: found a file of something"),
+    (
+        INFER + "pics --json gt2.json",
+        ("gt2.json", written(b'{"raw_file": "a", "lanes": []}\n')),
+        "--json gt2.json: found a",
+    ),
+    (INFER + "pics --json model/config.json", FLAG, "--json model/config.json: found a file of something else"),
+    (INFER + "pics --outdir . --json cluster_0001.png", FLAG, "--json cluster_0001.png: found a file of --save there"),
+    (VIDEO + "clip.avi --outdir out --json out/clip.mp4", ("clip.avi", one_frame), "found a file of --save there"),
+    (INFER + "pics --save instances.json --outdir .", ("instances.json", folder), "instances.json: found a file"),
+    (INFER + "pics", ("model/config.json", replaced('"network"', '"view": "tall", "network"')), "view: found 'tall'"),
+    (INFER + "pics", ("model/config.json", replaced('"network"', '"zoom": 200, "network"')), "zoom: found 200"),
+    (SCORE + "--images im --srcdir train_set", ("train_set/clips/a/2.jpg", missing), "2.jpg"),
+    (SCORE + "--images im --srcdir nowhere", FLAG, "nowhere"),
     ("evaluation", FLAG, "--pred"),
     ("evaluation --instances pred true", ("true/1.png", missing), "1.png"),
     ("evaluation --instances pred true", ("pred/1.png", smaller), "1.png"),
@@ -421,3 +437,28 @@ def test_code_in_a_model_file_is_not_run(weights, good, tmp_path, monkeypatch, c
             inference.main(flags)
         assert exit_.value.code == 2 and "model.keras" in said(capfd.readouterr().err)[-1]
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("stream", [None, io.StringIO()])
+def test_a_program_may_have_no_ordinary_output(stream, monkeypatch):
+    """Closed by `>&-`, or a notebook's."""
+    import signal
+
+    from data import ending
+
+    monkeypatch.setattr(signal, "signal", lambda *args: None)
+    for name in ("stdout", "stderr", "excepthook", "unraisablehook"):
+        monkeypatch.setattr(sys, name, stream if name.startswith("std") else getattr(sys, name))
+    ending.end_in_one_line()
+
+
+def test_bandwidth_in_place_of_a_wrong_margin(good, tmp_path, capfd):
+    from evaluation import __main__ as evaluation
+
+    shutil.copytree(good, tmp_path / "base")
+    replaced('"network"', '"flags": {"dvar": -1}, "network"')(tmp_path / "base/model/config.json")
+    argv = f"--modeldir {tmp_path}/base/model --srcdir {tmp_path}/base/data --instances".split()
+    with pytest.raises(SystemExit):
+        evaluation.main(argv)
+    assert "dvar: found -1" in capfd.readouterr().err
+    evaluation.main([*argv, "--bandwidth", "1"])

@@ -184,6 +184,8 @@ def test_images_and_labels(folder, tmp_path, capsys):
         (lambda root: (root / "driver_a/1.MP4/00060.lines.txt").write_text("1 2\n" * 256), "found 256 lanes"),
         (lambda root: (root / "list/train.txt").write_text("a.jpg\n./a.jpg\n"), "train.txt: found a.jpg again"),
         (lambda root: (root / "list/train.txt").write_text("/../a.jpg\n"), "train.txt: found ../a.jpg"),
+        (lambda root: (root / "list/train.txt").write_text("/\n"), "train.txt: found ., expected"),
+        (lambda root: (root / "list/train.txt").write_text("a.jpg\na.png\n"), "train.txt: found a.png again"),
         (lambda root: zero_rest(root / "driver_a/1.MP4/00000.jpg"), "00000.jpg: damaged, no end of the jpg"),
     ],
 )

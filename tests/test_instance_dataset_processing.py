@@ -248,12 +248,44 @@ def test_two_annotations_in_one_image_file(tmp_path, capsys):
     assert "0001.jpg for the image cam1/0001.jpg" in line and "coco.json: image 2" in line
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:60], lambda data: data[: len(data) * 2 // 3], lambda data: data[:10]]
+)
+def test_a_damaged_palette_is_skipped_as_others_are(tmp_path, capsys, damage):
+    from PIL import Image
+
+    (tmp_path / "in/labels").mkdir(parents=True)
+    for name in "ab":
+        write_image(tmp_path / f"in/images/{name}.jpg")
+        image = Image.fromarray(np.random.default_rng(0).integers(4, size=SIZE, dtype=np.uint8))
+        image.putpalette([0, 0, 0, 9, 9, 9, 7, 7, 7, 5, 5, 5])
+        image.save(tmp_path / f"in/labels/{name}.png")
+    (tmp_path / "in/labels/a.png").write_bytes(damage((tmp_path / "in/labels/a.png").read_bytes()))
+    assert list(convert(tmp_path / "in", tmp_path / "out", "--skip-bad")) == ["b"]
+    assert "labels/a.png: cut off or damaged" in capsys.readouterr().err
+
+
 def test_two_labels_of_one_image(tmp_path, capsys):
     write_image(tmp_path / "in/images/a.jpg")
     (tmp_path / "in/labels").mkdir()
     for suffix in (".png", ".tif"):
         cv2.imwrite(str(tmp_path / f"in/labels/a{suffix}"), np.ones(SIZE, np.uint8))
     assert "a.tif: a.png has the same name" in fails(capsys, tmp_path / "in", tmp_path / "out")
+
+
+def test_two_images_of_one_id_are_both_said(tmp_path, capsys):
+    for name in ("a.jpg", "b.png", "c.png"):
+        write_image(tmp_path / "in" / name)
+    file = coco_file([annotation([[1, 1, 9, 1, 5, 9]], image=9)], images=("a.jpg", "b.png", "c.png"))
+    file["images"][1]["id"] = 7
+    write_json(tmp_path / "in/coco.json", file)
+    assert list(convert(tmp_path / "in", tmp_path / "out", "--skip-bad")) == ["c"]
+    said = capsys.readouterr()
+    assert (
+        "2 skipped" in said.out
+        and "image 1: found its id 7 again" in said.err
+        and "image 2: found the id 7" in said.err
+    )
 
 
 def test_skip_bad_leaves_out_records_of_coco_that_belong_to_nothing(tmp_path, capsys):

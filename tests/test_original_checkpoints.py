@@ -291,6 +291,14 @@ def test_semantic_checkpoint_is_a_starting_point(tmp_path, float64):
         utils.load_model(folder)
 
 
+def test_a_checkpoint_that_was_cut_off(checkpoint, tmp_path):
+    for path in checkpoint[0].iterdir():
+        data = path.read_bytes()
+        (tmp_path / path.name).write_bytes(data[:-1000] if ".data-" in path.name else data)
+    with pytest.raises(utils.ModelError, match="expected a TensorFlow 1 checkpoint"):
+        utils.load_model(tmp_path)
+
+
 def test_saved_model_keeps_working_this_way(checkpoint, tmp_path):
     model = utils.load_model(checkpoint[0], (64, 64))
     utils.save_model(tmp_path, model, {"network": {**utils.read_network(checkpoint[0]), "input_shape": [64, 64, 3]}})

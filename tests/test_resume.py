@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -249,6 +250,14 @@ def test_resume_trains_longer_but_takes_no_other_flag(tiny_data, tmp_path, monke
     assert training.main(["--resume", str(tmp_path / "run"), "--steps", "5"]) == 0
     assert utils.read_config(tmp_path / "run")["flags"]["steps"] == 5
     assert utils.read_config(tmp_path / "run/last")["step"] == 5
+    fake_step(monkeypatch, [1.0])
+    assert training.main(["--resume", str(tmp_path / "run"), "--steps", "6"]) == 0  # and once more
+    logdir = Path(utils.read_config(tmp_path / "run")["flags"]["logdir"])
+    shutil.rmtree(logdir)
+    logdir.touch()
+    assert f"--logdir: found that {logdir} is no folder" in run_error(
+        capsys, "--resume", tmp_path / "run", "--steps", 7
+    )
 
 
 @pytest.mark.parametrize("holding", ["a model", "a run that never saved", "a file"])

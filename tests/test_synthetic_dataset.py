@@ -88,7 +88,8 @@ def test_command_paints_traffic_on_labeled_images(tmp_path):
         (["new", "--traffic-on", "imageless"], ["label_data_a.json:1: no file", "--traffic-on"]),
         (["new", "--traffic-on", "laneless"], ["laneless: found no lane of two points"]),
         (["new", "--traffic-on", "small"], ["small/a: found 64x48 pixels, expected 1280x720"]),
-        (["new", "--traffic-on", "cut"], ["cut/a: could not be decoded", "--traffic-on"]),
+        (["new", "--geometry", "sky.json"], ["sky.json:1: found rows 0 to 719", "lanes from row 10 on"]),
+        (["new", "--traffic-on", "cut"], ["cut/a: damaged, no end of the jpg", "--traffic-on"]),
         (["new", "--traffic-on", "torn"], ["torn/a: could not be decoded", "--traffic-on"]),
         (["new", "--traffic-on", "small", "--geometry", "good.json"], ["--traffic-on: found --geometry too"]),
         (["new", "--traffic-on", "small", "--empty-fraction", "0.5"], ["--traffic-on: found --empty-fraction too"]),
@@ -104,6 +105,7 @@ def test_errors_are_one_line_and_leave_nothing(tmp_path, monkeypatch, capsys, fl
     Path("broken.json").write_text(good + "\n" + good[:40] + "\n")
     Path("uneven.json").write_text(json.dumps({"raw_file": "a", "lanes": [[1, 2]], "h_samples": H_SAMPLES}))
     Path("falling.json").write_text(json.dumps({"raw_file": "a", "lanes": [[1, 2]], "h_samples": [300, 290]}))
+    Path("sky.json").write_text(json.dumps({"raw_file": "a", "lanes": [[600, 500]], "h_samples": [0, 719]}))
     Path("empty.json").write_text(json.dumps({"raw_file": "a", "lanes": [], "h_samples": H_SAMPLES}) + "\n\n")
     for folder, image, line in (
         ("imageless", None, good),

@@ -68,7 +68,9 @@ def read_coco(source, images, line_width):
         if isinstance(key, LabelError):
             bad.append(key)
         elif key in entries:  # which of them an annotation is for, nobody knows
-            entries[key] = LabelError(f"{where}: found the id {key} again, expected each once; remove one")
+            bad.append(LabelError(f"{where}: found the id {key} again, expected each once; remove one"))
+            if not isinstance(first := entries[key], LabelError):
+                entries[key] = LabelError(f"{first.where}: found its id {key} again, expected each once; remove one")
         else:
             entries[key] = attempt(_read_image, image, folders, where)
     for number, annotation in enumerate(get(file, "annotations", list, path), start=1):
@@ -82,7 +84,7 @@ def read_coco(source, images, line_width):
         elif not isinstance(entries[key], LabelError):
             error = attempt(_add, annotation, number, entries[key], names, where)
             entries[key] = error or entries[key]
-    return [*entries.values(), *bad]
+    return [*bad, *entries.values()]
 
 
 def _id(entry, key, where):

@@ -12,6 +12,7 @@ from files import fold, read_color, select_files, walk_files
 from tusimple_dataset_processing import LabelError
 
 FAR = 1e6  # no coordinate is larger
+MORE_PAGES = "pages or frames after a file's first"
 
 
 def attempt(function, *args):

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from files import IMAGE_SUFFIXES, lossy_kind, pair_up, palette_ids
+from files import IMAGE_SUFFIXES, count_images, lossy_kind, pair_up, palette_ids
 from tusimple_dataset_processing import LabelError
 
-from .files import attempt, by_key, decode, list_files, read_bytes
+from .files import MORE_PAGES, attempt, by_key, decode, list_files, read_bytes
 from .shapes import MOST, Entry, Shape, paint
 
 LABEL_FOLDERS = ("labels", "masks")
@@ -43,7 +43,11 @@ def read_label_images(source, images, line_width):
 
 def _label_entry(path, folder, label):
     name = path.relative_to(folder).as_posix()
-    return Entry(name, partial(read_bytes, path), str(label), path, label=lambda: (read_ids(label), Counter()))
+    return Entry(name, partial(read_bytes, path), str(label), path, label=lambda: _read_label(label))
+
+
+def _read_label(path):
+    return read_ids(path), Counter({MORE_PAGES: count_images(read_bytes(path)) - 1})
 
 
 def read_ids(path):
@@ -58,8 +62,9 @@ def read_ids(path):
     Raises:
         LabelError: no image, one that was compressed with loss, or values that can't be ids.
     """
-    values = palette_ids(read_bytes(path))
-    values = _read_lossless(path) if values is None else values
+    values = _read_lossless(path)
+    numbers = palette_ids(read_bytes(path))
+    values = values if numbers is None else numbers
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[:, :, 0]
     if values.ndim == 3:

@@ -81,6 +81,8 @@ def run_model(args):
     path = find_file(args.srcdir, args.labels)
     ground_truth = read_labels(path)
     tusimple.check_once(ground_truth, path)
+    if args.out and Path(args.out).resolve() == Path(path).resolve():
+        raise DataError(f"--out {args.out}: found the labels themselves, expected another file to write; name one")
     require_own_lines(args.out, "--out")
     network, settings = load(args)
     predictions = predict_lanes(network, args.srcdir, ground_truth, **settings)

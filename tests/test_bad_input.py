@@ -254,7 +254,7 @@ CASES = [
     (RUN, ("model/config.json", replaced('"network"', '"threshold": 0, "network"')), "model/config.json: threshold"),
     (RUN + "--out nowhere/pred.json", FLAG, "--out"),
     (RUN + "--out pics", FLAG, "--out"),
-    (RUN + "--out train_set/label_data_1.json", FLAG, "--out train_set/label_data_1.json: found a file of something"),
+    (RUN + "--out train_set/label_data_1.json", FLAG, "--out train_set/label_data_1.json: found the labels"),
     (
         INFER + "pics --json gt2.json",
         ("gt2.json", written(b'{"raw_file": "a", "lanes": []}\n')),
@@ -263,7 +263,7 @@ CASES = [
     (INFER + "pics --json model/config.json", FLAG, "--json model/config.json: found a file of something else"),
     (INFER + "pics --outdir . --json cluster_0001.png", FLAG, "--json cluster_0001.png: found a file of --save there"),
     (VIDEO + "clip.avi --outdir out --json out/clip.mp4", ("clip.avi", one_frame), "found a file of --save there"),
-    (INFER + "pics --save instances.json --outdir .", ("instances.json", folder), "instances.json: found a file"),
+    (INFER + "pics --save instances.json --outdir .", ("instances.json", Path.mkdir), "instances.json: found a file"),
     (INFER + "pics", ("model/config.json", replaced('"network"', '"view": "tall", "network"')), "view: found 'tall'"),
     (INFER + "pics", ("model/config.json", replaced('"network"', '"zoom": 200, "network"')), "zoom: found 200"),
     (SCORE + "--images im --srcdir train_set", ("train_set/clips/a/2.jpg", missing), "2.jpg"),

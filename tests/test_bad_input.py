@@ -368,6 +368,23 @@ def test_what_is_left_of_a_file_is_said(good, tmp_path, capfd):
     assert lines[1].startswith(f"skipped: {tmp_path}/b c.jpg: ")
 
 
+def test_tiles_have_no_embedding(good, tmp_path, capfd):
+    """It is said, and the other outputs of the image are written."""
+    import inference
+
+    shutil.copytree(good / "model", tmp_path / "model")
+    replaced('"network"', '"view": "crop", "network"')(tmp_path / "model/config.json")
+    cv2.imwrite(str(tmp_path / "large.png"), np.zeros((300, 300, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "small.png"), np.zeros((64, 64, 3), np.uint8))
+    inference.main(
+        f"--modeldir {tmp_path}/model --indir {tmp_path}/large.png {tmp_path}/small.png --outdir {tmp_path}/out "
+        "--save embedding,labels --keep-names".split()
+    )
+    assert "large.png: taken in tiles, which have no common embedding" in capfd.readouterr().err
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"large_labels.png", "small_labels.png", "small_embedding.png"}
+
+
 def test_a_named_pipe_is_not_waited_for(good, tmp_path):
     import os
 

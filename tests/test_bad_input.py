@@ -368,10 +368,11 @@ def test_what_is_left_of_a_file_is_said(good, tmp_path, capfd):
     assert lines[1].startswith(f"skipped: {tmp_path}/b c.jpg: ")
 
 
-def test_tiles_have_no_embedding(good, tmp_path, capfd):
+def test_tiles_have_no_embedding(good, tmp_path, capfd, monkeypatch):
     """It is said, and the other outputs of the image are written."""
     import inference
 
+    monkeypatch.setattr(utils, "build_model", miniature)
     shutil.copytree(good / "model", tmp_path / "model")
     replaced('"network"', '"view": "crop", "network"')(tmp_path / "model/config.json")
     cv2.imwrite(str(tmp_path / "large.png"), np.zeros((300, 300, 3), np.uint8))

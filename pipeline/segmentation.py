@@ -131,6 +131,7 @@ def load_network(modeldir, image_size=None, jit=False):
 
     Raises:
         ModelError: no model there, or one that can't be built or run.
+        DataError: as `datagenerator.view_of`.
     """
     try:
         folder = utils.model_folder(modeldir)

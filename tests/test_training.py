@@ -13,7 +13,7 @@ from conftest import TINY_FLAGS, fake_step, miniature
 import inference
 import training
 import utils
-from datagenerator import batches, find_pairs, make_dataset, normalize
+from datagenerator import DataError, batches, find_pairs, make_dataset, normalize
 from pipeline import segmentation
 from run.labels import Labels
 from run.pairs import collect_pairs
@@ -228,7 +228,7 @@ def test_enlarged_crops(tiny_data, tmp_path, monkeypatch, capsys):
     assert fixed.predict(image)["embedding"].shape == (64, 96, 3)
     for name, wrong in (("zoom", "twice"), ("zoom", True), ("view", "fish-eye"), ("normalize", 1)):
         utils.write_json(tmp_path / "run2/last/config.json", configs[1] | {name: wrong})
-        with pytest.raises(utils.ModelError, match=rf"config.json: {name}: found {wrong!r}, expected .*; fix it"):
+        with pytest.raises(DataError, match=rf"config.json: {name}: found {wrong!r}, expected .*; fix it"):
             segmentation.load_network(tmp_path / "run2/last")
     with pytest.raises(SystemExit):
         training.main(flags(tiny_data, tmp_path / "run", "--zoom 2"))

@@ -157,15 +157,20 @@ def run_images(args, threads):
             except DataError as error:
                 frame.problem = error
                 return frame
+            notes = []
             if (number := count_images(frame.source.read_bytes())) > 1:
-                frame.note = f"{frame.source}: holds {number} images, of which the first is taken"
+                notes.append(f"holds {number} images, of which the first is taken")
             find(frame)
-            whole = "embedding" in frame.prediction
-            if "embedding" in kinds and not whole:
-                frame.note = (
-                    f"{frame.source}: taken in tiles, which have no common embedding: none is written; see --size"
-                )
-            paint(frame, [kind for kind in kinds if whole or kind != "embedding"])
+            parts = "embedding" not in frame.prediction
+            painted = [kind for kind in kinds if kind != "embedding" or not parts]
+            if painted != kinds:
+                notes.append("taken in tiles, which have no common embedding: none is written; see --size")
+            if notes:
+                frame.note = f"{frame.source}: {'; '.join(notes)}"
+            if not painted and not tables and not args.json:
+                frame.problem = DataError(frame.note)
+                return frame
+            paint(frame, painted)
             if tables:
                 frame.instances = describe_frame(frame)
             with frame.timed("write"):

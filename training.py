@@ -295,8 +295,12 @@ def check_flags(flags, defaults, path):
 
     for name, value in flags.items():
         words, flag = [], f"--{name.replace('_', '-')}"
-        if name not in defaults or value is None and (defaults[name] is None or name == "epochs"):
-            continue  # --steps stands in place of epochs
+        if (
+            name not in defaults
+            or value is None
+            and (defaults[name] is None or name == "epochs" and flags.get("steps"))
+        ):
+            continue  # steps in place of epochs
         if name in ("srcdir", "valdir") and isinstance(value, list) and value and {*map(type, value)} == {str}:
             continue
         if type(value) is not bool:

@@ -66,11 +66,12 @@ def read_list(path):
             raise LinesError(f"{path}: found {name}, expected names within the folder of the images; fix the list")
     if not names:
         raise LinesError(f"{path}: found no line, expected one image name per line; name another list")
-    known = set()
-    for name in names:  # of a.jpg and a.png the lanes would be one file
-        if (lanes := lines_path(name)) in known:
-            raise LinesError(f"{path}: found {name} again, expected each image once; remove one")
-        known.add(lanes)
+    known = {}
+    for number, name in enumerate(names):
+        other, first = known.setdefault(lines_path(name), (name, number))
+        if first != number:
+            again = "again" if name == other else f"and {other}, whose lanes are one file"
+            raise LinesError(f"{path}: found {name} {again}, expected each image once; remove one")
     return names
 
 

@@ -21,25 +21,31 @@ CAMERA_BITS = 8, 10, 12, 14, 16
 
 
 def walk_files(folder):
-    """Paths of all files of a folder and its subfolders but hidden ones, links to folders too, each folder once.
+    """Paths of all files of a folder and its subfolders, links to folders too, each folder once.
 
     Raises:
-        OSError: a subfolder that can't be read, which must not pass for an empty one.
+        OSError: a subfolder that isn't hidden and can't be read: it must not pass for an empty one.
     """
 
-    def fail(error):
-        raise OSError(f"{error.filename}: {error.strerror}, expected a folder that can be read; make it so or move it")
+    def is_hidden(path):
+        return any(part.startswith(".") for part in Path(path).relative_to(folder).parts)
 
-    known, links, paths = set(), [folder], []
-    for start in links:  # which grow; last, so that what is linked inside the folder has its own name
-        for here, subfolders, names in os.walk(start, onerror=fail):
+    def fail(error):
+        if not is_hidden(error.filename):
+            state = f"{error.filename}: {error.strerror}"
+            raise OSError(f"{state}, expected a folder that can be read; make it so or move it")
+
+    known, waiting, paths = set(), [folder], []
+    while waiting:  # links last, so that what is linked inside the folder has its own name; hidden ones at the end
+        for here, subfolders, names in os.walk(waiting.pop(0), onerror=fail):
             if (place := os.path.realpath(here)) in known:
                 subfolders.clear()
                 continue
             known.add(place)
-            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-            links += [path for name in subfolders if os.path.islink(path := os.path.join(here, name))]
+            subfolders.sort()
+            waiting += [path for name in subfolders if os.path.islink(path := os.path.join(here, name))]
             paths += [Path(here, name) for name in names]
+        waiting.sort(key=is_hidden)
     return paths
 
 

@@ -58,10 +58,12 @@ def require_own_lines(path, flag):
     """Raise DataError if there is a file to write lanes to that doesn't begin with such a line, as labels don't."""
     if not path or not Path(path).exists():
         return
+    own = Path(path).is_file()  # a pipe would be waited for, a device replaced
     try:
-        with open(path, encoding="utf-8") as file:
-            first = file.readline(2**20)
-            own = not first or "run_time" in json.loads(first)
+        if own:
+            with open(path, encoding="utf-8") as file:
+                first = file.readline(2**20)
+                own = not first or "run_time" in json.loads(first)
     except (OSError, ValueError, RecursionError, TypeError):
         own = False
     if not own:

@@ -393,6 +393,8 @@ def test_names_of_classes_may_hold_commas_and_marks():
     assert yolo._parse_names(text) == {"0": "car, small", "1": "it's", "2": "# 3"}
     assert yolo._parse_names("['car, small', b]") == {"0": "car, small", "1": "b"}
     assert yolo._parse_names("[driver's, kid's]") == {"0": "driver's", "1": "kid's"}
+    assert yolo._parse_names("['driver''s side', 'car']") == {"0": "driver's side", "1": "car"}
+    assert yolo._parse_names('{"0": "person", 1: car, 2: \'a, b\'}') == {"0": "person", "1": "car", "2": "a, b"}
     assert yolo._parse_names("\n  0: pallet#1\n  1: C#") == {"0": "pallet#1", "1": "C#"}
 
 
@@ -447,13 +449,17 @@ def test_labelme_images_of_equal_names_in_a_folder_of_their_own(tmp_path, capsys
 
 
 def test_what_lies_beside_labelme_files(tmp_path, capsys):
-    """Another program's list and XML are passed over, an image that nobody annotated is counted."""
+    """Another program's list and XML are passed over, an image that nobody annotated is counted, not a skipped one."""
     for name in ("a", "unlabeled"):
         write_image(tmp_path / f"in/{name}.jpg")
     write_json(tmp_path / "in/z.json", labelme("a.jpg", ("rectangle", "x", [[0, 0], [9, 9]])))
     write_json(tmp_path / "in/classes.json", ["x"])
     (tmp_path / "in/a.xml").write_text("<other/>")
     assert list(convert(tmp_path / "in", tmp_path / "out")) == ["a"]
+    assert "1 left out: images without a JSON file" in capsys.readouterr().out
+    write_image(tmp_path / "in/bad.jpg")
+    write_json(tmp_path / "in/bad.json", labelme("bad.jpg", ("polygon", "x", [[0, 0]])))
+    assert list(convert(tmp_path / "in", tmp_path / "skipped", "--skip-bad")) == ["a"]
     assert "1 left out: images without a JSON file" in capsys.readouterr().out
 
 
@@ -468,6 +474,15 @@ def test_folders_behind_links_count(tmp_path):
         cv2.imwrite(str(folder / "labels/a.png"), IDS.astype(np.uint8))
         (folder / "images/.latest").symlink_to(folder / "images", target_is_directory=True)  # hidden
     assert sorted(convert(tmp_path / "in", tmp_path / "out")) == ["a", "more-a"]
+
+
+def test_hidden_folders_are_counted(tmp_path, capsys):
+    for name in ("a", ".h/b"):
+        write_image(tmp_path / f"in/images/{name}.jpg")
+    (tmp_path / "in/labels").mkdir()
+    cv2.imwrite(str(tmp_path / "in/labels/a.png"), IDS.astype(np.uint8))
+    assert list(convert(tmp_path / "in", tmp_path / "out")) == ["a"]
+    assert "1 hidden" in capsys.readouterr().err
 
 
 def test_linked_twins_have_the_name_inside_the_folder(tmp_path):

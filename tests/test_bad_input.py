@@ -3,6 +3,7 @@
 import importlib
 import io
 import json
+import os
 import shutil
 import sys
 import zipfile
@@ -193,6 +194,7 @@ CASES = [
     (TRAIN + "data --resume pics", FLAG, "found with --resume"),
     ("training.py --resume model", FLAG, "model/config.json: flags: found none"),
     ("training.py --resume model", ("model/config.json", flags(batch_size="2")), "found '2' for --batch-size"),
+    ("training.py --resume model", ("model/config.json", flags(steps=None, epochs=None)), "found None for --epochs"),
     ("training.py --resume model", ("model/config.json", flags(batch_size=0)), "found 0 for --batch-size"),
     ("training.py --resume model", ("model/config.json", flags(image_size=64)), "found 64 for --image-size"),
     ("training.py --resume model", ("model/config.json", flags(srcdir=None)), "found None for --srcdir"),
@@ -260,6 +262,7 @@ CASES = [
         ("gt2.json", written(b'{"raw_file": "a", "lanes": []}\n')),
         "--json gt2.json: found a",
     ),
+    (INFER + "pics --json pipe", ("pipe", os.mkfifo), "--json pipe: found a file of something else"),
     (INFER + "pics --json model/config.json", FLAG, "--json model/config.json: found a file of something else"),
     (INFER + "pics --outdir . --json cluster_0001.png", FLAG, "--json cluster_0001.png: found a file of --save there"),
     (VIDEO + "clip.avi --outdir out --json out/clip.mp4", ("clip.avi", one_frame), "found a file of --save there"),
@@ -384,11 +387,16 @@ def test_tiles_have_no_embedding(good, tmp_path, capfd, monkeypatch):
     assert "large.png: taken in tiles, which have no common embedding" in capfd.readouterr().err
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"large_labels.png", "small_labels.png", "small_embedding.png"}
+    with pytest.raises(SystemExit) as exit_:  # nothing else was asked of it
+        inference.main(
+            f"--modeldir {tmp_path}/model --indir {tmp_path}/large.png {tmp_path}/small.png --outdir {tmp_path}/alone "
+            "--save embedding".split()
+        )
+    assert exit_.value.code == 3 and "skipped: " in capfd.readouterr().err
+    assert [path.name for path in (tmp_path / "alone").iterdir()] == ["embedding_0001.png"]
 
 
 def test_a_named_pipe_is_not_waited_for(good, tmp_path):
-    import os
-
     import datagenerator
 
     os.mkfifo(tmp_path / "a.jpg")

@@ -185,7 +185,10 @@ def test_images_and_labels(folder, tmp_path, capsys):
         (lambda root: (root / "list/train.txt").write_text("a.jpg\n./a.jpg\n"), "train.txt: found a.jpg again"),
         (lambda root: (root / "list/train.txt").write_text("/../a.jpg\n"), "train.txt: found ../a.jpg"),
         (lambda root: (root / "list/train.txt").write_text("/\n"), "train.txt: found ., expected"),
-        (lambda root: (root / "list/train.txt").write_text("a.jpg\na.png\n"), "train.txt: found a.png again"),
+        (
+            lambda root: (root / "list/train.txt").write_text("a.jpg\na.png\n"),
+            "train.txt: found a.png and a.jpg, whose",
+        ),
         (lambda root: zero_rest(root / "driver_a/1.MP4/00000.jpg"), "00000.jpg: damaged, no end of the jpg"),
     ],
 )

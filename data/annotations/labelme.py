@@ -57,9 +57,10 @@ def read_labelme(source, images, line_width):
         elif is_labelme(file):
             entries.append(attempt(_read_file, path, file, base, images, line_width))
     good = [entry for entry in entries if isinstance(entry, Entry)]
-    if good and len(good) == len(entries) and source.is_dir() and not images:
+    if good and source.is_dir() and not images:
         used = {os.path.abspath(entry.file) for entry in good if entry.file}
-        there = {os.path.abspath(path) for path in list_files(source, IMAGE_SUFFIXES)}
+        bad = {path.stem for path in files} if len(good) < len(entries) else set()  # theirs are skipped already
+        there = {os.path.abspath(path) for path in list_files(source, IMAGE_SUFFIXES) if path.stem not in bad}
         good[0].left_out["images without a JSON file"] += len(there - used)
     return entries
 

@@ -89,14 +89,15 @@ def _read_names(source):
 
 def _parse_names(text):
     # a list or a mapping, in brackets or on lines of its own: the forms that occur, without a YAML parser
-    quoted = r"""("[^"]*"|'[^']*')"""
-    flow = rf"(?:[ \t]*\d+[ \t]*:)?[ \t]*(?:{quoted}|[^,\n]+)"
+    quoted, number = r"""("[^"]*"|'(?:[^']|'')*')""", r"""["']?(\d+)["']?[ \t]*:[ \t]*"""
+    flow = rf"[ \t]*(?:{number})?{quoted}(?=[ \t]*(?:[,\n]|$))|[^,\n]+"
     pattern = flow if text[0] in "[{" else r".+"
     items = [item.group().strip() for item in re.finditer(pattern, text.strip("[]{}"))]
     names = {}
     for item in items:
         if item and not item.startswith("#"):
-            form = rf"(?:-[ \t]+)?(?:(\d+)[ \t]*:)?[ \t]*(?:{quoted}|(.*?))(?:[ \t]+#.*|[ \t]*)"
+            form = rf"(?:-[ \t]+)?(?:{number})?(?:{quoted}|(.*?))(?:[ \t]+#.*|[ \t]*)"
             key, name, plain = re.fullmatch(form, item).groups()
-            names[key or str(len(names))] = name.strip("'\"") if name else plain
+            name = name[1:-1].replace("''", "'") if name else plain
+            names[key or str(len(names))] = name
     return names

@@ -20,10 +20,8 @@ if __name__ == "__main__":
 
     end_in_one_line()
 
-import argparse
 import contextlib
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -34,173 +32,16 @@ from tqdm import tqdm
 import utils
 from clustering import BANDWIDTH, THRESHOLD
 from data.ending import deferred_signals, one_line
-from data.flags import bounded
 from data.tusimple_dataset_processing import LabelError
-from datagenerator import MAX_ZOOM, DataError, View, batches, make_dataset, view_of
+from datagenerator import DataError, View, batches, make_dataset, view_of
 from loss import LANE_WEIGHT
 from run import devices
+from run.flags import parse_args, resolve
 from run.folder import Run, take_folder
 from run.labels import look_at_labels
 from run.pairs import collect_pairs, describe_pairs, find_copies
 from run.train_step import LOSS_TERMS, LossWeights, WeightAverages, make_losses, make_optimizer, make_train_step
 from run.validation import SummaryLog, Validation
-
-# flags that may change when a run goes on
-RESUMABLE = {"resume", "steps", "epochs", "logdir", "save_every", "plot_every", "cluster_every"}
-SEMANTIC_WEIGHT = 1.0
-CROWD_WEIGHT = 10.0  # with --coordinates: a hundred instances' losses are that much larger than those of lanes
-
-
-def make_parser(defaults=True):
-    """Parser of the flags; without `defaults` it tells only those that were given."""
-    parser = argparse.ArgumentParser(
-        prog="training.py",
-        description=__doc__.split("\n", 1)[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        fromfile_prefix_chars="@",
-    )
-    # a file may begin with a byte order mark
-    parser.convert_arg_line_to_args = lambda line: shlex.split(line.removeprefix("\ufeff"), comments=True)
-
-    def group(title):
-        place = parser.add_argument_group(title)
-
-        def add(*names, default=None, **more):
-            if more.get("action") == "store_true":
-                default = False
-            place.add_argument(*names, default=default if defaults else argparse.SUPPRESS, **more)
-
-        return add
-
-    count, least_zero = bounded(int, least=1), bounded(float, least=0)
-    add = group("data")
-    add("-s", "--srcdir", nargs="+", default=["data"], help="data folders; FOLDER:N takes its images N times as often")
-    add(
-        "--valdir",
-        nargs="+",
-        help="validation data folders, each counts alike and is reported; default 10 %% of srcdir, random state 42",
-    )
-    add(
-        "--image-size",
-        nargs=2,
-        type=bounded(int, least=8, step=8),
-        default=[512, 512],
-        metavar=("H", "W"),
-        help="network input, multiples of 8",
-    )
-    add("--keep-aspect", action="store_true", help="images keep their proportions: width W, the height follows")
-    add("--crop", nargs=2, type=bounded(int, least=8, step=8), metavar=("H", "W"), help="train on parts of this size")
-    add(
-        "--normalize",
-        action="store_true",
-        help="stretch each image from black to white first, as microscopes' need; as --modeldir has it",
-    )
-    add(
-        "--zoom",
-        type=bounded(float, above=0, most=MAX_ZOOM),
-        default=1.0,
-        help="enlarge images so many times before --crop",
-    )
-    add("--batch-size", type=count, default=1, help="images per step")
-    add("--balance", action="store_true", help="take images with a rare number of instances more often")
-    add("--ignore", type=bounded(int, least=1, most=65535), metavar="ID", help="label value that counts as nothing")
-    add("--no-augment", action="store_true", help="train on the images as they are")
-    add = group("model")
-    add("-m", "--modeldir", default="pretrained_semantic_model", help="model to start from, or none")
-    add("--feature-dim", type=count, default=3, help="channels of the embedding")
-    add("--skip-connections", action="store_true", help="add encoder outputs in the decoder; as --modeldir has it")
-    add(
-        "--coordinates",
-        action="store_true",
-        help="add each pixel's place to its embedding, for objects that look alike; as --modeldir has it",
-    )
-    add = group("run")
-    add("-o", "--outdir", default="saved_model", help="run folder to write, a new or empty one")
-    add("--resume", metavar="RUN_FOLDER", help="go on with a run and its own flags; --steps or --epochs: longer")
-    add("-l", "--logdir", default="log", help="folder of the TensorBoard events")
-    add("--epochs", type=count, default=50, help="rounds over the training images")
-    add("--steps", type=count, help="optimizer steps, instead of --epochs")
-    add("--seed", type=bounded(int, least=0, below=2**32), default=42, help="of weights, data order and augmentation")
-    add("--jit", action="store_true", help="compile the whole step with XLA: slower start, faster steps")
-    add("--mixed-precision", action="store_true", help="network in bfloat16; weights, embedding and losses in float32")
-    add("--deterministic", action="store_true", help="equal flags give equal weights, bit for bit")
-    add(
-        "--strategy",
-        choices=devices.STRATEGIES,
-        default="none",
-        help="mirrored: all GPUs of this machine; multiworker: the machines that TF_CONFIG names",
-    )
-    add = group("loss")
-    add("--var", type=least_zero, default=1.0, help="weight of the variance term")
-    add("--dist", type=least_zero, default=1.0, help="weight of the distance term")
-    add("--reg", type=least_zero, default=1.0, help="weight of the regularization term (the paper: 0.001)")
-    add("--dvar", type=least_zero, default=0.5, help="hinge margin of the variance term")
-    add("--ddist", type=least_zero, default=1.5, help="half the hinge margin of the distance term")
-    add(
-        "--sem",
-        type=least_zero,
-        help="weight of the semantic loss, 0: no semantic head, as the original; "
-        f"default {SEMANTIC_WEIGHT:g}, with --coordinates {CROWD_WEIGHT:g}",
-    )
-    add(
-        "--foreground-weight",
-        type=bounded(float, above=0),
-        metavar="W",
-        help="of an instance's pixel in the semantic loss, background 1; default by their fraction in the labels",
-    )
-    add = group("optimizer")
-    add("--lr", type=least_zero, default=1e-4, help="highest learning rate")
-    add("--optimizer", choices=("adam", "adamw"), default="adam", help="adamw: with weight decay")
-    add("--weight-decay", type=least_zero, default=1e-4, help="of adamw")
-    add("--schedule", choices=("original", "cosine"), default="original", help="x0.96 every 5000 steps, or cosine to 0")
-    add("--warmup", type=bounded(int, least=0), default=0, help="steps of linear warm-up, cosine schedule only")
-    add("--clip-norm", type=least_zero, default=0.0, help="scale gradients down to this global norm; 0 = don't")
-    decay = bounded(float, least=0, below=1)
-    add("--ema", type=decay, default=0.0, help="decay of averaged weights, which are validated and kept; 0 = none")
-    add = group("cycles")
-    add("--save-every", type=count, default=500, help="steps between checkpoints")
-    add("--plot-every", type=count, default=1000, help="steps between TensorBoard summaries and scatter plots")
-    add("--cluster-every", type=count, default=5000, help="steps between mean-shift images")
-    add("--val-every", type=count, default=1, help="epochs between validations")
-    add("--bandwidth", type=bounded(float, above=0), default=0.7, help="mean-shift bandwidth of those images")
-    return parser
-
-
-def parse_args(argv=None):
-    parser = make_parser()
-    for word in sys.argv[1:] if argv is None else argv:
-        if word.startswith("@") and not Path(word[1:]).is_file():
-            parser.error(f"{word}: found no file {word[1:]}, expected one of flags; a folder of that name is ./{word}")
-    try:
-        args = parser.parse_args(argv)
-        args.given = vars(make_parser(defaults=False).parse_args(argv))
-    except (ValueError, RecursionError) as error:  # of text that is no UTF-8, an open quotation, a file in itself
-        parser.error(f"@FILE: found {type(error).__name__}: {error}, expected flags as UTF-8 text; fix the file")
-    if args.sem is None:
-        args.sem = CROWD_WEIGHT if args.coordinates else SEMANTIC_WEIGHT
-    for name in ("outdir", "logdir"):
-        if Path(getattr(args, name)).exists() and not Path(getattr(args, name)).is_dir():
-            parser.error(f"--{name}: found a file, {getattr(args, name)}, expected a folder to write; name another")
-    if args.resume:
-        for name in args.given.keys() - RESUMABLE:
-            flag = name.replace("_", "-")
-            parser.error(f"--{flag}: found with --resume, expected the run's own flags; leave it out")
-    for wrong, flag, found in (
-        (args.crop and "image_size" in args.given, "image-size", "--crop"),
-        (args.crop and args.keep_aspect, "keep-aspect", "--crop"),
-        (args.jit and args.strategy != "none", "jit", f"--strategy {args.strategy}"),
-        ({"steps", "epochs"} <= args.given.keys(), "epochs", "--steps"),
-        (args.warmup and args.schedule != "cosine" and not args.resume, "warmup", "--schedule original"),
-        ("weight_decay" in args.given and args.optimizer == "adam", "weight-decay", "--optimizer adam"),
-    ):
-        if wrong:
-            parser.error(f"--{flag}: found with {found}, expected one of the two; change or leave out one")
-    if args.zoom != 1 and not args.crop:
-        parser.error(f"--zoom: found {args.zoom:g} without --crop, expected both; add --crop H W or leave it out")
-    if not any((args.var, args.dist, args.reg, args.sem)):
-        parser.error("--sem: found all loss weights 0, expected at least one above 0")
-    args.command = "python training.py " + shlex.join(sys.argv[1:] if argv is None else argv)
-    return args
 
 
 def main(argv=None):
@@ -254,67 +95,6 @@ def train(args, job):
     if run.chief:
         print(f"step {run.step}: validation {run.state.get('validation')}; models in {run.outdir / 'best'} and last")
     return 0
-
-
-def resolve(args):
-    """(flags, config) of a run: of a new one (config None), or of the one to go on with, whose flags are its own.
-
-    Raises:
-        DataError: flags that contradict those of the run to go on with.
-        ModelError: a run to go on with that can't be read.
-    """
-    outdir = args.resume or args.outdir
-    restarted = args.strategy == "multiworker" and (Path(outdir) / utils.CHECKPOINT_FILE).exists()
-    if not args.resume and not restarted:
-        return args, None
-    config = utils.read_config(outdir)
-    # flags that the run's version of this script did not have stand at their defaults
-    defaults, saved = vars(make_parser().parse_args([])), config.get("flags")
-    flags = {**defaults, **saved} if isinstance(saved, dict) else {}
-    if isinstance(flags.get("valdir"), str):  # there could be one alone
-        flags["valdir"] = [flags["valdir"]]
-    check_flags(flags, defaults, Path(outdir) / utils.CONFIG_FILE)
-    for name, value in args.given.items():
-        if name not in RESUMABLE and name != "outdir" and flags[name] != value:
-            raise DataError(
-                f"--{name.replace('_', '-')}: found {value}, expected {flags[name]} as the run in {outdir} has; "
-                "leave it out or name another --outdir"
-            )
-    longer = {name: args.given.get(name) for name in ("steps", "epochs") if args.given.keys() & {"steps", "epochs"}}
-    flags |= {**{name: args.given[name] for name in args.given.keys() & RESUMABLE}, **longer}
-    return argparse.Namespace(**{**flags, "outdir": outdir, "given": args.given, "command": args.command}), config
-
-
-def check_flags(flags, defaults, path):
-    """Raise ModelError, which names the file, unless flags as JSON has them are those that a command line can give."""
-    if not flags:
-        raise utils.ModelError(f"{path}: flags: found none, expected the run's flags; restore the file")
-
-    def refuse(message):
-        raise ValueError(message)
-
-    for name, value in flags.items():
-        words, flag = [], f"--{name.replace('_', '-')}"
-        if (
-            name not in defaults
-            or value is None
-            and (defaults[name] is None or name == "epochs" and flags.get("steps"))
-        ):
-            continue  # steps in place of epochs
-        if name in ("srcdir", "valdir") and isinstance(value, list) and value and {*map(type, value)} == {str}:
-            continue
-        if type(value) is not bool:
-            words = [flag, *map(str, value)] if isinstance(value, list) else [f"{flag}={value}"]
-        elif value:
-            words = [flag]
-        parser = make_parser()
-        parser.fromfile_prefix_chars, parser.error = None, refuse
-        try:
-            right = vars(parser.parse_args(words))[name] == value
-        except ValueError:
-            right = False
-        if not right:
-            raise utils.ModelError(f"{path}: flags: found {value!r} for {flag}, expected what it takes; fix the file")
 
 
 class Job(NamedTuple):

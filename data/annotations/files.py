@@ -62,11 +62,7 @@ def read_text(path):
 
 def read_json(path):
     """The object of a JSON file as a dict; raises LabelError."""
-    text = read_text(path)
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        raise LabelError(f"{path}: found no JSON, or a part of it, expected one object; export it again") from None
+    value = _parse_json(path)
     if not isinstance(value, dict):
         raise LabelError(f"{path}: found a JSON {type(value).__name__}, expected an object; export it again")
     return value
@@ -74,12 +70,16 @@ def read_json(path):
 
 def read_any_json(path):
     """As `read_json`, but {} for JSON that is no object: among annotations other programs leave lists of their own."""
+    value = _parse_json(path)
+    return value if isinstance(value, dict) else {}
+
+
+def _parse_json(path):
+    text = read_text(path)
     try:
-        return read_json(path)
-    except LabelError as error:
-        if "found a JSON" not in str(error):
-            raise
-        return {}
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise LabelError(f"{path}: found no JSON, or a part of it, expected one object; export it again") from None
 
 
 def get(entry, key, kind, where, default=None, most=FAR):

@@ -363,29 +363,45 @@ def augment(image, label, size, rng, kind="stretch"):
         size: (H, W) in pixels.
         rng: numpy Generator.
         kind: of the `View`. With "aspect" both axes are scaled alike, so that the width fits; where the height
-            doesn't, a random part is seen. With "crop" it is a random part at the image's own scale.
+            doesn't, a random part is seen. With "crop" it is a part at the image's own scale around a random instance,
+            if there is one: what is only background teaches little.
 
     Returns:
         (H, W, 3) float32 in 0..255 and (H, W) int32.
     """
-    frame = _frame(image.shape[:2], size, kind, None if kind == "stretch" else rng)
+    shown = _instance_pixel(label, rng) if kind == "crop" else None
+    frame = _frame(image.shape[:2], size, kind, None if kind == "stretch" else rng, shown)
     move = _random_turn(frame, size, rng) if kind == "crop" else _random_affine(image.shape[:2], rng)
     image, label = _warp(image, label, move, frame, size)
     return _random_light(image.astype(np.float32), rng), label.astype(np.int32)
 
 
-def _frame(source, target, kind, rng=None):
+def _instance_pixel(label, rng):
+    """(row, column) of a pixel of a random instance, each instance as likely as the other; None if there is none."""
+    ids = np.flatnonzero(np.bincount(label.ravel()))
+    ids = ids[ids > 0]
+    if not ids.size:
+        return None
+    rows, columns = np.nonzero(label == rng.choice(ids))
+    pixel = rng.integers(rows.size)
+    return rows[pixel], columns[pixel]
+
+
+def _frame(source, target, kind, rng=None, shown=None):
     """What the network sees of an image before the random view: (2, 3) from pixels of its size to those of the file.
 
-    What has no room, or what is nothing, is at random ends (without `rng` at both alike).
+    What has no room, or what is nothing, is at random ends (without `rng` at both alike); the pixel `shown` has room,
+    anywhere.
     """
     (height, width), (rows, columns) = source, target
     if kind == "stretch":
         return np.array([[width / columns, 0.0, 0.0], [0.0, height / rows, 0.0]])
     scale = 1.0 if kind == "crop" else width / columns
-    top, left = (
-        (side - scale * seen) * (rng.random() if rng else 0.5) for side, seen in zip(source, target, strict=True)
-    )
+    corner = []
+    for i, (side, seen) in enumerate(zip(source, target, strict=True)):
+        room, chance = side - scale * seen, rng.random() if rng else 0.5
+        corner.append(room * chance if shown is None or room < 0 else np.clip(shown[i] - scale * seen * chance, 0, room))
+    top, left = corner
     return np.array([[scale, 0.0, left], [0.0, scale, top]])
 
 

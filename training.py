@@ -262,6 +262,7 @@ def describe_network(args, size, labels):
         "input_shape": [*size, 3],
         "embedding_dim": args.feature_dim,
         "semantic": args.sem > 0,
+        "dropout": not args.no_dropout and network.get("dropout", True),
         "skip_connections": bool(args.skip_connections or network.get("skip_connections")),
         "coordinate_scale": scale if args.coordinates else network.get("coordinate_scale"),
     }

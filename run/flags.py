@@ -73,6 +73,7 @@ def make_parser(defaults=True):
     add = group("model")
     add("-m", "--modeldir", default="pretrained_semantic_model", help="model to start from, or none")
     add("--feature-dim", type=count, default=3, help="channels of the embedding")
+    add("--no-dropout", action="store_true", help="train without dropout; as --modeldir has it")
     add("--skip-connections", action="store_true", help="add encoder outputs in the decoder; as --modeldir has it")
     add(
         "--coordinates",

@@ -397,11 +397,10 @@ def _frame(source, target, kind, rng=None, shown=None):
     if kind == "stretch":
         return np.array([[width / columns, 0.0, 0.0], [0.0, height / rows, 0.0]])
     scale = 1.0 if kind == "crop" else width / columns
-    corner = []
-    for i, (side, seen) in enumerate(zip(source, target, strict=True)):
-        room, chance = side - scale * seen, rng.random() if rng else 0.5
-        corner.append(room * chance if shown is None or room < 0 else np.clip(shown[i] - scale * seen * chance, 0, room))
-    top, left = corner
+    seen, chance = scale * np.array(target), rng.random(2) if rng else 0.5
+    room = source - seen
+    around = room * chance if shown is None else np.clip(shown - seen * chance, 0, np.abs(room))
+    top, left = np.where(room < 0, room * chance, around)
     return np.array([[scale, 0.0, left], [0.0, scale, top]])
 
 

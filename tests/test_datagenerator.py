@@ -307,6 +307,21 @@ def test_crops_are_parts_at_the_images_own_scale(monkeypatch):
     assert len(tops) > 8
 
 
+def test_a_crop_lies_around_an_instance_large_or_small_alike(monkeypatch):
+    """Of four pixels and of a thousand: each is in about half of 200 crops or more, anywhere in them."""
+    monkeypatch.setattr(datagenerator, "_random_turn", lambda frame, size, rng: np.eye(2, 3))
+    label = np.zeros((300, 400), np.uint16)
+    label[150:152, 300:302], label[200:225, 60:100] = 300, 2
+    image, small, large, rows = np.zeros((300, 400, 3), np.uint8), 0, 0, []
+    for seed in range(200):
+        found = augment(image, label, (64, 64), np.random.default_rng(seed), "crop")[1]
+        small, large = small + (found == 300).any(), large + (found == 2).any()
+        rows += [np.nonzero(found == 300)[0].mean()] if (found == 300).any() else []
+    assert small + large == 200 and 80 <= small <= 120
+    assert min(rows) < 6 and max(rows) > 57 and 27 < np.mean(rows) < 36
+    assert not augment(image, 0 * label, (64, 64), np.random.default_rng(0), "crop")[1].any()
+
+
 def test_crops_are_turned_about_their_middle():
     """A disk in the middle of a large image stays in the middle of the only crop that fits; quarters come too."""
     label = np.zeros((64, 64), np.uint8)

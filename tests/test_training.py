@@ -45,6 +45,20 @@ def test_run_folder_is_complete(tiny_run):
     assert not list(tiny_run.rglob(".*"))
 
 
+def test_a_run_without_dropout_and_what_starts_from_it(tmp_path):
+    labels = Labels(foreground=0.1, diameter=9.0)
+    network = {}
+    for name, words in (("first", "none"), ("second", "none --no-dropout"), ("third", tmp_path / "second")):
+        args = training.parse_args(f"--modeldir {words} --feature-dim 3".split())
+        network[name] = training.describe_network(args, (64, 96), labels)
+        (tmp_path / name).mkdir()
+        utils.write_json(tmp_path / name / "config.json", {"network": network[name]})
+        (tmp_path / name / "model.keras").touch()
+    assert [network[name]["dropout"] for name in ("first", "second", "third")] == [True, False, False]
+    layers = {name: {layer.name for layer in utils.build_model(network[name]).layers} for name in ("first", "third")}
+    assert layers["first"] - layers["third"] == {name for name in layers["first"] if name.endswith("dropout")} != set()
+
+
 def test_tensorboard_has_scalars_images_and_histograms(tiny_run):
     tags = set()
     for path in (tiny_run / "log").rglob("events*"):

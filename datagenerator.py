@@ -350,7 +350,7 @@ def prepare_label(label, size, kind="stretch"):
     return cv2.resize(label, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)
 
 
-def augment(image, label, size, rng, kind="stretch"):
+def augment(image, label, size, rng, kind="stretch", ignore=None):
     """Random view of a pair: flip, shift, scale, rotation, shear, then color, light, shadow, blur and noise.
 
     The shear is anchored in the upper third of the image, which on a road moves the car sideways. Crops are turned, by
@@ -365,22 +365,23 @@ def augment(image, label, size, rng, kind="stretch"):
         kind: of the `View`. With "aspect" both axes are scaled alike, so that the width fits; where the height
             doesn't, a random part is seen. With "crop" it is a part at the image's own scale around a random instance,
             if there is one: what is only background teaches little.
+        ignore: id that is no instance, or None.
 
     Returns:
         (H, W, 3) float32 in 0..255 and (H, W) int32.
     """
-    shown = _instance_pixel(label, rng) if kind == "crop" else None
+    shown = _instance_pixel(label, rng, ignore) if kind == "crop" else None
     frame = _frame(image.shape[:2], size, kind, None if kind == "stretch" else rng, shown)
     move = _random_turn(frame, size, rng) if kind == "crop" else _random_affine(image.shape[:2], rng)
     image, label = _warp(image, label, move, frame, size)
     return _random_light(image.astype(np.float32), rng), label.astype(np.int32)
 
 
-def _instance_pixel(label, rng):
+def _instance_pixel(label, rng, ignore):
     """(row, column) of a pixel of a random instance, each instance as likely as the other; None if there is none."""
     ids = np.flatnonzero(np.bincount(label.ravel()))
-    ids = ids[ids > 0]
-    if not ids.size:
+    ids = [i for i in ids if i not in (0, ignore)]
+    if not ids:
         return None
     rows, columns = np.nonzero(label == rng.choice(ids))
     pixel = rng.integers(rows.size)
@@ -469,7 +470,9 @@ def _random_light(image, rng):
     return np.clip(image, 0, 255).astype(np.float32)
 
 
-def make_dataset(pairs, size, batch_size, seed=None, augmented=False, first_sample=0, part=(0, 1, 1), view=STRETCH):
+def make_dataset(
+    pairs, size, batch_size, seed=None, augmented=False, first_sample=0, part=(0, 1, 1), view=STRETCH, ignore=None
+):
     """Batches of network input and labels, decoded in parallel and prefetched.
 
     Args:
@@ -484,6 +487,7 @@ def make_dataset(pairs, size, batch_size, seed=None, augmented=False, first_samp
             several machines its part of every global batch, and only the files of that part are read.
         view: a `View`. With a seed every image fills (H, W), see `augment`; without, each is seen whole at its
             `network_size`, with "crop" the middle `TILE` times (H, W), and a batch of several sizes is an error.
+        ignore: id that is no instance, or None; see `augment`.
 
     Returns:
         tf.data.Dataset of (image (B, H, W, 3) float32, label (B, H, W) int32, index (B,) int64 into `pairs`).
@@ -500,7 +504,7 @@ def make_dataset(pairs, size, batch_size, seed=None, augmented=False, first_samp
         image, label = read_pair(pairs[index])
         image, label = enlarge(normalize(image) if view.normalize else image, view.zoom), enlarge(label, view.zoom)
         if augmented:
-            image, label = augment(image, label, size, np.random.default_rng([seed, sample]), view.kind)
+            image, label = augment(image, label, size, np.random.default_rng([seed, sample]), view.kind, ignore)
         elif view.kind != "stretch" and seed is not None:
             image, label = _warp(image, label, np.eye(2, 3), _frame(label.shape, size, view.kind), size)
             image, label = image.astype(np.float32), label.astype(np.int32)

@@ -214,6 +214,7 @@ def set_up(args, config, strategy):
             first_sample=run.step * args.batch_size,
             part=(context.input_pipeline_id * part, part, args.batch_size),
             view=view,
+            ignore=args.ignore,
         )
 
     def files_of(index):

@@ -320,6 +320,8 @@ def test_a_crop_lies_around_an_instance_large_or_small_alike(monkeypatch):
     assert small + large == 200 and 80 <= small <= 120
     assert min(rows) < 6 and max(rows) > 57 and 27 < np.mean(rows) < 36
     assert not augment(image, 0 * label, (64, 64), np.random.default_rng(0), "crop")[1].any()
+    for seed in range(20):
+        assert (augment(image, label, (64, 64), np.random.default_rng(seed), "crop", ignore=300)[1] == 2).any()
 
 
 def test_crops_are_turned_about_their_middle():

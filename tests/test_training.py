@@ -65,7 +65,8 @@ def test_what_starts_from_a_run_has_its_network(tmp_path):
     layers = {name: {layer.name for layer in utils.build_model(network[name]).layers} for name in ("first", "third")}
     dropout = {name for name in layers["first"] if name.endswith("dropout")}
     assert layers["first"] - layers["third"] == dropout != set()
-    assert all(name.startswith("refinement") for name in layers["third"] - layers["first"])
+    block = ("transposed_conv1", "batch_norm1", "conv2", "batch_norm2")
+    assert layers["third"] - layers["first"] == {f"refinement_{name}" for name in block}
 
 
 def test_tensorboard_has_scalars_images_and_histograms(tiny_run):

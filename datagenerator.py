@@ -6,7 +6,6 @@ by nearest neighbor. Sample number n of a run depends on the seed and n alone, s
 continued whatever the number of threads.
 """
 
-import glob
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -18,19 +17,13 @@ import tensorflow as tf
 from sklearn.model_selection import train_test_split
 
 from data.files import (
-    IMAGE_SUFFIXES,
     IMAGES,
-    LABEL_SUFFIXES,
     decode,
     lossy_kind,
-    pair_up,
     palette_ids,
     read_color,
-    select_files,
-    walk_files,
 )
-
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what OpenCV says of a file, our one line says
+from run.command import UserError
 
 SPLIT_SEED = 42
 VALIDATION_FRACTION = 0.1
@@ -40,10 +33,6 @@ MAX_AREA = 2
 MAX_ZOOM = 16
 TILE = 2  # sides of the largest part of an image that a network of crops sees at once, in those of the crops
 DAYLIGHT = 75.0  # mean gray value; nearly all road images by day are brighter
-
-
-class DataError(ValueError):
-    """Input data that can't be used; the message names the file, what was found and what to do."""
 
 
 class View(NamedTuple):
@@ -58,7 +47,7 @@ STRETCH = View()
 
 
 def view_of(config, folder):
-    """The `View` of the config of a model or run folder; raises DataError if it makes no sense."""
+    """The `View` of the config of a model or run folder; raises UserError if it makes no sense."""
     view = View(config.get("view", "stretch"), config.get("zoom", 1.0), config.get("normalize", False))
     for name, value, right, expected in (
         ("view", view.kind, view.kind in KINDS_OF_VIEW, " or ".join(KINDS_OF_VIEW)),
@@ -71,110 +60,26 @@ def view_of(config, folder):
         ("normalize", view.normalize, type(view.normalize) is bool, "true or false"),
     ):
         if not right:
-            raise DataError(f"{Path(folder, 'config.json')}: {name}: found {value!r}, expected {expected}; fix it")
+            raise UserError(f"{Path(folder, 'config.json')}: {name}: found {value!r}, expected {expected}; fix it")
     return view
 
 
-def find_pairs(folder):
-    """Pair the images of `folder/images` with the labels of `folder/labels` by stem.
-
-    Args:
-        folder: path of the data folder.
-
-    Returns:
-        list of (image path, label path) as str, sorted by stem.
-
-    Raises:
-        DataError: a folder is missing or empty, a stem stands twice, or a file has no partner.
-    """
-    folder = Path(folder)
-    images = list_by_stem(folder / "images", IMAGE_SUFFIXES)
-    labels = list_by_stem(folder / "labels", LABEL_SUFFIXES)
-    pairs, more = pair_up(dict(sorted(images.items())), labels)
-    for alone, missing in (([image for image, label in pairs if label is None], "labels"), (sorted(more), "images")):
-        if alone:
-            raise DataError(
-                f"{alone[0]}: no file of that stem in {folder / missing} ({len(alone)} such file(s)), "
-                "expected one label per image; add the missing files or remove these"
-            )
-    return [(str(image), str(label)) for image, label in pairs]
-
-
-def list_by_stem(folder, suffixes):
-    """Files of a folder that `files.select_files` takes: {stem: Path}.
-
-    Raises:
-        DataError: no such folder, no file in it, or two of one stem.
-    """
-    if not folder.is_dir():
-        raise DataError(
-            f"{folder}: no such folder, expected images/ and labels/ in the data folder; "
-            "make them with data/tusimple_dataset_processing.py or name another folder"
-        )
-    files = {}
-    for path in select_files(folder.iterdir(), suffixes, folder):
-        if path.stem in files:
-            raise DataError(
-                f"{path}: {files[path.stem].name} has the same stem, expected one file per stem; rename one"
-            )
-        files[path.stem] = path
-    if not files:
-        raise DataError(f"{folder}: found no file, expected {' '.join(suffixes)}; fill it or name another folder")
-    return files
-
-
-def list_images(source, recursive=False):
-    """Find the images that a folder, a file's name or a glob pattern stands for.
-
-    Args:
-        source: folder; or a file, whatever its suffix; or a pattern, in which `**` stands for any number of folders.
-        recursive: look into the folder's subfolders too.
-
-    Returns:
-        list of Path in the order of their names; of folders and patterns those that `files.select_files` takes.
-
-    Raises:
-        DataError: nothing there.
-    """
-    source = Path(source)
-    if source.is_dir():
-        paths = walk_files(source) if recursive else source.iterdir()
-    elif source.exists() or not glob.has_magic(str(source)):
-        paths = [source]
-        if not source.exists():
-            raise DataError(f"{source}: no such file or folder, expected images; name another one")
-        return paths
-    else:  # whose wildcards stand for nothing hidden
-        base = pattern_base(source)
-        paths = [base / path for path in glob.glob(str(source.relative_to(base)), root_dir=base, recursive=True)]
-    paths = select_files(paths, IMAGE_SUFFIXES, source if source.is_dir() else None)
-    if not paths:
-        inside = "" if recursive or not source.is_dir() else " (--recursive looks into subfolders)"
-        raise DataError(f"{source}: found no {IMAGES}{inside}; name another folder")
-    return paths
-
-
-def pattern_base(pattern):
-    """The longest beginning of a pattern, a Path, that is a folder, brackets in its name or not."""
-    return next(folder for folder in (*pattern.parents, Path()) if folder.is_dir())
-
-
 def read_image(path):
-    """Read an image, see `data.files.read_color`, as (h, w, 3) uint8 RGB; raises DataError if it can't be decoded."""
+    """Read an image, see `data.files.read_color`, as (h, w, 3) uint8 RGB; raises UserError if it can't be decoded."""
     return _read(path, _decode_image, f"an {IMAGES}")
 
 
 def require_readable(paths):
-    """Raise DataError unless one of the images can be read: it is found out before a model is loaded."""
+    """Raise UserError unless one of the images can be read: it is found out before a model is loaded."""
     first = None
     for path in paths:
         try:
             read_image(path)
             return
-        except DataError as error:
+        except UserError as error:
             first = first or error
     others = f"; nor can the other {len(paths) - 1}" if len(paths) > 1 else ""
-    raise DataError(f"{first}{others}")
+    raise UserError(f"{first}{others}")
 
 
 def read_label(path):
@@ -184,12 +89,12 @@ def read_label(path):
     the numbers of the colors, and gray as RGB or with an alpha channel that leaves out background.
 
     Raises:
-        DataError: it can't be decoded, was compressed with loss, or holds colors.
+        UserError: it can't be decoded, was compressed with loss, or holds colors.
     """
     label = _read(path, _decode_label, "a png label")
     if label.ndim != 2 or label.dtype not in (np.uint8, np.uint16):
         found = "colors" if label.ndim == 3 else f"values of {label.dtype}"
-        raise DataError(
+        raise UserError(
             f"{path}: found {found}, expected one 8- or 16-bit channel whose values are instance ids; "
             "data/instance_dataset_processing.py makes such labels of other ones"
         )
@@ -197,10 +102,10 @@ def read_label(path):
 
 
 def read_pair(pair):
-    """`read_image` and `read_label` of a pair of paths; raises DataError as they do, or if the sizes differ."""
+    """`read_image` and `read_label` of a pair of paths; raises UserError as they do, or if the sizes differ."""
     image, label = read_image(pair[0]), read_label(pair[1])
     if image.shape[:2] != label.shape:
-        raise DataError(
+        raise UserError(
             f"{pair[1]}: found {label.shape[1]}x{label.shape[0]} pixels, expected "
             f"{image.shape[1]}x{image.shape[0]} as in {pair[0]}; make the label of that image again"
         )
@@ -215,7 +120,7 @@ def _decode_image(data):
 def _decode_label(data):
     content = data.tobytes()
     if kind := lossy_kind(content):
-        raise DataError(f"found {kind}, whose compression changes ids and invents some")
+        raise UserError(f"found {kind}, whose compression changes ids and invents some")
     if (ids := palette_ids(content)) is not None:
         return ids
     label = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
@@ -234,12 +139,12 @@ def _read(path, read, expected):
     if path.is_file() or not path.exists():
         try:
             image, state = decode(path.read_bytes(), read)
-        except DataError as error:
+        except UserError as error:
             state = str(error)
         except OSError as error:
             state = (error.strerror or str(error)).lower()
     if image is None:
-        raise DataError(f"{path}: {state}, expected {expected}; replace or remove it")
+        raise UserError(f"{path}: {state}, expected {expected}; replace or remove it")
     return image
 
 
@@ -255,10 +160,10 @@ def split_pairs(pairs, fraction=VALIDATION_FRACTION, seed=SPLIT_SEED):
         (training pairs, validation pairs).
 
     Raises:
-        DataError: fewer than two pairs.
+        UserError: fewer than two pairs.
     """
     if len(pairs) < 2:
-        raise DataError(f"found {len(pairs)} image, expected at least 2 to split; add images or name --valdir")
+        raise UserError(f"found {len(pairs)} image, expected at least 2 to split; add images or name --valdir")
     return tuple(train_test_split(pairs, test_size=max(fraction, 1 / len(pairs)), random_state=seed))
 
 
@@ -491,7 +396,7 @@ def make_dataset(
 
     Returns:
         tf.data.Dataset of (image (B, H, W, 3) float32, label (B, H, W) int32, index (B,) int64 into `pairs`).
-        Iterate it through `batches` to get DataError for files that can't be used.
+        Iterate it through `batches` to get UserError for files that can't be used.
     """
 
     offset, count, total = part
@@ -531,7 +436,7 @@ def _order(count, seed, epoch):
 
 
 def batches(dataset):
-    """Iterate a dataset of `make_dataset`; an unusable file raises DataError instead of a TensorFlow error."""
+    """Iterate a dataset of `make_dataset`; an unusable file raises UserError instead of a TensorFlow error."""
     iterator = iter(dataset)
     while True:
         try:
@@ -539,8 +444,8 @@ def batches(dataset):
         except StopIteration:
             return
         except tf.errors.OpError as error:
-            message = re.search(rf"{DataError.__name__}: (.*)", error.message or "")
+            message = re.search(rf"{UserError.__name__}: (.*)", error.message or "")
             if not message:
                 raise
-            raise DataError(message.group(1)) from None
+            raise UserError(message.group(1)) from None
         yield batch

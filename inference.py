@@ -24,9 +24,9 @@ files could not be read and were skipped; 2: nothing done; 130: Ctrl-C, what is 
 """
 
 if __name__ == "__main__":
-    from data.ending import end_in_one_line
+    from run.command import start
 
-    end_in_one_line()
+    start()
 
 import argparse
 import contextlib
@@ -41,16 +41,15 @@ import numpy as np
 import utils
 import visualization
 from clustering import find_instances, lane_probability, mean_probabilities
-from data.ending import one_line
 from data.files import count_images
-from data.flags import bounded
-from datagenerator import DataError, normalize, read_image, require_readable
+from datagenerator import normalize, read_image, require_readable
 from lanes.curves import fit_lanes
 from lanes.tusimple import h_samples, lane_scores, tusimple_line
 from pipeline import segmentation, video
 from pipeline.instance_files import FILES, describe_instances, instance_files, require_own
 from pipeline.outputs import find_images, json_lines, name_outputs, output_folder, require_own_lines
 from pipeline.stages import Frame, run_frames
+from run.command import UserError, bounded, command
 
 INDIR = ["inference_test/images"]
 KINDS = ("overlay", "labels", "semantic", "embedding", "lanes")
@@ -136,7 +135,7 @@ def run_images(args, threads):
     _check_json(args.json, [*written, *(Path(args.outdir, name) for name in tables)])
     for path in (*written, *([Path(args.json)] if args.json else ())):
         if os.path.realpath(path) in inputs:
-            raise DataError(f"{path}: found one of the images there, expected to write to it; name another --outdir")
+            raise UserError(f"{path}: found one of the images there, expected to write to it; name another --outdir")
     require_own(args.outdir, tables)
     require_readable([path for path, _ in found])
     counts = Counter(name for _, name in found)  # of two folders, images may have one name
@@ -154,7 +153,7 @@ def run_images(args, threads):
             try:
                 with frame.timed("decode"):
                     frame.image = read_image(frame.source)
-            except DataError as error:
+            except UserError as error:
                 frame.problem = error
                 return frame
             notes = []
@@ -168,7 +167,7 @@ def run_images(args, threads):
             if notes:
                 frame.note = f"{frame.source}: {'; '.join(notes)}"
             if not painted and not tables and not args.json:
-                frame.problem = DataError(frame.note)
+                frame.problem = UserError(frame.note)
                 return frame
             paint(frame, painted)
             if tables:
@@ -197,10 +196,10 @@ def run_video(args, threads):
     }
     for path in (*paths.values(), *([args.json] if args.json else ())):
         if os.path.realpath(path) == os.path.realpath(source):
-            raise DataError(f"{path}: found the video itself there, expected to write to it; name another --outdir")
+            raise UserError(f"{path}: found the video itself there, expected to write to it; name another --outdir")
     for path in paths.values():  # of drive.avi it would be drive.mp4, which may be another one of the user's
         if path.exists() and source.is_file() and os.path.samefile(source.parent, args.outdir):
-            raise DataError(f"{path}: found beside the video, expected no such file there; name another --outdir")
+            raise UserError(f"{path}: found beside the video, expected no such file there; name another --outdir")
         video.require_utf8(path, "--outdir")
     _check_json(args.json, paths.values())
 
@@ -244,7 +243,7 @@ def run_video(args, threads):
 
         done, _, interrupted = run_frames(frames(), process, finish, threads, clip.frames, "frame")
         if not done:
-            raise DataError(f"--video {args.video}: found no frame that can be decoded; name another video")
+            raise UserError(f"--video {args.video}: found no frame that can be decoded; name another video")
     print(f"{done} frames in {', '.join(map(str, paths.values()))}")
     if codec != "avc1":
         print(
@@ -260,9 +259,9 @@ def run_video(args, threads):
 
 
 def _check_json(path, others):
-    """Raise DataError if `--json` is one of the other outputs, or a file of the user's."""
+    """Raise UserError if `--json` is one of the other outputs, or a file of the user's."""
     if path and os.path.realpath(path) in map(os.path.realpath, others):
-        raise DataError(f"--json {path}: found a file of --save there, expected another; name another file")
+        raise UserError(f"--json {path}: found a file of --save there, expected another; name another file")
     require_own_lines(path, "--json")
 
 
@@ -330,18 +329,11 @@ def parse_args(argv=None):
     return args
 
 
+@command("inference.py", "nothing written")
 def main(argv=None):
     args = parse_args(argv)
     run = run_video if args.video else run_images
-    try:
-        code = run(args, segmentation.use_cores())
-    except (DataError, utils.ModelError, OSError) as error:
-        print(f"inference.py: error: {one_line(error)}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        raise SystemExit(end(True, None)) from None
-    if code:
-        raise SystemExit(code)
+    return run(args, segmentation.use_cores())
 
 
 if __name__ == "__main__":

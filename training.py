@@ -16,13 +16,12 @@ the flags in a file, `#` begins a comment there.
 """
 
 if __name__ == "__main__":
-    from data.ending import end_in_one_line
+    from run.command import start
 
-    end_in_one_line()
+    start()
 
 import contextlib
 import os
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,11 +30,10 @@ from tqdm import tqdm
 
 import utils
 from clustering import BANDWIDTH, THRESHOLD
-from data.ending import deferred_signals, one_line
-from data.tusimple_dataset_processing import LabelError
-from datagenerator import DataError, View, batches, make_dataset, view_of
+from datagenerator import View, batches, make_dataset, view_of
 from loss import LANE_WEIGHT
 from run import devices
+from run.command import UserError, command, deferred_signals
 from run.flags import parse_args, resolve
 from run.folder import Run, take_folder
 from run.labels import look_at_labels
@@ -44,20 +42,13 @@ from run.train_step import LOSS_TERMS, LossWeights, WeightAverages, make_losses,
 from run.validation import SummaryLog, Validation
 
 
+@command("training.py", "a run folder with a checkpoint goes on by --resume RUN_FOLDER")
 def main(argv=None):
-    args = parse_args(argv)
-    try:
-        args, config = resolve(args)
-        strategy = devices.make_strategy(args.strategy)
-        chief = devices.is_chief(strategy)
-        with take_folder(args.outdir, new=config is None) if chief else contextlib.nullcontext():
-            return train(args, set_up(args, config, strategy))
-    except (DataError, LabelError, utils.ModelError, OSError) as error:
-        print(f"training.py: error: {one_line(error)}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print(f"training.py: interrupted; what checkpoint there is goes on by --resume {args.outdir}", file=sys.stderr)
-        raise SystemExit(130) from None
-    raise SystemExit(2)
+    args, config = resolve(parse_args(argv))
+    strategy = devices.make_strategy(args.strategy)
+    chief = devices.is_chief(strategy)
+    with take_folder(args.outdir, new=config is None) if chief else contextlib.nullcontext():
+        return train(args, set_up(args, config, strategy))
 
 
 def train(args, job):
@@ -119,16 +110,16 @@ def set_up(args, config, strategy):
         strategy: tf.distribute.Strategy.
 
     Raises:
-        DataError, LabelError, ModelError: data, a label file or a model that can't be used, or other data than the
+        UserError: data, a label file or a model that can't be used, or other data than the
             run to go on with had.
     """
     replicas, chief = strategy.num_replicas_in_sync, devices.is_chief(strategy)
     if args.batch_size % replicas:
-        raise DataError(f"--batch-size: found {args.batch_size}, expected a multiple of the {replicas} replicas")
+        raise UserError(f"--batch-size: found {args.batch_size}, expected a multiple of the {replicas} replicas")
     logdir = Path(args.logdir).absolute()
     there = next(part for part in (logdir, *logdir.parents) if part.exists())
     if not (there.is_dir() and os.access(there, os.W_OK)):
-        raise DataError(f"--logdir: found that {there} is no folder to write to, expected one; name another")
+        raise UserError(f"--logdir: found that {there} is no folder to write to, expected one; name another")
     devices.set_numerics(args.seed, args.mixed_precision, args.deterministic)
     size, outdir = tuple(args.crop or args.image_size), Path(args.outdir)
     view = view_of(config, outdir) if config else describe_view(args)
@@ -172,7 +163,7 @@ def set_up(args, config, strategy):
         run.load()
         print(f"{outdir}: going on from step {run.step}")
         if steps < run.step:
-            raise DataError(f"--resume {outdir}: found --steps {steps}, expected more than the {run.step} it has made")
+            raise UserError(f"--resume {outdir}: found --steps {steps}, expected more than the {run.step} it has made")
     foreground = started.get("foreground_weight", LANE_WEIGHT)
     threshold = started.get("threshold", THRESHOLD) if config else round(foreground / (foreground + 1), 3)
     weights = LossWeights(args.var, args.dist, args.reg, args.dvar, args.ddist, args.sem, foreground)
@@ -247,19 +238,19 @@ def describe_network(args, size, labels):
     """
     network = {} if args.modeldir.lower() == "none" else utils.read_network(utils.model_folder(args.modeldir))
     if network and args.skip_connections and not network.get("skip_connections"):
-        raise DataError(
+        raise UserError(
             f"--skip-connections: found a model without them in --modeldir {args.modeldir}, expected one with them; "
             "leave the flag out or start from another model or none"
         )
     if network and args.refinement not in (None, network.get("refinement", 0)):
-        raise DataError(
+        raise UserError(
             f"--refinement: found {args.refinement}, expected {network.get('refinement') or 'none'} as in --modeldir "
             f"{args.modeldir}; leave the flag out or start from another model or none"
         )
     if args.coordinates and args.feature_dim < 2:
-        raise DataError(f"--feature-dim: found {args.feature_dim}, expected at least 2 with --coordinates; raise it")
+        raise UserError(f"--feature-dim: found {args.feature_dim}, expected at least 2 with --coordinates; raise it")
     if args.coordinates and network and not network.get("coordinate_scale"):
-        raise DataError(
+        raise UserError(
             f"--coordinates: found a model without them in --modeldir {args.modeldir}, expected one with them; "
             "leave the flag out or start from another model or none"
         )
@@ -276,13 +267,13 @@ def describe_network(args, size, labels):
 
 
 def stop_on_non_finite(run, terms, files):
-    """Raise the DataError that tells of a loss that is not finite, on which files, and where the model is."""
+    """Raise the UserError that tells of a loss that is not finite, on which files, and where the model is."""
     values = ", ".join(f"{name} {value:g}" for name, value in zip((*LOSS_TERMS, "gradient norm"), terms, strict=True))
-    raise DataError(
+    raise UserError(
         f"step {run.step + 1}: loss or gradient is not finite ({values}) on {', '.join(files)}; the model "
         f"before that step is in {run.outdir / 'last'}; check these files, lower --lr or set --clip-norm"
     )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

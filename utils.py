@@ -19,18 +19,13 @@ import warnings
 import zipfile
 from pathlib import Path
 
-# here alone, before the first import of TensorFlow: commands import this module first
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-# what FFmpeg says of a file, our one line says too
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-
 import keras
 import numpy as np
 import tensorflow as tf
 
 from clustering import THRESHOLD
 from enet import build_enet
+from run.command import UserError
 
 MODEL_FILE = "model.keras"
 CONFIG_FILE = "config.json"
@@ -39,10 +34,6 @@ INDEX_FILES = "[!.]*.index"  # of a TensorFlow 1 checkpoint
 # Step counters and Adam's slots: variables that a model doesn't need
 NOT_NEEDED = re.compile(r"(^|/)(Variable|global_step|beta[12]_power)(_\d+)?$|/Adam(_\d+)?$")
 PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "opencv-python")
-
-
-class ModelError(ValueError):
-    """A model or run folder that can't be used; the message names it, what was found and what to do."""
 
 
 def build_model(network, synchronized=False, folder=""):
@@ -54,12 +45,12 @@ def build_model(network, synchronized=False, folder=""):
         folder: where the config is from, for errors.
 
     Raises:
-        ModelError: arguments that make no network.
+        UserError: arguments that make no network.
     """
     try:
         return build_enet(**{**network, "input_shape": tuple(network["input_shape"]), "synchronized": synchronized})
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(
+        raise UserError(
             f"{Path(folder) / CONFIG_FILE}: 'network' does not describe an ENet ({error}); restore the file"
         ) from None
 
@@ -86,7 +77,7 @@ def load_model(modeldir, image_size=None, batch_stats=None):
         keras.Model as `enet.build_enet` makes it.
 
     Raises:
-        ModelError: no model there, or one that can't be read, or an original checkpoint without embedding head.
+        UserError: no model there, or one that can't be read, or an original checkpoint without embedding head.
     """
     folder = model_folder(modeldir)
     network = read_network(folder)
@@ -97,7 +88,7 @@ def load_model(modeldir, image_size=None, batch_stats=None):
     model = build_model(network, folder=folder)
     if not (folder / MODEL_FILE).is_file():
         if "embedding" in copy_original_weights(model, folder):
-            raise ModelError(
+            raise UserError(
                 f"{folder}: found a semantic checkpoint without embedding head, expected one with it; "
                 "it can only be trained from: training.py --modeldir"
             )
@@ -108,9 +99,7 @@ def load_model(modeldir, image_size=None, batch_stats=None):
             model.load_weights(folder / MODEL_FILE)
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(
-            f"{folder / MODEL_FILE}: weights could not be read ({reason}); restore or retrain it"
-        ) from None
+        raise UserError(f"{folder / MODEL_FILE}: weights could not be read ({reason}); restore or retrain it") from None
     return model
 
 
@@ -121,25 +110,25 @@ def shipped(path):
 
 
 def model_folder(modeldir):
-    """The folder that holds the model of `modeldir`: itself, else its `best/`, else its `last/`; or ModelError."""
+    """The folder that holds the model of `modeldir`: itself, else its `best/`, else its `last/`; or UserError."""
     modeldir = shipped(modeldir)
     for folder in (Path(modeldir), Path(modeldir) / "best", Path(modeldir) / "last"):
         if (folder / MODEL_FILE).is_file() or any(folder.glob(INDEX_FILES)):
             return folder
-    raise ModelError(
+    raise UserError(
         f"{modeldir}: found no {MODEL_FILE} in it nor in its best/ or last/, nor a TensorFlow 1 checkpoint, expected a "
         "model folder; train one with training.py or name another folder"
     )
 
 
 def read_network(folder):
-    """Arguments of `build_enet` for the model of a model folder; raises ModelError as `read_config`."""
+    """Arguments of `build_enet` for the model of a model folder; raises UserError as `read_config`."""
     if not (folder / MODEL_FILE).is_file():
         return original_network(folder)
     network = dict(read_config(folder)["network"])
     shape = network.get("input_shape")
     if not isinstance(shape, list) or len(shape) != 3:
-        raise ModelError(
+        raise UserError(
             f"{folder / CONFIG_FILE}: 'network' has {shape!r} for input_shape, expected [height, width, 3]; restore it"
         )
     return network
@@ -151,7 +140,7 @@ def read_confidence(modeldir):
     How sure a network is of its lanes depends on its training; whoever has measured it writes it there.
 
     Raises:
-        ModelError: as `read_config`, or `confidence` is no probability.
+        UserError: as `read_config`, or `confidence` is no probability.
     """
     return _read_probability(modeldir, "confidence", 0.0)
 
@@ -164,7 +153,7 @@ def read_threshold(modeldir):
     that of models that don't say.
 
     Raises:
-        ModelError: as `read_config`, or `threshold` is no probability above 0.
+        UserError: as `read_config`, or `threshold` is no probability above 0.
     """
     return _read_probability(modeldir, "threshold", THRESHOLD, least="above 0")
 
@@ -174,7 +163,7 @@ def _read_probability(modeldir, name, default, least="0"):
     folder = model_folder(modeldir)
     value = read_saved_config(folder).get(name, default)
     if type(value) not in (int, float) or not 0 <= value < 1 or (least != "0" and not value):
-        raise ModelError(
+        raise UserError(
             f"{folder / CONFIG_FILE}: {name}: found {value!r}, expected a number from {least} to below 1; fix it"
         )
     return value
@@ -191,7 +180,7 @@ def read_bandwidth(modeldir):
     margin = flags.get("dvar", 0.5) if isinstance(flags, dict) else 0.5
     if type(margin) not in (int, float) or not 0 <= margin < np.inf:
         where = folder / CONFIG_FILE
-        raise ModelError(f"{where}: dvar: found {margin!r}, expected a number from 0 on; fix it or give --bandwidth")
+        raise UserError(f"{where}: dvar: found {margin!r}, expected a number from 0 on; fix it or give --bandwidth")
     return 2.0 * margin or 1.0
 
 
@@ -201,7 +190,7 @@ def read_saved_config(folder):
 
 
 def read_config(folder):
-    """Read `config.json` of a model or run folder; raises ModelError if it is missing or broken."""
+    """Read `config.json` of a model or run folder; raises UserError if it is missing or broken."""
     path = Path(folder) / CONFIG_FILE
     try:
         config = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -211,7 +200,7 @@ def read_config(folder):
         if "picture_statistics" in network:  # its name in models of before
             network["image_statistics"] = network.pop("picture_statistics")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ModelError(
+        raise UserError(
             f"{path}: {type(error).__name__}: {error}, expected JSON with 'network'; restore the file"
         ) from None
     return config
@@ -273,7 +262,7 @@ def load_checkpoint(folder, variables):
         the saved `state`.
 
     Raises:
-        ModelError: no checkpoint, or one of another network or optimizer.
+        UserError: no checkpoint, or one of another network or optimizer.
     """
     path = Path(folder) / CHECKPOINT_FILE
     try:
@@ -282,13 +271,13 @@ def load_checkpoint(folder, variables):
         state = json.loads(str(arrays.pop("state")))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "found none, or a part of one"
-        raise ModelError(
+        raise UserError(
             f"{path}: {reason}, expected a checkpoint; name a run folder that has one or start a new run"
         ) from None
     shapes, expected = ({name: tuple(x.shape) for name, x in values.items()} for values in (arrays, variables))
     if shapes != expected:
         first = min(name for name in shapes.keys() | expected.keys() if shapes.get(name) != expected.get(name))
-        raise ModelError(
+        raise UserError(
             f"{path}: found {first} of shape {shapes.get(first)}, expected {expected.get(first)}: the checkpoint is of "
             "another network, optimizer or version; start a new run, with --modeldir from its last model"
         )
@@ -306,7 +295,7 @@ def start_from(model, modeldir):
         names of the layers of `model` that were left as they were.
 
     Raises:
-        ModelError: no model there, or the encoder and decoder differ.
+        UserError: no model there, or the encoder and decoder differ.
     """
     folder, missing = model_folder(modeldir), []
     if (folder / MODEL_FILE).is_file():
@@ -325,7 +314,7 @@ def start_from(model, modeldir):
         elif layer.name in ("embedding", "semantic"):
             fresh.append(layer.name)
         else:
-            raise ModelError(
+            raise UserError(
                 f"--modeldir {modeldir}: layer {layer.name} is missing or of another shape there, expected the same "
                 "ENet; name another folder, or none to start from scratch"
             )
@@ -339,7 +328,7 @@ def original_network(folder):
         folder: pathlib.Path of the checkpoint's folder.
 
     Raises:
-        ModelError: a checkpoint that can't be read.
+        UserError: a checkpoint that can't be read.
     """
     head = _read_checkpoint(folder).get("Instance/transfer_layer/conv2d_transpose/weights")
     return {
@@ -356,7 +345,7 @@ def _read_checkpoint(folder):
     """The TensorFlow 1 checkpoint in `folder`, that its `checkpoint` file names, else the newest: {name: array}.
 
     Raises:
-        ModelError: a checkpoint that can't be read.
+        UserError: a checkpoint that can't be read.
     """
     prefixes = sorted(folder.glob(INDEX_FILES), key=lambda path: [int(n) for n in re.findall(r"\d+", path.stem)[-1:]])
     chosen = prefixes[-1].with_suffix("")
@@ -375,7 +364,7 @@ def _read_checkpoint(folder):
             reader = tf.train.load_checkpoint(str(Path(plain, "model")))
             return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
     except (tf.errors.OpError, ValueError, IndexError) as error:
-        raise ModelError(f"{chosen}: {str(error).splitlines()[0]}, expected a TensorFlow 1 checkpoint") from None
+        raise UserError(f"{chosen}: {str(error).splitlines()[0]}, expected a TensorFlow 1 checkpoint") from None
 
 
 def original_name(layer, variable):
@@ -405,7 +394,7 @@ def copy_original_weights(model, folder):
         classes, as of the 12 of CamVid, is none of ours.
 
     Raises:
-        ModelError: no such checkpoint, or not one of the original's ENet.
+        UserError: no such checkpoint, or not one of the original's ENet.
     """
     values = _read_checkpoint(folder)
     shapes = {name: list(value.shape) for name, value in values.items() if not NOT_NEEDED.search(name)}
@@ -434,7 +423,7 @@ def copy_original_weights(model, folder):
                 variable.assign(values[name].reshape(variable.shape))
     problems += [f"{name} not known" for name in sorted(shapes.keys() - used)]
     if problems:
-        raise ModelError(f"{folder}: the checkpoint is not of the original's ENet: {'; '.join(problems)}")
+        raise UserError(f"{folder}: the checkpoint is not of the original's ENet: {'; '.join(problems)}")
     return missing
 
 

@@ -10,12 +10,11 @@ matplotlib, which takes a second to import, is imported where a figure is made: 
 """
 
 if __name__ == "__main__":
-    from data.ending import end_in_one_line
+    from run.command import start
 
-    end_in_one_line()
+    start()
 
 import argparse
-import sys
 from pathlib import Path
 
 import cv2
@@ -23,8 +22,9 @@ import numpy as np
 
 import utils
 from clustering import instance_colors
-from data.ending import one_line
-from datagenerator import DataError, find_pairs, read_image, read_label
+from data.files import find_pairs
+from datagenerator import read_image, read_label
+from run.command import command
 
 ALPHA = 0.3
 MAX_LEGEND = 20  # instances that a scatter plot names
@@ -183,7 +183,7 @@ def instances_figure(data_folder, results, path, count=4, side=256):
 
     Raises:
         FileNotFoundError: no image has results.
-        DataError: a file that can't be read.
+        UserError: a file that can't be read.
     """
     chosen = []
     for image, label in find_pairs(data_folder):
@@ -272,6 +272,7 @@ def save_image(path, image):
         raise OSError(f"{path}: could not be written ({reason}); make room or name another folder") from None
 
 
+@command("visualization.py")
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     commands = parser.add_subparsers(dest="command", required=True)
@@ -286,16 +287,12 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if Path(args.path).suffix.lower() != ".png":
         parser.error(f"{args.path}: found another name, expected one that ends in .png to write; change it")
-    try:
-        if args.command == "pipeline":
-            pipeline_figure(args.path)
-        elif args.command == "features":
-            feature_space_figure(args.run_folder, args.path)
-        else:
-            instances_figure(args.data_folder, args.results, args.path)
-    except (DataError, OSError) as error:
-        print(f"visualization.py: error: {one_line(error)}", file=sys.stderr)
-        raise SystemExit(2) from None
+    if args.command == "pipeline":
+        pipeline_figure(args.path)
+    elif args.command == "features":
+        feature_space_figure(args.run_folder, args.path)
+    else:
+        instances_figure(args.data_folder, args.results, args.path)
 
 
 if __name__ == "__main__":

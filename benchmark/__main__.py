@@ -31,12 +31,11 @@ end-to-end: inference.py's pipeline, from file to painted lanes in a file, besid
 """
 
 if __name__ == "__main__":
-    from data.ending import end_in_one_line
+    from run.command import start
 
-    end_in_one_line()
+    start()
 
 import argparse
-import sys
 from functools import partial
 
 from benchmark.clustering import benchmark_clustering
@@ -50,8 +49,7 @@ from benchmark.stages import (
     benchmark_processing,
     benchmark_training,
 )
-from data.ending import one_line
-from data.flags import bounded
+from run.command import bounded, command
 
 
 def print_table(title, header, rows, markdown):
@@ -123,6 +121,7 @@ def parse_args(argv=None):
     return [argparse.Namespace(**{**vars(args), **job}) for job in jobs]
 
 
+@command("benchmark")
 def main(argv=None):
     jobs = parse_args(argv)
     summary = []
@@ -133,12 +132,6 @@ def main(argv=None):
                 print_table(title, header, rows, args.markdown)
             ms = header.index("ms")
             summary += [[title, ", ".join(map(str, row[:ms])), *row[ms : ms + 3]] for row in rows]
-    except (ValueError, OSError) as error:
-        print(f"benchmark: error: {one_line(error)}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("benchmark: interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
     finally:
         if len(jobs) > 1 and summary:
             print_table("all stages", ["stage", "variant", *TIMES], summary, jobs[0].markdown)

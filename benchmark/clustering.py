@@ -9,7 +9,8 @@ import numpy as np
 import clustering
 from benchmark.stages import simulate_embedding
 from benchmark.timing import TIMES, measure, time_rows
-from datagenerator import list_images, read_image
+from data.files import list_images
+from datagenerator import read_image
 from pipeline import segmentation
 
 MASKED_SIZE = (256, 512)

@@ -23,13 +23,15 @@ import tensorflow as tf
 import utils
 import visualization
 from benchmark.timing import TIMES, measure, time_rows
+from data.files import find_pairs, list_images
 from data.tusimple_dataset_processing import process
-from datagenerator import batches, find_pairs, list_images, make_dataset, prepare_image, read_image
+from datagenerator import batches, make_dataset, prepare_image, read_image
 from export.folding import fold_batch_norm
 from export.formats import export
 from lanes.curves import fit_lanes
 from pipeline import segmentation, stages
 from run import train_step
+from run.command import UserError
 
 SAMPLES = Path(__file__).resolve().parents[1] / "inference_test" / "images"
 
@@ -225,8 +227,8 @@ def benchmark_network(args):
         model = utils.load_model(args.modeldir, args.size)
         try:
             folded = fold_batch_norm(model)
-        except utils.ModelError as error:
-            raise utils.ModelError(f"--modeldir {args.modeldir}: {error}") from None
+        except UserError as error:
+            raise UserError(f"--modeldir {args.modeldir}: {error}") from None
         size = model.input_shape[1:3]
         batch = prepare_image(image, size)[None]
 

@@ -11,48 +11,50 @@ Nothing appears in the output folder before every image is done, and a data set 
 """
 
 if __name__ == "__main__":
-    from ending import end_in_one_line
+    import sys
 
-    end_in_one_line()
+    sys.path[0] += "/.."  # the repo's root
+    from run.command import start
+
+    start()
 
 import argparse
-import contextlib
 import sys
 from functools import partial
 from pathlib import Path
 
-from culane_lines import SUFFIX, LinesError, lines_path, read_lines, read_list
-from ending import errors_in_one_line, one_line
-from files import IMAGE_SUFFIXES, select_files, walk_files
-from tusimple_dataset_processing import (
-    FIX,
-    THICKNESS,
-    LabelError,
+from data.files import (
+    IMAGE_SUFFIXES,
     check_free,
     close_up,
-    draw_lanes,
     find_file,
-    read_clip,
+    read_bgr,
     replacing_data,
+    require_good,
     run_all,
+    select_files,
+    walk_files,
     write_png,
 )
+from lanes.culane import SUFFIX, lines_path, read_lines, read_list
+from lanes.tusimple import THICKNESS, draw_lanes
+from run.command import UserError, command, one_line
 
 
 def find_images(folder, list_file=None):
-    """(paths of the images of a CULane folder, each with its lanes beside it, LabelErrors of what lacks one of them).
+    """(paths of the images of a CULane folder, each with its lanes beside it, UserErrors of what lacks one of them).
 
     Args:
         folder: CULane's root.
         list_file: of the images, in `folder` or by itself; None: all that have lanes, in the order of their names.
 
     Raises:
-        LabelError: none there.
-        LinesError: a list that can't be read.
+        UserError: none there.
+        UserError: a list that can't be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise LabelError(f"{folder}: no such folder, expected CULane with driver_*_frame/ in it; name another one")
+        raise UserError(f"{folder}: no such folder, expected CULane with driver_*_frame/ in it; name another one")
     if list_file:
         list_path = find_file(folder, list_file)
         paths, expected = [folder / name for name in read_list(list_path)], "image and lanes of each line"
@@ -65,9 +67,9 @@ def find_images(folder, list_file=None):
         paths += [path.with_name(path.name.removesuffix(SUFFIX) + ".jpg") for path in sorted(alone)]
     missing = [next((file for file in (path, lines_path(path)) if not file.is_file()), None) for path in paths]
     good = [path for path, gone in zip(paths, missing, strict=True) if not gone]
-    bad = [LabelError(f"{list_path}: no file {gone}, expected {expected}") for gone in missing if gone]
+    bad = [UserError(f"{list_path}: no file {gone}, expected {expected}") for gone in missing if gone]
     if not good and not bad:
-        raise LabelError(f"{folder}: found no image with *.lines.txt beside it, expected CULane; name another folder")
+        raise UserError(f"{folder}: found no image with *.lines.txt beside it, expected CULane; name another folder")
     return good, bad
 
 
@@ -87,40 +89,31 @@ def process(folder, outdir, list_file=None, overwrite=False, skip_bad=False):
         skip_bad: leave out images that can't be used.
 
     Raises:
-        LabelError, LinesError: bad input, or a data set in `outdir` and not `overwrite`.
+        UserError: bad input, or a data set in `outdir` and not `overwrite`.
     """
     check_free(outdir, overwrite)
     paths, bad = find_images(folder, list_file)
-    if bad and not skip_bad:
-        raise LabelError(f"{bad[0]}; {FIX}")
+    require_good(bad, skip_bad)
     with replacing_data(outdir) as work:
         calls = [partial(_process_image, work, number, path) for number, path in enumerate(paths)]
-        done = []
-        with contextlib.closing(run_all(calls)) as results:
-            for number, result in enumerate(results):
-                if not isinstance(result, LabelError):
-                    done.append(number)
-                elif skip_bad:
-                    bad.append(result)
-                else:
-                    raise LabelError(f"{result}; {FIX}")
+        done, damaged = run_all(calls, skip_bad)
+        bad += damaged
         if not done:
-            raise LabelError(f"{folder}: found no usable image, expected at least one; fix the data ({bad[0]})")
+            raise UserError(f"{folder}: found no usable image, expected at least one; fix the data ({bad[0]})")
         close_up(work, done)
     return len(done), bad
 
 
 def _process_image(work, number, path):
-    try:
-        lanes = read_lines(lines_path(path))
-    except LinesError as error:
-        raise LabelError(str(error)) from None
-    image = read_clip(path)
+    lanes = read_lines(lines_path(path))
+    image = read_bgr(path)
     label = draw_lanes(lanes, image.shape[:2], line_width(image.shape), lines_path(path))
     write_png(work / "images" / f"{number:04d}.png", image)
     write_png(work / "labels" / f"{number:04d}.png", label)
+    return number
 
 
+@command("culane_dataset_processing.py")
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="culane_dataset_processing.py", description=__doc__.split("\n", 1)[0])
     add = parser.add_argument
@@ -134,8 +127,7 @@ def main(argv=None):
     add("--skip-bad", action="store_true", help="leave out bad images, and list them")
     add("--overwrite", action="store_true", help="replace the data set that the folder holds")
     args = parser.parse_args(argv)
-    with errors_in_one_line(parser.prog, LabelError, LinesError, OSError):
-        count, bad = process(args.source, args.outdir, args.list, args.overwrite, args.skip_bad)
+    count, bad = process(args.source, args.outdir, args.list, args.overwrite, args.skip_bad)
     for error in bad:
         print(f"skipped: {one_line(error)}", file=sys.stderr)
     print(f"{count} images in {args.outdir}" + (f", {len(bad)} skipped" if bad else ""))

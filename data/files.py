@@ -1,16 +1,31 @@
-"""Image files as users bring them: which of a folder are images, which belong together, what their bytes hold."""
+"""Data folders on disk: which files are images, which belong together, what their bytes hold, writing a new folder.
+
+A data folder holds `images/` and `labels/`, files of the same stems. Nothing here needs TensorFlow.
+"""
 
 import contextlib
+import glob
 import io
 import os
+import shutil
 import sys
+import tempfile
 import unicodedata
 import zlib
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
+from joblib import cpu_count
+from tqdm import tqdm
+
+from run.command import UserError, ignored_signals
+
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what OpenCV says of a file, our one line says
+
+PARTS = ("images", "labels", "labels.json")  # of a data folder
 
 # what OpenCV reads into 8 bits
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".webp", ".avif", ".gif", ".tif")
@@ -210,3 +225,193 @@ def lossy_kind(data):
             if int.from_bytes(tag[:2], order) == 259 and int.from_bytes(tag[8:10], order) in (6, 7):  # compression
                 return "a tiff of jpg tiles"
     return ""
+
+
+def find_pairs(folder):
+    """Pair the images of `folder/images` with the labels of `folder/labels` by stem.
+
+    Args:
+        folder: path of the data folder.
+
+    Returns:
+        list of (image path, label path) as str, sorted by stem.
+
+    Raises:
+        UserError: a folder is missing or empty, a stem stands twice, or a file has no partner.
+    """
+    folder = Path(folder)
+    images = list_by_stem(folder / "images", IMAGE_SUFFIXES)
+    labels = list_by_stem(folder / "labels", LABEL_SUFFIXES)
+    pairs, more = pair_up(dict(sorted(images.items())), labels)
+    for alone, missing in (([image for image, label in pairs if label is None], "labels"), (sorted(more), "images")):
+        if alone:
+            raise UserError(
+                f"{alone[0]}: no file of that stem in {folder / missing} ({len(alone)} such file(s)), "
+                "expected one label per image; add the missing files or remove these"
+            )
+    return [(str(image), str(label)) for image, label in pairs]
+
+
+def list_by_stem(folder, suffixes):
+    """Files of a folder that `select_files` takes: {stem: Path}.
+
+    Raises:
+        UserError: no such folder, no file in it, or two of one stem.
+    """
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder}: no such folder, expected images/ and labels/ in the data folder; "
+            "make them with data/tusimple_dataset_processing.py or name another folder"
+        )
+    files = {}
+    for path in select_files(folder.iterdir(), suffixes, folder):
+        if path.stem in files:
+            raise UserError(
+                f"{path}: {files[path.stem].name} has the same stem, expected one file per stem; rename one"
+            )
+        files[path.stem] = path
+    if not files:
+        raise UserError(f"{folder}: found no file, expected {' '.join(suffixes)}; fill it or name another folder")
+    return files
+
+
+def list_images(source, recursive=False):
+    """Find the images that a folder, a file's name or a glob pattern stands for.
+
+    Args:
+        source: folder; or a file, whatever its suffix; or a pattern, in which `**` stands for any number of folders.
+        recursive: look into the folder's subfolders too.
+
+    Returns:
+        list of Path in the order of their names; of folders and patterns those that `select_files` takes.
+
+    Raises:
+        UserError: nothing there.
+    """
+    source = Path(source)
+    if source.is_dir():
+        paths = walk_files(source) if recursive else source.iterdir()
+    elif source.exists() or not glob.has_magic(str(source)):
+        paths = [source]
+        if not source.exists():
+            raise UserError(f"{source}: no such file or folder, expected images; name another one")
+        return paths
+    else:  # whose wildcards stand for nothing hidden
+        base = pattern_base(source)
+        paths = [base / path for path in glob.glob(str(source.relative_to(base)), root_dir=base, recursive=True)]
+    paths = select_files(paths, IMAGE_SUFFIXES, source if source.is_dir() else None)
+    if not paths:
+        inside = "" if recursive or not source.is_dir() else " (--recursive looks into subfolders)"
+        raise UserError(f"{source}: found no {IMAGES}{inside}; name another folder")
+    return paths
+
+
+def pattern_base(pattern):
+    """The longest beginning of a pattern, a Path, that is a folder, brackets in its name or not."""
+    return next(folder for folder in (*pattern.parents, Path()) if folder.is_dir())
+
+
+def read_bgr(path):
+    """Read an image as (h, w, 3) uint8 BGR; raises UserError if it is cut off or no image."""
+    try:
+        image, state = decode(Path(path).read_bytes(), read_color)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}, expected a jpg image") from None
+    if image is None:
+        raise UserError(f"{path}: {state}, expected a jpg image")
+    return image
+
+
+def find_file(folder, name):
+    """Path of the file `name` in `folder`, else by itself; in this order, as many folders have labels of one name."""
+    inside = Path(folder) / name
+    return inside if inside.is_file() or not Path(name).is_file() else Path(name)
+
+
+def check_free(outdir, overwrite):
+    """Raise UserError if `outdir` is no folder, or holds a data set that may not be replaced."""
+    if Path(outdir).exists() and not Path(outdir).is_dir():
+        raise UserError(f"{outdir}: found a file, expected a folder to write; name another with -o")
+    there = [Path(outdir) / part for part in PARTS if (Path(outdir) / part).exists()]
+    if there and not overwrite:
+        raise UserError(f"{there[0]}: found a data set, expected none; --overwrite replaces it, -o names another")
+
+
+@contextlib.contextmanager
+def replacing_data(outdir):
+    """Make a data set; at the end of the block it takes the place of what `outdir` holds of one, as a whole.
+
+    Args:
+        outdir: folder, made if absent; if the block raises, it is as it was.
+
+    Yields:
+        a hidden folder with empty `images/` and `labels/` to write in; `labels.json` may come beside them.
+    """
+    outdir = Path(outdir)
+    fresh = not outdir.exists()
+    outdir.mkdir(parents=True, exist_ok=True)
+    # hidden beside the result, so that renaming stays within one file system
+    work = Path(tempfile.mkdtemp(prefix=".processing-", dir=outdir))
+    try:
+        for part in ("images", "labels", "before"):
+            (work / part).mkdir()
+        yield work
+        with ignored_signals():  # all of it or nothing; it takes milliseconds
+            for part in PARTS:
+                if (outdir / part).exists():
+                    os.replace(outdir / part, work / "before" / part)
+                if (work / part).exists():
+                    os.replace(work / part, outdir / part)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        if fresh and not any(outdir.iterdir()):
+            outdir.rmdir()
+
+
+def run_all(calls, skip_bad):
+    """Call functions on all cores and show the progress.
+
+    Args:
+        calls: list of functions without arguments.
+        skip_bad: go on after a UserError.
+
+    Returns:
+        (what they return, in their order; the UserErrors that were raised).
+
+    Raises:
+        UserError: the first one, unless `skip_bad`.
+    """
+    pool, results, errors = ThreadPoolExecutor(cpu_count()), [], []
+    try:
+        tasks = [pool.submit(call) for call in calls]
+        for task in tqdm(tasks, desc="processing", unit="image", dynamic_ncols=True):
+            try:
+                results.append(task.result())
+            except UserError as error:
+                require_good([error], skip_bad)
+                errors.append(error)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return results, errors
+
+
+def require_good(errors, skip_bad):
+    """Raise the first of the UserErrors, if there is one, unless `skip_bad`."""
+    if errors and not skip_bad:
+        raise UserError(f"{errors[0]}; fix it or use --skip-bad")
+
+
+def close_up(work, done):
+    """Rename the images and labels of the numbers `done` to 0, 1, ...: what was skipped leaves no gap."""
+    for new, old in enumerate(done):
+        for part in ("images", "labels"):
+            os.replace(work / part / f"{old:04d}.png", work / part / f"{new:04d}.png")
+
+
+def write_png(path, array):
+    """Write an image or a label; raises OSError."""
+    try:
+        Path(path).write_bytes(cv2.imencode(".png", array)[1])  # OpenCV dies of names that aren't UTF-8
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OSError(f"{path}: could not be written ({reason}); free space or name another folder with -o") from None

@@ -18,12 +18,14 @@ every image is done, and a data set that is there is replaced only with `--overw
 """
 
 if __name__ == "__main__":
-    from ending import end_in_one_line
+    import sys
 
-    end_in_one_line()
+    sys.path[0] += "/.."  # the repo's root
+    from run.command import start
+
+    start()
 
 import argparse
-import contextlib
 import os
 import sys
 from collections import Counter
@@ -31,17 +33,16 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from annotations.coco import is_coco, read_coco
-from annotations.cvat import read_cvat
-from annotations.files import MORE_PAGES, attempt, list_files, name_outputs, read_json, read_view
-from annotations.labelme import is_labelme, read_labelme
-from annotations.rasters import LABEL_FOLDERS, is_mask_folders, read_label_images, read_mask_folders
-from annotations.shapes import count_touching, paint
-from annotations.yolo import read_yolo
-from ending import errors_in_one_line, one_line
-from files import IMAGE_SUFFIXES, count_images
-from flags import bounded
-from tusimple_dataset_processing import PARTS, LabelError, check_free, replacing_data, run_all, write_png
+
+from data.annotations.coco import is_coco, read_coco
+from data.annotations.cvat import read_cvat
+from data.annotations.files import MORE_PAGES, attempt, list_files, name_outputs, read_json, read_view
+from data.annotations.labelme import is_labelme, read_labelme
+from data.annotations.rasters import LABEL_FOLDERS, is_mask_folders, read_label_images, read_mask_folders
+from data.annotations.shapes import count_touching, paint
+from data.annotations.yolo import read_yolo
+from data.files import IMAGE_SUFFIXES, PARTS, check_free, count_images, replacing_data, require_good, run_all, write_png
+from run.command import UserError, bounded, command, one_line
 
 READERS = {
     "labelme": read_labelme,
@@ -54,10 +55,10 @@ READERS = {
 
 
 def recognize(source):
-    """Which of `READERS` a path is for; raises LabelError if that can't be told."""
+    """Which of `READERS` a path is for; raises UserError if that can't be told."""
     source = Path(source)
     if not source.exists():
-        raise LabelError(f"{source}: no such file or folder, expected annotations; name another one")
+        raise UserError(f"{source}: no such file or folder, expected annotations; name another one")
     if source.is_dir():
         for name in LABEL_FOLDERS if (source / "images").is_dir() else ():
             if (source / name).is_dir():
@@ -80,20 +81,20 @@ def recognize(source):
     if any(path.suffix.lower() == ".xml" for path in files):
         return "cvat"
     for value in bad:
-        if isinstance(value, LabelError):
+        if isinstance(value, UserError):
             raise value
-    raise LabelError(
+    raise UserError(
         f"{source}: found none of {', '.join(READERS)}, expected one of them; see --help, name it by --format"
     )
 
 
 def keep_classes(entries, classes):
-    """Leave out of the entries what is of other classes (names or ids); raises LabelError for one that isn't there."""
+    """Leave out of the entries what is of other classes (names or ids); raises UserError for one that isn't there."""
     found = {shape.names for entry in entries for shape in entry.shapes}
     unknown = [name for name in classes if not any(name in names for names in found)]
     if unknown:
         known = ", ".join(sorted({" = ".join(dict.fromkeys(reversed(names))) for names in found})[:30])
-        raise LabelError(f"--classes {unknown[0]}: found {known or 'no classes'}, expected one of these; name them")
+        raise UserError(f"--classes {unknown[0]}: found {known or 'no classes'}, expected one of these; name them")
     for entry in entries:
         others = {shape.instance for shape in entry.shapes if not set(shape.names) & set(classes)}
         entry.shapes = [shape for shape in entry.shapes if set(shape.names) & set(classes)]
@@ -114,67 +115,59 @@ def process(source, outdir, form=None, images=None, classes=None, line_width=7, 
         skip_bad: leave out images that, or whose annotations, can't be used.
 
     Returns:
-        (list of lines that sum it up, list of the LabelErrors skipped).
+        (list of lines that sum it up, list of the UserErrors skipped).
 
     Raises:
-        LabelError: bad input and not `skip_bad`, no instance at all, or a data set in `outdir` and not `overwrite`.
+        UserError: bad input and not `skip_bad`, no instance at all, or a data set in `outdir` and not `overwrite`.
     """
     check_free(outdir, overwrite)
     if not Path(source).exists():
-        raise LabelError(f"{source}: no such file or folder, expected annotations; name another one")
+        raise UserError(f"{source}: no such file or folder, expected annotations; name another one")
     if images and not Path(images).is_dir():
-        raise LabelError(f"--images {images}: no such folder, expected that of the images; name another one")
+        raise UserError(f"--images {images}: no such folder, expected that of the images; name another one")
     form = form or recognize(source)
-    entries, bad = _sort(_tell_apart(READERS[form](source, images, line_width)), skip_bad)
+    results = list(_tell_apart(READERS[form](source, images, line_width)))
+    bad = [result for result in results if isinstance(result, UserError)]
+    require_good(bad, skip_bad)
+    entries = [result for result in results if not isinstance(result, UserError)]
     if not entries:
         why = f" ({bad[0]})" if bad else ""
-        raise LabelError(f"{source}: found no annotated image, expected {form}; name another one, or its --format{why}")
+        raise UserError(f"{source}: found no annotated image, expected {form}; name another one, or its --format{why}")
     if classes:
         keep_classes(entries, classes)
     _check_apart(source, entries, outdir)
     stems = name_outputs(entries)
     with replacing_data(outdir) as work:
         calls = [partial(_process_image, work, stem, entry) for stem, entry in zip(stems, entries, strict=True)]
-        with contextlib.closing(run_all(calls)) as results:
-            found, more = _sort(results, skip_bad)
+        found, damaged = run_all(calls, skip_bad)
         if not any(len(areas) for areas, _, _ in found):
-            raise LabelError(f"{source}: found {len(found)} images without an instance, expected some; annotate them")
-    return [f"{len(found)} images ({form}) in {outdir}", *summarize(found)], bad + more
+            raise UserError(f"{source}: found {len(found)} images without an instance, expected some; annotate them")
+    return [f"{len(found)} images ({form}) in {outdir}", *summarize(found)], bad + damaged
 
 
 def _tell_apart(results):
-    """Entries and LabelErrors; of entries for images of different names that were found in one file, LabelErrors."""
+    """Entries and UserErrors; of entries for images of different names that were found in one file, UserErrors."""
     names = {}
     for result in results:
-        if not isinstance(result, LabelError) and result.file:
+        if not isinstance(result, UserError) and result.file:
             names.setdefault(os.path.abspath(result.file), {})[result.name] = result.where
     for result in results:
-        others = {} if isinstance(result, LabelError) else names.get(os.path.abspath(result.file or ""), {})
+        others = {} if isinstance(result, UserError) else names.get(os.path.abspath(result.file or ""), {})
         if len(others) < 2:
             yield result
         else:
             other = next(where for name, where in others.items() if name != result.name)
             found = f"found {result.file} for the image {result.name}, and for another one in {other}"
-            yield LabelError(f"{result.where}: {found}, expected a file for each; name their folder by --images")
-
-
-def _sort(results, skip_bad):
-    """(those of an iterable that are no LabelErrors, those that are); without `skip_bad` raises the first one."""
-    good, bad = [], []
-    for result in results:
-        if isinstance(result, LabelError) and not skip_bad:
-            raise LabelError(f"{result} (--skip-bad leaves it out)")
-        (bad if isinstance(result, LabelError) else good).append(result)
-    return good, bad
+            yield UserError(f"{result.where}: {found}, expected a file for each; name their folder by --images")
 
 
 def _check_apart(source, entries, outdir):
-    """Raise LabelError if what is read lies in what will be replaced."""
+    """Raise UserError if what is read lies in what will be replaced."""
     parts = [(Path(outdir) / part).resolve() for part in PARTS]
     paths = [source, *(entry.file for entry in entries if entry.file)]
     for path in [*paths, *(entry.where.split(": ")[0] for entry in entries)]:
         if any(Path(path).resolve().is_relative_to(part) for part in parts):
-            raise LabelError(f"{path}: found in the data set to replace, expected it elsewhere; name another with -o")
+            raise UserError(f"{path}: found in the data set to replace, expected it elsewhere; name another with -o")
 
 
 def _process_image(work, stem, entry):
@@ -215,6 +208,7 @@ def summarize(found):
     return lines + [f"{number} left out: {reason}" for reason, number in sorted(counts.items()) if number]
 
 
+@command("instance_dataset_processing.py")
 def main(argv=None):
     parser = argparse.ArgumentParser(
         prog="instance_dataset_processing.py",
@@ -231,17 +225,16 @@ def main(argv=None):
     add("--skip-bad", action="store_true", help="leave out bad images and annotations, and list them")
     add("--overwrite", action="store_true", help="replace the data set that the folder holds")
     args = parser.parse_args(argv)
-    with errors_in_one_line(parser.prog, LabelError, OSError):
-        lines, bad = process(
-            args.source,
-            args.outdir,
-            args.format,
-            args.images,
-            args.classes,
-            args.line_width,
-            args.overwrite,
-            args.skip_bad,
-        )
+    lines, bad = process(
+        args.source,
+        args.outdir,
+        args.format,
+        args.images,
+        args.classes,
+        args.line_width,
+        args.overwrite,
+        args.skip_bad,
+    )
     for error in bad:
         print(f"skipped: {one_line(error)}", file=sys.stderr)
     print("\n".join([*lines, *([f"{len(bad)} skipped"] if bad else [])]))

@@ -18,9 +18,12 @@ Nothing appears in OUTDIR before every image is done.
 """
 
 if __name__ == "__main__":
-    from ending import end_in_one_line
+    import sys
 
-    end_in_one_line()
+    sys.path[0] += "/.."  # the repo's root
+    from run.command import start
+
+    start()
 
 import argparse
 import json
@@ -35,14 +38,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from flags import bounded
 from joblib import cpu_count
-from road.geometry import HEIGHT, WIDTH, road_from_label
-from road.rendering import render_scene
-from road.scene import draw_light
-from road.vehicles import draw_lane_traffic, paint_vehicle
 from tqdm import tqdm
-from tusimple_dataset_processing import LabelError, find_clips, read_clip, read_lines
+
+from data.files import read_bgr
+from data.road.geometry import HEIGHT, WIDTH, road_from_label
+from data.road.rendering import render_scene
+from data.road.scene import draw_light
+from data.road.vehicles import draw_lane_traffic, paint_vehicle
+from data.tusimple_dataset_processing import find_clips
+from lanes.tusimple import read_lines
+from run.command import UserError, bounded, command
 
 SKY = 10  # rows at the top that no road reaches
 OTHER_CAMERAS = 0.6  # default fraction of the scenes that are of other cameras and roads than TuSimple's
@@ -73,20 +79,20 @@ def read_geometry(paths):
         list of TuSimple dicts, in the order of the files and lines.
 
     Raises:
-        LabelError: a file that can't be used, rows outside the rendered image, or no lane at all.
+        UserError: a file that can't be used, rows outside the rendered image, or no lane at all.
     """
     labels = [(path, number, label) for path in paths for number, label in read_lines(path)]
     for path, number, label in labels:
-        if isinstance(label, LabelError):
+        if isinstance(label, UserError):
             raise label
         rows = label["h_samples"]
         points = [y for lane in label["lanes"] for x, y in zip(lane, rows, strict=True) if x >= 0]
         if rows[0] < 0 or rows[-1] >= HEIGHT or has_lane(label) and not (min(points) >= SKY and rows[-1] > HEIGHT / 2):
             expected = f"rows in 0..{HEIGHT - 1} that reach the road, lanes from row {SKY} on"
-            raise LabelError(f"{path}:{number}: found rows {rows[0]:g} to {rows[-1]:g}, expected {expected}")
+            raise UserError(f"{path}:{number}: found rows {rows[0]:g} to {rows[-1]:g}, expected {expected}")
     labels = [label for _, _, label in labels if has_lane(label)]
     if not labels:
-        raise LabelError(f"{paths[0]}: found no lane of two points, expected TuSimple labels; name another file")
+        raise UserError(f"{paths[0]}: found no lane of two points, expected TuSimple labels; name another file")
     return labels
 
 
@@ -97,14 +103,14 @@ def read_clips(folders):
         list of (path of the jpg, TuSimple dict), in the order of the folders, files and lines.
 
     Raises:
-        LabelError: a label that can't be used, or no lane at all.
+        UserError: a label that can't be used, or no lane at all.
     """
     clips, bad = find_clips(folders)
     if bad:
         raise bad[0]
     clips = [clip for clip in clips if has_lane(clip[1])]
     if not clips:
-        raise LabelError(f"{folders[0]}: found no lane of two points, expected labeled images; name another folder")
+        raise UserError(f"{folders[0]}: found no lane of two points, expected labeled images; name another folder")
     return clips
 
 
@@ -117,11 +123,11 @@ def paint_clip(rng, path, label):
     """Image of a clip with traffic: (720, 1280, 3) uint8 RGB.
 
     Raises:
-        LabelError: no image there, or one of another size.
+        UserError: no image there, or one of another size.
     """
-    image = cv2.cvtColor(read_clip(path), cv2.COLOR_BGR2RGB)
+    image = cv2.cvtColor(read_bgr(path), cv2.COLOR_BGR2RGB)
     if image.shape != (HEIGHT, WIDTH, 3):
-        raise LabelError(f"{path}: found {image.shape[1]}x{image.shape[0]} pixels, expected {WIDTH}x{HEIGHT}")
+        raise UserError(f"{path}: found {image.shape[1]}x{image.shape[0]} pixels, expected {WIDTH}x{HEIGHT}")
     add_traffic(rng, image, label)
     return image
 
@@ -180,7 +186,7 @@ def write_dataset(
 
     Raises:
         OSError: `outdir` can't be written.
-        LabelError: an image of `clips` can't be used.
+        UserError: an image of `clips` can't be used.
     """
     outdir = Path(outdir).absolute()
     fresh = not outdir.exists()
@@ -241,35 +247,22 @@ def parse_args(argv=None):
     return args
 
 
+@command("synthetic_dataset.py")
 def main(argv=None):
     """Command line; see the module docstring."""
     args = parse_args(argv)
-    flag = "--geometry" if args.geometry else "--traffic-on"
-    try:
-        geometry = read_geometry(args.geometry) if args.geometry else None
-        clips = read_clips(args.traffic_on) if args.traffic_on else None
-        write_dataset(
-            args.outdir,
-            args.count,
-            args.seed,
-            geometry,
-            args.workers,
-            args.images_only,
-            args.empty_fraction,
-            clips,
-            args.other_cameras,
-        )
-        print(f"{args.count} scenes in {args.outdir}")
-        return
-    except LabelError as error:
-        message = f"{error}; fix it or name another with {flag}"
-    except OSError as error:
-        message = f"{error.filename or args.outdir}: found {error.strerror}, expected a folder to write; name another"
-    except KeyboardInterrupt:
-        print("synthetic_dataset.py: interrupted, nothing written", file=sys.stderr)
-        raise SystemExit(130) from None
-    print(f"synthetic_dataset.py: error: {message}", file=sys.stderr)
-    raise SystemExit(2)
+    write_dataset(
+        args.outdir,
+        args.count,
+        args.seed,
+        read_geometry(args.geometry) if args.geometry else None,
+        args.workers,
+        args.images_only,
+        args.empty_fraction,
+        read_clips(args.traffic_on) if args.traffic_on else None,
+        args.other_cameras,
+    )
+    print(f"{args.count} scenes in {args.outdir}")
 
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ CULane's F1 is that of its own tool: lanes 30 px wide on 1640x590, one to one, f
 """
 
 if __name__ == "__main__":
-    from data.ending import end_in_one_line
+    from run.command import start
 
-    end_in_one_line()
+    start()
 
 import argparse
 import functools
@@ -36,15 +36,15 @@ import sys
 from pathlib import Path
 
 import utils
-from data.culane_lines import LinesError, format_lines, lines_path
-from data.ending import one_line
-from data.flags import bounded
-from data.tusimple_dataset_processing import PREDICTION_KEYS, LabelError, find_file, read_labels
-from datagenerator import DataError, find_pairs
-from evaluation import culane, instances, tusimple
+from data.files import find_file, find_pairs
+from evaluation import instances
 from evaluation.model import predict_culane, predict_instances, predict_lanes, write_images
+from lanes import culane, tusimple
+from lanes.culane import format_lines, lines_path
+from lanes.tusimple import PREDICTION_KEYS, read_labels
 from pipeline.outputs import require_own_lines
 from pipeline.segmentation import load_network, require_head
+from run.command import UserError, bounded, command
 
 THRESHOLD = "lane probability that counts as lane; default the model's"
 CONFIDENCE = "mean lane probability an instance needs; default the model's"
@@ -82,7 +82,7 @@ def run_model(args):
     ground_truth = read_labels(path)
     tusimple.check_once(ground_truth, path)
     if args.out and Path(args.out).resolve() == Path(path).resolve():
-        raise DataError(f"--out {args.out}: found the labels themselves, expected another file to write; name one")
+        raise UserError(f"--out {args.out}: found the labels themselves, expected another file to write; name one")
     require_own_lines(args.out, "--out")
     network, settings = load(args)
     predictions = predict_lanes(network, args.srcdir, ground_truth, **settings)
@@ -245,17 +245,11 @@ def parse_args(argv=None):
     return args
 
 
+@command("evaluation")
 def main(argv=None):
     args = parse_args(argv)
     run = run_instances if args.instances is not None else run_culane if args.on_culane else run_tusimple
-    try:
-        score = run(args, functools.partial(print, file=sys.stderr if args.json else sys.stdout))
-    except (DataError, LabelError, LinesError, utils.ModelError, OSError) as error:
-        print(f"evaluation: error: {one_line(error)}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("evaluation: interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+    score = run(args, functools.partial(print, file=sys.stderr if args.json else sys.stdout))
     if args.json:
         orders = {name: "asc" if name in ("FP", "FN", "|DiC|") else "desc" for name in score}
         print(json.dumps([{"name": name, "value": score[name], "order": order} for name, order in orders.items()]))

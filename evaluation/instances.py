@@ -10,8 +10,9 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
-from data.files import LABEL_SUFFIXES
-from datagenerator import DataError, list_by_stem, read_label
+from data.files import LABEL_SUFFIXES, list_by_stem
+from datagenerator import read_label
+from run.command import UserError
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RESAMPLES = 1000
@@ -129,7 +130,7 @@ def read_pairs(prediction_dir, truth_dir):
         generator of (prediction, truth), (H, W) uint8 or uint16 each; shows its progress.
 
     Raises:
-        DataError: the names or the sizes differ, there is no label, or one can't be decoded.
+        UserError: the names or the sizes differ, there is no label, or one can't be decoded.
     """
     folders = Path(prediction_dir), Path(truth_dir)
     files, other = (list_by_stem(folder, LABEL_SUFFIXES) for folder in folders)
@@ -138,11 +139,11 @@ def read_pairs(prediction_dir, truth_dir):
         files = results
     if alone := sorted(files.keys() ^ other.keys()):
         found = f"{files.get(alone[0], other.get(alone[0])).name} in one folder only"
-        raise DataError(f"--instances {folders[0]} {folders[1]}: found {found}, expected the same names in both")
+        raise UserError(f"--instances {folders[0]} {folders[1]}: found {found}, expected the same names in both")
     for stem in tqdm(sorted(files), unit="image", dynamic_ncols=True):
         prediction, truth = read_label(files[stem]), read_label(other[stem])
         if prediction.shape != truth.shape:
-            raise DataError(f"{files[stem]}: found {prediction.shape}, expected {truth.shape} as in {folders[1]}")
+            raise UserError(f"{files[stem]}: found {prediction.shape}, expected {truth.shape} as in {folders[1]}")
         yield prediction, truth
 
 

@@ -7,10 +7,9 @@ import numpy as np
 from tqdm import tqdm
 
 from datagenerator import read_image, read_pair
-from evaluation.tusimple import worst_first
 from lanes.culane import SIZE
 from lanes.curves import fit_lanes
-from lanes.tusimple import h_samples, tusimple_line
+from lanes.tusimple import h_samples, tusimple_line, worst_first
 from pipeline.outputs import output_folder
 from pipeline.segmentation import segment
 from visualization import draw_lanes, paint_kind, save_image
@@ -31,7 +30,7 @@ def predict_lanes(network, srcdir, labels, **settings):
         TuSimple dicts; run_time is that from the decoded image to the lanes, in ms.
 
     Raises:
-        DataError: an image that is missing or can't be decoded.
+        UserError: an image that is missing or can't be decoded.
     """
     result = []
     for label in tqdm(labels, unit="image", dynamic_ncols=True):
@@ -56,7 +55,7 @@ def predict_culane(network, srcdir, names, **settings):
         for each image a list of lanes, each (N, 2) int x and y, a point every 10 rows, N >= 1.
 
     Raises:
-        DataError: an image that is missing or can't be decoded.
+        UserError: an image that is missing or can't be decoded.
     """
     rows = h_samples(SIZE[0])
     lines = predict_lanes(network, srcdir, [{"raw_file": name, "h_samples": rows} for name in names], **settings)
@@ -75,7 +74,7 @@ def predict_instances(network, pairs, **settings):
         (found, true) label maps of the size of the image, (h, w) uint8 or uint16; shows its progress.
 
     Raises:
-        DataError: an image or a label that can't be used.
+        UserError: an image or a label that can't be used.
     """
     for pair in tqdm(pairs, unit="image", dynamic_ncols=True):
         image, truth = read_pair(pair)

@@ -5,9 +5,9 @@ python -m export calibrate MODELDIR IMAGES OUT
 """
 
 if __name__ == "__main__":
-    from data.ending import end_in_one_line
+    from run.command import start
 
-    end_in_one_line()
+    start()
 
 import argparse
 import sys
@@ -16,22 +16,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 import utils
-from data.ending import one_line
-from data.flags import bounded
-from datagenerator import (
-    DataError,
-    enlarge,
-    list_images,
-    middle,
-    network_size,
-    normalize,
-    prepare_image,
-    read_image,
-    require_readable,
-    view_of,
-)
+from data.files import list_images
+from datagenerator import enlarge, middle, network_size, normalize, prepare_image, read_image, require_readable, view_of
 from export.calibration import calibrate
 from export.formats import export
+from run.command import UserError, bounded, command, one_line
 
 FORMATS = ("savedmodel", "tflite", "onnx")
 
@@ -62,7 +51,7 @@ def run_calibration(args):
     out = Path(args.out)
     empty = out.is_dir() and not any(out.iterdir())
     if out.exists() and not empty and not ((out / utils.MODEL_FILE).is_file() and args.overwrite):
-        raise utils.ModelError(f"{out}: found something of that name, expected none; --overwrite replaces a model")
+        raise UserError(f"{out}: found something of that name, expected none; --overwrite replaces a model")
     folder = utils.model_folder(args.modeldir)
     config, size = utils.read_saved_config(folder), utils.read_network(folder)["input_shape"][:2]
     view = view_of(config, folder)
@@ -73,7 +62,7 @@ def run_calibration(args):
         for path in tqdm(paths, unit="image", dynamic_ncols=True):
             try:
                 image = read_image(path)
-            except DataError as error:
+            except UserError as error:
                 bad.append(path)
                 tqdm.write(f"skipped: {one_line(error)}", file=sys.stderr)
                 continue
@@ -89,24 +78,18 @@ def run_calibration(args):
     print(f"{len(paths) - len(bad)} images, calibrated model in {args.out}")
     if bad:
         print(f"export: {len(bad)} of {len(paths)} images could not be read and were skipped", file=sys.stderr)
-        raise SystemExit(3)
+        return 3
+    return 0
 
 
+@command("export")
 def main(argv=None):
     args = parse_args(argv)
-    try:
-        if "images" in args:
-            run_calibration(args)
-        else:
-            difference = export(args.modeldir, args.out, args.format, args.size, args.overwrite)
-            model = utils.model_folder(args.modeldir)
-            print(f"{args.out}: within {difference:.1e} of the outputs of the Keras model in {model}")
-    except (DataError, utils.ModelError, OSError) as error:
-        print(f"export: error: {one_line(error)}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("export: interrupted, nothing written", file=sys.stderr)
-        raise SystemExit(130) from None
+    if "images" in args:
+        return run_calibration(args)
+    difference = export(args.modeldir, args.out, args.format, args.size, args.overwrite)
+    model = utils.model_folder(args.modeldir)
+    print(f"{args.out}: within {difference:.1e} of the outputs of the Keras model in {model}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import numpy as np
 from keras import layers, ops
 
 from enet import BatchNormalization, PReLU
-from utils import ModelError
+from run.command import UserError
 
 
 class _BoundedPReLU(PReLU):
@@ -31,11 +31,11 @@ def fold_batch_norm(model, bounded_prelu=True):
         keras.Model with the same input and outputs; the layers that are left keep their names.
 
     Raises:
-        utils.ModelError: the model normalizes with the statistics of each image.
+        UserError: the model normalizes with the statistics of each image.
     """
     norms = [layer for layer in model.layers if isinstance(layer, BatchNormalization)]
     if any(norm.image_statistics for norm in norms):
-        raise ModelError(
+        raise UserError(
             "found a model that normalizes with the statistics of each image, expected moving averages; "
             "run python -m export calibrate first"
         )

@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from enet import BatchNormalization
 from export.folding import fold_batch_norm
-from utils import ModelError, load_model
+from run.command import UserError
+from utils import load_model
 
 TOLERANCE = 1e-4
 ALIKE = 0.99  # fraction of the values that must agree: near ties in max-pools move up to 0.3 % of them
@@ -37,18 +38,18 @@ def export(modeldir, out, kind, image_size=None, overwrite=False):
         within, relative to the largest value of the output.
 
     Raises:
-        utils.ModelError: a model that can't be read or has no fixed size, a path that can't be written to, a missing
+        UserError: a model that can't be read or has no fixed size, a path that can't be written to, a missing
             package, or outputs that differ by more than `TOLERANCE`. Nothing is left behind.
     """
     out = Path(out)
     if (out.exists() or out.is_symlink()) and not overwrite:
-        raise ModelError(f"{out}: found something of that name, expected to make it; name another, or --overwrite it")
+        raise UserError(f"{out}: found something of that name, expected to make it; name another, or --overwrite it")
     if out.is_dir() and not out.is_symlink() and any(out.iterdir()):
         if kind != "savedmodel" or not (out / "saved_model.pb").is_file():
             what = "SavedModel" if kind == "savedmodel" else "file"
-            raise ModelError(f"{out}: found a folder of something else, expected a {what} to overwrite; name another")
+            raise UserError(f"{out}: found a folder of something else, expected a {what} to overwrite; name another")
     if not out.absolute().parent.is_dir():
-        raise ModelError(f"{out}: found no folder {out.parent}, expected an existing one; make it first")
+        raise UserError(f"{out}: found no folder {out.parent}, expected an existing one; make it first")
     if kind == "onnx":
         _require("tf2onnx", "onnxruntime")
     write, run = {
@@ -59,12 +60,12 @@ def export(modeldir, out, kind, image_size=None, overwrite=False):
 
     model = load_model(modeldir, image_size)
     if None in model.input_shape[1:]:
-        raise ModelError(f"{modeldir}: found a model without a fixed size, expected one; give --size H W")
+        raise UserError(f"{modeldir}: found a model without a fixed size, expected one; give --size H W")
     rng = np.random.default_rng(0)
     images = [rng.uniform(0, 255, (1, *model.input_shape[1:])).astype(np.float32) for _ in range(3)]
     expected = [{name: np.asarray(y) for name, y in model(x, training=False).items()} for x in images]
     if not all(np.isfinite(y).all() for outputs in expected for y in outputs.values()):
-        raise ModelError(f"{modeldir}: found outputs that are not finite, expected a trained model; retrain it")
+        raise UserError(f"{modeldir}: found outputs that are not finite, expected a trained model; retrain it")
     with tqdm(total=3, desc="fold", unit="step", dynamic_ncols=True) as progress:
         norms = (layer for layer in model.layers if isinstance(layer, BatchNormalization))
         network = model if any(norm.image_statistics for norm in norms) else fold_batch_norm(model, kind != "tflite")
@@ -80,7 +81,7 @@ def export(modeldir, out, kind, image_size=None, overwrite=False):
             progress.set_description("compare")
             difference = _difference(images, expected, run(path))
             if not difference <= TOLERANCE:
-                raise ModelError(
+                raise UserError(
                     f"{out}: not written, the exported network differs from Keras by {difference:.1e} of the output's "
                     f"largest value, expected at most {TOLERANCE:.0e}; report it with the versions of the packages"
                 )
@@ -97,7 +98,7 @@ def _require(*packages):
         try:
             importlib.import_module(name)
         except ImportError as error:
-            raise ModelError(
+            raise UserError(
                 f"--format onnx: {name} can't be imported ({error}), expected it installed; "
                 f"run pip install {' '.join(packages)}"
             ) from None

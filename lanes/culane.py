@@ -1,12 +1,104 @@
-"""Lanes by the rules of the CULane benchmark: a spline through the points, drawn 30 px wide, compared by overlap."""
+"""CULane's lanes: the files (`*.lines.txt`, the lanes of one image, and lists of images) and the benchmark's rules.
+
+    culane_score(count_files(list_files("predictions", "culane", "list/test.txt")))
+
+TP, FP and FN are those of tools/lane_evaluation in github.com/XingangPan/SCNN: a lane is a spline through its points,
+drawn 30 pixels wide on 1640x590, and found if its IoU with the predicted one that it is matched to is above 0.5. The
+matching is one to one and has the largest sum of IoU. A lane of one point counts as a lane and is never found. Where
+the tool takes a file that is missing for one without lanes, it is an error here, and empty lines are passed over.
+"""
+
+import posixpath
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cv2
 import numpy as np
+from joblib import cpu_count
 from scipy.interpolate import CubicSpline
+from scipy.optimize import linear_sum_assignment
+from tqdm import tqdm
 
+from data.files import find_file, select_files, walk_files
+from run.command import UserError
+
+SUFFIX = ".lines.txt"
+# a name may hold blanks; what follows it on a line does so after its suffix
+NAME = re.compile(r"(.*?\.(?:jpe?g|png|bmp|webp|tiff?|txt))(?:\s|$)", re.IGNORECASE)
 SIZE = (590, 1640)  # (h, w) of the benchmark's images
 WIDTH = 30  # pixels
 STEPS = 50  # points per piece of the spline
+IOU_THRESHOLD = 0.5  # of IoU; a lane is found above it
+NAMES = ("F1", "Precision", "Recall", "TP", "FP", "FN")
+
+
+def lines_path(image):
+    """Path of the lanes of an image: beside it, its suffix replaced; a path of lanes stays."""
+    return Path(image) if str(image).endswith(SUFFIX) else Path(image).with_suffix(SUFFIX)
+
+
+def read_lines(path):
+    """Read the lanes of one image.
+
+    Args:
+        path: text file with one lane per line, "x y x y ..." in pixels; empty lines are passed over.
+
+    Returns:
+        list of (N, 2) float64, N >= 1.
+
+    Raises:
+        UserError: the file can't be read, a line with an odd number of words or with one that is no finite number.
+    """
+    lanes = []
+    for number, line in enumerate(_read_text(path, "lanes").splitlines(), start=1):
+        words = line.split()
+        try:
+            values = np.array([float(word) for word in words])
+        except ValueError:
+            values = np.array([np.nan])
+        if len(values) % 2 or not (np.abs(values) < 1e6).all():
+            raise UserError(f"{path}:{number}: found something else, expected x y x y ... in pixels; fix the line")
+        if words:
+            lanes.append(values.reshape(-1, 2))
+    return lanes
+
+
+def format_lines(lanes):
+    """Text of a `*.lines.txt` of lanes, each (N, 2) x and y."""
+    return "".join(" ".join(f"{x:g} {y:g}" for x, y in lane) + " \n" for lane in lanes)
+
+
+def read_list(path):
+    """Names of the images of a list, relative to CULane's folder; of lines with more words the first one.
+
+    Raises:
+        UserError: the file can't be read, names none, one twice (however written) or one outside the folder.
+    """
+    lines = [line.strip() for line in _read_text(path, "image names").splitlines() if line.strip()]
+    matches = [(NAME.match(line), line) for line in lines]
+    names = [match.group(1) if match else line.split()[0] for match, line in matches]
+    names = [posixpath.normpath(name.replace("\\", "/").lstrip("/")) for name in names]
+    for name in names:
+        if name in (".", "..") or name.startswith("../"):
+            raise UserError(f"{path}: found {name}, expected names within the folder of the images; fix the list")
+    if not names:
+        raise UserError(f"{path}: found no line, expected one image name per line; name another list")
+    known = {}
+    for number, name in enumerate(names):
+        other, first = known.setdefault(lines_path(name), (name, number))
+        if first != number:
+            again = "again" if name == other else f"and {other}, whose lanes are one file"
+            raise UserError(f"{path}: found {name} {again}, expected each image once; remove one")
+    return names
+
+
+def _read_text(path, what):
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "found bytes that are no text"
+        raise UserError(f"{path}: {reason}, expected CULane's {what}; name another file") from None
 
 
 def interpolate(points, steps=STEPS):
@@ -62,3 +154,75 @@ def lane_iou(predicted, labeled, size=SIZE, width=WIDTH):
             common = cv2.countNonZero(cv2.bitwise_and(mask, other_mask))
             iou[i, j] = common / max(areas[i] + other_areas[j] - common, 1)
     return iou
+
+
+def count_matches(iou, threshold=IOU_THRESHOLD):
+    """TP, FP and FN of one image: (3,) int64.
+
+    Args:
+        iou: (P, G) of predicted and labeled lanes.
+        threshold: a match counts above it.
+    """
+    pairs = linear_sum_assignment(iou, maximize=True)
+    found = np.count_nonzero(iou[pairs] > threshold)
+    return np.array([found, iou.shape[0] - found, iou.shape[1] - found])
+
+
+def list_files(prediction_dir, truth_dir, list_file=None):
+    """Files of the images to score.
+
+    Args:
+        prediction_dir, truth_dir: folders with `*.lines.txt`, in the same subfolders.
+        list_file: of the images, in `truth_dir` or by itself; None: all that `truth_dir` has lanes of.
+
+    Returns:
+        list of (name as in the list, path of the predicted lanes, path of the labeled lanes).
+
+    Raises:
+        UserError: no image, or, without a list, a prediction of another one.
+    """
+    folders = Path(prediction_dir), Path(truth_dir)
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder, expected CULane's *{SUFFIX} in it; name another one")
+    if list_file:
+        path = find_file(folders[1], list_file)
+        names = read_list(path)
+    else:
+        found, names = (
+            [path.relative_to(folder).as_posix() for path in select_files(walk_files(folder), (".txt",), folder, False)]
+            for folder in folders
+        )
+        found, names = ([name for name in some if name.endswith(SUFFIX)] for some in (found, names))
+        if not names:
+            raise UserError(f"{folders[1]}: found no *{SUFFIX}, expected CULane's labels; name another folder")
+        if more := sorted(set(found) - set(names)):
+            raise UserError(f"{folders[0] / more[0]}: found no such file in {folders[1]}, expected one; see --list")
+    return [(name, *(folder / lines_path(name) for folder in folders)) for name in names]
+
+
+def count_files(files):
+    """TP, FP and FN of the images of `list_files`: (N, 3) int64; UserError for a file that can't be used."""
+    predicted, labeled = zip(*(map(read_lines, paths) for _, *paths in files), strict=True)
+    return count_lanes(predicted, labeled)
+
+
+def count_lanes(predicted, labeled):
+    """TP, FP and FN of N images, each a list of lanes, (points, 2) x and y: (N, 3) int64; shows its progress."""
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        tasks = pool.map(lambda lanes, others: count_matches(lane_iou(lanes, others)), predicted, labeled)
+        return np.array(list(tqdm(tasks, total=len(labeled), unit="image", dynamic_ncols=True)))
+
+
+def culane_score(counts):
+    """Scores of (N, 3) TP, FP and FN, added up over the images.
+
+    Returns:
+        {"F1", "Precision", "Recall", "TP", "FP", "FN"}; a fraction of nothing is 0, but F1 where there is neither a
+        predicted nor a labeled lane is 1, as are the two others.
+    """
+    tp, fp, fn = (int(value) for value in np.sum(counts, axis=0))
+    if not tp + fp + fn:
+        return dict(zip(NAMES, (1.0, 1.0, 1.0, 0, 0, 0), strict=True))
+    precision, recall = tp / max(tp + fp, 1), tp / max(tp + fn, 1)
+    return dict(zip(NAMES, (2 * tp / (2 * tp + fp + fn), precision, recall, tp, fp, fn), strict=True))

@@ -1,11 +1,141 @@
-"""Lane curves as TuSimple's benchmark writes them: one JSON object per image, x at given rows."""
+"""TuSimple's lanes: the files (one JSON object per image, x at given rows), the label images and the benchmark's rules.
 
+    tusimple_score(read_labels("pred.json", PREDICTION_KEYS), read_labels("test_label.json"))
+
+Accuracy, FP and FN are those of evaluate/lane.py in github.com/TuSimple/tusimple-benchmark, quirks included: FP can be
+negative, and a label without a point counts as a lane, which only a prediction without a point finds. Repeated
+images, which the benchmark adds up, are errors here.
+"""
+
+import json
+import posixpath
+from pathlib import Path
+
+import cv2
 import numpy as np
 
 from lanes.curves import IMAGE_SIZE, lane_x
+from run.command import UserError
 
 ABSENT = -2  # TuSimple's x where a lane has no point
 END_SLACK = 4.0  # rows: an end this close to a sample reaches it
+THICKNESS = 7  # pixels of a drawn lane
+LABEL_KEYS = ("raw_file", "lanes", "h_samples")
+PREDICTION_KEYS = ("raw_file", "lanes", "run_time")
+# The original's values for five lanes; further lanes get what lies between them, then the rest of 8 bits.
+_FIRST = [*range(20, 256, 50), *range(45, 256, 50)]
+GRAY_VALUES = (*_FIRST, *(value for value in range(1, 256) if value not in _FIRST))
+PIXELS = 20.0  # a point is right if it is closer to the label than this, measured across the lane
+FOUND = 0.85  # a lane is found if this fraction of its rows is right
+TIME_LIMIT = 200.0  # milliseconds
+NAMES = ("Accuracy", "FP", "FN")
+
+
+def read_labels(path, keys=LABEL_KEYS):
+    """Read a TuSimple file, labels or, with `PREDICTION_KEYS`, predictions.
+
+    Args:
+        path: file with one JSON object per line; empty lines and a byte order mark are passed over.
+        keys: what each object must hold.
+
+    Returns:
+        list of dicts in the order of the lines.
+
+    Raises:
+        UserError: the file can't be read, or its first line that can't be used.
+    """
+    entries = [entry for _, entry in read_lines(path, keys)]
+    for entry in entries:
+        if isinstance(entry, UserError):
+            raise entry
+    return entries
+
+
+def read_lines(path, keys=LABEL_KEYS):
+    """As `read_labels`, with the bad lines: list of (line number from 1, dict or UserError)."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "found bytes that are no text"
+        raise UserError(f"{path}: {reason}, expected one JSON object per line; name another file") from None
+    lines = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            check_line(entry, keys, f"{path}:{number}")
+        except UserError as error:
+            entry = error
+        except (ValueError, RecursionError):
+            entry = UserError(f"{path}:{number}: found no JSON, expected one object per line; fix it")
+        lines.append((number, entry))
+    return lines
+
+
+def check_line(entry, keys, where):
+    """Check one object of a TuSimple file.
+
+    Args:
+        entry: what JSON gave.
+        keys: what it must hold, `LABEL_KEYS` or `PREDICTION_KEYS`.
+        where: file and line, for the message.
+
+    Raises:
+        UserError: a key is missing, a value is of another type, a row has no x, or the rows don't rise.
+    """
+    missing = [key for key in keys if not isinstance(entry, dict) or key not in entry]
+    if missing:
+        raise UserError(f"{where}: found no {missing[0]}, expected an object with {', '.join(keys)}; fix the line")
+    rows, run_time = entry.get("h_samples", []), entry.get("run_time", 0)
+    for right, expected in (
+        (isinstance(entry["raw_file"], str), "raw_file to be a string"),
+        (isinstance(entry["lanes"], list) and all(map(_is_row, entry["lanes"])), "lanes to be lists of numbers"),
+        (_is_row(rows) and all(a < b for a, b in zip(rows, rows[1:], strict=False)), "h_samples to be rising numbers"),
+        (type(run_time) in (int, float), "run_time to be a number of milliseconds"),
+    ):
+        if not right:
+            raise UserError(f"{where}: found something else, expected {expected}; fix the line")
+    if "h_samples" in keys:
+        check_lengths(entry["lanes"], rows, where)
+
+
+def check_lengths(lanes, rows, where):
+    """Raise UserError unless every lane has one x per row."""
+    wrong = [len(lane) for lane in lanes if len(lane) != len(rows)]
+    if wrong or not rows:
+        found = f"a lane of {wrong[0]} points" if wrong else "no h_samples"
+        raise UserError(f"{where}: found {found}, expected one x per row of h_samples ({len(rows)}); fix the line")
+
+
+def _is_row(value):
+    return isinstance(value, list) and all(type(x) in (int, float) and abs(x) < 1e6 for x in value)  # NaN is not
+
+
+def draw_label(label, shape=(720, 1280)):
+    """Draw the lanes of a TuSimple label as (h, w) uint8, lane i with value `GRAY_VALUES[i]`, background 0.
+
+    Raises:
+        UserError: more lanes than gray values.
+    """
+    rows = label["h_samples"]
+    lanes = [[(x, y) for x, y in zip(lane, rows, strict=True) if x >= 0] for lane in label["lanes"]]
+    return draw_lanes(lanes, shape, THICKNESS, label["raw_file"])
+
+
+def draw_lanes(lanes, shape, thickness, where):
+    """Draw lanes, each N points (x, y) in pixels, N >= 0, as `draw_label` does, `thickness` pixels wide.
+
+    Raises:
+        UserError: more lanes than gray values; begins with `where`.
+    """
+    if len(lanes) > len(GRAY_VALUES):
+        raise UserError(f"{where}: found {len(lanes)} lanes, expected at most {len(GRAY_VALUES)} gray values")
+    image = np.zeros(shape, np.uint8)
+    for points, gray in zip(lanes, GRAY_VALUES, strict=False):
+        if len(points):
+            cv2.polylines(image, [np.array(points, np.int32)], isClosed=False, color=gray, thickness=thickness)
+    return image
 
 
 def h_samples(height):
@@ -67,3 +197,89 @@ def tusimple_line(raw_file, lanes, h_samples, run_time, image_size=IMAGE_SIZE):
     """
     xs = lanes_to_tusimple(lanes, h_samples, image_size)
     return {"raw_file": raw_file, "lanes": xs, "h_samples": list(h_samples), "run_time": round(float(run_time), 3)}
+
+
+def _score_image(predicted, labeled, rows, run_time, time_limit):
+    """Accuracy, FP and FN of one image: predicted (P, R) and labeled (G, R) x, rows (R,)."""
+    count, true_count = len(predicted), len(labeled)
+    if run_time > time_limit or count > true_count + 2:
+        return 0.0, 0.0, 1.0
+    valid = labeled >= 0
+    points = np.maximum(valid.sum(axis=1, keepdims=True), 1)
+    y = np.where(valid, rows - (valid * rows).sum(axis=1, keepdims=True) / points, 0)
+    x = np.where(valid, labeled - np.where(valid, labeled, 0).sum(axis=1, keepdims=True) / points, 0)
+    spread = (y * y).sum(axis=1)
+    slope = np.divide((x * y).sum(axis=1), spread, out=np.zeros(true_count), where=spread > 0)
+    reach = PIXELS / np.cos(np.arctan(slope))
+    predicted, labeled = np.where(predicted >= 0, predicted, -100), np.where(valid, labeled, -100)
+    right = np.abs(predicted - labeled[:, None]) < reach[:, None, None]  # (G, P, R)
+    fractions = (right.sum(axis=2) / len(rows)).max(axis=1, initial=0)  # (G,)
+    found = np.count_nonzero(fractions >= FOUND)
+    missed, total = true_count - found, fractions.sum()
+    if true_count > 4:
+        missed, total = max(missed - 1, 0), total - fractions.min()
+    counted = max(min(true_count, 4), 1)
+    return total / counted, (count - found) / count if count else 0.0, missed / counted
+
+
+def check_once(ground_truth, name):
+    """{raw_file: TuSimple dict}; raises UserError, which names the line of the file `name`, if one comes twice."""
+    known = {}
+    for number, entry in enumerate(ground_truth, start=1):
+        if known.setdefault(posixpath.normpath(entry["raw_file"]), entry) is not entry:
+            raise UserError(f"{name}:{number}: found {entry['raw_file']} again, expected it once; remove one")
+    return {entry["raw_file"]: entry for entry in ground_truth}
+
+
+def score_images(predictions, ground_truth, time_limit=TIME_LIMIT, names=("predictions", "ground truth")):
+    """Accuracy, FP and FN of every image by the rules of TuSimple's evaluate/lane.py.
+
+    Args:
+        predictions: TuSimple dicts with raw_file, lanes and run_time (ms).
+        ground_truth: TuSimple dicts with raw_file, lanes and h_samples, which are the rows of the prediction too.
+        time_limit: ms; an image that took longer scores 0, 0, 1. math.inf for no limit.
+        names: what errors call the two, for example their files.
+
+    Returns:
+        (N, 3) float64 in the order of the predictions.
+
+    Raises:
+        UserError: the two don't fit together; names the line (index + 1).
+    """
+    for number, entry in enumerate(ground_truth, start=1):
+        check_line(entry, LABEL_KEYS, f"{names[1]}:{number}")
+    truth, scores = check_once(ground_truth, names[1]), {}
+    for number, entry in enumerate(predictions, start=1):
+        where = f"{names[0]}:{number}"
+        check_line(entry, PREDICTION_KEYS, where)
+        name = entry["raw_file"]
+        if name not in truth or name in scores:
+            state = "again" if name in scores else f"which is not in {names[1]}"
+            raise UserError(f"{where}: found {name} {state}, expected each labeled image once; remove the line")
+        rows = truth[name]["h_samples"]
+        check_lengths(entry["lanes"], rows, where)
+        predicted, labeled = (np.array(part["lanes"], float).reshape(-1, len(rows)) for part in (entry, truth[name]))
+        scores[name] = _score_image(predicted, labeled, np.array(rows, float), entry["run_time"], time_limit)
+    missing = [number for number, entry in enumerate(ground_truth, start=1) if entry["raw_file"] not in scores]
+    if missing or not scores:
+        first = f", first {names[1]}:{missing[0]}" if missing else ""
+        raise UserError(
+            f"{names[0]}: found {len(scores)} images, expected the {len(truth)} of {names[1]}; "
+            f"predict all of them ({len(missing)} missing{first})"
+        )
+    return np.array(list(scores.values()))
+
+
+def tusimple_score(predictions, ground_truth, time_limit=TIME_LIMIT):
+    """The TuSimple benchmark's result: means of `score_images`, which see, over the images.
+
+    Returns:
+        {"Accuracy": ..., "FP": ..., "FN": ...}, floats.
+    """
+    means = score_images(predictions, ground_truth, time_limit).mean(axis=0)
+    return dict(zip(NAMES, means.tolist(), strict=True))
+
+
+def worst_first(scores):
+    """Order of (N, 3) scores by accuracy, then by FP + FN, worst first: (N,) indices."""
+    return np.lexsort((-(scores[:, 1] + scores[:, 2]), scores[:, 0]))

@@ -9,8 +9,8 @@ import numpy as np
 from scipy.ndimage import find_objects
 
 import utils
-from datagenerator import DataError
 from pipeline.outputs import room_for
+from run.command import UserError
 
 FILES = ("instances.json", "instances.csv")
 COCO_HEAD = '{"categories": [{"id": 1, "name": "instance"}],\n"annotations": ['
@@ -57,7 +57,7 @@ def describe_instances(label_map, confidences=None):
 
 
 def require_own(outdir, names):
-    """Raise DataError if a file of `names` in a folder is none that `instance_files` wrote, which may replace its own.
+    """Raise UserError if a file of `names` in a folder is none that `instance_files` wrote, which may replace its own.
 
     Annotations of the user's have the same usual names.
     """
@@ -68,7 +68,7 @@ def require_own(outdir, names):
             with open(path, encoding="utf-8", errors="replace") as file:
                 own = file.read(len(head)) == head
         if not own:
-            raise DataError(
+            raise UserError(
                 f"{path}: found a file that inference.py didn't write, expected none or its own; name another --outdir"
             )
 

@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 
 import utils
-from datagenerator import DataError, list_images, pattern_base
+from data.files import list_images, pattern_base
+from run.command import UserError
 
 
 def find_images(sources, recursive=False):
@@ -55,7 +56,7 @@ def name_outputs(names, outdir, kinds, keep_names):
 
 
 def require_own_lines(path, flag):
-    """Raise DataError if there is a file to write lanes to that doesn't begin with such a line, as labels don't."""
+    """Raise UserError if there is a file to write lanes to that doesn't begin with such a line, as labels don't."""
     if not path or not Path(path).exists():
         return
     own = Path(path).is_file()  # a pipe would be waited for, a device replaced
@@ -67,7 +68,7 @@ def require_own_lines(path, flag):
     except (OSError, ValueError, RecursionError, TypeError):
         own = False
     if not own:
-        raise DataError(
+        raise UserError(
             f"{flag} {path}: found a file of something else, expected none or an earlier result; name another"
         )
 
@@ -83,7 +84,7 @@ def output_folder(folder, flag="--outdir"):
             raise PermissionError(0, "no right to write")
     except OSError as error:
         reason = error.strerror.lower()
-        raise DataError(f"{flag} {folder}: {reason}, expected a folder to write to; name another one") from None
+        raise UserError(f"{flag} {folder}: {reason}, expected a folder to write to; name another one") from None
     try:
         yield
     finally:

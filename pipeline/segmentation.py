@@ -10,20 +10,10 @@ from joblib import cpu_count
 
 import utils
 from clustering import BANDWIDTH, MIN_FRACTION, THRESHOLD, find_instances
-from datagenerator import (
-    STRETCH,
-    TILE,
-    DataError,
-    View,
-    enlarge,
-    network_size,
-    normalize,
-    prepare_image,
-    view_of,
-    zoomed_size,
-)
+from datagenerator import STRETCH, TILE, View, enlarge, network_size, normalize, prepare_image, view_of, zoomed_size
 from export.folding import fold_batch_norm
 from pipeline.tiles import join_tiles, tile_starts
+from run.command import UserError
 
 MIN_PIXELS = 10  # of an instance in crops, at the image's own scale
 
@@ -50,7 +40,7 @@ def read_min_pixels(folder):
     value = utils.read_saved_config(folder).get("min_pixels")
     if value is not None and (type(value) not in (int, float) or not 0 < value < np.inf):
         where = Path(folder) / utils.CONFIG_FILE
-        raise utils.ModelError(f"{where}: min_pixels: found {value!r}, expected a number above 0; fix it")
+        raise UserError(f"{where}: min_pixels: found {value!r}, expected a number above 0; fix it")
     return value
 
 
@@ -92,7 +82,7 @@ class Network:
             size at which the network sees the image; with the view "crop" that is (h, w) enlarged.
 
         Raises:
-            ModelError: an output that is not finite, as of a network whose training diverged.
+            UserError: an output that is not finite, as of a network whose training diverged.
         """
         return self.predict_part(normalize(image) if self.view.normalize else image)
 
@@ -105,7 +95,7 @@ class Network:
             outputs = {name: value[: image.shape[0], : image.shape[1]] for name, value in outputs.items()}
         for name, value in outputs.items():
             if not np.isfinite(value).all():
-                raise utils.ModelError(f"the model's {name} output is NaN or infinite; retrain it or name another")
+                raise UserError(f"the model's {name} output is NaN or infinite; retrain it or name another")
         return outputs
 
     def needs_tiles(self, shape):
@@ -130,8 +120,8 @@ def load_network(modeldir, image_size=None, jit=False):
         jit: compile it with XLA.
 
     Raises:
-        ModelError: no model there, or one that can't be built or run.
-        DataError: as `datagenerator.view_of`.
+        UserError: no model there, or one that can't be built or run.
+        UserError: as `datagenerator.view_of`.
     """
     try:
         folder = utils.model_folder(modeldir)
@@ -148,21 +138,21 @@ def load_network(modeldir, image_size=None, jit=False):
             few = round(MIN_FRACTION * np.prod(size))
         result = Network(model, image_size or size, view, jit, few)
         result.warm_up()
-    except (utils.ModelError, DataError, OSError):
+    except (UserError, OSError):
         raise
     except (ValueError, TypeError, RecursionError, tf.errors.OpError) as error:  # a config that makes no sense
         reason = " ".join(str(error).split())[:200]
-        raise utils.ModelError(
+        raise UserError(
             f"--modeldir {modeldir}: its network can't be built or run ({reason}); restore it or name another"
         ) from None
     return result
 
 
 def require_head(network, modeldir, **flags):
-    """Raise ModelError if a flag that needs the semantic head is given (not None) and the network has no such head."""
+    """Raise UserError if a flag that needs the semantic head is given (not None) and the network has no such head."""
     for flag, value in flags.items():
         if value is not None and "semantic" not in network.outputs:
-            raise utils.ModelError(f"--{flag}: found a model without semantic head in {modeldir}; leave --{flag} out")
+            raise UserError(f"--{flag}: found a model without semantic head in {modeldir}; leave --{flag} out")
 
 
 def segment(network, image, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast", confidence=0.0):
@@ -177,7 +167,7 @@ def segment(network, image, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fa
         (H, W) int32 label map at the size at which the network sees the image, of tiles at its own; 0 = background.
 
     Raises:
-        ModelError: as `Network.predict`.
+        UserError: as `Network.predict`.
     """
     settings = bandwidth, threshold, method, confidence
     if network.needs_tiles(image.shape):

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data.ending import deferred_signals, one_line
-from datagenerator import DataError
+from run.command import UserError, deferred_signals, one_line
 
 
 @dataclass
@@ -23,7 +22,7 @@ class Frame:
     source: Path | None = None
     outputs: dict = field(default_factory=dict)  # kind of output: file to write
     image: np.ndarray | None = None  # (h, w, 3) uint8 RGB
-    problem: DataError | None = None
+    problem: UserError | None = None
     note: str = ""  # what the user is to know of it
     prediction: dict | None = None  # of `segmentation.predict`
     label_map: np.ndarray | None = None  # (H, W) int32

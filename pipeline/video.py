@@ -20,7 +20,7 @@ from scipy.optimize import linear_sum_assignment
 
 import utils
 from clustering import instance_colors
-from datagenerator import DataError
+from run.command import UserError
 
 FPS = 25.0  # where a camera doesn't say
 MAX_FPS = 120.0  # of a result, unless the frames come faster on average
@@ -51,25 +51,25 @@ def local_path(source):
 
 
 def require_utf8(path, flag):
-    """Raise DataError for a path whose name is no UTF-8, as of old zips: OpenCV's videos end the process."""
+    """Raise UserError for a path whose name is no UTF-8, as of old zips: OpenCV's videos end the process."""
     try:
         os.fsencode(Path(path).absolute()).decode("utf-8")
     except UnicodeDecodeError:
-        raise DataError(f"{flag} {path}: found a name that is no UTF-8, expected it; rename it") from None
+        raise UserError(f"{flag} {path}: found a name that is no UTF-8, expected it; rename it") from None
 
 
 def open_video(source):
     """Open a video file, a camera by its number or a stream by its URL.
 
     Raises:
-        DataError: there is none, or it has no image.
+        UserError: there is none, or it has no image.
     """
     path, shown = local_path(source), re.sub(r"//[^/]*@", "//", source)  # a URL may hold a password
     stream = "://" in source and not source.lower().startswith("file://") and not path.exists()
     camera = re.fullmatch("[0-9]{1,4}", source) and not path.exists()
     if not camera and not stream and not path.is_file():
         state = "found no file" if path.exists() else "no such file"
-        raise DataError(f"--video {source}: {state}, expected a video, the number of a camera or a URL; name another")
+        raise UserError(f"--video {source}: {state}, expected a video, the number of a camera or a URL; name another")
     require_utf8(path, "--video")
     # absolute, because FFmpeg takes what stands before a colon for a protocol
     capture = cv2.VideoCapture(int(source) if camera else source if stream else str(path.absolute()))
@@ -77,7 +77,7 @@ def open_video(source):
     if not capture.isOpened() or min(size) <= 0:
         expected = "a video that FFmpeg can decode, such as mp4"
         expected = "a camera that is connected and free" if camera else "a stream" if stream else expected
-        raise DataError(f"--video {shown}: could not be opened, expected {expected}; name another")
+        raise UserError(f"--video {shown}: could not be opened, expected {expected}; name another")
     fps = capture.get(cv2.CAP_PROP_FPS)
     fps = fps if 0 < fps <= 1000 else FPS
     count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))

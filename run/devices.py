@@ -8,7 +8,7 @@ import time
 import keras
 import tensorflow as tf
 
-from datagenerator import DataError
+from run.command import UserError
 
 STRATEGIES = ("none", "mirrored", "multiworker")
 # What TensorFlow raises on the workers that are left when one is gone
@@ -24,7 +24,7 @@ def make_strategy(name):
     Has to come before anything else makes TensorFlow start its devices.
 
     Raises:
-        DataError: TF_CONFIG is missing or can't be used.
+        UserError: TF_CONFIG is missing or can't be used.
     """
     if name == "mirrored":
         return tf.distribute.MirroredStrategy()
@@ -34,9 +34,9 @@ def make_strategy(name):
             hosts, task = config["cluster"][config["task"]["type"]], config["task"]
             hosts[int(task["index"])]
         except KeyError as error:
-            raise DataError(f"TF_CONFIG: found no {error}, expected {TF_CONFIG}; set it on every worker") from None
+            raise UserError(f"TF_CONFIG: found no {error}, expected {TF_CONFIG}; set it on every worker") from None
         except (ValueError, TypeError, IndexError) as error:
-            raise DataError(f"TF_CONFIG: {error}, expected {TF_CONFIG}; set it on every worker") from None
+            raise UserError(f"TF_CONFIG: {error}, expected {TF_CONFIG}; set it on every worker") from None
         return tf.distribute.MultiWorkerMirroredStrategy()
     return tf.distribute.get_strategy()
 
@@ -69,13 +69,13 @@ def rejoin(error, step):
         step: steps made so far.
 
     Raises:
-        DataError: after `MOST_RESTARTS` restarts without a step in between.
+        UserError: after `MOST_RESTARTS` restarts without a step in between.
     """
     last, count = map(int, os.environ.get(RESTARTS, "0 0").split())
     count = count + 1 if step == last else 1
     reason = " ".join(str(error).split())[:300]
     if count > MOST_RESTARTS:
-        raise DataError(
+        raise UserError(
             f"--strategy multiworker: found no step made in {MOST_RESTARTS} restarts ({type(error).__name__}: "
             f"{reason}), expected all workers of TF_CONFIG to run; start them again"
         ) from None

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import utils
-from data.flags import bounded
-from datagenerator import MAX_ZOOM, DataError
+from datagenerator import MAX_ZOOM
 from run import devices
+from run.command import UserError, bounded
 
 # flags that may change when a run goes on
 RESUMABLE = {"resume", "steps", "epochs", "logdir", "save_every", "plot_every", "cluster_every"}
@@ -179,8 +179,8 @@ def resolve(args):
     """(flags, config) of a run: of a new one (config None), or of the one to go on with, whose flags are its own.
 
     Raises:
-        DataError: flags that contradict those of the run to go on with.
-        ModelError: a run to go on with that can't be read.
+        UserError: flags that contradict those of the run to go on with.
+        UserError: a run to go on with that can't be read.
     """
     outdir = args.resume or args.outdir
     restarted = args.strategy == "multiworker" and (Path(outdir) / utils.CHECKPOINT_FILE).exists()
@@ -195,7 +195,7 @@ def resolve(args):
     check_flags(flags, defaults, Path(outdir) / utils.CONFIG_FILE)
     for name, value in args.given.items():
         if name not in RESUMABLE and name != "outdir" and flags[name] != value:
-            raise DataError(
+            raise UserError(
                 f"--{name.replace('_', '-')}: found {value}, expected {flags[name]} as the run in {outdir} has; "
                 "leave it out or name another --outdir"
             )
@@ -205,9 +205,9 @@ def resolve(args):
 
 
 def check_flags(flags, defaults, path):
-    """Raise ModelError, which names the file, unless flags as JSON has them are those that a command line can give."""
+    """Raise UserError, which names the file, unless flags as JSON has them are those that a command line can give."""
     if not flags:
-        raise utils.ModelError(f"{path}: flags: found none, expected the run's flags; restore the file")
+        raise UserError(f"{path}: flags: found none, expected the run's flags; restore the file")
 
     def refuse(message):
         raise ValueError(message)
@@ -231,4 +231,4 @@ def check_flags(flags, defaults, path):
         except ValueError:
             right = False
         if not right:
-            raise utils.ModelError(f"{path}: flags: found {value!r} for {flag}, expected what it takes; fix the file")
+            raise UserError(f"{path}: flags: found {value!r} for {flag}, expected what it takes; fix the file")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import utils
-from datagenerator import DataError
+from run.command import UserError
 from run.train_step import LOSS_TERMS
 from run.validation import choose_measure, figure_of_merit
 
@@ -32,7 +32,7 @@ def take_folder(outdir, new):
         new: it has to be new or empty, so that nothing is in it that this run did not make.
 
     Raises:
-        DataError: another process has the folder, or `new` and it holds something.
+        UserError: another process has the folder, or `new` and it holds something.
     """
     outdir = Path(outdir)
     missing = [part for part in (outdir, *outdir.parents) if not part.exists()]
@@ -43,7 +43,7 @@ def take_folder(outdir, new):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise DataError(
+            raise UserError(
                 f"{outdir}: found it in use by {file.read().strip() or 'another process'}, expected a folder of this "
                 "run alone; wait for that run or name another folder with --outdir"
             ) from None
@@ -53,7 +53,7 @@ def take_folder(outdir, new):
         there = sorted(path.name for path in outdir.iterdir() if path.name != LOCK_FILE)
         try:
             if new and there:
-                raise DataError(
+                raise UserError(
                     f"--outdir {outdir}: found {there[0]} in it, expected a new or empty folder; go on with a run "
                     f"there by --resume {outdir}, or name another folder"
                 )
@@ -110,14 +110,14 @@ class Run:
         """Go back to the folder's checkpoint; what the log tells of later steps is taken out, they come again.
 
         Raises:
-            ModelError: no checkpoint that fits.
-            DataError: the data are not those of the checkpoint.
+            UserError: no checkpoint that fits.
+            UserError: the data are not those of the checkpoint.
         """
         data = self.state["data"]
         self.state |= utils.load_checkpoint(self.outdir, self._variables())
         for part, found in data.items():
             if found != self.state["data"][part]:
-                raise DataError(
+                raise UserError(
                     f"--resume {self.outdir}: found other {part} data ({found['images']} images) than when it started "
                     f"({self.state['data'][part]['images']}), expected the same files; restore them or start a new run"
                 )
@@ -197,7 +197,7 @@ class Run:
             yield
         except OSError as error:
             kept = f"the checkpoint of step {self.saved} is intact" if self.saved else "there is no checkpoint yet"
-            raise DataError(
+            raise UserError(
                 f"{self.outdir}: step {self.step} could not be saved ({error.strerror or error}); {kept}; "
                 f"make room or fix the folder's rights, then go on with --resume {self.outdir}"
             ) from None

@@ -90,7 +90,7 @@ def look_at_labels(pairs, size, view=STRETCH, ignore=None):
         `Labels`.
 
     Raises:
-        DataError: a label that can't be used.
+        UserError: a label that can't be used.
     """
     pairs = list(dict.fromkeys(pairs))
     pairs = [pairs[i] for i in np.unique(np.linspace(0, len(pairs) - 1, LOOKED_AT).astype(int))]

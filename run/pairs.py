@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from datagenerator import DataError, find_pairs, read_label, split_pairs
+from data.files import find_pairs
+from datagenerator import read_label, split_pairs
+from run.command import UserError
 
 
 def collect_pairs(srcdir, valdir=None, balance=False, ignore=None):
@@ -47,7 +49,7 @@ def collect_pairs(srcdir, valdir=None, balance=False, ignore=None):
             )
             pairs = [pair for pair in pairs if pair not in again]
         if not pairs:
-            raise DataError(f"--srcdir {srcdir[0]}: found no other image than held-out ones, expected some; add images")
+            raise UserError(f"--srcdir {srcdir[0]}: found no other image than held-out ones, expected some; add images")
         return pairs, {"validation": val_pairs}
     folders = list(dict.fromkeys(valdir))
     names = [Path(folder).resolve().name for folder in folders]
@@ -69,7 +71,7 @@ def balance_pairs(pairs, ignore=None):
         list of pairs, each at least once.
 
     Raises:
-        DataError: a label that can't be decoded.
+        UserError: a label that can't be decoded.
     """
     with ThreadPoolExecutor() as pool:
         labels = tqdm(

@@ -7,16 +7,14 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-import utils
 import visualization
 from clustering import BANDWIDTH, THRESHOLD, find_instances, instance_label_map, lane_mask
-from data.tusimple_dataset_processing import LabelError, read_labels, read_lines
-from datagenerator import STRETCH, DataError, batches, make_dataset, read_image, read_label, read_pair, zoomed_size
+from datagenerator import STRETCH, batches, make_dataset, read_image, read_label, read_pair, zoomed_size
 from evaluation.instances import instance_score
-from evaluation.tusimple import tusimple_score
 from lanes.curves import fit_lanes
-from lanes.tusimple import tusimple_line
+from lanes.tusimple import read_labels, read_lines, tusimple_line, tusimple_score
 from pipeline.segmentation import Network, segment_tiles
+from run.command import UserError
 from run.train_step import LOSS_TERMS
 
 
@@ -32,8 +30,8 @@ def tusimple_labels(pairs):
         list of (TuSimple dict without empty lanes, (h, w) of the image), or None if a pair has no line.
 
     Raises:
-        LabelError: a `labels.json` that can't be read.
-        DataError: a label image that can't be decoded, or lanes that don't lie on it.
+        UserError: a `labels.json` that can't be read.
+        UserError: a label image that can't be decoded, or lanes that don't lie on it.
     """
     lines, found = {}, []
     for image, label in pairs:
@@ -55,21 +53,21 @@ def tusimple_labels(pairs):
 def _read_lines(path):
     try:
         entries = [entry for _, entry in read_lines(path)]
-    except LabelError:
+    except UserError:
         entries = []
-    if all(isinstance(entry, LabelError) for entry in entries):
+    if all(isinstance(entry, UserError) for entry in entries):
         print(f"{path}: found no TuSimple line; validation goes without TuSimple's score", file=sys.stderr)
         return []
     return read_labels(path)
 
 
 def _check_lanes(lanes, rows, ids, where, label):
-    """Raise DataError if the lanes of a TuSimple line don't lie on the instances of a label image (h, w)."""
+    """Raise UserError if the lanes of a TuSimple line don't lie on the instances of a label image (h, w)."""
     points = np.array([(y, x) for lane in lanes for x, y in zip(lane, rows, strict=True) if x >= 0], int).reshape(-1, 2)
     inside = points[((points >= 0) & (points < ids.shape)).all(axis=1)]
     right = np.count_nonzero(ids[tuple(inside.T)])
     if 2 * right < len(points):
-        raise DataError(
+        raise UserError(
             f"{where}: found {len(points) - right} of {len(points)} points beside the instances of {label} "
             f"({ids.shape[1]}x{ids.shape[0]}), expected lanes and labels of one size; make both again or remove "
             "labels.json, which only the score needs"
@@ -185,7 +183,7 @@ class Validation:
         try:
             if self.network.needs_tiles(size):
                 return segment_tiles(self.network, read_image(path), *settings, "fast", 0.0)[1]
-        except utils.ModelError:
+        except UserError:
             return np.zeros(size, np.int32)
         if self.network.view.kind == "crop":
             height, width = zoomed_size(size, self.network.view.zoom)
@@ -213,12 +211,12 @@ def figure_of_merit(validation, measure):
     """The number that the best model has the least of: FP + FN - Accuracy for "score", - AP for "AP", or the loss.
 
     Raises:
-        DataError: there is no such score any more.
+        UserError: there is no such score any more.
     """
     if measure == "loss":
         return validation["loss"]
     if choose_measure(validation) != measure:
-        raise DataError("--valdir: found another labels.json than when the run began, or none; restore it")
+        raise UserError("--valdir: found another labels.json than when the run began, or none; restore it")
     if measure == "AP":
         return 1e-6 * validation["loss"] - validation["AP"]  # the loss parts models that find nothing
     return validation["FP"] + validation["FN"] - validation["Accuracy"]

@@ -1,7 +1,6 @@
 """What all tests have in common: import paths, the real data, a tiny data set and a tiny trained run."""
 
 import hashlib
-import os
 import re
 import signal
 from pathlib import Path
@@ -10,8 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+from run.command import UserError, set_environment
+
+set_environment()
 # a shell starts jobs in the background with Ctrl-C ignored, and two tests send it
 signal.signal(signal.SIGINT, signal.default_int_handler)
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,7 +58,7 @@ def networks_are_made_once():
         try:
             paths = sorted(path for path in utils.model_folder(modeldir).iterdir() if path.is_file())
             files = [(path.name, hashlib.sha256(path.read_bytes()).digest()) for path in paths]
-        except (utils.ModelError, OSError):
+        except (UserError, OSError):
             return load(modeldir, image_size, jit)
         # some tests replace the function that builds it
         key = *files, image_size and tuple(image_size), jit, utils.build_model

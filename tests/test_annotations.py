@@ -6,11 +6,12 @@ import os
 import unicodedata
 
 import cv2
-import instance_dataset_processing as processing
 import numpy as np
 import pytest
-from annotations import coco, yolo
 from test_shapes import SIZE, even_odd
+
+from data import instance_dataset_processing as processing
+from data.annotations import coco, yolo
 
 
 def write_image(path, size=SIZE, value=90):

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import draw_scene, miniature
+from conftest import ROOT, draw_scene, miniature
 from damage import (
     NETWORK,
     as_jpg,
@@ -309,7 +309,8 @@ def test_one_line_and_nothing_touched(case, good, tmp_path, monkeypatch, capfd):
         change(Path(path))
     before = snapshot(base)
     program, *words = command.split()
-    module = f"{program}.__main__" if Path(__file__).parents[1].joinpath(program).is_dir() else Path(program).stem
+    module = f"{program}.__main__" if (ROOT / program).is_dir() else Path(program).stem
+    module = module if not (ROOT / "data" / program).is_file() else f"data.{module}"
     main = importlib.import_module(module).main
     capfd.readouterr()
     with pytest.raises(SystemExit) as exit_:
@@ -400,7 +401,7 @@ def test_a_named_pipe_is_not_waited_for(good, tmp_path):
     import datagenerator
 
     os.mkfifo(tmp_path / "a.jpg")
-    with pytest.raises(datagenerator.DataError, match="no regular file"):
+    with pytest.raises(datagenerator.UserError, match="no regular file"):
         datagenerator.read_image(tmp_path / "a.jpg")
 
 
@@ -470,12 +471,12 @@ def test_a_program_may_have_no_ordinary_output(stream, monkeypatch):
     """Closed by `>&-`, or a notebook's."""
     import signal
 
-    from data import ending
+    from run import command
 
     monkeypatch.setattr(signal, "signal", lambda *args: None)
     for name in ("stdout", "stderr", "excepthook", "unraisablehook"):
         monkeypatch.setattr(sys, name, stream if name.startswith("std") else getattr(sys, name))
-    ending.end_in_one_line()
+    command.start()
 
 
 def test_bandwidth_in_place_of_a_wrong_margin(good, tmp_path, capfd):

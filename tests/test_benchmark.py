@@ -146,7 +146,7 @@ def test_reference_loop_writes_the_same_files(tmp_path):
         "end-to-end --images 0",
     ],
 )
-def test_bad_flags_end_in_one_line(flags, capsys, monkeypatch):
+def test_bad_flags_start(flags, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     with pytest.raises(SystemExit) as exit_:
         benchmark.main(flags.split())

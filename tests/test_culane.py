@@ -3,15 +3,15 @@
 import json
 from pathlib import Path
 
-import culane_dataset_processing as processing
 import cv2
 import numpy as np
 import pytest
 from conftest import evaluation_error as fails
-from culane_lines import LinesError, format_lines, lines_path, read_lines
 
-from evaluation import culane
-from lanes.culane import SIZE, draw_lane, interpolate, lane_iou
+from data import culane_dataset_processing as processing
+from lanes import culane
+from lanes.culane import SIZE, draw_lane, format_lines, interpolate, lane_iou, lines_path, read_lines
+from run.command import UserError
 
 
 def upright(x, top=100, bottom=500, points=2):
@@ -115,7 +115,7 @@ def test_lines_files(tmp_path):
     assert read_lines(path) == []
     for text in ("1 2 3", "1 a", "nan 2", "1 inf", "1e9 3", "1,2"):
         path.write_text(f"1 2 3 4\n{text}\n")
-        with pytest.raises(LinesError, match=r"a\.lines\.txt:2: "):
+        with pytest.raises(UserError, match=r"a\.lines\.txt:2: "):
             read_lines(path)
     assert lines_path("x/a.b.jpg") == Path("x/a.b.lines.txt")
 

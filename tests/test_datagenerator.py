@@ -8,18 +8,9 @@ import numpy as np
 import pytest
 
 import datagenerator
-from data.files import count_images
-from datagenerator import (
-    DataError,
-    View,
-    augment,
-    batches,
-    find_pairs,
-    make_dataset,
-    prepare_image,
-    prepare_label,
-    split_pairs,
-)
+from data.files import count_images, find_pairs
+from datagenerator import View, augment, batches, make_dataset, prepare_image, prepare_label, split_pairs
+from run.command import UserError
 from run.pairs import balance_pairs
 
 
@@ -61,13 +52,13 @@ def test_rare_numbers_of_instances_come_more_often(tmp_path):
 @pytest.mark.parametrize("missing", ["images/0003.jpg", "labels/0003.png"])
 def test_file_without_partner_is_named(folder, missing):
     (folder / missing).unlink()
-    with pytest.raises(DataError, match="0003"):
+    with pytest.raises(UserError, match="0003"):
         find_pairs(folder)
 
 
 def test_two_images_of_one_stem_are_named(folder):
     (folder / "images/0001.bmp").write_bytes(b"")
-    with pytest.raises(DataError, match=r"0001.*same stem"):
+    with pytest.raises(UserError, match=r"0001.*same stem"):
         find_pairs(folder)
 
 
@@ -75,7 +66,7 @@ def test_two_images_of_one_stem_are_named(folder):
 def test_missing_or_empty_folder_is_named(tmp_path, state):
     if state == "empty":
         (tmp_path / "images").mkdir()
-    with pytest.raises(DataError, match="images"):
+    with pytest.raises(UserError, match="images"):
         find_pairs(tmp_path)
 
 
@@ -84,7 +75,7 @@ def test_split_is_the_originals():
     train, val = split_pairs(pairs)
     assert len(val) == 4 and sorted(train + val) == sorted(pairs) and split_pairs(pairs) == (train, val)
     assert len(split_pairs(pairs[:2])[1]) == 1
-    with pytest.raises(DataError, match="valdir"):
+    with pytest.raises(UserError, match="valdir"):
         split_pairs(pairs[:1])
 
 
@@ -95,7 +86,7 @@ def test_unreadable_files_are_named(folder, damage):
         cv2.imwrite(str(label), np.full((48, 64, 3), (0, 0, 9), np.uint8))
     else:
         label.write_bytes({"truncated": label.read_bytes()[:20], "empty": b"", "text": b"no image"}[damage])
-    with pytest.raises(DataError, match=r"0002\.png"):
+    with pytest.raises(UserError, match=r"0002\.png"):
         list(batches(make_dataset(find_pairs(folder), (16, 16), 2)))
 
 
@@ -156,7 +147,7 @@ def test_pairs_of_names_that_differ_in_form_or_case_only(tmp_path):
     stems = [tuple(Path(path).stem for path in pair) for pair in find_pairs(tmp_path)]
     assert stems == [("B", "b"), ("c", "c"), ("u\u0308", "\xfc")]
     (tmp_path / "labels/B.png").touch()  # now b.png belongs to none
-    with pytest.raises(DataError, match=r"b\.png: no file of that stem in .*images"):
+    with pytest.raises(UserError, match=r"b\.png: no file of that stem in .*images"):
         find_pairs(tmp_path)
 
 
@@ -180,13 +171,13 @@ def test_labels_whose_meaning_is_clear_are_read(kind, tmp_path):
 )
 def test_other_labels_are_refused_whatever_their_suffix(kind, words, tmp_path):
     (tmp_path / "a.png").write_bytes(label_bytes(kind))
-    with pytest.raises(DataError, match=rf"a\.png: {words}"):
+    with pytest.raises(UserError, match=rf"a\.png: {words}"):
         datagenerator.read_label(tmp_path / "a.png")
 
 
 def test_different_sizes_are_named(folder):
     cv2.imwrite(str(folder / "labels/0004.png"), np.zeros((40, 64), np.uint8))
-    with pytest.raises(DataError, match=r"0004\.png: found 64x40 pixels, expected 64x48"):
+    with pytest.raises(UserError, match=r"0004\.png: found 64x40 pixels, expected 64x48"):
         list(batches(make_dataset(find_pairs(folder), (16, 16), 2)))
 
 
@@ -471,7 +462,7 @@ def test_validation_reads_each_pair_once_in_order(folder):
 
 
 def test_real_images(shared_data, tmp_path):
-    from tusimple_dataset_processing import process
+    from data.tusimple_dataset_processing import process
 
     process([shared_data / "tusimple" / "extra_set"], tmp_path)
     (images, labels, _) = collect(make_dataset(find_pairs(tmp_path), (256, 512), 4), 1)[0]

@@ -11,7 +11,8 @@ from conftest import evaluation_error as fails
 from test_tusimple_score import label, prediction, reference_score, score, vertical
 
 from evaluation import __main__ as evaluation
-from evaluation import model, tusimple
+from evaluation import model
+from lanes import tusimple
 from lanes.curves import fit_lanes
 from lanes.tusimple import tusimple_line
 

@@ -14,12 +14,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import synthetic_dataset
-import tusimple_dataset_processing
 from conftest import ROOT, draw_scene, fake_step, miniature
 from test_readme import commands_of
 
 import utils
+from data import synthetic_dataset, tusimple_dataset_processing
 
 
 def write_annotations(folder):
@@ -100,7 +99,7 @@ def walk(commands, first, more, capsys):
     commands = sorted(commands, key=lambda command: [*first, command[0]].index(command[0]))
     for command in commands:
         start = 2 if command[0] == "-m" else 1
-        name = f"{command[1]}.__main__" if start == 2 else Path(command[0]).stem
+        name = f"{command[1]}.__main__" if start == 2 else command[0].removesuffix(".py").replace("/", ".")
         flags = more.get(command[start - 1], "").split() if "--resume" not in command else []
         command = [path for word in command for path in (sorted(glob(word)) if "*" in word else [word])]
         if command[0] == "training.py" and flags:  # as small as the images here

@@ -17,6 +17,7 @@ from enet import BatchNormalization, build_enet
 from export import __main__ as export_command
 from export.folding import fold_batch_norm
 from export.formats import _difference, export
+from run.command import UserError
 
 SIZE = (64, 96)
 
@@ -53,7 +54,7 @@ def test_overwriting_replaces_an_export_only(tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/thesis.txt").write_text("mine")
     for kind in ("savedmodel", "tflite"):
-        with pytest.raises(utils.ModelError, match="found a folder of something else"):
+        with pytest.raises(UserError, match="found a folder of something else"):
             export(model, tmp_path / "thesis", kind, overwrite=True)
     assert (tmp_path / "thesis/thesis.txt").read_text() == "mine"
 
@@ -105,7 +106,7 @@ def test_difference_leaves_out_near_ties_but_nothing_that_is_wrong():
 
 
 def test_image_statistics_can_not_be_folded():
-    with pytest.raises(utils.ModelError, match="calibrate"):
+    with pytest.raises(UserError, match="calibrate"):
         fold_batch_norm(build_enet((16, 16, 3), stage_two_repeat=1, image_statistics=True))
 
 

@@ -16,9 +16,10 @@ from conftest import draw_scene, miniature, two_lines
 import inference
 import utils
 from clustering import find_instances, instance_colors
-from datagenerator import DataError, read_image
+from datagenerator import read_image
 from lanes.tusimple import h_samples
 from pipeline import outputs, segmentation, stages
+from run.command import UserError
 
 
 def painted_ids(image, result):
@@ -179,7 +180,7 @@ def test_what_a_source_stands_for(tmp_path, monkeypatch):
     assert find("of [2024]/**/[a-f].*") == [f"of [2024]/{name}" for name in ("a.jpeg", "b.PNG", "e/f.bmp")]
     assert outputs.find_images(["of [2024]/*/f.bmp"])[0][1].as_posix() == "e/f.bmp"
     for nothing in ("d/folder.jpg", "d/*.webp", "nowhere.png"):
-        with pytest.raises(DataError, match="found no|no such"):
+        with pytest.raises(UserError, match="found no|no such"):
             find(nothing)
 
 
@@ -240,7 +241,7 @@ def test_kinds_of_images_are_read_alike(tmp_path):
     (tmp_path / "thumbnail.jpg").write_bytes(data + b"maker's notes")
     assert np.abs(read_image(tmp_path / "thumbnail.jpg").astype(int) - rgb).max() <= 12
     (tmp_path / "thumbnail.jpg").write_bytes(data[:-2])
-    with pytest.raises(DataError, match="thumbnail.jpg: (damaged|could not be decoded)"):
+    with pytest.raises(UserError, match="thumbnail.jpg: (damaged|could not be decoded)"):
         read_image(tmp_path / "thumbnail.jpg")
 
 
@@ -257,7 +258,7 @@ def test_small_stays_as_small_at_another_size(tmp_path, monkeypatch):
     assert {segmentation.load_network(tmp_path / "cells", size).min_pixels for size in (None, (128, 192))} == {9.5}
     for wrong in (0, "few", True):
         utils.write_json(tmp_path / "cells/config.json", {**config, "min_pixels": wrong})
-        with pytest.raises(utils.ModelError, match=rf"config.json: min_pixels: found {wrong!r}, expected .*; fix it"):
+        with pytest.raises(UserError, match=rf"config.json: min_pixels: found {wrong!r}, expected .*; fix it"):
             segmentation.load_network(tmp_path / "cells")
 
 
@@ -318,10 +319,10 @@ def pool_threads():
 def test_an_error_ends_all_threads():
     def fail(value):
         if value == 3:
-            raise DataError("no")
+            raise UserError("no")
         return value
 
-    with pytest.raises(DataError):
+    with pytest.raises(UserError):
         list(stages.map_ahead(fail, range(100), 3))
     assert not pool_threads()
 
@@ -354,7 +355,7 @@ def test_ctrl_c_keeps_what_is_done(tiny_run, tiny_data, tmp_path, capsys):
 
 def test_lines_have_scores_and_defaults_are_found_from_anywhere(tmp_path, monkeypatch):
     """The shipped model on the shipped images, started in another folder; lines that TuSimple's rules take."""
-    from data.tusimple_dataset_processing import PREDICTION_KEYS, read_labels
+    from lanes.tusimple import PREDICTION_KEYS, read_labels
 
     monkeypatch.chdir(tmp_path)
     inference.main("--outdir out --save labels --json lanes.json".split())

@@ -6,10 +6,11 @@ import os
 import signal
 
 import cv2
-import instance_dataset_processing as processing
 import numpy as np
 import pytest
 from test_annotations import CVAT, SIZE, annotation, coco_file, convert, labelme, write_image, write_json
+
+from data import instance_dataset_processing as processing
 
 BOX = ("rectangle", "a", [[1, 1], [9, 9]])
 

@@ -6,8 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from datagenerator import DataError, find_pairs, prepare_label
+from data.files import find_pairs
+from datagenerator import prepare_label
 from run import labels
+from run.command import UserError
 from run.pairs import balance_pairs, collect_pairs
 from run.validation import SummaryLog
 
@@ -100,7 +102,7 @@ def test_copies_of_held_out_images_are_not_trained_on(tmp_path, capsys):
     assert f"{len(held_out)} images are copies of held-out ones" in capsys.readouterr().err
     for path in [*folder.glob("*/000[1-9].png"), *folder.glob("*/001[1-9].png")]:
         path.unlink()
-    with pytest.raises(DataError, match="found no other image than held-out ones"):
+    with pytest.raises(UserError, match="found no other image than held-out ones"):
         collect_pairs([str(folder)])
 
 

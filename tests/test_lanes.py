@@ -6,10 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from data.tusimple_dataset_processing import read_labels
-from evaluation.tusimple import tusimple_score
 from lanes.curves import fit_lanes, lane_x
-from lanes.tusimple import lane_scores, lanes_to_tusimple, tusimple_line
+from lanes.tusimple import lane_scores, lanes_to_tusimple, read_labels, tusimple_line, tusimple_score
 
 ROWS = list(range(160, 720, 10))
 HORIZON = 200.0

@@ -19,6 +19,7 @@ import training
 import utils
 from export import __main__ as export_command
 from export import calibration
+from run.command import UserError
 from run.labels import Labels
 
 BOTTLENECKS = [(f"1_{i}", "regular") for i in range(1, 5)]
@@ -271,7 +272,7 @@ def test_misfits_are_listed(tmp_path):
     shapes[misshapen] = [3, 3, 32, 16]
     shapes[unknown] = [1, 1, 2, 2]
     folder = write_checkpoint(tmp_path, random_values(shapes))
-    with pytest.raises(utils.ModelError) as error:
+    with pytest.raises(UserError) as error:
         utils.load_model(folder, (16, 16))
     assert f"{missing} missing" in str(error.value) and f"{misshapen} [3, 3, 32, 16] instead of" in str(error.value)
     assert unknown in str(error.value) and str(error.value).count("weights") == 3
@@ -287,7 +288,7 @@ def test_semantic_checkpoint_is_a_starting_point(tmp_path, float64):
     logits = original_network(values, image, True, head="ENet/fullconv")
     expected = logits[..., 1:] - logits[..., :1]
     assert relative(model(image)["semantic"].numpy(), expected) < 1e-3
-    with pytest.raises(utils.ModelError, match="without embedding head"):
+    with pytest.raises(UserError, match="without embedding head"):
         utils.load_model(folder)
 
 
@@ -295,7 +296,7 @@ def test_a_checkpoint_that_was_cut_off(checkpoint, tmp_path):
     for path in checkpoint[0].iterdir():
         data = path.read_bytes()
         (tmp_path / path.name).write_bytes(data[:-1000] if ".data-" in path.name else data)
-    with pytest.raises(utils.ModelError, match="expected a TensorFlow 1 checkpoint"):
+    with pytest.raises(UserError, match="expected a TensorFlow 1 checkpoint"):
         utils.load_model(tmp_path)
 
 

@@ -3,12 +3,13 @@
 import cv2
 import numpy as np
 import pytest
-from road import camera, hood, label, light, plan, rendering
-from road.geometry import HEIGHT, ROWS, WIDTH, Shape, View, road_in_view
-from road.label import H_SAMPLES
-from road.rendering import elsewhere, render_scene
-from road.scene import draw_light
 from test_road_scenes import flat_label, flat_road
+
+from data.road import camera, hood, label, light, plan, rendering
+from data.road.geometry import HEIGHT, ROWS, WIDTH, Shape, View, road_in_view
+from data.road.label import H_SAMPLES
+from data.road.rendering import elsewhere, render_scene
+from data.road.scene import draw_light
 
 MAGENTA = np.float32([1, 0, 1])  # no thing beside a road has this color
 LEVEL = camera.Frame(np.array([[1.0, 0, 0], [0, 1, 0]]))  # the frame that is the image

@@ -189,7 +189,8 @@ def pieces(mask):
 
 @pytest.mark.parametrize("thickness", [7, 1])
 def test_labelme_example_makes_labels_that_stay_whole(tmp_path, monkeypatch, thickness):
-    from datagenerator import find_pairs, prepare_label, read_label
+    from data.files import find_pairs
+    from datagenerator import prepare_label, read_label
 
     (code,) = code_blocks((ROOT / "doc" / "own_data.md").read_text(encoding="utf-8"), "python")
     assert "thickness=7)" in code

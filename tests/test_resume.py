@@ -14,8 +14,8 @@ from conftest import ROOT, fake_step, miniature
 
 import training
 import utils
-from datagenerator import DataError
 from run import devices
+from run.command import UserError
 from run.folder import take_folder
 from run.validation import figure_of_merit
 
@@ -28,10 +28,10 @@ from conftest import miniature
 import numpy as np
 import matplotlib.figure, mpl_toolkits.mplot3d
 import training, utils
-from data.ending import end_in_one_line
+from run.command import start
 utils.build_model = miniature
 training.SummaryLog.weights = lambda *args: None
-end_in_one_line()
+start()
 
 def start(argv):
     child = os.fork()
@@ -103,7 +103,7 @@ def test_workers_go_on_with_the_flags_of_their_run(tiny_data, tmp_path):
     utils.write_json(run / utils.CONFIG_FILE, utils.run_config({**flags, "lr": 0.003}, {"input_shape": [64, 96, 3]}))
     resumed, config = training.resolve(training.parse_args([*command, "--steps", "9"]))
     assert config["flags"]["lr"] == resumed.lr == 0.003 and resumed.steps == 9
-    with pytest.raises(DataError, match=r"--lr: found 0.1, expected 0.003 as the run in .*run has"):
+    with pytest.raises(UserError, match=r"--lr: found 0.1, expected 0.003 as the run in .*run has"):
         training.resolve(training.parse_args([*command, "--lr", "0.1"]))
 
 
@@ -296,7 +296,7 @@ def test_the_measure_of_the_best_model_stays(tiny_data, tmp_path, monkeypatch):
     monkeypatch.setattr(training.Validation, "run", lambda self: scored)
     assert training.main(["--resume", str(tmp_path / "run"), "--steps", "4"]) == 0
     assert utils.read_config(tmp_path / "run/best")["step"] == 2
-    with pytest.raises(DataError, match="labels.json"):
+    with pytest.raises(UserError, match="labels.json"):
         figure_of_merit({"loss": 1.0}, "score")
 
 
@@ -309,7 +309,7 @@ def test_a_worker_that_never_comes_back_is_not_waited_for_for_ever(monkeypatch, 
     for _ in range(devices.MOST_RESTARTS):
         devices.rejoin(error, 7)
     assert slept == [2**n for n in range(devices.MOST_RESTARTS)] and len(started) == devices.MOST_RESTARTS
-    with pytest.raises(DataError, match="no route to worker 1"):
+    with pytest.raises(UserError, match="no route to worker 1"):
         devices.rejoin(error, 7)
     devices.rejoin(error, 8)  # a step was made: the count begins anew
     assert slept[-1] == 1 and "restart 1 of" in capsys.readouterr().err.splitlines()[-1]

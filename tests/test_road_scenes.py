@@ -4,17 +4,18 @@ import json
 
 import numpy as np
 import pytest
-import synthetic_dataset
-from road import empty as road_empty
-from road import rendering
-from road import street as road_street
-from road import surface as road_surface
-from road import vehicles as road_vehicles
-from road.geometry import HEIGHT, LANE_WIDTH, ROWS, WIDTH, Road, random_road, road_from_label
-from road.label import H_SAMPLES, label_of
-from road.rendering import render_scene
-from road.scene import draw_layout, draw_light
-from synthetic_dataset import add_traffic
+
+from data import synthetic_dataset
+from data.road import empty as road_empty
+from data.road import rendering
+from data.road import street as road_street
+from data.road import surface as road_surface
+from data.road import vehicles as road_vehicles
+from data.road.geometry import HEIGHT, LANE_WIDTH, ROWS, WIDTH, Road, random_road, road_from_label
+from data.road.label import H_SAMPLES, label_of
+from data.road.rendering import render_scene
+from data.road.scene import draw_layout, draw_light
+from data.synthetic_dataset import add_traffic
 
 FOCAL, CAMERA, HORIZON = 1200.0, 1.5, 250.0  # px, m, px
 OFFSETS = np.array([-5.4, -1.8, 1.8, 5.4])  # m

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from annotations import shapes
-from tusimple_dataset_processing import LabelError
+
+from data.annotations import shapes
+from run.command import UserError
 
 SIZE = (40, 60)
 
@@ -102,5 +103,5 @@ def test_later_shapes_lie_on_top_and_are_counted():
 
 def test_16_bits_of_instances():
     many = [shapes.Shape(number, (), shapes.box(0, 0, 1, 1), "here") for number in range(65536)]
-    with pytest.raises(LabelError, match="here: found 65536 instances"):
+    with pytest.raises(UserError, match="here: found 65536 instances"):
         shapes.paint(many, SIZE)

@@ -1,28 +1,49 @@
-"""The modules and packages of the top level lie in layers: imports go down, never round."""
+"""Imports go down, never round: commands, packages, flat modules; below all are data/files.py and run/command.py."""
 
 import ast
+import importlib.util
 from graphlib import TopologicalSorter
 
 from conftest import ROOT
 
+FILES = {
+    path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__"): path
+    for path in (*ROOT.glob("*.py"), *(p for init in ROOT.glob("*/__init__.py") for p in init.parent.rglob("*.py")))
+}
+COMMANDS = {"training", "inference", *(name for name in FILES if name.endswith(".__main__"))}
+COMMANDS |= {f"data.{path.stem}" for path in (ROOT / "data").glob("*.py")} - {"data.__init__", "data.files"}
+BOTTOM = {"data.files", "run.command"}  # the two modules that flat ones may import, too
+FLAT = {name for name in FILES if "." not in name and FILES[name].name != "__init__.py"} - COMMANDS
 
-def imported(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+
+def imported(name):
+    """Names of our modules that the module `name` imports, wherever in it."""
+    package = name if FILES[name].name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(FILES[name].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield (node.module or "").split(".")[0]
+            module = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            submodules = [f"{module}.{alias.name}" for alias in node.names]
+            yield from [submodule for submodule in submodules if submodule in FILES] or [module]
 
 
-def test_no_import_goes_back_up():
-    files = {path.stem: [path] for path in ROOT.glob("*.py")}
-    files |= {path.parent.name: sorted(path.parent.rglob("*.py")) for path in ROOT.glob("*/__init__.py")}
-    uses = {}
-    for name, paths in files.items():
-        uses[name] = {other for path in paths for other in imported(path)} & files.keys() - {name}
-    assert len(uses) >= 15 and uses["training"] >= {"run", "datagenerator"}
-    list(TopologicalSorter(uses).static_order())  # CycleError names the circle
-    for name in ("enet", "loss", "data"):
-        assert not uses[name], (name, uses[name])
-    commands = {"training", "inference"}
-    assert not any(uses[name] & commands for name in uses)
+USES = {name: set(imported(name)) & FILES.keys() - {name} for name in FILES}
+
+
+def test_no_circle_and_no_command_below():
+    assert len(USES) > 60 and USES["training"] >= {"run.command", "run.folder"} and len(COMMANDS) == 9, COMMANDS
+    list(TopologicalSorter(USES).static_order())  # CycleError names the circle
+    assert not {name: uses & COMMANDS for name, uses in USES.items() if uses & COMMANDS}
+
+
+def test_layers():
+    for name in ("enet", "loss", "clustering", "run.command"):
+        assert not USES[name], name
+    assert USES["data.files"] == {"run.command"}
+    for name in FLAT:
+        assert USES[name] <= FLAT | BOTTOM, name
+    for name, uses in USES.items():
+        if not name.startswith("data."):
+            assert not {used for used in uses if used.startswith("data.") and used != "data.files"}, name
+    assert not [name for name, path in FILES.items() if "__package__" in path.read_text(encoding="utf-8")]

@@ -6,13 +6,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import synthetic_dataset
-import tusimple_dataset_processing
-from road.geometry import HEIGHT, WIDTH
-from road.label import H_SAMPLES
-from road.rendering import render_scene
-from synthetic_dataset import main
 from test_road_scenes import flat_label
+
+from data import synthetic_dataset, tusimple_dataset_processing
+from data.road.geometry import HEIGHT, WIDTH
+from data.road.label import H_SAMPLES
+from data.road.rendering import render_scene
+from data.synthetic_dataset import main
 
 
 def files_of(folder):
@@ -76,21 +76,21 @@ def test_command_paints_traffic_on_labeled_images(tmp_path):
         (["new", "--seed", "-1"], ["--seed: found -1"]),
         (["new", "--workers", "0"], ["--workers: found 0"]),
         (["full"], ["full: found a folder with files", "new or empty"]),
-        (["full/file/new", "--count", "1"], ["full/file", "expected a folder"]),
-        (["new", "--geometry", "absent.json"], ["absent.json: No such file", "--geometry"]),
+        (["full/file/new", "--count", "1"], ["full/file", "Not a directory"]),
+        (["new", "--geometry", "absent.json"], ["absent.json: No such file"]),
         (["new", "--geometry", "good.json", "broken.json"], ["broken.json:2: found no JSON"]),
         (["new", "--geometry", "uneven.json"], ["uneven.json:1: found a lane of 2 points", "(56)"]),
         (["new", "--geometry", "falling.json"], ["falling.json:1: ", "h_samples to be rising"]),
         (["new", "--geometry", "empty.json"], ["empty.json: found no lane of two points"]),
-        (["new", "--geometry", "full"], ["full: Is a directory", "--geometry"]),
-        (["new", "--traffic-on", "absent"], ["absent: no such folder", "--traffic-on"]),
-        (["new", "--traffic-on", "full"], ["full: no label_data*.json", "--traffic-on"]),
-        (["new", "--traffic-on", "imageless"], ["label_data_a.json:1: no file", "--traffic-on"]),
+        (["new", "--geometry", "full"], ["full: Is a directory"]),
+        (["new", "--traffic-on", "absent"], ["absent: no such folder"]),
+        (["new", "--traffic-on", "full"], ["full: no label_data*.json"]),
+        (["new", "--traffic-on", "imageless"], ["label_data_a.json:1: no file"]),
         (["new", "--traffic-on", "laneless"], ["laneless: found no lane of two points"]),
         (["new", "--traffic-on", "small"], ["small/a: found 64x48 pixels, expected 1280x720"]),
         (["new", "--geometry", "sky.json"], ["sky.json:1: found rows 0 to 719", "lanes from row 10 on"]),
-        (["new", "--traffic-on", "cut"], ["cut/a: damaged, no end of the jpg", "--traffic-on"]),
-        (["new", "--traffic-on", "torn"], ["torn/a: could not be decoded", "--traffic-on"]),
+        (["new", "--traffic-on", "cut"], ["cut/a: damaged, no end of the jpg"]),
+        (["new", "--traffic-on", "torn"], ["torn/a: could not be decoded"]),
         (["new", "--traffic-on", "small", "--geometry", "good.json"], ["--traffic-on: found --geometry too"]),
         (["new", "--traffic-on", "small", "--empty-fraction", "0.5"], ["--traffic-on: found --empty-fraction too"]),
     ],

@@ -13,8 +13,10 @@ from conftest import TINY_FLAGS, fake_step, miniature
 import inference
 import training
 import utils
-from datagenerator import DataError, batches, find_pairs, make_dataset, normalize
+from data.files import find_pairs
+from datagenerator import batches, make_dataset, normalize
 from pipeline import segmentation
+from run.command import UserError
 from run.labels import Labels
 from run.pairs import collect_pairs
 from run.train_step import LossWeights
@@ -60,7 +62,7 @@ def test_what_starts_from_a_run_has_its_network(tmp_path):
     assert [network[name]["refinement"] for name in ("first", "second", "third")] == [0, 6, 6]
     for name, found in (("second", 5), ("first", 6)):
         args = training.parse_args(f"--modeldir {tmp_path / name} --refinement {found}".split())
-        with pytest.raises(DataError, match=f"--refinement: found {found}, expected (6|none) as in"):
+        with pytest.raises(UserError, match=f"--refinement: found {found}, expected (6|none) as in"):
             training.describe_network(args, (64, 96), labels)
     layers = {name: {layer.name for layer in utils.build_model(network[name]).layers} for name in ("first", "third")}
     dropout = {name for name in layers["first"] if name.endswith("dropout")}
@@ -146,7 +148,7 @@ def test_semantic_pretraining_then_embedding(tmp_path, monkeypatch):
     for name in ("first", "norm", "semantic"):
         for found, expected in zip(wider.get_layer(name).weights, model.get_layer(name).weights, strict=True):
             np.testing.assert_array_equal(found, expected)
-    with pytest.raises(utils.ModelError, match="expected the same ENet"):
+    with pytest.raises(UserError, match="expected the same ENet"):
         utils.start_from(enet, tmp_path)
 
 
@@ -252,7 +254,7 @@ def test_enlarged_crops(tiny_data, tmp_path, monkeypatch, capsys):
     assert fixed.predict(image)["embedding"].shape == (64, 96, 3)
     for name, wrong in (("zoom", "twice"), ("zoom", True), ("view", "fish-eye"), ("normalize", 1)):
         utils.write_json(tmp_path / "run2/last/config.json", configs[1] | {name: wrong})
-        with pytest.raises(DataError, match=rf"config.json: {name}: found {wrong!r}, expected .*; fix it"):
+        with pytest.raises(UserError, match=rf"config.json: {name}: found {wrong!r}, expected .*; fix it"):
             segmentation.load_network(tmp_path / "run2/last")
     with pytest.raises(SystemExit):
         training.main(flags(tiny_data, tmp_path / "run", "--zoom 2"))
@@ -327,7 +329,7 @@ def test_a_run_is_not_overwritten(tiny_data, tiny_run, capsys):
         ("--resume no_such_run", "found with --resume"),
     ],
 )
-def test_bad_flags_end_in_one_line(tiny_data, tmp_path, more, message, capsys):
+def test_bad_flags_start(tiny_data, tmp_path, more, message, capsys):
     with pytest.raises(SystemExit) as exit_:
         training.main(flags(tiny_data, tmp_path / "run", more))
     assert exit_.value.code == 2 and message in capsys.readouterr().err.strip().splitlines()[-1]

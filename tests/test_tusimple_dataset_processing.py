@@ -8,7 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import tusimple_dataset_processing as processing
+
+from data import tusimple_dataset_processing as processing
+from lanes import tusimple
 
 
 def write_set(folder, labels, name="label_data_0313.json", size=(720, 1280)):
@@ -79,9 +81,9 @@ def test_default_folder_is_the_scripts_own(monkeypatch, tmp_path):
 
 
 def test_gray_values_are_distinct_for_every_lane_of_8_bits():
-    assert processing.GRAY_VALUES[:5] == (20, 70, 120, 170, 220)
-    assert sorted(processing.GRAY_VALUES) == list(range(1, 256))
-    label = processing.draw_label(make_label(0, lanes=6))
+    assert tusimple.GRAY_VALUES[:5] == (20, 70, 120, 170, 220)
+    assert sorted(tusimple.GRAY_VALUES) == list(range(1, 256))
+    label = tusimple.draw_label(make_label(0, lanes=6))
     assert len(np.unique(label)) == 7 and set(np.unique(label)) >= {20, 70, 120, 170, 220}
 
 
@@ -187,7 +189,7 @@ def test_a_data_set_is_replaced_only_when_told_so(tmp_path, capsys):
     (out / "notes.txt").write_text("mine")
     before = files_of(out)
     for folder in (source, small):
-        with pytest.raises(processing.LabelError, match="--overwrite"):
+        with pytest.raises(processing.UserError, match="--overwrite"):
             processing.process([folder], out)
     assert files_of(out) == before
     processing.main([str(small), "-o", str(out), "--overwrite"])

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from data.tusimple_dataset_processing import LabelError, read_labels
-from evaluation import tusimple
+from lanes import tusimple
+from lanes.tusimple import read_labels
+from run.command import UserError
 
 ROWS = list(range(160, 360, 10))  # 20 rows: 17 of them are exactly the 85 % of a found lane
 
@@ -201,7 +202,7 @@ def test_as_many_images_as_the_benchmark_has(shared_data):
 )
 def test_unusable_predictions_are_named(predictions, words):
     truth = [label(vertical(600), name="a"), label(vertical(600), name="b")]
-    with pytest.raises(LabelError) as error:
+    with pytest.raises(UserError) as error:
         tusimple.tusimple_score(predictions, truth)
     assert all(word in str(error.value) for word in words), error.value
 
@@ -215,5 +216,5 @@ def test_unusable_labels_are_named():
         ([{"raw_file": "a", "lanes": []}], "ground truth:1: found no h_samples"),
         ([], "found 0 images"),
     ):
-        with pytest.raises(LabelError, match=words):
+        with pytest.raises(UserError, match=words):
             tusimple.tusimple_score([prediction(lane, name=entry["raw_file"]) for entry in truth[:1]], truth)

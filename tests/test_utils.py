@@ -8,6 +8,7 @@ import pytest
 from conftest import miniature
 
 import utils
+from run.command import UserError
 
 NETWORK = {"input_shape": [16, 24, 3], "embedding_dim": 2, "semantic": True, "stage_two_repeat": 1}
 
@@ -94,7 +95,7 @@ def test_damaged_model_folder_is_named(saved, damage, named):
         (folder / "model.keras").write_bytes((folder / "model.keras").read_bytes()[:1000])
     elif damage == "other network":
         config.write_text(json.dumps({"network": {"input_shape": [16, 16, 3], "embedding_dim": 7}}))
-    with pytest.raises(utils.ModelError, match=named) as error:
+    with pytest.raises(UserError, match=named) as error:
         utils.load_model(folder)
     assert "\n" not in str(error.value)
 
@@ -122,7 +123,7 @@ def test_checkpoint_restores_weights_optimizer_and_state(built, tmp_path):
     assert len(names) == len(expected) and sum(name.endswith("/seed") for name in names) == 19
 
     small = miniature(NETWORK)
-    with pytest.raises(utils.ModelError, match="another network"):
+    with pytest.raises(UserError, match="another network"):
         utils.load_checkpoint(tmp_path, utils.checkpoint_variables(small, built_adam(small)))
 
 
@@ -140,7 +141,7 @@ def test_checkpoint_matches_by_name_whatever_the_order(saved, tmp_path):
     utils.load_checkpoint(tmp_path, backwards)
     assert (np.array(variables[first]) == 1).all() and (np.array(variables[second]) == 2).all()
     renamed = {name.replace("norm/beta", "norm/gamma"): variable for name, variable in variables.items()}
-    with pytest.raises(utils.ModelError, match="norm/beta"):
+    with pytest.raises(UserError, match="norm/beta"):
         utils.load_checkpoint(tmp_path, renamed)
 
 

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from keras import layers
 
-from data.tusimple_dataset_processing import LabelError
-from datagenerator import DataError, View, find_pairs, read_image
+from data.files import find_pairs
+from datagenerator import View, read_image
 from evaluation.instances import instance_score
 from evaluation.model import predict_instances
 from pipeline.segmentation import Network
 from run import train_step
+from run.command import UserError
 from run.pairs import collect_pairs
 from run.validation import Validation, choose_measure, figure_of_merit, tusimple_labels
 
@@ -87,7 +88,7 @@ def test_labels_are_found_by_number_and_without_empty_lanes(lane_data, tiny_data
     (lane_data / "labels.json").write_text((lane_data / "labels.json").read_text().splitlines()[0] + "\n")
     assert tusimple_labels(find_pairs(lane_data)) is None  # an image without line
     (lane_data / "labels.json").write_text((lane_data / "labels.json").read_text() + "{\n")
-    with pytest.raises(LabelError, match="labels.json:2"):
+    with pytest.raises(UserError, match="labels.json:2"):
         tusimple_labels(find_pairs(lane_data))
 
 
@@ -100,7 +101,7 @@ def test_lanes_of_another_size_are_refused(lane_data, scale):
             scaled = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
             cv2.imwrite(str(path), scaled)
     size = f"{int(1280 * scale)}x{int(720 * scale)}"
-    with pytest.raises(DataError, match=rf"labels.json:1: found .* beside the instances of .*0000.png \({size}\)"):
+    with pytest.raises(UserError, match=rf"labels.json:1: found .* beside the instances of .*0000.png \({size}\)"):
         tusimple_labels(find_pairs(lane_data))
 
 

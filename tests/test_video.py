@@ -17,8 +17,8 @@ from conftest import draw_scene, miniature, two_lines
 import inference
 import utils
 from clustering import instance_colors
-from datagenerator import DataError
 from pipeline import video
+from run.command import UserError
 
 
 def write_video(path, count=12, size=(96, 160), fps=20):
@@ -163,7 +163,7 @@ def test_a_stream_by_its_url(untrained, tmp_path, capsys):
             ["--modeldir", str(untrained), "--outdir", str(tmp_path / "out"), "--video", url + "my%20clip.mp4"]
         )
         assert "5 frames" in capsys.readouterr().out
-        with pytest.raises(DataError, match="could not be opened, expected a stream") as error:
+        with pytest.raises(UserError, match="could not be opened, expected a stream") as error:
             video.open_video(url + "none.mp4")
         server.shutdown()
     assert "secret" not in str(error.value)
@@ -333,7 +333,7 @@ def test_a_video_that_can_not_be_written_leaves_nothing(tmp_path):
 def test_sources_that_are_no_video(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"\0" * 3000)
     for source in (str(tmp_path / "a.mp4"), str(tmp_path), str(tmp_path / "b.mp4"), "97"):
-        with pytest.raises(DataError, match=f"--video {source}: "):
+        with pytest.raises(UserError, match=f"--video {source}: "):
             video.open_video(source)
 
 

@@ -4,7 +4,7 @@ import math
 from functools import partial
 from pathlib import Path
 
-from tusimple_dataset_processing import LabelError
+from run.command import UserError
 
 from .files import (
     FAR,
@@ -34,14 +34,14 @@ def find_coco(source):
     files = [path for path in list_files(source, (".json",)) if is_coco(read_any_json(path))]
     if len(files) != 1:
         names = f": {', '.join(path.name for path in files[:3])}" if files else ""
-        raise LabelError(f"{source}: found {len(files)} COCO files{names}, expected one; name the file")
+        raise UserError(f"{source}: found {len(files)} COCO files{names}, expected one; name the file")
     return files[0]
 
 
 def read_coco(source, images, line_width):
     """Entries of a COCO file, images without an annotation included; `iscrowd` and boxes without a mask are left out.
 
-    What can't be used of it stands among them as LabelErrors.
+    What can't be used of it stands among them as UserErrors.
 
     Args:
         source: the JSON file, or a folder that holds one.
@@ -49,7 +49,7 @@ def read_coco(source, images, line_width):
         line_width: not used.
 
     Raises:
-        LabelError: a file that can't be used.
+        UserError: a file that can't be used.
     """
     path = find_coco(source)
     file = read_json(path)
@@ -65,23 +65,23 @@ def read_coco(source, images, line_width):
     for number, image in enumerate(get(file, "images", list, path), start=1):
         where = f"{path}: image {number}"
         key = attempt(_id, image, "id", where)
-        if isinstance(key, LabelError):
+        if isinstance(key, UserError):
             bad.append(key)
         elif key in entries:  # which of them an annotation is for, nobody knows
-            bad.append(LabelError(f"{where}: found the id {key} again, expected each once; remove one"))
-            if not isinstance(first := entries[key], LabelError):
-                entries[key] = LabelError(f"{first.where}: found its id {key} again, expected each once; remove one")
+            bad.append(UserError(f"{where}: found the id {key} again, expected each once; remove one"))
+            if not isinstance(first := entries[key], UserError):
+                entries[key] = UserError(f"{first.where}: found its id {key} again, expected each once; remove one")
         else:
             entries[key] = attempt(_read_image, image, folders, where)
     for number, annotation in enumerate(get(file, "annotations", list, path), start=1):
         where = f"{path}: annotation {number}"
         key = attempt(_id, annotation, "image_id", where)
-        if isinstance(key, LabelError):
+        if isinstance(key, UserError):
             bad.append(key)
         elif key not in entries:
             found = f"found image_id {key} that is none of images, expected one of them; fix it"
-            bad.append(LabelError(f"{where}: {found}"))
-        elif not isinstance(entries[key], LabelError):
+            bad.append(UserError(f"{where}: {found}"))
+        elif not isinstance(entries[key], UserError):
             error = attempt(_add, annotation, number, entries[key], names, where)
             entries[key] = error or entries[key]
     return [*bad, *entries.values()]
@@ -101,7 +101,7 @@ def _read_image(image, folders, where):
 def _add(annotation, number, entry, names, where):
     category = _id(annotation, "category_id", where)
     if category not in names:
-        raise LabelError(f"{where}: found category_id {category} that is none of categories, expected one; fix it")
+        raise UserError(f"{where}: found category_id {category} that is none of categories, expected one; fix it")
     segmentation = annotation.get("segmentation")
     if get(annotation, "iscrowd", (int, bool), where, 0):
         entry.left_out["iscrowd"] += 1
@@ -116,17 +116,17 @@ def _read_segmentation(value, where):
     if isinstance(value, dict):
         size, counts = get(value, "size", list, where), get(value, "counts", (list, str), where)
         if len(size) != 2 or not all(type(x) is int and 0 < x < FAR for x in size):
-            raise LabelError(f"{where}: found another size of its run lengths, expected [height, width]; fix it")
+            raise UserError(f"{where}: found another size of its run lengths, expected [height, width]; fix it")
         counts = decode_counts(counts, where) if isinstance(counts, str) else counts
         if not all(type(count) is int for count in counts):
-            raise LabelError(f"{where}: found counts that are no whole numbers, expected run lengths; fix it")
+            raise UserError(f"{where}: found counts that are no whole numbers, expected run lengths; fix it")
         return partial(_place_runs, counts, size)
     if not isinstance(value, list) or not all(isinstance(part, list) for part in value):
-        raise LabelError(f"{where}: found another segmentation, expected [[x, y, x, y, ...], ...] or an RLE; fix it")
+        raise UserError(f"{where}: found another segmentation, expected [[x, y, x, y, ...], ...] or an RLE; fix it")
     polygons = []
     for part in value:
         if len(part) % 2:
-            raise LabelError(f"{where}: found {len(part)} coordinates, expected x and y of each point; fix it")
+            raise UserError(f"{where}: found {len(part)} coordinates, expected x and y of each point; fix it")
         polygons.append(read_points([part[i : i + 2] for i in range(0, len(part), 2)], 3, where))
     return partial(fill_polygons, polygons)
 
@@ -146,13 +146,13 @@ def decode_counts(text, where):
     number two before.
 
     Raises:
-        LabelError: another character, or an end within a number.
+        UserError: another character, or an end within a number.
     """
     counts, value, shift = [], 0, 0
     for character in text:
         bits = ord(character) - 48
         if not 0 <= bits < 64 or shift > 60:
-            raise LabelError(f"{where}: found {character!r} in counts, expected COCO's compressed run lengths; fix it")
+            raise UserError(f"{where}: found {character!r} in counts, expected COCO's compressed run lengths; fix it")
         value |= (bits & 31) << shift
         shift += 5
         if not bits & 32:
@@ -161,5 +161,5 @@ def decode_counts(text, where):
             counts.append(value + counts[-2] if len(counts) > 2 else value)
             value, shift = 0, 0
     if shift:
-        raise LabelError(f"{where}: found counts that end within a number, expected whole ones; export them again")
+        raise UserError(f"{where}: found counts that end within a number, expected whole ones; export them again")
     return counts

@@ -5,7 +5,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tusimple_dataset_processing import LabelError
+
+from run.command import UserError
 
 from .files import FAR, attempt, find_image, list_files, read_bytes, read_number
 from .shapes import Entry, Shape, box, draw_line, expand_runs, fill_ellipse, fill_polygon, place_mask
@@ -18,7 +19,7 @@ def find_cvat(source):
     source = Path(source)
     files = [source] if source.is_file() else list_files(source, (".xml",))
     if len(files) != 1:
-        raise LabelError(f"{source}: found {len(files)} XML files, expected one; name the file")
+        raise UserError(f"{source}: found {len(files)} XML files, expected one; name the file")
     return files[0]
 
 
@@ -31,7 +32,7 @@ def read_cvat(source, images, line_width):
         line_width: pixels of a polyline.
 
     Raises:
-        LabelError: a file that can't be used.
+        UserError: a file that can't be used.
     """
     path = find_cvat(source)
     data = read_bytes(path)
@@ -40,12 +41,12 @@ def read_cvat(source, images, line_width):
             raise ET.ParseError
         root = ET.fromstring(data)
     except (ET.ParseError, ValueError, LookupError):
-        raise LabelError(
+        raise UserError(
             f"{path}: found no XML, or a part of it, expected CVAT for images 1.1; export it again"
         ) from None
     if root.tag != "annotations" or root.find("track") is not None:
         found = "CVAT for video" if root.tag == "annotations" else f"<{root.tag[:40]}>"
-        raise LabelError(f"{path}: found {found}, expected CVAT for images 1.1, <annotations> of <image>; export that")
+        raise UserError(f"{path}: found {found}, expected CVAT for images 1.1, <annotations> of <image>; export that")
     folders = [Path(images)] if images else [path.parent, path.parent / "images"]
     numbered = enumerate(root.iter("image"), 1)
     return [attempt(_read_image, path, number, image, folders, line_width) for number, image in numbered]
@@ -55,7 +56,7 @@ def _read_image(path, number, image, folders, line_width):
     where = f"{path}: image {number}"
     name = image.get("name")
     if not name:
-        raise LabelError(f"{where}: found no name, expected that of the image file; fix it")
+        raise UserError(f"{where}: found no name, expected that of the image file; fix it")
     size = tuple(_whole(image, key, where, 1) for key in ("height", "width"))
     found = find_image(name, folders, where)
     entry = Entry(name, partial(read_bytes, found), where, found, size)
@@ -67,7 +68,7 @@ def _read_image(path, number, image, folders, line_width):
         what = f"{where} ({name[:60]}): <{element.tag[:40]}> {place}"
         label, group = element.get("label"), element.get("group_id")
         if not label:
-            raise LabelError(f"{what}: found no label, expected the class of the shape; fix it")
+            raise UserError(f"{what}: found no label, expected the class of the shape; fix it")
         instance = place if group in (None, "", "0") else (label, group)
         depth = _whole(element, "z_order", what, -FAR) if element.get("z_order") else 0
         ordered.append((depth, Shape(instance, (label,), _region(element, line_width, what), what)))
@@ -82,14 +83,14 @@ def _number(element, key, where, least=-FAR):
 def _whole(element, key, where, least):
     value = _number(element, key, where, least)
     if value % 1:
-        raise LabelError(f"{where}: found {value:g} for {key}, expected a whole number; fix it")
+        raise UserError(f"{where}: found {value:g} for {key}, expected a whole number; fix it")
     return int(value)
 
 
 def _points(element, least, where):
     pairs = [pair.split(",") for pair in (element.get("points") or "").split(";")]
     if any(len(pair) != 2 for pair in pairs) or len(pairs) < least:
-        raise LabelError(f"{where}: found other points, expected at least {least} as x,y;x,y;...; fix it")
+        raise UserError(f"{where}: found other points, expected at least {least} as x,y;x,y;...; fix it")
     return np.array([[read_number(text, where) for text in pair] for pair in pairs])
 
 
@@ -102,7 +103,7 @@ def _region(element, line_width, where):
     if element.tag == "box":
         sides = [_number(element, key, where) for key in ("xtl", "ytl", "xbr", "ybr")]
         if sides[0] > sides[2] or sides[1] > sides[3]:
-            raise LabelError(
+            raise UserError(
                 f"{where}: found a right side left of the left one, or so, expected xtl ytl xbr ybr; fix it"
             )
         return box(*sides, turn)
@@ -114,7 +115,7 @@ def _region(element, line_width, where):
         texts = (element.get("rle") or "").split(",")
         counts = [int(read_number(text, where, 0)) for text in texts]
         return partial(_place_runs, counts, top, left, (height, width))
-    raise LabelError(
+    raise UserError(
         f"{where}: found a shape of another kind, expected polygon, polyline, box, ellipse or mask; remove it"
     )
 

@@ -7,64 +7,65 @@ from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
-from files import decode as decode_bytes
-from files import fold, read_color, select_files, walk_files
-from tusimple_dataset_processing import LabelError
+
+from data.files import decode as decode_bytes
+from data.files import fold, read_color, select_files, walk_files
+from run.command import UserError
 
 FAR = 1e6  # no coordinate is larger
 MORE_PAGES = "pages or frames after a file's first"
 
 
 def attempt(function, *args):
-    """What a function returns, or the LabelError that it raises: one bad image is no reason to leave the others."""
+    """What a function returns, or the UserError that it raises: one bad image is no reason to leave the others."""
     try:
         return function(*args)
-    except LabelError as error:
+    except UserError as error:
         return error
 
 
 def list_files(folder, suffixes, recursive=True, say=False):
-    """`files.select_files` of a folder and its subfolders; raises LabelError if there is none."""
+    """`files.select_files` of a folder and its subfolders; raises UserError if there is none."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise LabelError(f"{folder}: no such folder, expected {' '.join(suffixes)} in it; name another one")
+        raise UserError(f"{folder}: no such folder, expected {' '.join(suffixes)} in it; name another one")
     return select_files(walk_files(folder) if recursive else folder.iterdir(), suffixes, folder, say)
 
 
 def by_key(paths, folder):
-    """({path relative to the folder, without suffix: path}, LabelErrors of files that differ in the suffix only)."""
+    """({path relative to the folder, without suffix: path}, UserErrors of files that differ in the suffix only)."""
     files, errors = {}, []
     for path in paths:
         key = (path.relative_to(folder).parent / path.stem).as_posix()
         if files.setdefault(key, path) is not path:
             same = f"{files[key].name} has the same name but for the suffix, expected one file of it; remove one"
-            errors.append(LabelError(f"{path}: {same}"))
+            errors.append(UserError(f"{path}: {same}"))
     return files, errors
 
 
 def read_bytes(path):
-    """Content of a file; raises LabelError."""
+    """Content of a file; raises UserError."""
     if not Path(path).is_file():  # opening a named pipe would wait for its writer
-        raise LabelError(f"{path}: found no regular file of that name, expected one; name another")
+        raise UserError(f"{path}: found no regular file of that name, expected one; name another")
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise LabelError(f"{path}: {error.strerror}, expected a file that can be read; make it so") from None
+        raise UserError(f"{path}: {error.strerror}, expected a file that can be read; make it so") from None
 
 
 def read_text(path):
-    """Text of a file, with or without a byte order mark; raises LabelError."""
+    """Text of a file, with or without a byte order mark; raises UserError."""
     try:
         return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise LabelError(f"{path}: found bytes that are no UTF-8 text, expected it; save it as UTF-8") from None
+        raise UserError(f"{path}: found bytes that are no UTF-8 text, expected it; save it as UTF-8") from None
 
 
 def read_json(path):
-    """The object of a JSON file as a dict; raises LabelError."""
+    """The object of a JSON file as a dict; raises UserError."""
     value = _parse_json(path)
     if not isinstance(value, dict):
-        raise LabelError(f"{path}: found a JSON {type(value).__name__}, expected an object; export it again")
+        raise UserError(f"{path}: found a JSON {type(value).__name__}, expected an object; export it again")
     return value
 
 
@@ -79,7 +80,7 @@ def _parse_json(path):
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        raise LabelError(f"{path}: found no JSON, or a part of it, expected one object; export it again") from None
+        raise UserError(f"{path}: found no JSON, or a part of it, expected one object; export it again") from None
 
 
 def get(entry, key, kind, where, default=None, most=FAR):
@@ -94,7 +95,7 @@ def get(entry, key, kind, where, default=None, most=FAR):
         most: limit of a number; that of ids, which may be times, is infinite.
 
     Raises:
-        LabelError: missing, or of another type.
+        UserError: missing, or of another type.
     """
     kinds = kind if isinstance(kind, tuple) else (kind,)
     value = entry.get(key) if isinstance(entry, dict) else None
@@ -103,7 +104,7 @@ def get(entry, key, kind, where, default=None, most=FAR):
     right = type(value) in kinds and (type(value) not in (int, float) or abs(value) < most)
     if not right:
         names = " or ".join(one.__name__ for one in kinds)
-        raise LabelError(f"{where}: found {_short(value)} for {key}, expected {names}; fix it")
+        raise UserError(f"{where}: found {_short(value)} for {key}, expected {names}; fix it")
     return value
 
 
@@ -113,36 +114,36 @@ def _short(value):
 
 
 def read_number(text, where, least=-FAR, most=FAR):
-    """A finite number from text; raises LabelError."""
+    """A finite number from text; raises UserError."""
     try:
         value = float(text)
     except (TypeError, ValueError):
         value = np.nan
     if not least <= value <= most:
-        raise LabelError(f"{where}: found {_short(text)}, expected a number from {least:g} to {most:g}; fix it")
+        raise UserError(f"{where}: found {_short(text)}, expected a number from {least:g} to {most:g}; fix it")
     return value
 
 
 def read_points(value, least, where):
-    """Points of JSON, [[x, y], ...], as (N, 2) float64; raises LabelError if they are none or fewer than `least`."""
+    """Points of JSON, [[x, y], ...], as (N, 2) float64; raises UserError if they are none or fewer than `least`."""
     right = isinstance(value, list) and all(
         isinstance(point, list) and len(point) == 2 and all(type(x) in (int, float) and abs(x) < FAR for x in point)
         for point in value
     )
     if not right:
-        raise LabelError(f"{where}: found something else, expected points as pairs of finite numbers; fix it")
+        raise UserError(f"{where}: found something else, expected points as pairs of finite numbers; fix it")
     if len(value) < least:
-        raise LabelError(f"{where}: found {len(value)} points, expected at least {least}; fix or remove it")
+        raise UserError(f"{where}: found {len(value)} points, expected at least {least}; fix or remove it")
     return np.array(value, float).reshape(-1, 2)
 
 
 def read_size(entry, height, width, where):
-    """(h, w) of a JSON object, or None if it states neither; raises LabelError unless positive whole numbers."""
+    """(h, w) of a JSON object, or None if it states neither; raises UserError unless positive whole numbers."""
     if entry.get(height) is None and entry.get(width) is None:
         return None
     size = tuple(get(entry, key, (int, float), where) for key in (height, width))
     if min(size) < 1 or any(value % 1 for value in size):
-        raise LabelError(f"{where}: found an image of {size[1]}x{size[0]} pixels, expected whole numbers; fix it")
+        raise UserError(f"{where}: found an image of {size[1]}x{size[0]} pixels, expected whole numbers; fix it")
     return int(size[0]), int(size[1])
 
 
@@ -161,7 +162,7 @@ def find_image(name, folders, where):
         where: annotation, for the message.
 
     Raises:
-        LabelError: not there.
+        UserError: not there.
     """
     path = PurePosixPath(name.replace("\\", "/"))
     for folder in folders:
@@ -173,20 +174,18 @@ def find_image(name, folders, where):
             if found and found.is_file():
                 return found
     looked = ", ".join(dict.fromkeys(map(str, folders)))
-    raise LabelError(
-        f"{where}: found no image {_short(name)} in {looked}, expected it there; --images names its folder"
-    )
+    raise UserError(f"{where}: found no image {_short(name)} in {looked}, expected it there; --images names its folder")
 
 
 def decode(data, flags, where):
-    """`cv2.imdecode` of bytes; raises LabelError for what is no image or was cut off."""
+    """`cv2.imdecode` of bytes; raises UserError for what is no image or was cut off."""
     return _decode(data, lambda array: cv2.imdecode(array, flags), where)
 
 
 def _decode(data, read, where):
     image, state = decode_bytes(data, read)
     if image is None:
-        raise LabelError(f"{where}: {state}, expected an image; replace it")
+        raise UserError(f"{where}: {state}, expected an image; replace it")
     return image
 
 
@@ -206,18 +205,18 @@ def read_view(data, size, where):
         (h, w, 3) uint8 BGR, 16 bits cut to 8 as in training.
 
     Raises:
-        LabelError: no image, or one of another size.
+        UserError: no image, or one of another size.
     """
     if data.startswith((b"II*\0", b"MM\0*")):
         kind = decode(data, cv2.IMREAD_UNCHANGED, where).dtype
         if kind not in (np.uint8, np.uint16):
-            raise LabelError(f"{where}: found pixels of {kind}, expected 8 or 16 bits; convert the image")
+            raise UserError(f"{where}: found pixels of {kind}, expected 8 or 16 bits; convert the image")
     image = _decode(data, read_color, where)
     suffix = _suffix_of(data)
     if size and image.shape[:2] != size:
         stored = _decode(data, lambda array: read_color(array, cv2.IMREAD_IGNORE_ORIENTATION), where)
         if stored.shape[:2] != size:
-            raise LabelError(
+            raise UserError(
                 f"{where}: found {image.shape[1]}x{image.shape[0]} pixels, expected {size[1]}x{size[0]} as its "
                 "annotation says; name the images that were annotated"
             )
@@ -239,7 +238,7 @@ def name_outputs(entries):
     The stem of the image; where several have the same one (however written), its folders come before it.
 
     Raises:
-        LabelError: two images have the same name but for the suffix.
+        UserError: two images have the same name but for the suffix.
     """
     paths = [PurePosixPath(entry.name.replace("\\", "/")) for entry in entries]
     counts = Counter(fold(path.stem) for path in paths)
@@ -248,7 +247,7 @@ def name_outputs(entries):
         parts = [part for part in path.parts[:-1] if part not in ("..", "/")] if counts[fold(path.stem)] > 1 else []
         stem = "-".join([*parts, path.stem]).lstrip(".") or "image"  # what is hidden, training would pass over
         if (other := stems.setdefault(fold(stem), (stem, entry))[1]) is not entry:
-            raise LabelError(
+            raise UserError(
                 f"{entry.where}: found the image {entry.name} and, in {other.where}, {other.name}, expected names that "
                 "differ in more than the suffix; rename one"
             )

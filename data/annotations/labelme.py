@@ -8,9 +8,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from files import IMAGE_SUFFIXES
 from tqdm import tqdm
-from tusimple_dataset_processing import LabelError
+
+from data.files import IMAGE_SUFFIXES
+from run.command import UserError
 
 from .files import (
     attempt,
@@ -44,7 +45,7 @@ def read_labelme(source, images, line_width):
         line_width: pixels of `line` and `linestrip`.
 
     Raises:
-        LabelError: a file that can't be used.
+        UserError: a file that can't be used.
     """
     source = Path(source)
     files = [source] if source.is_file() else list_files(source, (".json",))
@@ -52,7 +53,7 @@ def read_labelme(source, images, line_width):
     entries = []
     for path in tqdm(files, desc="reading", unit="file", dynamic_ncols=True):
         file = attempt(read_json if len(files) == 1 else read_any_json, path)
-        if isinstance(file, LabelError):
+        if isinstance(file, UserError):
             entries.append(file)
         elif is_labelme(file):
             entries.append(attempt(_read_file, path, file, base, images, line_width))
@@ -77,7 +78,7 @@ def _read_file(path, file, base, images, line_width):
         label = get(shape, "label", (str, int), where)
         group = shape.get("group_id")
         if type(group) not in (int, str, type(None)):
-            raise LabelError(f"{where}: found {type(group).__name__} for group_id, expected a number; fix it")
+            raise UserError(f"{where}: found {type(group).__name__} for group_id, expected a number; fix it")
         instance = number if group is None else (str(label), group)
         shapes.append(Shape(instance, (str(label),), _region(kind, shape, line_width, where), where))
     size = read_size(file, "imageHeight", "imageWidth", path)
@@ -89,7 +90,7 @@ def _read_file(path, file, base, images, line_width):
         folders = [Path(images) / folder, Path(images)] if images else [path.parent]
         entry.file = find_image(file["imagePath"], dict.fromkeys(folders), path)
         entry.read = partial(read_bytes, entry.file)
-    except LabelError:
+    except UserError:
         if file.get("imageData") is None:
             raise
         entry.read = partial(_read_embedded, path)
@@ -105,19 +106,19 @@ def _from_base64(text, where):
     try:
         return base64.b64decode(text, validate=False)
     except ValueError:
-        raise LabelError(f"{where}: found no base64, expected an image in it; save it again") from None
+        raise UserError(f"{where}: found no base64, expected an image in it; save it again") from None
 
 
 def _region(kind, shape, line_width, where):
     if kind not in LEAST:
-        raise LabelError(f"{where}: found the shape_type {kind[:40]}, expected {', '.join(LEAST)}; remove it")
+        raise UserError(f"{where}: found the shape_type {kind[:40]}, expected {', '.join(LEAST)}; remove it")
     points = read_points(shape.get("points"), LEAST[kind], where)
     if kind in ("line", "linestrip"):
         return partial(draw_line, points, line_width)
     if kind == "circle":
         radius = np.hypot(*(points[1] - points[0]))
         if not radius:
-            raise LabelError(f"{where}: found a circle of radius 0, expected a larger one; fix or remove it")
+            raise UserError(f"{where}: found a circle of radius 0, expected a larger one; fix or remove it")
         return partial(fill_ellipse, points[0], (radius, radius), 0)
     if kind == "mask":
         return _mask_region(shape, points, where)

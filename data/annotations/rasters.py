@@ -6,8 +6,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from files import IMAGE_SUFFIXES, count_images, lossy_kind, pair_up, palette_ids
-from tusimple_dataset_processing import LabelError
+
+from data.files import IMAGE_SUFFIXES, count_images, lossy_kind, pair_up, palette_ids
+from run.command import UserError
 
 from .files import MORE_PAGES, attempt, by_key, decode, list_files, read_bytes
 from .shapes import MOST, Entry, Shape, paint
@@ -25,7 +26,7 @@ def read_label_images(source, images, line_width):
         line_width: not used.
 
     Raises:
-        LabelError: a folder is missing.
+        UserError: a folder is missing.
     """
     source = Path(source)
     folder = Path(images) if images else source / "images"
@@ -35,10 +36,8 @@ def read_label_images(source, images, line_width):
     pairs, more = pair_up(images, labels, ENDINGS)
     missing = f"found no label of that name in {label_folder}, expected one per image; add it"
     alone = f"found no image of that name in {folder}, expected one; remove it"
-    entries = [
-        _label_entry(path, folder, label) if label else LabelError(f"{path}: {missing}") for path, label in pairs
-    ]
-    return entries + twice + again + [LabelError(f"{path}: {alone}") for path in more]
+    entries = [_label_entry(path, folder, label) if label else UserError(f"{path}: {missing}") for path, label in pairs]
+    return entries + twice + again + [UserError(f"{path}: {alone}") for path in more]
 
 
 def _label_entry(path, folder, label):
@@ -60,7 +59,7 @@ def read_ids(path):
         (h, w) uint16.
 
     Raises:
-        LabelError: no image, one that was compressed with loss, or values that can't be ids.
+        UserError: no image, one that was compressed with loss, or values that can't be ids.
     """
     values = _read_lossless(path)
     numbers = palette_ids(read_bytes(path))
@@ -70,15 +69,15 @@ def read_ids(path):
     if values.ndim == 3:
         values = _pack_colors(values)
     if values.dtype.kind == "f" and not (np.isfinite(values) & (values == np.rint(values))).all():
-        raise LabelError(f"{path}: found fractions, expected whole numbers as instance ids; convert the label")
+        raise UserError(f"{path}: found fractions, expected whole numbers as instance ids; convert the label")
     if values.min() < 0:
-        raise LabelError(f"{path}: found the id {values.min():g}, expected ids from 0 on; convert the label")
+        raise UserError(f"{path}: found the id {values.min():g}, expected ids from 0 on; convert the label")
     if values.max() <= MOST:
         return values.astype(np.uint16)
     found, ids = np.unique(values, return_inverse=True)
     first = int(found[0] != 0)
     if len(found) - 1 + first > MOST:
-        raise LabelError(f"{path}: found {len(found) - 1 + first} instances in one image, expected at most {MOST}")
+        raise UserError(f"{path}: found {len(found) - 1 + first} instances in one image, expected at most {MOST}")
     return (ids.reshape(values.shape) + first).astype(np.uint16)
 
 
@@ -95,7 +94,7 @@ def _read_lossless(path):
     data = read_bytes(path)
     kind = lossy_kind(data)
     if kind:
-        raise LabelError(
+        raise UserError(
             f"{path}: found {kind}, whose compression changes values and so invents instances, expected a png or "
             "another lossless label; export it anew, don't convert this file"
         )
@@ -116,12 +115,12 @@ def read_mask_folders(source, images, line_width):
         line_width: not used.
 
     Raises:
-        LabelError: a folder without its image or masks, or with several images.
+        UserError: a folder without its image or masks, or with several images.
     """
     if images:
-        raise LabelError(f"--images {images}: found with masks, whose images lie beside them; leave it out")
+        raise UserError(f"--images {images}: found with masks, whose images lie beside them; leave it out")
     if not Path(source).is_dir():
-        raise LabelError(f"{source}: found a file, expected a folder of ID/images/ and ID/masks/; name another one")
+        raise UserError(f"{source}: found a file, expected a folder of ID/images/ and ID/masks/; name another one")
     entries = []
     for folder in sorted(Path(source).iterdir()):
         if folder.is_dir() and not folder.name.startswith((".", "__MACOSX")):
@@ -132,7 +131,7 @@ def read_mask_folders(source, images, line_width):
 def _read_folder(folder):
     found = list_files(folder / "images", IMAGE_SUFFIXES)
     if len(found) != 1:
-        raise LabelError(
+        raise UserError(
             f"{folder / 'images'}: found {len(found)} images, expected one, whose instances are the files of "
             f"masks/; where each of these is the label of an image, name {folder} itself"
         )

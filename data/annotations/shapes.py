@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from tusimple_dataset_processing import LabelError
+
+from run.command import UserError
 
 MOST = 65535  # instances that 16 bits can number
 NOTHING = np.zeros((0, 0), bool), 0, 0
@@ -164,13 +165,13 @@ def paint(shapes, size):
         instances: "covered" in part by a later one, "hidden" wholly, and "empty", without a pixel center.
 
     Raises:
-        LabelError: a shape that can't be of this image, or too many instances.
+        UserError: a shape that can't be of this image, or too many instances.
     """
     numbers = {}
     for shape in shapes:
         numbers.setdefault(shape.instance, len(numbers) + 1)
     if len(numbers) > MOST:
-        raise LabelError(f"{shapes[0].where}: found {len(numbers)} instances in one image, expected at most {MOST}")
+        raise UserError(f"{shapes[0].where}: found {len(numbers)} instances in one image, expected at most {MOST}")
     label = np.zeros(size, np.uint16)
     drawn, covered = np.zeros((2, len(numbers) + 1), bool)
     for shape in shapes:
@@ -178,7 +179,7 @@ def paint(shapes, size):
         try:
             mask, top, left = shape.region(size)
         except ValueError as error:
-            raise error if isinstance(error, LabelError) else LabelError(f"{shape.where}: {error}") from None
+            raise error if isinstance(error, UserError) else UserError(f"{shape.where}: {error}") from None
         window = label[top : top + mask.shape[0], left : left + mask.shape[1]]
         below = window[mask]
         covered[below[below != number]] = True

@@ -5,8 +5,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from files import IMAGE_SUFFIXES, pair_up
-from tusimple_dataset_processing import LabelError
+
+from data.files import IMAGE_SUFFIXES, pair_up
+from run.command import UserError
 
 from .files import attempt, by_key, list_files, read_bytes, read_number, read_text
 from .shapes import Entry, Shape, fill_polygon
@@ -24,7 +25,7 @@ def read_yolo(source, images, line_width):
         line_width: not used.
 
     Raises:
-        LabelError: a file that can't be used.
+        UserError: a file that can't be used.
     """
     source = Path(source)
     folder = Path(images) if images else source / "images"
@@ -39,9 +40,9 @@ def read_yolo(source, images, line_width):
             entries.append(attempt(_read_image, path, folder, text, names))
         else:  # of one whose text has another name this would make an image without an instance
             found = f"found no text of that name in {source / 'labels'}, where {more[0].name} has no image"
-            entries.append(LabelError(f"{path}: {found}, expected either to have its like; rename one"))
+            entries.append(UserError(f"{path}: {found}, expected either to have its like; rename one"))
     alone = f"found no image of that name in {folder}, expected one; remove it"
-    return [LabelError(f"{path}: {alone}") for path in more] + twice + again + entries
+    return [UserError(f"{path}: {alone}") for path in more] + twice + again + entries
 
 
 def _read_image(path, folder, text, names):
@@ -55,13 +56,11 @@ def _read_image(path, folder, text, names):
 def _read_line(line, names, where, number):
     words = line.split()
     if len(words) == 5:
-        raise LabelError(
-            f"{where}: found a box, expected a class and a polygon (x y of 3 points or more); export masks"
-        )
+        raise UserError(f"{where}: found a box, expected a class and a polygon (x y of 3 points or more); export masks")
     if len(words) < 7 or len(words) % 2 == 0:
-        raise LabelError(f"{where}: found {len(words)} words, expected a class and x y of 3 points or more; fix it")
+        raise UserError(f"{where}: found {len(words)} words, expected a class and x y of 3 points or more; fix it")
     if not re.fullmatch(r"\d{1,6}", words[0]):
-        raise LabelError(f"{where}: found the class {words[0][:40]}, expected a whole number; fix it")
+        raise UserError(f"{where}: found the class {words[0][:40]}, expected a whole number; fix it")
     points = [read_number(word, where, -SLACK, 1 + SLACK) for word in words[1:]]
     key = str(int(words[0]))
     region = partial(_fill_fractions, np.array(points).reshape(-1, 2))

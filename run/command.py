@@ -1,0 +1,180 @@
+"""What all commands have in common: their start, the one error that a user can cause, their end, number flags.
+
+Imports nothing that takes time: a command calls `start` before its other imports, which take seconds.
+"""
+
+import _thread
+import argparse
+import contextlib
+import functools
+import math
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+# Overruled, because another project's or a notebook's settings would break a command
+SETTINGS = {
+    "KERAS_BACKEND": "tensorflow",
+    "KERAS_HOME": os.devnull,  # without keras.json, whose channels_first or float16 are another project's
+    "MPLBACKEND": "agg",
+}
+DEFAULTS = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # set_memory_growth of all GPUs: a second process finds room
+    "OPENCV_FFMPEG_LOGLEVEL": "-8",  # what FFmpeg says of a file, our one line says too
+}
+
+
+class UserError(ValueError):
+    """What a user can cause: the message names the file or flag, what was found, what was expected, what to do."""
+
+
+def set_environment():
+    """Set the environment variables of the libraries; before the first import of TensorFlow, OpenCV or matplotlib."""
+    os.environ.update(SETTINGS)
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+
+
+def start():
+    """Begin a command, before its other imports.
+
+    From now on SIGTERM raises KeyboardInterrupt, as Ctrl-C does, and one that nobody catches is one line on stderr.
+    """
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    def report(kind, error, trace, others=sys.excepthook):
+        if issubclass(kind, KeyboardInterrupt):
+            path = Path(sys.argv[0])
+            print(f"{path.parent.name if path.stem == '__main__' else path.name}: interrupted", file=sys.stderr)
+        else:
+            others(kind, error, trace)
+
+    def come_again(ignored, others=sys.unraisablehook):
+        # an interrupt where Python can't raise, as in a destructor, would be shown with its traceback and lost
+        if isinstance(ignored.exc_value, KeyboardInterrupt):
+            threading.Timer(0.01, _thread.interrupt_main).start()
+        else:
+            others(ignored)
+
+    set_environment()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a notebook's has not, and there may be none
+            stream.reconfigure(errors="backslashreplace")  # file names need be no UTF-8
+    signal.signal(signal.SIGTERM, interrupt)
+    sys.excepthook, sys.unraisablehook = report, come_again
+
+
+def command(name, interrupted="nothing written"):
+    """Decorator of a command's `main`: errors end in one line on stderr, and SystemExit tells the exit code.
+
+    Args:
+        name: of the command, with which the line begins.
+        interrupted: what the line says after Ctrl-C or SIGTERM.
+
+    Raises:
+        SystemExit: 2 for a UserError or an OSError, 130 for Ctrl-C, else what `main` returns unless it is 0 or None.
+    """
+
+    def decorate(main):
+        @functools.wraps(main)
+        def run(argv=None):
+            try:
+                code = main(argv) or 0
+            except (UserError, OSError) as error:
+                print(f"{name}: error: {one_line(error)}", file=sys.stderr)
+                code = 2
+            except KeyboardInterrupt:
+                print(f"{name}: interrupted, {interrupted}", file=sys.stderr)
+                code = 130
+            if code:
+                raise SystemExit(code)
+            return code
+
+        return run
+
+    return decorate
+
+
+def one_line(error):
+    """Text of an error in one line; a file's name may hold more."""
+    text = str(error)
+    if isinstance(error, OSError) and error.filename:
+        text = f"{error.filename}: {error.strerror}, expected a path that can be used; mend it or name another"
+    return " ".join(text.splitlines())
+
+
+@contextlib.contextmanager
+def deferred_signals(message=""):
+    """Let the block decide when to end: the first Ctrl-C or SIGTERM is only noted, a second one ends it at once.
+
+    Args:
+        message: said on stderr at the first one.
+
+    Yields:
+        an object whose `requested` is True from the first signal on. Outside the main thread, which alone gets
+        signals, it never is.
+    """
+    state = SimpleNamespace(requested=False)
+
+    def note(number, frame):
+        if state.requested:
+            raise KeyboardInterrupt
+        state.requested = True
+        if message:
+            print(f"\n{message}", file=sys.stderr, flush=True)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield state
+        return
+    with _handling_signals(note):
+        yield state
+
+
+def ignored_signals():
+    """Context in which Ctrl-C and SIGTERM are ignored; the block must be short."""
+    return _handling_signals(signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def _handling_signals(handler):
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
+
+
+def bounded(kind, least=-math.inf, most=math.inf, above=-math.inf, below=math.inf, step=None):
+    """A `type=` of argparse for finite numbers within limits.
+
+    Args:
+        kind: int or float.
+        least, most: inclusive limits.
+        above, below: exclusive limits.
+        step: the number must be a multiple of it.
+
+    Returns:
+        function from text to the number; it raises argparse.ArgumentTypeError.
+    """
+    words = [f"a multiple of {step}"] if step else ["a whole number" if kind is int else "a number"]
+    named = (("of at least", least), ("above", above), ("of at most", most), ("below", below))
+    words += [f"{word} {limit}" for word, limit in named if math.isfinite(limit)]
+
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        inside = math.isfinite(value) and least <= value <= most and above < value < below
+        if not inside or step and value % step:
+            raise argparse.ArgumentTypeError(f"found {text}, expected {' '.join(words)}")
+        return value
+
+    return parse

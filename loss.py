@@ -20,7 +20,6 @@ def discriminative_loss(
     param_var=1.0,
     param_dist=1.0,
     param_reg=0.001,
-    max_instances=MAX_INSTANCES,
     ignore=None,
 ):
     """Pull the embeddings of an instance together and push those of different instances apart.
@@ -31,7 +30,6 @@ def discriminative_loss(
         delta_v: hinge margin of the variance term: embeddings nearer to their mean than this cost nothing.
         delta_d: half the hinge margin of the distance term: means further apart than 2 * delta_d cost nothing.
         param_var, param_dist, param_reg: weights alpha, beta, gamma of equation 4.
-        max_instances: instances counted per image.
         ignore: id whose pixels are no instance and count nowhere; None: there is none.
 
     Returns:
@@ -44,13 +42,13 @@ def discriminative_loss(
     label = ops.reshape(ops.cast(correct_label, "int32"), (batch, pixels))
     slot = instance_slots(label)
 
-    # one row per instance and image; the last row of an image collects what is over max_instances
-    rows = max_instances + 1
-    slot = ops.minimum(slot, max_instances)
+    # one row per instance and image; the last row of an image collects what is over MAX_INSTANCES
+    rows = MAX_INSTANCES + 1
+    slot = ops.minimum(slot, MAX_INSTANCES)
     if ignore is not None:
-        slot = ops.where(label == ignore, max_instances, slot)
+        slot = ops.where(label == ignore, MAX_INSTANCES, slot)
     segment = ops.reshape(slot + rows * ops.expand_dims(ops.arange(batch, dtype="int32"), 1), (-1,))  # (B * H * W,)
-    counted = ops.cast(ops.arange(rows) < max_instances, "float32")  # (K,)
+    counted = ops.cast(ops.arange(rows) < MAX_INSTANCES, "float32")  # (K,)
 
     # Sums and sizes in one pass. Scatters and gathers of rows that are multiples of four long are the fast ones, so
     # ones fill them up. An image has 10^5 pixels: float32 sums of that many terms would lose three digits.

@@ -33,7 +33,9 @@ import functools
 import json
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import utils
 from data.files import find_file, find_pairs
@@ -46,19 +48,8 @@ from pipeline.outputs import require_own_lines
 from pipeline.segmentation import load_network, require_head
 from run.command import UserError, bounded, command
 
-THRESHOLD = "lane probability that counts as lane; default the model's"
-CONFIDENCE = "mean lane probability an instance needs; default the model's"
-
-# flags that each mode has a use for
-_LANES = {"images", "srcdir", "json", "verbose", "skip_empty_lanes"}
-_MODEL = {"modeldir", "srcdir", "labels", "out", "bandwidth", "threshold", "confidence", "cluster", "json", "verbose"}
-USED = {
-    "pred": {"pred", "gt", *_LANES},
-    "modeldir": {"strict_time", *_MODEL, *_LANES},
-    "own": {"instances", "ignore", *_MODEL} - {"labels", "out", "verbose"},
-    "culane": {"culane", "list", "json", "verbose"},
-    "instances": {"instances", "ignore", "json"},
-}
+LANES = {"images", "srcdir", "json", "verbose", "skip_empty_lanes"}
+MODEL = {"modeldir", "srcdir", "bandwidth", "threshold", "confidence", "cluster", "json"}
 
 
 def load(args):
@@ -117,7 +108,7 @@ def run_tusimple(args, report):
             report(f"{accuracy:8.4f} {fp:7.4f} {fn:7.4f} {entry['run_time']:8.1f}  {entry['raw_file']}")
     means, intervals = scores.mean(axis=0), instances.bootstrap_intervals(scores)
     report(f"{len(scores)} images         95 % interval ({instances.RESAMPLES} bootstrap samples of the images)")
-    for name, mean, (low, high) in zip(tusimple.NAMES, means, intervals, strict=True):
+    for name, mean, (low, high) in zip(tusimple.METRICS, means, intervals, strict=True):
         report(f"{name:9} {mean:7.4f}   {low:7.4f} .. {high:7.4f}")
     slow = sum(entry["run_time"] > tusimple.TIME_LIMIT for entry in predictions)
     if slow:
@@ -127,7 +118,7 @@ def run_tusimple(args, report):
     if empty:
         state = "left out" if args.skip_empty_lanes else "count as lanes, see --skip-empty-lanes"
         report(f"{empty} labeled lanes have no point: {state}")
-    return dict(zip(tusimple.NAMES, means.tolist(), strict=True))
+    return dict(zip(tusimple.METRICS, means.tolist(), strict=True))
 
 
 def run_culane(args, report):
@@ -174,7 +165,7 @@ def run_instances(args, report):
     return score
 
 
-def parse_args(argv=None):
+def make_parser():
     parser = argparse.ArgumentParser(
         prog="evaluation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -187,69 +178,94 @@ def parse_args(argv=None):
     add("--labels", help="TuSimple label file or CULane list (.txt), in --srcdir or by itself")
     add("--out", help="submission file to write; new or empty folder for CULane's *.lines.txt")
     add("--bandwidth", type=bounded(float, above=0), help="of the mean shift; default the model's")
-    add("--threshold", type=bounded(float, above=0, below=1), help=THRESHOLD)
-    add("--confidence", type=bounded(float, least=0, below=1), metavar="P", help=CONFIDENCE)
+    add(
+        "--threshold",
+        type=bounded(float, above=0, below=1),
+        help="lane probability of a lane pixel; default the model's",
+    )
+    add(
+        "--confidence",
+        type=bounded(float, least=0, below=1),
+        metavar="P",
+        help="mean lane probability of an instance; default the model's",
+    )
     add("--cluster", choices=("fast", "sklearn"), help="mean shift; default that of inference.py")
     add("--strict-time", action="store_true", help="score images over 200 ms 0, 0, 1 as the benchmark does")
     add = parser.add_argument_group("score CULane's lanes").add_argument
     add("--culane", nargs=2, metavar=("PRED_DIR", "GT_DIR"), help="folders of *.lines.txt of the same names")
     add("--list", metavar="FILE", help="images to score, in GT_DIR or by itself; default: all of GT_DIR")
     add = parser.add_argument_group("score label maps").add_argument
-    add(
-        "--instances",
-        nargs="*",
-        metavar="DIR",
-        help="PRED_DIR GT_DIR, of label maps; none: --modeldir's",
-    )
-    add("--ignore", type=bounded(int, least=1, most=65535), metavar="ID", help="label value that counts as nothing")
+    add("--instances", nargs="*", metavar="DIR", help="PRED_DIR GT_DIR, of label maps; none: --modeldir's")
+    add("--ignore", type=bounded(int, least=1, most=65535), metavar="ID", help="label value to ignore")
     add = parser.add_argument_group("output").add_argument
     add("--json", action="store_true", help="print the benchmark's JSON list; all else goes to stderr")
     add("--verbose", action="store_true", help="print every image's score, worst first")
-    add("--images", "--pictures", metavar="DIR", help="new or empty folder for images with prediction and label")
+    add("--images", metavar="DIR", help="new or empty folder for images with prediction and label")
     add("--skip-empty-lanes", action="store_true", help="leave out labeled lanes without a point")
+    return parser
+
+
+def parse_args(argv=None):
+    """Flags and `mode`, one of `MODES`; a flag that the mode needs and lacks, or has no use for, is an error."""
+    parser = make_parser()
     args = parser.parse_args(argv)
-    modes = {("pred", "gt"): args.pred, ("modeldir", "srcdir", "labels"): args.modeldir}
-    modes |= {("culane",): args.culane, ("instances",): args.instances}
-    own = bool(args.modeldir) and args.instances == []
-    if own:
-        modes = {
-            ("pred", "gt"): args.pred,
-            ("modeldir", "srcdir", "instances"): args.modeldir,
-            ("culane",): args.culane,
-        }
-    elif args.instances is not None and len(args.instances) != 2:
-        parser.error(f"--instances: found {len(args.instances)} folders, expected two, or none with --modeldir")
-    chosen = [flags for flags, value in modes.items() if value is not None]
-    if len(chosen) != 1:
-        parser.error(f"found {len(chosen)} of --pred, --modeldir, --culane and --instances, expected one")
-    mode = chosen[0][0]
-    args.on_culane = mode == "culane" or mode == "modeldir" and str(args.labels).endswith(".txt")
-    used = _MODEL if args.on_culane and mode == "modeldir" else USED["own" if own else mode]
+    args.mode = choose_mode(args, parser.error)
+    mode = MODES[args.mode]
     for name, value in vars(args).items():
-        if value not in (None, False) and name not in {*used, "on_culane"}:
-            reason = "a list of CULane" if used is _MODEL else f"--{mode}"
-            parser.error(f"--{name.replace('_', '-')}: found with {reason}, which has no use for it; leave it out")
-    needed = {*chosen[0], *(("srcdir",) if args.images else ())}
-    for flag in needed:
-        if getattr(args, flag) is None:
-            parser.error(f"--{flag}: found nothing, expected {' and '.join(f'--{name}' for name in sorted(needed))}")
-    if args.out and not args.on_culane and (Path(args.out).is_dir() or not Path(args.out).absolute().parent.is_dir()):
-        parser.error(
-            f"--out: found no folder for {args.out}, or a folder of that name, expected a file in an existing one"
-        )
-    for flag, value in (("--images", args.images), ("--out", args.out if args.on_culane else None)):
-        folder = Path(value or "")
-        if value and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            found = "files in" if folder.is_dir() else "a file,"
-            parser.error(f"{flag}: found {found} {folder}, expected a new or empty folder")
+        if value not in (None, False) and name not in {*mode.needs, *mode.uses, "mode"}:
+            parser.error(f"--{name.replace('_', '-')}: found with {mode.title}, which has no use for it; leave it out")
+    needs = [*mode.needs, *(["srcdir"] if args.images else [])]
+    for name in needs:
+        if getattr(args, name) is None:
+            parser.error(f"--{name}: found nothing, expected {' and '.join(f'--{need}' for need in needs)}")
+    if args.mode == "model" and args.out:
+        if Path(args.out).is_dir() or not Path(args.out).absolute().parent.is_dir():
+            parser.error(f"--out: found no folder for {args.out}, or a folder of that name, expected a file to write")
+    for flag, folder in (("--images", args.images), ("--out", args.out if args.mode == "model on CULane" else None)):
+        if folder and Path(folder).exists() and (not Path(folder).is_dir() or any(Path(folder).iterdir())):
+            content = "files in" if Path(folder).is_dir() else "a file,"
+            parser.error(f"{flag}: found {content} {folder}, expected a new or empty folder")
     return args
+
+
+def choose_mode(args, fail):
+    """Name of the mode, of `MODES`, that flags ask for; `fail` is called with what is wrong with them."""
+    given = [name for name in ("pred", "modeldir", "culane", "instances") if getattr(args, name) is not None]
+    if given == ["modeldir", "instances"] and not args.instances:
+        return "model's instances"
+    if len(given) != 1:
+        fail(f"found {len(given)} of --pred, --modeldir, --culane and --instances, expected one")
+    if given == ["instances"] and len(args.instances) != 2:
+        fail(f"--instances: found {len(args.instances)} folders, expected two, or none with --modeldir")
+    on_culane = given == ["modeldir"] and str(args.labels).endswith(".txt")
+    return "model on CULane" if on_culane else "model" if given == ["modeldir"] else given[0]
+
+
+class Mode(NamedTuple):
+    """One of the ways to use the command."""
+
+    run: Callable  # function (args, report) -> {metric: value}
+    title: str  # how errors call it
+    needs: tuple  # names of flags
+    uses: set  # names of flags that may be given beside
+
+
+MODES = {
+    "pred": Mode(run_tusimple, "--pred", ("pred", "gt"), LANES),
+    "model": Mode(run_tusimple, "--modeldir", ("modeldir", "srcdir", "labels"), {"out", "strict_time"} | MODEL | LANES),
+    "model on CULane": Mode(
+        run_culane, "a list of CULane", ("modeldir", "srcdir", "labels"), {"out", "verbose"} | MODEL
+    ),
+    "model's instances": Mode(run_instances, "--instances", ("modeldir", "srcdir", "instances"), {"ignore"} | MODEL),
+    "culane": Mode(run_culane, "--culane", ("culane",), {"list", "json", "verbose"}),
+    "instances": Mode(run_instances, "--instances", ("instances",), {"ignore", "json"}),
+}
 
 
 @command("evaluation")
 def main(argv=None):
     args = parse_args(argv)
-    run = run_instances if args.instances is not None else run_culane if args.on_culane else run_tusimple
-    score = run(args, functools.partial(print, file=sys.stderr if args.json else sys.stdout))
+    score = MODES[args.mode].run(args, functools.partial(print, file=sys.stderr if args.json else sys.stdout))
     if args.json:
         orders = {name: "asc" if name in ("FP", "FN", "|DiC|") else "desc" for name in score}
         print(json.dumps([{"name": name, "value": score[name], "order": order} for name, order in orders.items()]))

@@ -30,7 +30,7 @@ SIZE = (590, 1640)  # (h, w) of the benchmark's images
 WIDTH = 30  # pixels
 STEPS = 50  # points per piece of the spline
 IOU_THRESHOLD = 0.5  # of IoU; a lane is found above it
-NAMES = ("F1", "Precision", "Recall", "TP", "FP", "FN")
+METRICS = ("F1", "Precision", "Recall", "TP", "FP", "FN")
 
 
 def lines_path(image):
@@ -223,6 +223,6 @@ def culane_score(counts):
     """
     tp, fp, fn = (int(value) for value in np.sum(counts, axis=0))
     if not tp + fp + fn:
-        return dict(zip(NAMES, (1.0, 1.0, 1.0, 0, 0, 0), strict=True))
+        return dict(zip(METRICS, (1.0, 1.0, 1.0, 0, 0, 0), strict=True))
     precision, recall = tp / max(tp + fp, 1), tp / max(tp + fn, 1)
-    return dict(zip(NAMES, (2 * tp / (2 * tp + fp + fn), precision, recall, tp, fp, fn), strict=True))
+    return dict(zip(METRICS, (2 * tp / (2 * tp + fp + fn), precision, recall, tp, fp, fn), strict=True))

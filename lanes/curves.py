@@ -21,7 +21,7 @@ TOLERANCE = 10.0  # distance from the curve up to which a pixel supports it
 HORIZON_MARGIN = 30.0  # the horizon lies about this far above the highest point of the labels
 MAX_THICKNESS = 30.0  # a stripe wider than this is a blob, no line
 MIN_ROWS = 5  # label map rows below which nothing can be said
-MIN_FRACTION = 0.25  # fraction of an instance's pixels near a curve below which the instance is no line
+MIN_INSIDE = 0.25  # fraction of an instance's pixels near a curve below which the instance is no line
 MIN_COVER = 0.25  # fraction of a lane's rows, down to where it leaves the image, that show evidence
 FAR_END = 15.0  # the lanes of an image end this close below the highest one
 NEAR_END = 25.0  # and above the lowest one at most this far: a third of TuSimple's stop one or two rows short of it
@@ -46,7 +46,7 @@ class Lane(NamedTuple):
     support: float  # length of the evidence along the curve: lanes are ranked by it
 
 
-class _View(NamedTuple):
+class _Geometry(NamedTuple):
     """What all fits of one image have in common."""
 
     horizon: float
@@ -56,12 +56,13 @@ class _View(NamedTuple):
     row_height: float  # image rows per row of the label map
 
 
-def _terms(rows, view):
+def _terms(rows, geometry):
     """The four functions of the row whose sum is a lane, (N,) -> (N, 4), and their derivatives by the row, (N, 4)."""
-    t = np.maximum((rows - view.horizon) / (view.height - view.horizon), 0.02)  # above the horizon there is no road
+    height = geometry.height - geometry.horizon  # of the road in the image
+    t = np.maximum((rows - geometry.horizon) / height, 0.02)  # above the horizon there is no road
     one = np.ones_like(t)
     terms = np.stack([t, one, 1 / t, 1 / t**2], axis=-1) * TERM_SCALE
-    slopes = np.stack([one, 0 * one, -1 / t**2, -2 / t**3], axis=-1) * TERM_SCALE / (view.height - view.horizon)
+    slopes = np.stack([one, 0 * one, -1 / t**2, -2 / t**3], axis=-1) * TERM_SCALE / height
     return terms, slopes
 
 
@@ -105,21 +106,21 @@ def _runs(label_map, image_size):
     return flat[start][thin], runs[thin]
 
 
-def _ridge(terms, centers, weights, view):
+def _ridge(terms, centers, weights, geometry):
     """Weighted least squares with the prior; leading axes are separate problems: terms (..., N, K) -> (..., K)."""
     count = terms.shape[-1]
     weighted = np.swapaxes(terms * weights[..., None], -1, -2)
-    return _solve(weighted @ terms, (weighted @ centers[..., None])[..., 0], count, view)
+    return _solve(weighted @ terms, (weighted @ centers[..., None])[..., 0], count, geometry)
 
 
-def _solve(matrix, right, count, view):
+def _solve(matrix, right, count, geometry):
     """Normal equations (..., K, K), (..., K) with the prior added -> coefficients (..., K)."""
-    precision = (NOISE * view.unit / (PRIOR_SPREAD[:count] * view.width)) ** 2
-    right = right + precision * PRIOR_MEAN[:count] * view.width
+    precision = (NOISE * geometry.unit / (PRIOR_SPREAD[:count] * geometry.width)) ** 2
+    right = right + precision * PRIOR_MEAN[:count] * geometry.width
     return np.linalg.solve(matrix + np.diag(precision), right[..., None])[..., 0]
 
 
-def _search(centers, terms, slopes, weights, view):
+def _search(centers, terms, slopes, weights, geometry):
     """Three-term curve with the most support among runs of which many may be strays: (3,) coefficients.
 
     MSAC (Torr and Zisserman 2000) over curves through one run of each third of the pixels.
@@ -127,42 +128,42 @@ def _search(centers, terms, slopes, weights, view):
     draws = np.random.default_rng(0).random((HYPOTHESES, 3))
     mass = np.cumsum(weights)
     picks = np.searchsorted(mass, (draws + np.arange(3)) / 3 * mass[-1])  # (M, 3)
-    curves = _ridge(terms[picks], centers[picks], np.full(picks.shape, 20.0), view)  # (M, 3)
-    curves = np.concatenate([curves, _ridge(terms, centers, weights, view)[None]])
+    curves = _ridge(terms[picks], centers[picks], np.full(picks.shape, 20.0), geometry)  # (M, 3)
+    curves = np.concatenate([curves, _ridge(terms, centers, weights, geometry)[None]])
     distance = np.abs(curves @ terms.T - centers) / np.hypot(1, curves @ slopes.T)  # (M + 1, N)
-    cost = np.minimum(distance / (TOLERANCE * view.unit), 1) ** 2 @ weights
+    cost = np.minimum(distance / (TOLERANCE * geometry.unit), 1) ** 2 @ weights
     return curves[cost.argmin()]
 
 
-def _fit(runs, view, search):
+def _fit(runs, geometry, search):
     """Robust curve through runs (N, 3+): coefficients (4,), its x (N,), its stretch ds/dy (N,), support (N,) bool.
 
     search: whether many of the runs may be strays. The fourth term comes in once the support is known.
     """
     rows, centers, widths = runs[:, :3].T
-    terms, slopes = _terms(rows, view)
+    terms, slopes = _terms(rows, geometry)
     weights = np.minimum(widths, 3 * np.median(widths))
     weights = weights / weights.mean()
     if search:
-        curve = _search(centers, terms[:, :3], slopes[:, :3], weights, view)
+        curve = _search(centers, terms[:, :3], slopes[:, :3], weights, geometry)
     else:
-        curve = _ridge(terms[:, :3], centers, weights, view)
+        curve = _ridge(terms[:, :3], centers, weights, geometry)
     for count in (3, 4, 4, 0):
         x = terms[:, : len(curve)] @ curve
         stretch = np.hypot(1, slopes[:, : len(curve)] @ curve)
-        near = np.abs(x - centers) < TOLERANCE * view.unit * stretch
+        near = np.abs(x - centers) < TOLERANCE * geometry.unit * stretch
         if count:
-            curve = _ridge(terms[:, :count], centers, near * weights / stretch**2, view)
+            curve = _ridge(terms[:, :count], centers, near * weights / stretch**2, geometry)
     return curve, x, stretch, near
 
 
-def _trim(piece, view):
+def _trim(piece, geometry):
     """A piece without the ends that lie beyond a gap more than twice their length: strays that meet the curve."""
     rows = np.unique(piece[:, 0])
-    breaks = np.flatnonzero(np.diff(rows) > 3.5 * view.row_height)
+    breaks = np.flatnonzero(np.diff(rows) > 3.5 * geometry.row_height)
     first, last = np.concatenate([[0], breaks + 1]), np.concatenate([breaks, [len(rows) - 1]])
     gaps = rows[first[1:]] - rows[last[:-1]]
-    lengths = rows[last] - rows[first] + view.row_height
+    lengths = rows[last] - rows[first] + geometry.row_height
     low, high = 0, len(gaps)
     while low < high and 2 * lengths[low] < gaps[low]:
         low += 1
@@ -171,25 +172,25 @@ def _trim(piece, view):
     return piece[(piece[:, 0] >= rows[first[low]]) & (piece[:, 0] <= rows[last[high]])]
 
 
-def _split(runs, view):
+def _split(runs, geometry):
     """Line pieces (N, 4) in the runs of one instance, best first: an instance may cover two lines, or none.
 
     The fourth column is the stretch of the piece's curve.
     """
     pieces = []
     while len(runs) >= MIN_ROWS and len(pieces) < 4:
-        _, x, stretch, near = _fit(runs, view, search=True)
+        _, x, stretch, near = _fit(runs, geometry, search=True)
         _, centers, widths = runs.T
-        reach = TOLERANCE * view.unit * stretch
+        reach = TOLERANCE * geometry.unit * stretch
         inside = np.minimum(centers + widths / 2, x + reach) - np.maximum(centers - widths / 2, x - reach)
-        if near.sum() < MIN_ROWS or np.maximum(inside, 0).sum() < MIN_FRACTION * widths.sum():
+        if near.sum() < MIN_ROWS or np.maximum(inside, 0).sum() < MIN_INSIDE * widths.sum():
             break
-        pieces.append(_trim(np.column_stack([runs, stretch])[near], view))
+        pieces.append(_trim(np.column_stack([runs, stretch])[near], geometry))
         runs = runs[np.abs(x - centers) > 2 * reach]
     return pieces
 
 
-def _join(pieces, view):
+def _join(pieces, geometry):
     """Join pieces that lie on one three-term curve, the best pair first, until no two of them do."""
     while len(pieces) > 1:
         runs = np.concatenate(pieces)
@@ -197,19 +198,20 @@ def _join(pieces, view):
         starts = counts.cumsum() - counts
         one, other = np.triu_indices(len(pieces), 1)
         rows, centers, _, stretch = runs.T
-        terms, slopes = (part[:, :3] for part in _terms(rows, view))
+        terms, slopes = (part[:, :3] for part in _terms(rows, geometry))
         # The normal equations of a pair are the sum of its pieces'.
         weighted = terms / stretch[:, None] ** 2
         matrix = np.add.reduceat(weighted[:, :, None] * terms[:, None], starts)  # (P, 3, 3)
         right = np.add.reduceat(weighted * centers[:, None], starts)  # (P, 3)
-        curves = _solve(matrix[one] + matrix[other], right[one] + right[other], 3, view)  # (pairs, 3)
+        curves = _solve(matrix[one] + matrix[other], right[one] + right[other], 3, geometry)  # (pairs, 3)
         distance = np.abs(curves @ terms.T - centers) / np.hypot(1, curves @ slopes.T)  # (pairs, N)
-        fraction = np.add.reduceat(distance < TOLERANCE * view.unit, starts, axis=1, dtype=float) / counts  # (pairs, P)
+        near = distance < TOLERANCE * geometry.unit
+        fraction = np.add.reduceat(near, starts, axis=1, dtype=float) / counts  # (pairs, P)
         error = np.add.reduceat(distance**2, starts, axis=1)
         pair = np.arange(len(one))
         high, low = np.minimum.reduceat(rows, starts), np.maximum.reduceat(rows, starts)
         seen = np.array([len(np.unique(piece[:, 0])) for piece in pieces])
-        span = (np.maximum(low[one], low[other]) - np.minimum(high[one], high[other])) / view.row_height + 1
+        span = (np.maximum(low[one], low[other]) - np.minimum(high[one], high[other])) / geometry.row_height + 1
         cover = np.minimum((seen[one] + seen[other]) / span, 1)
         cost = (error[pair, one] + error[pair, other]) / (counts[one] + counts[other]) / cover
         fits = (fraction[pair, one] > 0.8) & (fraction[pair, other] > 0.8) & (cover > MIN_COVER)
@@ -221,35 +223,35 @@ def _join(pieces, view):
     return pieces
 
 
-def _finish(piece, view, min_length):
+def _finish(piece, geometry, min_length):
     """The lane through a piece's runs, or None if it is too short or too sparse to be one."""
-    piece = _trim(piece, view)
-    curve, _, stretch, near = _fit(piece, view, search=False)
+    piece = _trim(piece, geometry)
+    curve, _, stretch, near = _fit(piece, geometry, search=False)
     rows, first = np.unique(piece[near, 0], return_index=True)
-    support = stretch[near][first].sum() * view.row_height
-    if len(rows) < MIN_ROWS or support < min_length * view.unit:
+    support = stretch[near][first].sum() * geometry.row_height
+    if len(rows) < MIN_ROWS or support < min_length * geometry.unit:
         return None
     start, end = rows[[0, -1]]
     # A line of thickness w reaches w / 2 beyond its end points, a row half a row height beyond its center.
-    cap = max(np.median(piece[near, 2] / stretch[near]) / 2 - view.row_height / 2, 0)
-    lane = Lane(curve, view.horizon, view.height, start + cap, end - cap, support)
-    return lane if len(rows) * view.row_height > MIN_COVER * (_last_row(lane, view) - lane.top) else None
+    cap = max(np.median(piece[near, 2] / stretch[near]) / 2 - geometry.row_height / 2, 0)
+    lane = Lane(curve, geometry.horizon, geometry.height, start + cap, end - cap, support)
+    return lane if len(rows) * geometry.row_height > MIN_COVER * (_last_row(lane, geometry) - lane.top) else None
 
 
-def _last_row(lane, view):
+def _last_row(lane, geometry):
     """The row at which a lane leaves the image, through the lower border or one side."""
-    below = np.arange(np.ceil(lane.bottom), view.height)
+    below = np.arange(np.ceil(lane.bottom), geometry.height)
     x = lane_x(lane, below)
-    outside = np.flatnonzero((x < 0) | (x > view.width - 1))
-    return below[outside[0]] - 1 if outside.size else view.height - 1
+    outside = np.flatnonzero((x < 0) | (x > geometry.width - 1))
+    return below[outside[0]] - 1 if outside.size else geometry.height - 1
 
 
-def _agree(lane, other, view):
+def _agree(lane, other, geometry):
     """Whether both lanes can be in one image: lanes neither cross nor run within a line's width of each other."""
-    rows = np.arange(max(lane.top, other.top), min(lane.bottom, other.bottom), 10 * view.unit)
+    rows = np.arange(max(lane.top, other.top), min(lane.bottom, other.bottom), 10 * geometry.unit)
     if len(rows) < 2:
         return True
-    reach = TOLERANCE * view.unit
+    reach = TOLERANCE * geometry.unit
     x = lane_x(lane, rows)
     gap = (x - lane_x(other, rows)) / np.hypot(1, np.gradient(x, rows))
     return min(gap.max(), -gap.min()) < reach and np.abs(gap).mean() > reach
@@ -284,26 +286,28 @@ def fit_lanes(label_map, image_size=IMAGE_SIZE, max_lanes=5, min_length=120.0):
     top = min((np.quantile(group[:, 0], 0.02) for group in groups), default=0.0)
     kept = []
     for _ in range(2):
-        view = _View(top - HORIZON_MARGIN * unit, height, width, unit, height / len(label_map))
-        pieces = [piece for group in groups for piece in _split(group[group[:, 0] > view.horizon + 10 * unit], view)]
-        pieces = _join(sorted(pieces, key=len, reverse=True)[:MAX_PIECES], view)
-        lanes = [lane for lane in (_finish(piece, view, min_length) for piece in pieces) if lane]
+        geometry = _Geometry(top - HORIZON_MARGIN * unit, height, width, unit, height / len(label_map))
+        pieces = [
+            piece for group in groups for piece in _split(group[group[:, 0] > geometry.horizon + 10 * unit], geometry)
+        ]
+        pieces = _join(sorted(pieces, key=len, reverse=True)[:MAX_PIECES], geometry)
+        lanes = [lane for lane in (_finish(piece, geometry, min_length) for piece in pieces) if lane]
         kept = []
         for lane in sorted(lanes, key=lambda lane: -lane.support):
-            if all(_agree(lane, other, view) for other in kept):
+            if all(_agree(lane, other, geometry) for other in kept):
                 kept.append(lane)
         # What is no lane is gone now, so the lanes themselves say where the horizon is.
-        found = min((lane.top for lane in kept), default=top)
-        if abs(found - top) < HORIZON_MARGIN * unit / 2:
+        highest = min((lane.top for lane in kept), default=top)
+        if abs(highest - top) < HORIZON_MARGIN * unit / 2:
             break
-        top = found
+        top = highest
     kept = kept[:max_lanes]
     far = min((lane.top for lane in kept), default=top) + FAR_END * unit
     near = max((lane.bottom for lane in kept), default=top)
     for index, lane in enumerate(kept):
-        low = min(near, _last_row(lane, view))
+        low = min(near, _last_row(lane, geometry))
         low = low if low - lane.bottom > NEAR_END * unit else lane.bottom
         longer = lane._replace(top=min(lane.top, far), bottom=low)
-        if all(_agree(longer, other, view) for other in kept if other is not lane):
+        if all(_agree(longer, other, geometry) for other in kept if other is not lane):
             kept[index] = longer
     return kept

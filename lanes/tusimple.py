@@ -28,7 +28,7 @@ GRAY_VALUES = (*_FIRST, *(value for value in range(1, 256) if value not in _FIRS
 PIXELS = 20.0  # a point is right if it is closer to the label than this, measured across the lane
 FOUND = 0.85  # a lane is found if this fraction of its rows is right
 TIME_LIMIT = 200.0  # milliseconds
-NAMES = ("Accuracy", "FP", "FN")
+METRICS = ("Accuracy", "FP", "FN")
 
 
 def read_labels(path, keys=LABEL_KEYS):
@@ -277,7 +277,7 @@ def tusimple_score(predictions, ground_truth, time_limit=TIME_LIMIT):
         {"Accuracy": ..., "FP": ..., "FN": ...}, floats.
     """
     means = score_images(predictions, ground_truth, time_limit).mean(axis=0)
-    return dict(zip(NAMES, means.tolist(), strict=True))
+    return dict(zip(METRICS, means.tolist(), strict=True))
 
 
 def worst_first(scores):

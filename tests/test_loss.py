@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import loss
 from loss import discriminative_loss, instance_slots, semantic_loss
 
 WEIGHTS = {"delta_v": 0.5, "delta_d": 1.5, "param_var": 1.0, "param_dist": 0.7, "param_reg": 0.01}
@@ -118,11 +119,12 @@ def test_coinciding_means_by_hand():
     assert np.isfinite(gradient).all()
 
 
-def test_instances_over_the_limit_are_left_out_not_merged():
+def test_instances_over_the_limit_are_left_out_not_merged(monkeypatch):
     prediction = np.arange(6, dtype=np.float32).reshape(1, 1, 6, 1) * 10
     label = np.arange(6).reshape(1, 1, 6)
-    limited, _ = value_and_gradient(prediction, label, max_instances=4, param_reg=1.0)
     expected, _ = value_and_gradient(prediction[:, :, :4], label[:, :, :4], param_reg=1.0)
+    monkeypatch.setattr(loss, "MAX_INSTANCES", 4)
+    limited, _ = value_and_gradient(prediction, label, param_reg=1.0)
     np.testing.assert_allclose(limited, expected, rtol=1e-6)
 
 

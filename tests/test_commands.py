@@ -12,6 +12,9 @@ import pytest
 from conftest import ROOT
 
 import utils
+from run import command
+
+DATA_COMMANDS = [f"data/{path.name}" for path in sorted((ROOT / "data").glob("*_data*.py"))]
 
 
 @pytest.mark.parametrize(
@@ -63,3 +66,39 @@ def test_sigterm_keeps_what_inference_has_done(tmp_path, tiny_data):
     assert done == [f"cluster_{i:04d}.png" for i in range(len(done))] and 5 <= len(done) < 400
     assert written == [f"{i:03d}.png" for i in range(len(written))] and len(done) - 8 <= len(written) <= len(done)
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("program", DATA_COMMANDS)
+def test_data_commands_start_without_tensorflow(program):
+    assert len(DATA_COMMANDS) == 4
+    flags = ["-X", "importtime", program, "--help"]
+    result = subprocess.run([sys.executable, *flags], cwd=ROOT, capture_output=True, text=True, check=True)
+    modules = {line.split("|")[-1].strip() for line in result.stderr.splitlines()}
+    assert {"cv2", "run.command", "data.files"} <= modules
+    assert not modules & {"tensorflow", "keras", "sklearn", "matplotlib", "files"}
+
+
+def test_settings_of_others_break_no_command(tmp_path, tiny_data):
+    """A notebook's matplotlib, another project's Keras: training, whose plots need both, and then inference."""
+    settings = '{"backend": "jax", "image_data_format": "channels_first", "floatx": "float16"}'
+    (tmp_path / "keras.json").write_text(settings)
+    foreign = {"KERAS_BACKEND": "jax", "KERAS_HOME": str(tmp_path), "MPLBACKEND": "module://no_such.backend_inline"}
+    run, out = tmp_path / "run", tmp_path / "out"
+    for words in (
+        f"training.py --srcdir {tiny_data} --modeldir none --outdir {run} --logdir {tmp_path / 'log'} --steps 1 "
+        "--image-size 32 64 --batch-size 2 --reg 0.001",
+        f"inference.py --modeldir {run} --indir {tiny_data / 'images'} --outdir {out} --save labels",
+    ):
+        argv = [sys.executable, *words.split()]
+        subprocess.run(argv, cwd=ROOT, capture_output=True, check=True, env={**os.environ, **foreign})
+    weights = utils.load_model(run).weights
+    assert {weight.dtype for weight in weights} == {"float32"} and len(list(out.iterdir())) == 8
+    assert (tmp_path / "keras.json").read_text() == settings
+
+
+def test_a_second_process_finds_room_on_a_gpu(monkeypatch):
+    monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH", raising=False)
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    command.set_environment()
+    assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"  # somebody looks for a fault

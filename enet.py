@@ -33,7 +33,6 @@ def build_enet(
     image_statistics=False,
     synchronized=False,
     coordinate_scale=None,
-    refinement=0,
 ):
     """Build ENet for RGB images with values in 0..255.
 
@@ -51,8 +50,6 @@ def build_enet(
         synchronized: in training, batch statistics over all replicas of a strategy (TensorFlow backend only).
         coordinate_scale: pixels per unit of the coordinates that are added to the embedding, see `AddCoordinates`;
             None: the embedding is a convolution's alone.
-        refinement: channels of two convolutions at full resolution before the heads, see `refinement_block`; 0: the
-            heads are transposed convolutions of the decoder's output at half of it, as in the paper.
 
     Returns:
         keras.Model, (B, H, W, 3) of any numeric dtype -> {"embedding": (B, H, W, embedding_dim) float32,
@@ -68,8 +65,6 @@ def build_enet(
         raise ValueError(f"embedding_dim {embedding_dim} and stage_two_repeat {stage_two_repeat} must be at least 1")
     if coordinate_scale is not None and (not coordinate_scale > 0 or embedding_dim < 2):
         raise ValueError(f"coordinate_scale {coordinate_scale} must be above 0, with embedding_dim at least 2")
-    if refinement < 0:
-        raise ValueError(f"refinement {refinement} must be at least 0")
     norm = functools.partial(BatchNormalization, image_statistics, synchronized=synchronized)
     light, strong = (0.01, 0.1) if dropout else (0, 0)
 
@@ -104,11 +99,7 @@ def build_enet(
         x = layers.Add(name=f"bottleneck{up + 1}_skip")([x, initial])
     x = regular_bottleneck(x, f"bottleneck{up + 1}_1", strong, norm, decoder=True)
 
-    if refinement:
-        x = refinement_block(x, "refinement", refinement, norm)  # (B, H, W, refinement)
-        head = functools.partial(layers.Conv2D, kernel_size=1, dtype="float32")
-    else:
-        head = functools.partial(layers.Conv2DTranspose, kernel_size=2, strides=2, dtype="float32")
+    head = functools.partial(layers.Conv2DTranspose, kernel_size=2, strides=2, dtype="float32")  # (B, H, W, ...)
     outputs = {
         "embedding": head(
             embedding_dim,
@@ -204,18 +195,6 @@ def upsampling_bottleneck(x, positions, name, depth, dropout, norm):
     return _relu(layers.Add(name=f"{name}_add")([main, y]))
 
 
-def refinement_block(x, name, depth, norm):
-    """Two convolutions at full resolution: (B, H/2, W/2, C) -> (B, H, W, depth). Not in the paper.
-
-    ENet's heads paint blocks of 2x2 pixels, each of them from one pixel of its decoder. With a 3x3 convolution after
-    the upsampling, pixels learn of each other where the border of a small instance lies.
-    """
-    x = layers.Conv2DTranspose(depth, 2, strides=2, use_bias=False, name=f"{name}_transposed_conv1")(x)
-    x = _relu(norm(name=f"{name}_batch_norm1")(x))
-    x = layers.Conv2D(depth, 3, padding="same", name=f"{name}_conv2")(x)
-    return _relu(norm(name=f"{name}_batch_norm2")(x))
-
-
 def _drop(x, rate, name):
     return layers.SpatialDropout2D(rate, name=f"{name}_dropout")(x) if rate else x
 
@@ -251,13 +230,6 @@ class BatchNormalization(layers.BatchNormalization):
 
     def get_config(self):
         return {**super().get_config(), "image_statistics": self.image_statistics}
-
-    @classmethod
-    def from_config(cls, config):
-        if "picture_statistics" in config:  # its name in files of earlier versions
-            config = {**config, "image_statistics": config["picture_statistics"]}
-            del config["picture_statistics"]
-        return super().from_config(config)
 
 
 @keras.saving.register_keras_serializable(package="enet")

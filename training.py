@@ -242,11 +242,6 @@ def describe_network(args, size, labels):
             f"--skip-connections: found a model without them in --modeldir {args.modeldir}, expected one with them; "
             "leave the flag out or start from another model or none"
         )
-    if network and args.refinement not in (None, network.get("refinement", 0)):
-        raise UserError(
-            f"--refinement: found {args.refinement}, expected {network.get('refinement') or 'none'} as in --modeldir "
-            f"{args.modeldir}; leave the flag out or start from another model or none"
-        )
     if args.coordinates and args.feature_dim < 2:
         raise UserError(f"--feature-dim: found {args.feature_dim}, expected at least 2 with --coordinates; raise it")
     if args.coordinates and network and not network.get("coordinate_scale"):
@@ -261,7 +256,6 @@ def describe_network(args, size, labels):
         "semantic": args.sem > 0,
         "dropout": not args.no_dropout and network.get("dropout", True),
         "skip_connections": bool(args.skip_connections or network.get("skip_connections")),
-        "refinement": args.refinement or network.get("refinement", 0),
         "coordinate_scale": scale if args.coordinates else network.get("coordinate_scale"),
     }
 

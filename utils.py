@@ -197,12 +197,15 @@ def read_config(folder):
         network = config["network"]
         if not isinstance(network, dict):
             raise KeyError("network")
-        if "picture_statistics" in network:  # its name in models of before
-            network["image_statistics"] = network.pop("picture_statistics")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"{path}: {type(error).__name__}: {error}, expected JSON with 'network'; restore the file"
         ) from None
+    if channels := network.pop("refinement", 0):  # an argument of earlier versions
+        raise UserError(
+            f"{path}: network: found refinement {channels!r}, expected 0 or none: there are no such layers any more; "
+            f"use the version that made it, commit {config.get('commit')}, or train a model without them"
+        )
     return config
 
 

@@ -76,12 +76,6 @@ def make_parser(defaults=True):
     add("--no-dropout", action="store_true", help="train without dropout; as --modeldir has it")
     add("--skip-connections", action="store_true", help="add encoder outputs in the decoder; as --modeldir has it")
     add(
-        "--refinement",
-        type=count,
-        metavar="CHANNELS",
-        help="of two convolutions at full resolution before the heads, for small instances; as --modeldir has it",
-    )
-    add(
         "--coordinates",
         action="store_true",
         help="add each pixel's place to its embedding, for objects that look alike; as --modeldir has it",

@@ -62,37 +62,6 @@ def test_coordinates_by_hand(network, tmp_path):
             build_enet((16, 16, 3), **wrong)
 
 
-def test_refinement_by_hand():
-    """Transposed 2x2 and 3x3 convolution, each normalized and rectified, and 1x1 heads: float64 NumPy."""
-    model = shake(build_enet((16, 24, 3), embedding_dim=4, stage_two_repeat=1, refinement=5))
-    decoder = model.get_layer("refinement_transposed_conv1").input
-    image = np.random.default_rng(9).uniform(0, 255, (1, 16, 24, 3)).astype(np.float32)
-    x = np.asarray(keras.Model(model.input, decoder)(image)[0], np.float64)  # (8, 12, 16)
-    outputs = model(image)
-
-    def weights(name):
-        return [np.asarray(value, np.float64) for value in model.get_layer(name).get_weights()]
-
-    def rectified(x, name):
-        beta, mean, variance = weights(name)
-        return np.maximum((x - mean) / np.sqrt(variance + 1e-3) + beta, 0)
-
-    (kernel,) = weights("refinement_transposed_conv1")  # (2, 2, 5, 16)
-    large = np.zeros((16, 24, 5))
-    for i, j in np.ndindex(2, 2):
-        large[i::2, j::2] = x @ kernel[i, j].T
-    padded = np.pad(rectified(large, "refinement_batch_norm1"), ((1, 1), (1, 1), (0, 0)))
-    kernel, bias = weights("refinement_conv2")
-    near = sum(padded[i : i + 16, j : j + 24] @ kernel[i, j] for i, j in np.ndindex(3, 3)) + bias
-    near = rectified(near, "refinement_batch_norm2")
-    for name, depth in (("embedding", 4), ("semantic", 1)):
-        kernel, bias = weights(name)
-        assert outputs[name].shape == (1, 16, 24, depth)
-        assert_close(outputs[name][0], near @ kernel[0, 0] + bias)
-    with pytest.raises(ValueError, match="refinement -1"):
-        build_enet((16, 16, 3), refinement=-1)
-
-
 @pytest.mark.parametrize("values", ["distinct", "ties"])
 def test_pool_and_unpool_agree_with_tensorflows_argmax(values):
     rng = np.random.default_rng(1)
@@ -184,7 +153,7 @@ def test_batch_normalization_modes():
 
 @pytest.mark.parametrize(
     "options",
-    [{"skip_connections": True, "stage_two_repeat": 1}, {"stage_two_repeat": 3}, {"dropout": False}, {"refinement": 5}],
+    [{"skip_connections": True, "stage_two_repeat": 1}, {"stage_two_repeat": 3}, {"dropout": False}],
 )
 def test_options_build_and_train(options):
     model = build_enet((16, 16, 3), **options)
@@ -218,13 +187,6 @@ def test_saved_model_gives_equal_output_in_a_new_process(tmp_path):
     loaded = np.load(tmp_path / "out.npz")
     for name, value in model(image).items():
         assert_close(loaded[name], value, 1e-6)
-
-
-def test_statistics_of_files_of_earlier_versions():
-    """The argument image_statistics was called picture_statistics."""
-    config = BatchNormalization(True, name="norm").get_config()
-    config["picture_statistics"] = config.pop("image_statistics")
-    assert BatchNormalization.from_config(config).image_statistics is True
 
 
 def test_prelu_is_that_of_keras():

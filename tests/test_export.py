@@ -31,7 +31,6 @@ def noise(*shape, seed=0):
     [
         {"input_shape": (*SIZE, 3), "stage_two_repeat": 1},
         {"input_shape": (None, None, 3), "skip_connections": True, "semantic": False, "stage_two_repeat": 1},
-        {"input_shape": (None, None, 3), "refinement": 6, "stage_two_repeat": 1},
         {"input_shape": (*SIZE, 3), "stage_two_repeat": 1, "dropout": False, "embedding_activation": "relu"},
     ],
 )

@@ -48,27 +48,20 @@ def test_run_folder_is_complete(tiny_run):
 
 
 def test_what_starts_from_a_run_has_its_network(tmp_path):
-    """Without dropout, with a refinement: a run that starts from such a model needs no flag, and may not differ."""
+    """Without dropout: a run that starts from such a model needs no flag."""
     labels = Labels(foreground=0.1, diameter=9.0)
     network = {}
-    special = "none --no-dropout --refinement 6"
-    for name, words in (("first", "none"), ("second", special), ("third", tmp_path / "second")):
+    for name, words in (("first", "none"), ("second", "none --no-dropout"), ("third", tmp_path / "second")):
         args = training.parse_args(f"--modeldir {words} --feature-dim 3".split())
         network[name] = training.describe_network(args, (64, 96), labels)
         (tmp_path / name).mkdir()
         utils.write_json(tmp_path / name / "config.json", {"network": network[name]})
         (tmp_path / name / "model.keras").touch()
     assert [network[name]["dropout"] for name in ("first", "second", "third")] == [True, False, False]
-    assert [network[name]["refinement"] for name in ("first", "second", "third")] == [0, 6, 6]
-    for name, found in (("second", 5), ("first", 6)):
-        args = training.parse_args(f"--modeldir {tmp_path / name} --refinement {found}".split())
-        with pytest.raises(UserError, match=f"--refinement: found {found}, expected (6|none) as in"):
-            training.describe_network(args, (64, 96), labels)
     layers = {name: {layer.name for layer in utils.build_model(network[name]).layers} for name in ("first", "third")}
     dropout = {name for name in layers["first"] if name.endswith("dropout")}
     assert layers["first"] - layers["third"] == dropout != set()
-    block = ("transposed_conv1", "batch_norm1", "conv2", "batch_norm2")
-    assert layers["third"] - layers["first"] == {f"refinement_{name}" for name in block}
+    assert layers["third"] < layers["first"]
 
 
 def test_tensorboard_has_scalars_images_and_histograms(tiny_run):

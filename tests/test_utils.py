@@ -145,14 +145,15 @@ def test_checkpoint_matches_by_name_whatever_the_order(saved, tmp_path):
         utils.load_checkpoint(tmp_path, renamed)
 
 
-def test_the_old_name_of_image_statistics_is_read(saved):
-    folder, _ = saved
-    config = json.loads((folder / "config.json").read_text())
-    config["network"]["picture_statistics"] = True
-    (folder / "config.json").write_text(json.dumps(config))
-    assert utils.read_network(folder)["image_statistics"] is True
-    layer = utils.load_model(folder).get_layer("norm")
-    assert layer.image_statistics
+def test_a_refinement_of_earlier_versions_is_refused_unless_it_is_off(built, tmp_path):
+    model, _ = built
+    for channels in (0, 16):
+        utils.save_model(tmp_path, model, {"network": {**NETWORK, "refinement": channels}})
+        if channels == 0:
+            assert "refinement" not in utils.read_network(tmp_path)
+            utils.load_model(tmp_path)
+    with pytest.raises(UserError, match="config.json: .*refinement"):
+        utils.load_model(tmp_path)
 
 
 def test_failed_write_leaves_the_old_file(tmp_path):

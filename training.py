@@ -33,10 +33,11 @@ from clustering import BANDWIDTH, THRESHOLD
 from datagenerator import View, batches, make_dataset, view_of
 from loss import LANE_WEIGHT
 from run import devices
+from run.checkpoint import start_from
 from run.command import UserError, command, deferred_signals
 from run.flags import parse_args, resolve
 from run.folder import Run, take_folder
-from run.labels import look_at_labels
+from run.label_statistics import measure_labels
 from run.pairs import collect_pairs, describe_pairs, find_copies
 from run.train_step import LOSS_TERMS, LossWeights, WeightAverages, make_losses, make_optimizer, make_train_step
 from run.validation import SummaryLog, Validation
@@ -129,7 +130,7 @@ def set_up(args, config, strategy):
     steps_per_epoch = max(1, len(pairs) // args.batch_size)
     steps = args.steps or args.epochs * steps_per_epoch
 
-    labels = None if config else look_at_labels(pairs, size, view, args.ignore)
+    labels = None if config else measure_labels(pairs, size, view, args.ignore)
     # read before anything is written, so that a bad file leaves no run folder behind
     shown = next(batches(make_dataset(val_pairs[:1], size, 1, view=view)))
 
@@ -140,7 +141,7 @@ def set_up(args, config, strategy):
         built = {**network, "input_shape": [None, None, 3]} if view.kind != "stretch" else network
         model = utils.build_model(built, replicas > 1, outdir if config else args.modeldir)
         if not config and not scratch:
-            fresh = utils.start_from(model, args.modeldir)
+            fresh = start_from(model, args.modeldir)
             print(
                 f"weights from {utils.model_folder(args.modeldir)}"
                 + (f", fresh head: {', '.join(fresh)}" if fresh else "")
@@ -152,7 +153,7 @@ def set_up(args, config, strategy):
     flags = {name: value for name, value in vars(args).items() if name not in ("resume", "command", "given")}
     foreground = None if config else args.foreground_weight or labels.foreground_weight()
     # lanes need no such limit: they are all of about one size
-    few = labels.small if labels and network.get("coordinate_scale") and labels.small else None
+    few = labels.small_area if labels and network.get("coordinate_scale") and labels.small_area else None
     seen = {"view": view.kind, "zoom": view.zoom, "normalize": view.normalize}
     started = config or utils.run_config(
         flags, network, **seen, min_pixels=few, foreground_weight=foreground, command=args.command
@@ -233,7 +234,7 @@ def describe_network(args, size, labels):
     Args:
         args: flags.
         size: (H, W) of the network.
-        labels: `labels.Labels`. With --coordinates a typical instance becomes as wide as the distance that the loss
+        labels: `LabelStatistics`. With --coordinates a typical instance becomes as wide as the distance that the loss
             asks of two means, 2 ddist; without it a model that has them keeps its scale.
     """
     network = {} if args.modeldir.lower() == "none" else utils.read_network(utils.model_folder(args.modeldir))

@@ -1,10 +1,9 @@
-"""Model folders and run folders: build, save and load a model, and the checkpoint a training run goes on from.
+"""Model folders: build, save and load a model.
 
 A model folder holds `model.keras` (weights) and `config.json` (the network's arguments, every flag of the training
-command, package versions, git commit). A run folder holds `config.json`, `log.jsonl`, `checkpoint.npz` and the model
-folders `best/` and `last/`. A folder with a TensorFlow 1 checkpoint of the original repo counts as a model folder
-too. Files are written under a temporary name and renamed, so none is ever seen
-half-written.
+command, package versions, git commit). A run folder, which holds the model folders `best/` and `last/`, and a folder
+with a TensorFlow 1 checkpoint of the original repo count as model folders too. Files are written under a temporary name
+and renamed, so none is ever seen half-written.
 """
 
 import contextlib
@@ -19,7 +18,6 @@ import warnings
 import zipfile
 from pathlib import Path
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -29,7 +27,6 @@ from run.command import UserError
 
 MODEL_FILE = "model.keras"
 CONFIG_FILE = "config.json"
-CHECKPOINT_FILE = "checkpoint.npz"
 INDEX_FILES = "[!.]*.index"  # of a TensorFlow 1 checkpoint
 # Step counters and Adam's slots: variables that a model doesn't need
 NOT_NEEDED = re.compile(r"(^|/)(Variable|global_step|beta[12]_power)(_\d+)?$|/Adam(_\d+)?$")
@@ -232,96 +229,6 @@ def git_commit():
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def checkpoint_variables(model, optimizer):
-    """What a checkpoint holds of a model and a built optimizer: {name: keras.Variable}.
-
-    Beside the weights these are the states of the dropout layers' random generators and the optimizer's moments. The
-    names are the same in every process.
-    """
-    named = {f"model/{v.path}": v for layer in model.layers for v in layer.weights}
-    named |= {f"model/{x.name}/seed": x.seed_generator.state for x in model.layers if hasattr(x, "seed_generator")}
-    return named | {f"optimizer/{v.name}": v for v in optimizer.variables}
-
-
-def save_checkpoint(folder, variables, state):
-    """Write everything a run needs to go on to one file.
-
-    Args:
-        folder: run folder.
-        variables: {name: keras.Variable} as of `checkpoint_variables`.
-        state: what else to save, JSON-able.
-    """
-    arrays = {name: keras.ops.convert_to_numpy(variable) for name, variable in variables.items()}
-    with replacing(Path(folder) / CHECKPOINT_FILE) as temporary, open(temporary, "wb") as file:
-        np.savez(file, state=np.array(json.dumps(state)), **arrays)
-
-
-def load_checkpoint(folder, variables):
-    """Read a checkpoint of `save_checkpoint` into variables of the same names.
-
-    Returns:
-        the saved `state`.
-
-    Raises:
-        UserError: no checkpoint, or one of another network or optimizer.
-    """
-    path = Path(folder) / CHECKPOINT_FILE
-    try:
-        with np.load(path) as saved:
-            arrays = {name: saved[name] for name in saved.files}
-        state = json.loads(str(arrays.pop("state")))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "found none, or a part of one"
-        raise UserError(
-            f"{path}: {reason}, expected a checkpoint; name a run folder that has one or start a new run"
-        ) from None
-    shapes, expected = ({name: tuple(x.shape) for name, x in values.items()} for values in (arrays, variables))
-    if shapes != expected:
-        first = min(name for name in shapes.keys() | expected.keys() if shapes.get(name) != expected.get(name))
-        raise UserError(
-            f"{path}: found {first} of shape {shapes.get(first)}, expected {expected.get(first)}: the checkpoint is of "
-            "another network, optimizer or version; start a new run, with --modeldir from its last model"
-        )
-    for name, variable in variables.items():
-        variable.assign(arrays[name])
-    return state
-
-
-def start_from(model, modeldir):
-    """Copy the weights of the model in `modeldir` into `model`, layer by layer of the same name.
-
-    Heads that only one of the two has, or of another depth, keep their fresh weights; anything else must fit.
-
-    Returns:
-        names of the layers of `model` that were left as they were.
-
-    Raises:
-        UserError: no model there, or the encoder and decoder differ.
-    """
-    folder, missing = model_folder(modeldir), []
-    if (folder / MODEL_FILE).is_file():
-        other_model = load_model(folder)
-    else:
-        other_model = build_model(read_network(folder))
-        missing = copy_original_weights(other_model, folder)
-    source = {layer.name: layer for layer in other_model.layers if layer.weights and layer.name not in missing}
-    fresh = []
-    for layer in model.layers:
-        if not layer.weights:
-            continue
-        other = source.get(layer.name)
-        if other is not None and [w.shape for w in other.weights] == [w.shape for w in layer.weights]:
-            layer.set_weights(other.get_weights())
-        elif layer.name in ("embedding", "semantic"):
-            fresh.append(layer.name)
-        else:
-            raise UserError(
-                f"--modeldir {modeldir}: layer {layer.name} is missing or of another shape there, expected the same "
-                "ENet; name another folder, or none to start from scratch"
-            )
-    return fresh
 
 
 def original_network(folder):

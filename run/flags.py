@@ -8,6 +8,7 @@ from pathlib import Path
 import utils
 from datagenerator import MAX_ZOOM
 from run import devices
+from run.checkpoint import CHECKPOINT_FILE
 from run.command import UserError, bounded
 
 # flags that may change when a run goes on
@@ -177,7 +178,7 @@ def resolve(args):
         UserError: a run to go on with that can't be read.
     """
     outdir = args.resume or args.outdir
-    restarted = args.strategy == "multiworker" and (Path(outdir) / utils.CHECKPOINT_FILE).exists()
+    restarted = args.strategy == "multiworker" and (Path(outdir) / CHECKPOINT_FILE).exists()
     if not args.resume and not restarted:
         return args, None
     config = utils.read_config(outdir)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import utils
+from run.checkpoint import CHECKPOINT_FILE, checkpoint_variables, load_checkpoint, save_checkpoint
 from run.command import UserError
 from run.train_step import LOSS_TERMS
 from run.validation import choose_measure, figure_of_merit
@@ -59,7 +60,7 @@ def take_folder(outdir, new):
                 )
             yield
         finally:
-            if new and not there and not (outdir / utils.CHECKPOINT_FILE).exists():
+            if new and not there and not (outdir / CHECKPOINT_FILE).exists():
                 for path in outdir.iterdir():
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
             lock.unlink(missing_ok=True)
@@ -114,7 +115,7 @@ class Run:
             UserError: the data are not those of the checkpoint.
         """
         data = self.state["data"]
-        self.state |= utils.load_checkpoint(self.outdir, self._variables())
+        self.state |= load_checkpoint(self.outdir, self._variables())
         for part, found in data.items():
             if found != self.state["data"][part]:
                 raise UserError(
@@ -128,8 +129,7 @@ class Run:
             utils.write_text(path, "".join(f"{line}\n" for line in kept))
 
     def _variables(self):
-        named = utils.checkpoint_variables(self.model, self.optimizer)
-        return {**named, **(self.averages.named_variables() if self.averages else {})}
+        return checkpoint_variables(self.model, self.optimizer, self.averages)
 
     def count(self, terms):
         """Note the losses and gradient norm of one more step; returns its number."""
@@ -185,7 +185,7 @@ class Run:
             with self._averaged():
                 for name in ("best", "last") if best else ("last",):
                     utils.save_model(self.outdir / name, self.model, here)
-            utils.save_checkpoint(self.outdir, self._variables(), state)
+            save_checkpoint(self.outdir, self._variables(), state)
         self.saved = self.step
 
     def _averaged(self):

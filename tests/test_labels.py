@@ -8,8 +8,9 @@ import pytest
 
 from data.files import find_pairs
 from datagenerator import prepare_label
-from run import labels
+from run import label_statistics
 from run.command import UserError
+from run.label_statistics import LabelStatistics
 from run.pairs import balance_pairs, collect_pairs
 from run.validation import SummaryLog
 
@@ -32,8 +33,8 @@ def line(thickness, size=(720, 1280)):
 
 def test_pieces_by_hand():
     label = np.array([[1, 0, 7, 7], [0, 1, 0, 0], [9, 0, 0, 7], [9, 255, 255, 255]], np.uint8)
-    assert labels.largest_pieces(label, ignore=255) == {1: (2, 2), 7: (3, 2), 9: (2, 2)}
-    assert labels.largest_pieces(np.zeros((3, 3), np.uint16)) == {}
+    assert label_statistics.largest_pieces(label, ignore=255) == {1: (2, 2), 7: (3, 2), 9: (2, 2)}
+    assert label_statistics.largest_pieces(np.zeros((3, 3), np.uint16)) == {}
 
 
 @pytest.mark.parametrize(("thickness", "cut"), [(1, 1), (7, 0)])
@@ -41,7 +42,7 @@ def test_lines_that_the_networks_size_cuts(tmp_path, capsys, thickness, cut):
     """The README's own example: of a line 1 px wide 99 pieces are left at 512x512, of one of 7 px a single one."""
     pieces = cv2.connectedComponents((prepare_label(line(thickness), (512, 512)) > 0).astype(np.uint8))[0] - 1
     assert pieces > 50 if cut else pieces == 1
-    labels.look_at_labels(write(tmp_path / "data", line(thickness)), (512, 512))
+    label_statistics.measure_labels(write(tmp_path / "data", line(thickness)), (512, 512))
     said = capsys.readouterr().err
     assert ("1 of 1 instances in 1 labels fall into pieces at the network's 512x512" in said) == bool(cut)
     assert not cut or "labels/0000.png" in said
@@ -56,7 +57,7 @@ def test_labels_that_were_resized_smoothly_or_hold_too_much(tmp_path, capsys):
     many = np.arange(600, dtype=np.uint16).reshape(20, 30).repeat(8, axis=0).repeat(8, axis=1)
     few = sum(0 < (smooth == value).sum() < 10 for value in range(1, 256))
     assert few > 5 and len(np.unique(lanes)) == 4
-    labels.look_at_labels(write(tmp_path / "data", smooth, many), (160, 240))
+    label_statistics.measure_labels(write(tmp_path / "data", smooth, many), (160, 240))
     said = capsys.readouterr().err.splitlines()
     (line_,) = [text for text in said if "have fewer than 10 pixels" in text]
     assert f"warning: {few} of {599 + len(np.unique(smooth)) - 1} instances in 2 labels" in line_
@@ -66,7 +67,7 @@ def test_labels_that_were_resized_smoothly_or_hold_too_much(tmp_path, capsys):
 
 
 def test_good_labels_are_no_news(tmp_path, capsys):
-    labels.look_at_labels(write(tmp_path / "data", line(7), 0 * line(7)), (256, 512))
+    label_statistics.measure_labels(write(tmp_path / "data", line(7), 0 * line(7)), (256, 512))
     assert "warning" not in capsys.readouterr().err
 
 
@@ -78,8 +79,8 @@ def test_a_value_to_ignore_is_no_instance(tmp_path):
     two[:50] = 3
     pairs = write(tmp_path / "data", line(7), bordered, two, two)
     assert len(balance_pairs(pairs, ignore=255)) == 4 and len(balance_pairs(pairs)) == 3 + 2
-    assert labels.examine(pairs[1], (256, 512), ignore=255)[0][0] == 1
-    assert labels.examine(pairs[1], (256, 512))[0][0] == 2
+    assert label_statistics.measure_label(pairs[1][1], (256, 512), ignore=255).instances == 1
+    assert label_statistics.measure_label(pairs[1][1], (256, 512)).instances == 2
     import tensorflow as tf
 
     shown = tf.zeros((1, 4, 4, 3)), tf.constant([[[0, 1], [255, 255]]]), None
@@ -119,13 +120,15 @@ def test_what_labels_are_like(tmp_path):
     square[:8, :8], square[20:24, 20:24] = 1, 2
     small = np.zeros((40, 40), np.uint8)
     small[:4, :4] = 7
-    found = labels.look_at_labels(write(tmp_path / "data", square, small), (40, 40))
+    found = label_statistics.measure_labels(write(tmp_path / "data", square, small), (40, 40))
     assert found.foreground == pytest.approx((80 + 16) / 3200)
     assert found.diameter == pytest.approx((4 * 16 / np.pi) ** 0.5)  # of areas 64, 16, 16
-    assert found.small == pytest.approx(16)
-    assert labels.look_at_labels(write(tmp_path / "empty", 0 * square), (40, 40)) == (0.0, 0.0, 0.0)
+    assert found.small_area == pytest.approx(16)
+    assert label_statistics.measure_labels(write(tmp_path / "empty", 0 * square), (40, 40)) == LabelStatistics(
+        0.0, 0.0, 0.0
+    )
     for fraction, weight in ((0.03, 10.0), (0.0, 10.0), (0.25, np.log(1.77) / np.log(1.27)), (0.5, 1.0)):
-        assert labels.Labels(fraction, 1.0).foreground_weight() == pytest.approx(weight, abs=0.005)
+        assert LabelStatistics(fraction).foreground_weight() == pytest.approx(weight, abs=0.005)
 
 
 def test_the_losses_of_a_run_leave_ignored_pixels_out():

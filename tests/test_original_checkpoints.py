@@ -19,8 +19,9 @@ import training
 import utils
 from export import __main__ as export_command
 from export import calibration
+from run.checkpoint import start_from
 from run.command import UserError
-from run.labels import Labels
+from run.label_statistics import LabelStatistics
 
 BOTTLENECKS = [(f"1_{i}", "regular") for i in range(1, 5)]
 RUN = ["regular", "dilated2", "asymmetric", "dilated4", "regular", "dilated8", "asymmetric", "dilated16"]
@@ -283,7 +284,7 @@ def test_semantic_checkpoint_is_a_starting_point(tmp_path, float64):
     values = random_values(shapes_of_the_original(head=("fullconv", 2)))
     folder = write_checkpoint(tmp_path, values, "saved_model-29999")
     model = utils.build_model({**utils.read_network(folder), "input_shape": [64, 64, 3]})
-    assert utils.start_from(model, folder) == ["embedding"]
+    assert start_from(model, folder) == ["embedding"]
     image = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3))
     logits = original_network(values, image, True, head="ENet/fullconv")
     expected = logits[..., 1:] - logits[..., :1]
@@ -393,10 +394,10 @@ def test_training_starts_from_it(kind, checkpoint, tmp_path):
         folder = write_checkpoint(tmp_path, values, "saved_model-29999")
         del kernels["embedding"]
     args = training.parse_args(["--modeldir", str(folder)])
-    network = training.describe_network(args, (64, 96), Labels(foreground=0.1, diameter=0.0))
+    network = training.describe_network(args, (64, 96), LabelStatistics(foreground=0.1))
     assert network.items() >= {**ORIGINAL, "dropout": True}.items()
     model = utils.build_model(network)
-    fresh = utils.start_from(model, folder)
+    fresh = start_from(model, folder)
     assert sorted(fresh) == (["semantic"] if kind == "instance" else ["embedding", "semantic"])
     for layer, variable in kernels.items():
         np.testing.assert_array_equal(model.get_layer(layer).get_weights()[0], values[f"{variable}/weights"])

@@ -15,6 +15,7 @@ from conftest import ROOT, fake_step, miniature
 import training
 import utils
 from run import devices
+from run.checkpoint import CHECKPOINT_FILE
 from run.command import UserError
 from run.folder import take_folder
 from run.validation import figure_of_merit
@@ -98,7 +99,7 @@ def test_workers_go_on_with_the_flags_of_their_run(tiny_data, tmp_path):
     args = training.parse_args(command)
     assert training.resolve(args) == (args, None)  # new
     run.mkdir()
-    (run / utils.CHECKPOINT_FILE).touch()
+    (run / CHECKPOINT_FILE).touch()
     flags = {name: value for name, value in vars(args).items() if name not in ("resume", "command", "given")}
     utils.write_json(run / utils.CONFIG_FILE, utils.run_config({**flags, "lr": 0.003}, {"input_shape": [64, 96, 3]}))
     resumed, config = training.resolve(training.parse_args([*command, "--steps", "9"]))

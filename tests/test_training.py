@@ -16,8 +16,9 @@ import utils
 from data.files import find_pairs
 from datagenerator import batches, make_dataset, normalize
 from pipeline import segmentation
+from run.checkpoint import start_from
 from run.command import UserError
-from run.labels import Labels
+from run.label_statistics import LabelStatistics
 from run.pairs import collect_pairs
 from run.train_step import LossWeights
 
@@ -49,7 +50,7 @@ def test_run_folder_is_complete(tiny_run):
 
 def test_what_starts_from_a_run_has_its_network(tmp_path):
     """Without dropout: a run that starts from such a model needs no flag."""
-    labels = Labels(foreground=0.1, diameter=9.0)
+    labels = LabelStatistics(foreground=0.1, diameter=9.0)
     network = {}
     for name, words in (("first", "none"), ("second", "none --no-dropout"), ("third", tmp_path / "second")):
         args = training.parse_args(f"--modeldir {words} --feature-dim 3".split())
@@ -137,12 +138,12 @@ def test_semantic_pretraining_then_embedding(tmp_path, monkeypatch):
     enet = utils.build_model({**network, "stage_two_repeat": 1})
     monkeypatch.setattr(utils, "build_model", miniature)
     wider = miniature({**network, "embedding_dim": 5})
-    assert utils.start_from(wider, tmp_path) == ["embedding"]
+    assert start_from(wider, tmp_path) == ["embedding"]
     for name in ("first", "norm", "semantic"):
         for found, expected in zip(wider.get_layer(name).weights, model.get_layer(name).weights, strict=True):
             np.testing.assert_array_equal(found, expected)
     with pytest.raises(UserError, match="expected the same ENet"):
-        utils.start_from(enet, tmp_path)
+        start_from(enet, tmp_path)
 
 
 def test_embedding_only_network(tiny_data, tmp_path, monkeypatch):
@@ -173,7 +174,7 @@ def test_coordinates_are_scaled_by_the_labels_and_the_semantic_loss_counts_ten_t
     cases = [("", None, 1.0), ("--coordinates", 4.0, 10.0), (f"--coordinates {start}", 4.0, 10.0), (start, 9.0, 1.0)]
     for number, (more, scale, semantic) in enumerate([*cases, ("--coordinates --sem 2", 4.0, 2.0)]):
         fake_step(monkeypatch, [1.0])
-        monkeypatch.setattr(training, "look_at_labels", lambda *args: Labels(0.1, 12.0, 7.0))
+        monkeypatch.setattr(training, "measure_labels", lambda *args: LabelStatistics(0.1, 12.0, 7.0))
         assert training.main(flags(tiny_data, tmp_path / f"{number}", f"--steps 1 {more}")) == 0
         assert utils.read_network(tmp_path / f"{number}/last")["coordinate_scale"] == scale, more
         assert used.pop().sem == semantic, more

@@ -8,6 +8,7 @@ import pytest
 from conftest import miniature
 
 import utils
+from run.checkpoint import checkpoint_variables, load_checkpoint, save_checkpoint
 from run.command import UserError
 
 NETWORK = {"input_shape": [16, 24, 3], "embedding_dim": 2, "semantic": True, "stage_two_repeat": 1}
@@ -30,7 +31,7 @@ def saved(tmp_path, monkeypatch):
         lambda network, **more: build(network, **more) if "layers" in network else miniature(network),
     )
     model = miniature(NETWORK)
-    utils.save_model(tmp_path / "model", model, utils.run_config({}, NETWORK))
+    utils.save_model(tmp_path / "model", model, {"network": NETWORK})
     return tmp_path / "model", model
 
 
@@ -38,7 +39,7 @@ def test_model_comes_back_equal(built, tmp_path):
     model, weights = built
     model.set_weights(weights)
     folder = tmp_path / "model"
-    utils.save_model(folder, model, utils.run_config({}, NETWORK))
+    utils.save_model(folder, model, {"network": NETWORK})
     image = np.random.default_rng(0).uniform(0, 255, (1, 16, 24, 3)).astype(np.float32)
     for name, value in utils.load_model(folder)(image).items():
         np.testing.assert_array_equal(value, model(image)[name])
@@ -110,39 +111,39 @@ def test_checkpoint_restores_weights_optimizer_and_state(built, tmp_path):
     model, _ = built
     optimizer = built_adam(model)
     optimizer.apply([np.ones(v.shape, np.float32) for v in model.trainable_variables])
-    utils.save_checkpoint(tmp_path, utils.checkpoint_variables(model, optimizer), {"step": 7})
+    save_checkpoint(tmp_path, checkpoint_variables(model, optimizer), {"step": 7})
     expected = [np.array(v) for v in [*model.variables, *optimizer.variables]]
 
     other = utils.build_model(NETWORK)
     second = built_adam(other)
-    assert utils.load_checkpoint(tmp_path, utils.checkpoint_variables(other, second)) == {"step": 7}
+    assert load_checkpoint(tmp_path, checkpoint_variables(other, second)) == {"step": 7}
     for value, variable in zip(expected, [*other.variables, *second.variables], strict=True):
         np.testing.assert_array_equal(value, variable)
     # with dropout there are random generators, whose states belong to it
-    names = utils.checkpoint_variables(model, optimizer)
+    names = checkpoint_variables(model, optimizer)
     assert len(names) == len(expected) and sum(name.endswith("/seed") for name in names) == 19
 
     small = miniature(NETWORK)
     with pytest.raises(UserError, match="another network"):
-        utils.load_checkpoint(tmp_path, utils.checkpoint_variables(small, built_adam(small)))
+        load_checkpoint(tmp_path, checkpoint_variables(small, built_adam(small)))
 
 
 def test_checkpoint_matches_by_name_whatever_the_order(saved, tmp_path):
     """Two variables of one shape that change places in the network keep their own values."""
     _, model = saved
-    variables = utils.checkpoint_variables(model, built_adam(model))
+    variables = checkpoint_variables(model, built_adam(model))
     first, second = "model/norm/beta", "model/norm/moving_mean"
     for number, name in enumerate((first, second), start=1):
         variables[name].assign(np.full(variables[name].shape, number))
-    utils.save_checkpoint(tmp_path, variables, {})
+    save_checkpoint(tmp_path, variables, {})
     backwards = dict(reversed(variables.items()))
     for variable in variables.values():
         variable.assign(np.zeros(variable.shape))
-    utils.load_checkpoint(tmp_path, backwards)
+    load_checkpoint(tmp_path, backwards)
     assert (np.array(variables[first]) == 1).all() and (np.array(variables[second]) == 2).all()
     renamed = {name.replace("norm/beta", "norm/gamma"): variable for name, variable in variables.items()}
     with pytest.raises(UserError, match="norm/beta"):
-        utils.load_checkpoint(tmp_path, renamed)
+        load_checkpoint(tmp_path, renamed)
 
 
 def test_a_refinement_of_earlier_versions_is_refused_unless_it_is_off(built, tmp_path):

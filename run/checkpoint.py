@@ -1,0 +1,109 @@
+"""What a run begins with: the weights of another model, or the checkpoint of its own that it goes on from."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import utils
+from run.command import UserError
+
+CHECKPOINT_FILE = "checkpoint.npz"
+
+
+def checkpoint_variables(model, optimizer, averages=None):
+    """What a checkpoint holds of a model and a built optimizer: {name: keras.Variable}.
+
+    Beside the weights these are the states of the dropout layers' random generators, the optimizer's moments and the
+    averages. The names are the same in every process.
+
+    Args:
+        model: keras.Model.
+        optimizer: keras optimizer, built.
+        averages: `train_step.WeightAverages` or None.
+    """
+    named = {f"model/{v.path}": v for layer in model.layers for v in layer.weights}
+    named |= {f"model/{x.name}/seed": x.seed_generator.state for x in model.layers if hasattr(x, "seed_generator")}
+    named |= {f"optimizer/{v.name}": v for v in optimizer.variables}
+    return named | (averages.named_variables() if averages else {})
+
+
+def save_checkpoint(folder, variables, state):
+    """Write everything a run needs to go on to one file.
+
+    Args:
+        folder: run folder.
+        variables: {name: keras.Variable} as of `checkpoint_variables`.
+        state: what else to save, JSON-able.
+    """
+    arrays = {name: keras.ops.convert_to_numpy(variable) for name, variable in variables.items()}
+    with utils.replacing(Path(folder) / CHECKPOINT_FILE) as temporary, open(temporary, "wb") as file:
+        np.savez(file, state=np.array(json.dumps(state)), **arrays)
+
+
+def load_checkpoint(folder, variables):
+    """Read a checkpoint of `save_checkpoint` into variables of the same names.
+
+    Returns:
+        the saved `state`.
+
+    Raises:
+        UserError: no checkpoint, or one of another network or optimizer.
+    """
+    path = Path(folder) / CHECKPOINT_FILE
+    try:
+        with np.load(path) as saved:
+            arrays = {name: saved[name] for name in saved.files}
+        state = json.loads(str(arrays.pop("state")))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "found none, or a part of one"
+        raise UserError(
+            f"{path}: {reason}, expected a checkpoint; name a run folder that has one or start a new run"
+        ) from None
+    shapes, expected = ({name: tuple(x.shape) for name, x in values.items()} for values in (arrays, variables))
+    if shapes != expected:
+        first = min(name for name in shapes.keys() | expected.keys() if shapes.get(name) != expected.get(name))
+        raise UserError(
+            f"{path}: found {first} of shape {shapes.get(first)}, expected {expected.get(first)}: the checkpoint is of "
+            "another network, optimizer or version; start a new run, with --modeldir from its last model"
+        )
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
+    return state
+
+
+def start_from(model, modeldir):
+    """Copy the weights of the model in `modeldir` into `model`, layer by layer of the same name.
+
+    Heads that only one of the two has, or of another depth, keep their fresh weights; anything else must fit.
+
+    Returns:
+        names of the layers of `model` that were left as they were.
+
+    Raises:
+        UserError: no model there, or the encoder and decoder differ.
+    """
+    folder, absent_heads = utils.model_folder(modeldir), []
+    if (folder / utils.MODEL_FILE).is_file():
+        source = utils.load_model(folder)
+    else:
+        source = utils.build_model(utils.read_network(folder))
+        absent_heads = utils.copy_original_weights(source, folder)
+    trained = {layer.name: layer for layer in source.layers if layer.weights and layer.name not in absent_heads}
+    fresh = []
+    for layer in model.layers:
+        if not layer.weights:
+            continue
+        other = trained.get(layer.name)
+        if other is not None and [w.shape for w in other.weights] == [w.shape for w in layer.weights]:
+            layer.set_weights(other.get_weights())
+        elif layer.name in ("embedding", "semantic"):
+            fresh.append(layer.name)
+        else:
+            raise UserError(
+                f"--modeldir {modeldir}: layer {layer.name} is missing or of another shape there, expected the same "
+                "ENet; name another folder, or none to start from scratch"
+            )
+    return fresh

@@ -1,0 +1,145 @@
+"""What the labels of a training run are like, and what the network's size makes of them."""
+
+import math
+import operator
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import cv2
+import numpy as np
+from scipy.ndimage import find_objects
+from tqdm import tqdm
+
+from datagenerator import STRETCH, enlarge, network_size, prepare_label, read_label
+from loss import LANE_WEIGHT, MAX_INSTANCES
+
+MAX_LABELS = 200  # that are measured, evenly spread: what is wrong with labels is wrong with many
+TINY = 10  # pixels
+SMALL_PERCENT = 5  # of the instances are smaller than what a network need find
+WHOLE_FRACTION = 0.9  # an instance is in pieces if its largest one has less than this fraction of its pixels
+
+
+@dataclass
+class LabelStatistics:
+    """What the labels of a training run are like at the network's size."""
+
+    foreground: float  # mean fraction of the pixels that belong to an instance
+    diameter: float = 0.0  # median over the instances of that of a disk of their area, in pixels; 0 without any
+    small_area: float = 0.0  # below which `SMALL_PERCENT` of the instances lie, in pixels
+
+    def foreground_weight(self):
+        """Weight of a foreground pixel in the semantic loss.
+
+        The ratio of ENet's class weights, 1 / log(1.02 + fraction) (Paszke et al. 2016, section 5.2), at most that of
+        lanes, `LANE_WEIGHT`, which are thin.
+        """
+        foreground, background = (1 / math.log(1.02 + p) for p in (self.foreground, 1 - self.foreground))
+        return round(min(foreground / background, LANE_WEIGHT), 2)
+
+
+@dataclass
+class MeasuredLabel:
+    """One label as its file has it and at the network's size."""
+
+    path: str
+    instances: int  # in the file, as the next two
+    tiny: int  # of fewer than `TINY` pixels
+    cut: int  # in one piece, and in several at the network's size
+    lost: int  # without a pixel at the network's size
+    foreground: float  # fraction of the pixels at the network's size, as the next
+    areas: list  # of the instances, in pixels
+
+
+def largest_pieces(label, ignore=None):
+    """Sizes of the instances of a label map and of their largest connected pieces.
+
+    Args:
+        label: (H, W) integer ids, 0 = background.
+        ignore: id that is no instance, or None.
+
+    Returns:
+        {id: (pixels, pixels of the largest piece)}; pixels that share a corner are connected.
+    """
+    ids, index = np.unique(label, return_inverse=True)
+    index = index.reshape(label.shape) + 1
+    sizes = {}
+    for number, (identity, box) in enumerate(zip(ids.tolist(), find_objects(index), strict=True), start=1):
+        if identity not in (0, ignore):
+            pieces = cv2.connectedComponentsWithStats((index[box] == number).astype(np.uint8), connectivity=8)[2]
+            areas = pieces[1:, cv2.CC_STAT_AREA]
+            sizes[identity] = int(areas.sum()), int(areas.max())
+    return sizes
+
+
+def measure_label(path, size, view=STRETCH, ignore=None):
+    """The `MeasuredLabel` of a label's file; arguments and errors as those of `measure_labels`."""
+    label = read_label(path)
+    in_file = largest_pieces(label, ignore)
+    label = enlarge(label, view.zoom)
+    label = prepare_label(label, network_size(label.shape, size, view.kind), view.kind)
+    in_network = largest_pieces(label, ignore)
+    whole = {identity for identity, (pixels, largest) in in_file.items() if largest >= WHOLE_FRACTION * pixels}
+    in_pieces = {identity for identity, (pixels, largest) in in_network.items() if largest < WHOLE_FRACTION * pixels}
+    areas = [pixels for pixels, _ in in_network.values()]
+    return MeasuredLabel(
+        path,
+        instances=len(in_file),
+        tiny=sum(pixels < TINY for pixels, _ in in_file.values()),
+        cut=len(whole & in_pieces),
+        lost=len(in_file.keys() - in_network.keys()),
+        foreground=sum(areas) / label.size,
+        areas=areas,
+    )
+
+
+def measure_labels(pairs, size, view=STRETCH, ignore=None):
+    """Measure labels, and warn on stderr of what a training run would make of them without a word.
+
+    Args:
+        pairs: list of (image path, label path), of which up to `MAX_LABELS` are measured.
+        size: (H, W) of the network.
+        view: `datagenerator.View`.
+        ignore: id that is no instance, or None.
+
+    Returns:
+        `LabelStatistics`.
+
+    Raises:
+        UserError: a label that can't be used.
+    """
+    paths = list(dict.fromkeys(label for _, label in pairs))
+    paths = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, MAX_LABELS).astype(int))]
+    with ThreadPoolExecutor() as pool:
+        tasks = pool.map(partial(measure_label, size=size, view=view, ignore=ignore), paths)
+        labels = list(tqdm(tasks, "labels", len(paths), unit="label", dynamic_ncols=True, leave=False))
+    _warn_of(labels, size)
+    foreground = float(np.mean([label.foreground for label in labels]))
+    areas = np.concatenate([np.array(label.areas, float) for label in labels])
+    if not areas.size:
+        return LabelStatistics(foreground)
+    diameter = float(np.median(np.sqrt(4 / np.pi * areas)))
+    return LabelStatistics(foreground, diameter, float(np.percentile(areas, SMALL_PERCENT)))
+
+
+def _warn_of(labels, size):
+    total = sum(label.instances for label in labels)
+    among = f"of {total} instances in {len(labels)} labels"
+    network = f"at the network's {size[0]}x{size[1]}"
+    for kind, text in (
+        ("tiny", f"{among} have fewer than {TINY} pixels, as after JPEG or a smooth resize of the label"),
+        ("cut", f"{among} fall into pieces {network}: draw them wider or train at a larger --image-size"),
+        ("lost", f"{among} have no pixel left {network}: train at a larger --image-size"),
+    ):
+        count, worst = sum(getattr(label, kind) for label in labels), max(labels, key=operator.attrgetter(kind))
+        if count:
+            most = f"most ({getattr(worst, kind)}) in {worst.path}"
+            print(f"warning: {count} {text}; {most}", file=sys.stderr)
+    worst = max(labels, key=operator.attrgetter("instances"))
+    if worst.instances >= MAX_INSTANCES:  # the background is one of those
+        print(
+            f"warning: the loss counts {MAX_INSTANCES - 1} instances of an image, those of the smallest ids; "
+            f"most ({worst.instances}) in {worst.path}",
+            file=sys.stderr,
+        )

@@ -139,7 +139,9 @@ def read_confidence(modeldir):
     Raises:
         UserError: as `read_config`, or `confidence` is no probability.
     """
-    return _read_probability(modeldir, "confidence", 0.0)
+    folder = model_folder(modeldir)
+    value = read_saved_config(folder).get("confidence", 0.0)
+    return require_number(folder, "confidence", value, lambda x: 0 <= x < 1, "from 0 to below 1")
 
 
 def read_threshold(modeldir):
@@ -152,18 +154,9 @@ def read_threshold(modeldir):
     Raises:
         UserError: as `read_config`, or `threshold` is no probability above 0.
     """
-    return _read_probability(modeldir, "threshold", THRESHOLD, least="above 0")
-
-
-def _read_probability(modeldir, name, default, least="0"):
-    """The number `name` of a model's config, at least 0 (or above it) and below 1."""
     folder = model_folder(modeldir)
-    value = read_saved_config(folder).get(name, default)
-    if type(value) not in (int, float) or not 0 <= value < 1 or (least != "0" and not value):
-        raise UserError(
-            f"{folder / CONFIG_FILE}: {name}: found {value!r}, expected a number from {least} to below 1; fix it"
-        )
-    return value
+    value = read_saved_config(folder).get("threshold", THRESHOLD)
+    return require_number(folder, "threshold", value, lambda x: 0 < x < 1, "above 0 and below 1")
 
 
 def read_bandwidth(modeldir):
@@ -175,10 +168,15 @@ def read_bandwidth(modeldir):
     folder = model_folder(modeldir)
     flags = read_saved_config(folder).get("flags", {})
     margin = flags.get("dvar", 0.5) if isinstance(flags, dict) else 0.5
-    if type(margin) not in (int, float) or not 0 <= margin < np.inf:
+    return 2.0 * require_number(folder, "dvar", margin, lambda x: 0 <= x < np.inf, "from 0 on") or 1.0
+
+
+def require_number(folder, name, value, is_right, expected):
+    """`value`, of `name` in a folder's config, if it is a number and `is_right` says so of it, else UserError."""
+    if type(value) not in (int, float) or not is_right(value):
         where = folder / CONFIG_FILE
-        raise UserError(f"{where}: dvar: found {margin!r}, expected a number from 0 on; fix it or give --bandwidth")
-    return 2.0 * margin or 1.0
+        raise UserError(f"{where}: {name}: found {value!r}, expected a number {expected}; fix it")
+    return value
 
 
 def read_saved_config(folder):
@@ -206,13 +204,13 @@ def read_config(folder):
     return config
 
 
-def run_config(flags, network, **more):
-    """What a run is made from: network, flags, versions of the packages and of this code."""
+def code_version():
+    """{"versions": of the packages, "commit": of this code}, for the config of what is made with them."""
     versions = {}
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-    return {"network": network, "flags": flags, "versions": versions, "commit": git_commit(), **more}
+    return {"versions": versions, "commit": git_commit()}
 
 
 def git_commit():

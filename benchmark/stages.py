@@ -139,7 +139,7 @@ def benchmark_loss(args):
     pairs = [simulate_embedding(args.size, seed=seed) for seed in range(args.batch_size)]
     prediction = tf.constant(np.stack([embedding for embedding, _ in pairs]))
     label = tf.constant(np.stack([ids for _, ids in pairs]).astype(np.int32))
-    losses = train_step.make_losses(train_step.LossWeights(reg=0.001, sem=0.0))
+    losses = train_step.make_losses(train_step.LossSettings(reg=0.001, sem=0.0))
 
     def with_gradient(loss):
         @tf.function
@@ -174,7 +174,7 @@ def make_step(args, jit=False, mixed_precision=False):
         keras.config.set_dtype_policy("float32")
     optimizer = train_step.make_optimizer("adam", 1, 1e-4)
     optimizer.build(model.trainable_variables)
-    losses = train_step.make_losses(train_step.LossWeights(reg=0.001), not jit)
+    losses = train_step.make_losses(train_step.LossSettings(reg=0.001), not jit)
     return train_step.make_train_step(model, optimizer, losses, jit=jit)
 
 

@@ -73,8 +73,8 @@ def run_calibration(args):
     model, network = calibrate(args.modeldir, images(), None if view.kind == "stretch" else (None, None))
     network["input_shape"] = [*size, 3]
     # how the model sees images and what counts as an instance stay as they are
-    made = utils.run_config(config.get("flags", {}), network, calibrated=vars(args))
-    utils.save_model(args.out, model, {**config, **made})
+    config |= {"network": network, "calibrated": vars(args), **utils.code_version()}
+    utils.save_model(args.out, model, config)
     print(f"{len(paths) - len(bad)} images, calibrated model in {args.out}")
     if bad:
         print(f"export: {len(bad)} of {len(paths)} images could not be read and were skipped", file=sys.stderr)

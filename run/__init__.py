@@ -1,1 +1,1 @@
-"""A training run: one optimizer step (`train_step`), the run folder (`folder`), validation during it (`validation`)."""
+"""A training run: its flags, config, data, optimizer step, validation and folder; `command`: what all commands have."""

@@ -18,17 +18,21 @@ RESTARTS = "TRAINING_RESTARTS"  # environment variable that goes through a resta
 TF_CONFIG = 'JSON like {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
 
 
-def make_strategy(name):
+def make_strategy(name, batch_size):
     """TensorFlow's distribution strategy for "none", "mirrored" (all devices) or "multiworker" (as TF_CONFIG says).
 
     Has to come before anything else makes TensorFlow start its devices.
 
+    Args:
+        name: one of `STRATEGIES`.
+        batch_size: images per step, which the replicas share.
+
     Raises:
-        UserError: TF_CONFIG is missing or can't be used.
+        UserError: TF_CONFIG is missing or can't be used, or the batch can't be shared alike.
     """
     if name == "mirrored":
-        return tf.distribute.MirroredStrategy()
-    if name == "multiworker":
+        strategy = tf.distribute.MirroredStrategy()
+    elif name == "multiworker":
         try:
             config = json.loads(os.environ["TF_CONFIG"])
             hosts, task = config["cluster"][config["task"]["type"]], config["task"]
@@ -37,8 +41,13 @@ def make_strategy(name):
             raise UserError(f"TF_CONFIG: found no {error}, expected {TF_CONFIG}; set it on every worker") from None
         except (ValueError, TypeError, IndexError) as error:
             raise UserError(f"TF_CONFIG: {error}, expected {TF_CONFIG}; set it on every worker") from None
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    return tf.distribute.get_strategy()
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    else:
+        strategy = tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % replicas:
+        raise UserError(f"--batch-size: found {batch_size}, expected a multiple of the {replicas} replicas; change it")
+    return strategy
 
 
 def is_chief(strategy):
@@ -71,8 +80,8 @@ def rejoin(error, step):
     Raises:
         UserError: after `MOST_RESTARTS` restarts without a step in between.
     """
-    last, count = map(int, os.environ.get(RESTARTS, "0 0").split())
-    count = count + 1 if step == last else 1
+    last_step, count = map(int, os.environ.get(RESTARTS, "0 0").split())
+    count = count + 1 if step == last_step else 1
     reason = " ".join(str(error).split())[:300]
     if count > MOST_RESTARTS:
         raise UserError(

@@ -1,24 +1,20 @@
-"""The flags of training.py: their parser, and those of a run to go on with."""
+"""The flags of training.py."""
 
 import argparse
 import shlex
 import sys
 from pathlib import Path
 
-import utils
 from datagenerator import MAX_ZOOM
 from run import devices
-from run.checkpoint import CHECKPOINT_FILE
 from run.command import UserError, bounded
 
-# flags that may change when a run goes on
-RESUMABLE = {"resume", "steps", "epochs", "logdir", "save_every", "plot_every", "cluster_every"}
+NOT_GIVEN = object()
 SEMANTIC_WEIGHT = 1.0
 CROWD_WEIGHT = 10.0  # with --coordinates: a hundred instances' losses are that much larger than those of lanes
 
 
-def make_parser(defaults=True):
-    """Parser of the flags; without `defaults` it tells only those that were given."""
+def make_parser():
     parser = argparse.ArgumentParser(
         prog="training.py",
         description="Train ENet with the discriminative loss.",
@@ -28,18 +24,8 @@ def make_parser(defaults=True):
     # a file may begin with a byte order mark
     parser.convert_arg_line_to_args = lambda line: shlex.split(line.removeprefix("\ufeff"), comments=True)
 
-    def group(title):
-        place = parser.add_argument_group(title)
-
-        def add(*names, default=None, **more):
-            if more.get("action") == "store_true":
-                default = False
-            place.add_argument(*names, default=default if defaults else argparse.SUPPRESS, **more)
-
-        return add
-
     count, least_zero = bounded(int, least=1), bounded(float, least=0)
-    add = group("data")
+    add = parser.add_argument_group("data").add_argument
     add("-s", "--srcdir", nargs="+", default=["data"], help="data folders; FOLDER:N takes its images N times as often")
     add(
         "--valdir",
@@ -71,7 +57,7 @@ def make_parser(defaults=True):
     add("--balance", action="store_true", help="take images with a rare number of instances more often")
     add("--ignore", type=bounded(int, least=1, most=65535), metavar="ID", help="label value that counts as nothing")
     add("--no-augment", action="store_true", help="train on the images as they are")
-    add = group("model")
+    add = parser.add_argument_group("model").add_argument
     add("-m", "--modeldir", default="pretrained_semantic_model", help="model to start from, or none")
     add("--feature-dim", type=count, default=3, help="channels of the embedding")
     add("--no-dropout", action="store_true", help="train without dropout; as --modeldir has it")
@@ -81,7 +67,7 @@ def make_parser(defaults=True):
         action="store_true",
         help="add each pixel's place to its embedding, for objects that look alike; as --modeldir has it",
     )
-    add = group("run")
+    add = parser.add_argument_group("run").add_argument
     add("-o", "--outdir", default="saved_model", help="run folder to write, a new or empty one")
     add("--resume", metavar="RUN_FOLDER", help="go on with a run and its own flags; --steps or --epochs: longer")
     add("-l", "--logdir", default="log", help="folder of the TensorBoard events")
@@ -97,7 +83,7 @@ def make_parser(defaults=True):
         default="none",
         help="mirrored: all GPUs of this machine; multiworker: the machines that TF_CONFIG names",
     )
-    add = group("loss")
+    add = parser.add_argument_group("loss").add_argument
     add("--var", type=least_zero, default=1.0, help="weight of the variance term")
     add("--dist", type=least_zero, default=1.0, help="weight of the distance term")
     add("--reg", type=least_zero, default=1.0, help="weight of the regularization term (the paper: 0.001)")
@@ -115,7 +101,7 @@ def make_parser(defaults=True):
         metavar="W",
         help="of an instance's pixel in the semantic loss, background 1; default by their fraction in the labels",
     )
-    add = group("optimizer")
+    add = parser.add_argument_group("optimizer").add_argument
     add("--lr", type=least_zero, default=1e-4, help="highest learning rate")
     add("--optimizer", choices=("adam", "adamw"), default="adam", help="adamw: with weight decay")
     add("--weight-decay", type=least_zero, default=1e-4, help="of adamw")
@@ -124,7 +110,7 @@ def make_parser(defaults=True):
     add("--clip-norm", type=least_zero, default=0.0, help="scale gradients down to this global norm; 0 = don't")
     decay = bounded(float, least=0, below=1)
     add("--ema", type=decay, default=0.0, help="decay of averaged weights, which are validated and kept; 0 = none")
-    add = group("cycles")
+    add = parser.add_argument_group("cycles").add_argument
     add("--save-every", type=count, default=500, help="steps between checkpoints")
     add("--plot-every", type=count, default=1000, help="steps between TensorBoard summaries and scatter plots")
     add("--cluster-every", type=count, default=5000, help="steps between mean-shift images")
@@ -134,96 +120,58 @@ def make_parser(defaults=True):
 
 
 def parse_args(argv=None):
+    """Flags of the command line; `given` are the names of those that stand there, `command` is the line."""
+    argv = sys.argv[1:] if argv is None else argv
     parser = make_parser()
-    for word in sys.argv[1:] if argv is None else argv:
+    for word in argv:
         if word.startswith("@") and not Path(word[1:]).is_file():
             parser.error(f"{word}: found no file {word[1:]}, expected one of flags; a folder of that name is ./{word}")
     try:
         args = parser.parse_args(argv)
-        args.given = vars(make_parser(defaults=False).parse_args(argv))
+        parser.set_defaults(**dict.fromkeys(vars(args), NOT_GIVEN))
+        args.given = {name for name, value in vars(parser.parse_args(argv)).items() if value is not NOT_GIVEN}
     except (ValueError, RecursionError) as error:  # of text that is no UTF-8, an open quotation, a file in itself
         parser.error(f"@FILE: found {type(error).__name__}: {error}, expected flags as UTF-8 text; fix the file")
     if args.sem is None:
         args.sem = CROWD_WEIGHT if args.coordinates else SEMANTIC_WEIGHT
-    for name in ("outdir", "logdir"):
-        if Path(getattr(args, name)).exists() and not Path(getattr(args, name)).is_dir():
-            parser.error(f"--{name}: found a file, {getattr(args, name)}, expected a folder to write; name another")
-    if args.resume:
-        for name in args.given.keys() - RESUMABLE:
-            flag = name.replace("_", "-")
-            parser.error(f"--{flag}: found with --resume, expected the run's own flags; leave it out")
-    for wrong, flag, found in (
+    for is_wrong, flag, other in (
+        ({"steps", "epochs"} <= args.given, "epochs", "--steps"),
         (args.crop and "image_size" in args.given, "image-size", "--crop"),
         (args.crop and args.keep_aspect, "keep-aspect", "--crop"),
         (args.jit and args.strategy != "none", "jit", f"--strategy {args.strategy}"),
-        ({"steps", "epochs"} <= args.given.keys(), "epochs", "--steps"),
-        (args.warmup and args.schedule != "cosine" and not args.resume, "warmup", "--schedule original"),
+        (args.warmup and args.schedule != "cosine", "warmup", "--schedule original"),
         ("weight_decay" in args.given and args.optimizer == "adam", "weight-decay", "--optimizer adam"),
     ):
-        if wrong:
-            parser.error(f"--{flag}: found with {found}, expected one of the two; change or leave out one")
-    if args.zoom != 1 and not args.crop:
+        # of a run to go on with, whose flags are what counts, only the length is new
+        if is_wrong and (flag == "epochs" or not args.resume):
+            parser.error(f"--{flag}: found with {other}, expected one of the two; change or leave out one")
+    if args.zoom != 1 and not args.crop and not args.resume:
         parser.error(f"--zoom: found {args.zoom:g} without --crop, expected both; add --crop H W or leave it out")
-    if not any((args.var, args.dist, args.reg, args.sem)):
+    if not any((args.var, args.dist, args.reg, args.sem)) and not args.resume:
         parser.error("--sem: found all loss weights 0, expected at least one above 0")
-    args.command = "python training.py " + shlex.join(sys.argv[1:] if argv is None else argv)
+    args.command = "python training.py " + shlex.join(argv)
     return args
 
 
-def resolve(args):
-    """(flags, config) of a run: of a new one (config None), or of the one to go on with, whose flags are its own.
-
-    Raises:
-        UserError: flags that contradict those of the run to go on with.
-        UserError: a run to go on with that can't be read.
-    """
-    outdir = args.resume or args.outdir
-    restarted = args.strategy == "multiworker" and (Path(outdir) / CHECKPOINT_FILE).exists()
-    if not args.resume and not restarted:
-        return args, None
-    config = utils.read_config(outdir)
-    # flags that the run's version of this script did not have stand at their defaults
-    defaults, saved = vars(make_parser().parse_args([])), config.get("flags")
-    flags = {**defaults, **saved} if isinstance(saved, dict) else {}
-    if isinstance(flags.get("valdir"), str):  # there could be one alone
-        flags["valdir"] = [flags["valdir"]]
-    check_flags(flags, defaults, Path(outdir) / utils.CONFIG_FILE)
-    for name, value in args.given.items():
-        if name not in RESUMABLE and name != "outdir" and flags[name] != value:
-            raise UserError(
-                f"--{name.replace('_', '-')}: found {value}, expected {flags[name]} as the run in {outdir} has; "
-                "leave it out or name another --outdir"
-            )
-    longer = {name: args.given.get(name) for name in ("steps", "epochs") if args.given.keys() & {"steps", "epochs"}}
-    flags |= {**{name: args.given[name] for name in args.given.keys() & RESUMABLE}, **longer}
-    return argparse.Namespace(**{**flags, "outdir": outdir, "given": args.given, "command": args.command}), config
-
-
-def check_flags(flags, defaults, path):
+def check_flags(flags, path):
     """Raise UserError, which names the file, unless flags as JSON has them are those that a command line can give."""
-    if not flags:
-        raise UserError(f"{path}: flags: found none, expected the run's flags; restore the file")
 
     def refuse(message):
         raise ValueError(message)
 
-    known = defaults.keys()
-    optional = {name for name in known if defaults[name] is None} | ({"epochs"} if flags.get("steps") else set())
-    for name, value in flags.items():
-        words, flag = [], f"--{name.replace('_', '-')}"
-        if name not in known or value is None and name in optional:
+    parser = make_parser()
+    parser.fromfile_prefix_chars, parser.error = None, refuse
+    for name, default in vars(parser.parse_args([])).items():
+        value, flag = flags[name], f"--{name.replace('_', '-')}"
+        is_list_of_folders = name in ("srcdir", "valdir") and type(value) is list and {*map(type, value)} == {str}
+        if value is default or is_list_of_folders:  # which may begin with a dash
             continue
-        if name in ("srcdir", "valdir") and isinstance(value, list) and value and {*map(type, value)} == {str}:
-            continue
-        if type(value) is not bool:
-            words = [flag, *map(str, value)] if isinstance(value, list) else [f"{flag}={value}"]
-        elif value:
-            words = [flag]
-        parser = make_parser()
-        parser.fromfile_prefix_chars, parser.error = None, refuse
+        words = [flag] if value is True else [f"{flag}={value}"]
+        if type(value) is list:
+            words = [flag, *map(str, value)]
         try:
-            right = vars(parser.parse_args(words))[name] == value
+            is_right = vars(parser.parse_args(words))[name] == value
         except ValueError:
-            right = False
-        if not right:
+            is_right = False
+        if not is_right:
             raise UserError(f"{path}: flags: found {value!r} for {flag}, expected what it takes; fix the file")

@@ -1,7 +1,6 @@
 """The run folder of training.py: log, checkpoint, best and last model, and the state to go on from."""
 
 import contextlib
-import fcntl
 import json
 import math
 import os
@@ -18,6 +17,11 @@ from run.command import UserError
 from run.train_step import LOSS_TERMS
 from run.validation import choose_measure, figure_of_merit
 
+try:
+    import fcntl
+except ImportError:  # Windows: there folders aren't locked
+    fcntl = None
+
 LOG_FILE = "log.jsonl"
 LOCK_FILE = ".lock"
 
@@ -33,11 +37,46 @@ def take_folder(outdir, new):
         new: it has to be new or empty, so that nothing is in it that this run did not make.
 
     Raises:
-        UserError: another process has the folder, or `new` and it holds something.
+        UserError: it can't be written, another process has it, or `new` and it holds something.
     """
+    check_writable("--outdir", outdir)
     outdir = Path(outdir)
-    missing = [part for part in (outdir, *outdir.parents) if not part.exists()]
+    absent = [folder for folder in (outdir, *outdir.parents) if not folder.exists()]
     outdir.mkdir(parents=True, exist_ok=True)
+    try:
+        with _locked(outdir):
+            content = sorted(path.name for path in outdir.iterdir() if path.name != LOCK_FILE)
+            if new and content:
+                raise UserError(
+                    f"--outdir {outdir}: found {content[0]} in it, expected a new or empty folder; go on with a run "
+                    f"there by --resume {outdir}, or name another folder"
+                )
+            try:
+                yield
+            finally:
+                if new and not (outdir / CHECKPOINT_FILE).exists():
+                    for path in outdir.iterdir():
+                        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    finally:
+        for folder in absent:
+            with contextlib.suppress(OSError):  # not empty: it stays
+                folder.rmdir()
+
+
+def check_writable(flag, folder):
+    """Raise UserError unless one can write to a folder, or make it."""
+    folder = Path(folder).absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        raise UserError(f"{flag}: found that {existing} is no folder to write to, expected one; name another")
+
+
+@contextlib.contextmanager
+def _locked(outdir):
+    """Hold the lock of a folder for the block, where the system has such locks."""
+    if fcntl is None:
+        yield
+        return
     lock = outdir / LOCK_FILE
     with open(lock, "a+", encoding="utf-8") as file:
         try:
@@ -51,22 +90,10 @@ def take_folder(outdir, new):
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
-        there = sorted(path.name for path in outdir.iterdir() if path.name != LOCK_FILE)
         try:
-            if new and there:
-                raise UserError(
-                    f"--outdir {outdir}: found {there[0]} in it, expected a new or empty folder; go on with a run "
-                    f"there by --resume {outdir}, or name another folder"
-                )
             yield
         finally:
-            if new and not there and not (outdir / CHECKPOINT_FILE).exists():
-                for path in outdir.iterdir():
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
             lock.unlink(missing_ok=True)
-            for part in missing:
-                with contextlib.suppress(OSError):  # not empty: it stays
-                    part.rmdir()
 
 
 class Run:
@@ -82,14 +109,14 @@ class Run:
 
         Args:
             outdir: run folder.
-            config: what `config.json` says of the run.
+            config: content of `config.json`.
             data: {"training": ..., "validation": ...} of `pairs.describe_pairs`.
             model: keras.Model.
             optimizer: keras optimizer, built.
             averages: `WeightAverages` or None.
             chief: whether this process writes; of several workers one does.
         """
-        self.outdir, self.config, self.chief = outdir, config, chief
+        self.outdir, self.config, self.chief = Path(outdir), config, chief
         self.model, self.optimizer, self.averages = model, optimizer, averages
         self.start, self.saved = time.time(), None
         self.state = {
@@ -111,22 +138,22 @@ class Run:
         """Go back to the folder's checkpoint; what the log tells of later steps is taken out, they come again.
 
         Raises:
-            UserError: no checkpoint that fits.
-            UserError: the data are not those of the checkpoint.
+            UserError: no checkpoint that fits, or the data are not those of the checkpoint.
         """
-        data = self.state["data"]
+        data_now = self.state["data"]
         self.state |= load_checkpoint(self.outdir, self._variables())
-        for part, found in data.items():
-            if found != self.state["data"][part]:
+        for kind, data in data_now.items():
+            data_before = self.state["data"][kind]
+            if data != data_before:
                 raise UserError(
-                    f"--resume {self.outdir}: found other {part} data ({found['images']} images) than when it started "
-                    f"({self.state['data'][part]['images']}), expected the same files; restore them or start a new run"
+                    f"--resume {self.outdir}: found other {kind} data ({data['images']} images) than when it started "
+                    f"({data_before['images']}), expected the same files; restore them or start a new run"
                 )
         self.saved = self.step
         path = self.outdir / LOG_FILE
         if path.exists():
-            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= self.saved]
-            utils.write_text(path, "".join(f"{line}\n" for line in kept))
+            lines = path.read_text(encoding="utf-8").splitlines()
+            utils.write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= self.saved))
 
     def _variables(self):
         return checkpoint_variables(self.model, self.optimizer, self.averages)
@@ -175,16 +202,12 @@ class Run:
         if not self.chief:
             return
         state = self.state
-        here = {
-            **self.config,
-            "step": self.step,
-            "seconds": round(state["seconds"] + time.time() - self.start),
-            "validation": state.get("validation"),
-        }
+        seconds = round(state["seconds"] + time.time() - self.start)
+        config = {**self.config, "step": self.step, "seconds": seconds, "validation": state.get("validation")}
         with self._writing():
             with self._averaged():
                 for name in ("best", "last") if best else ("last",):
-                    utils.save_model(self.outdir / name, self.model, here)
+                    utils.save_model(self.outdir / name, self.model, config)
             save_checkpoint(self.outdir, self._variables(), state)
         self.saved = self.step
 
@@ -196,9 +219,9 @@ class Run:
         try:
             yield
         except OSError as error:
-            kept = f"the checkpoint of step {self.saved} is intact" if self.saved else "there is no checkpoint yet"
+            state = f"the checkpoint of step {self.saved} is intact" if self.saved else "there is no checkpoint yet"
             raise UserError(
-                f"{self.outdir}: step {self.step} could not be saved ({error.strerror or error}); {kept}; "
+                f"{self.outdir}: step {self.step} could not be saved ({error.strerror or error}); {state}; "
                 f"make room or fix the folder's rights, then go on with --resume {self.outdir}"
             ) from None
 

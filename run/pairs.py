@@ -1,9 +1,10 @@
-"""The image and label pairs of a run: from its folders, none on both sides of the split, and what tells them apart."""
+"""The data of a run: image and label pairs of its folders, none on both sides of the split, and lines of lanes."""
 
 import hashlib
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -12,7 +13,46 @@ from tqdm import tqdm
 
 from data.files import find_pairs
 from datagenerator import read_label, split_pairs
+from lanes.tusimple import read_labels, read_lines
 from run.command import UserError
+
+
+@dataclass
+class Data:
+    """What a run trains on and is validated with."""
+
+    pairs: list  # (image path, label path) of the training images, in every epoch so often as they stand here
+    folders: dict  # {name of a validation folder: its pairs}
+    lanes: dict  # {name of a validation folder: `read_lanes` of its pairs}
+
+    @property
+    def val_pairs(self):
+        """Pairs of all validation folders."""
+        return [pair for pairs in self.folders.values() for pair in pairs]
+
+    def describe(self):
+        """{"training": ..., "validation": ...} of `describe_pairs`."""
+        return {"training": describe_pairs(self.pairs), "validation": describe_pairs(self.val_pairs)}
+
+
+@dataclass
+class LabeledLanes:
+    """The lanes of one validation image."""
+
+    line: dict  # of TuSimple's form, without empty lanes; `raw_file` is the image's path
+    size: tuple  # (h, w) of the image
+
+
+def collect_data(flags):
+    """The `Data` of a run's flags.
+
+    Raises:
+        UserError: an image, a label or a `labels.json` that can't be used.
+    """
+    pairs, folders = collect_pairs(flags.srcdir, flags.valdir, flags.balance, flags.ignore)
+    # without a semantic head no lane is found
+    lanes = {name: read_lanes(val_pairs) if flags.sem else None for name, val_pairs in folders.items()}
+    return Data(pairs, folders, lanes)
 
 
 def collect_pairs(srcdir, valdir=None, balance=False, ignore=None):
@@ -31,23 +71,23 @@ def collect_pairs(srcdir, valdir=None, balance=False, ignore=None):
     pairs, val_pairs = [], []
     for source in srcdir:
         folder, _, times = source.rpartition(":")
-        repeated = folder and times.isdigit() and int(times) and not Path(source).exists()
-        folder, times = (folder, int(times)) if repeated else (source, 1)
-        found = find_pairs(folder)
+        is_repeated = folder and times.isdigit() and int(times) and not Path(source).exists()
+        folder, times = (folder, int(times)) if is_repeated else (source, 1)
+        train_pairs = find_pairs(folder)
         if valdir is None:
-            found, held_out = split_pairs(found)
+            train_pairs, held_out = split_pairs(train_pairs)
             val_pairs += held_out
-        pairs += (balance_pairs(found, ignore) if balance else found) * times
+        pairs += (balance_pairs(train_pairs, ignore) if balance else train_pairs) * times
     if valdir is None:
         val_pairs = list(dict.fromkeys(val_pairs))
-        again = set(find_copies(val_pairs, pairs))
-        if again:
+        copies = set(find_copies(val_pairs, pairs))
+        if copies:
             print(
-                f"warning: {len(again)} images are copies of held-out ones, first {min(again)[0]}: left out of the "
+                f"warning: {len(copies)} images are copies of held-out ones, first {min(copies)[0]}: left out of the "
                 "training; remove them",
                 file=sys.stderr,
             )
-            pairs = [pair for pair in pairs if pair not in again]
+            pairs = [pair for pair in pairs if pair not in copies]
         if not pairs:
             raise UserError(f"--srcdir {srcdir[0]}: found no other image than held-out ones, expected some; add images")
         return pairs, {"validation": val_pairs}
@@ -132,3 +172,58 @@ def describe_pairs(pairs):
         known = dict(zip(different, pool.map(describe, different), strict=True))
     digest = hashlib.sha256("\n".join(known[pair] for pair in pairs).encode(errors="surrogateescape")).hexdigest()
     return {"images": len(pairs), "digest": digest[:16]}
+
+
+def read_lanes(pairs):
+    """TuSimple lines of image and label pairs, from the `labels.json` that the data scripts write beside `images/`.
+
+    A `labels.json` without any such line is another program's: no pair has a line then, and it is said.
+
+    Args:
+        pairs: list of (image path, label path); image 0012.png belongs to line 13.
+
+    Returns:
+        list of `LabeledLanes`, or None if a pair has no line.
+
+    Raises:
+        UserError: a `labels.json` that can't be read, a label that can't be decoded, or lanes that don't lie on it.
+    """
+    lines, labeled = {}, []
+    for image, label in pairs:
+        path = Path(image).parent.parent / "labels.json"
+        if path not in lines:
+            lines[path] = _read_lines(path) if path.is_file() else []
+        number = int(Path(image).stem) if Path(image).stem.isdecimal() else len(lines[path])
+        if number >= len(lines[path]):
+            return None
+        # nobody can find a lane without a point, see --skip-empty-lanes of the evaluation
+        line = lines[path][number]
+        lanes = [lane for lane in line["lanes"] if max(lane, default=-1) >= 0]
+        ids = read_label(label)
+        _check_lanes(lanes, line["h_samples"], ids, f"{path}:{number + 1}", label)
+        labeled.append(LabeledLanes({**line, "raw_file": image, "lanes": lanes}, ids.shape))
+    return labeled
+
+
+def _read_lines(path):
+    try:
+        entries = [entry for _, entry in read_lines(path)]
+    except UserError:
+        entries = []
+    if all(isinstance(entry, UserError) for entry in entries):
+        print(f"{path}: found no TuSimple line; validation goes without TuSimple's score", file=sys.stderr)
+        return []
+    return read_labels(path)
+
+
+def _check_lanes(lanes, rows, ids, where, label):
+    """Raise UserError if the lanes of a TuSimple line don't lie on the instances of a label image (h, w)."""
+    points = np.array([(y, x) for lane in lanes for x, y in zip(lane, rows, strict=True) if x >= 0], int).reshape(-1, 2)
+    inside = points[((points >= 0) & (points < ids.shape)).all(axis=1)]
+    right = np.count_nonzero(ids[tuple(inside.T)])
+    if 2 * right < len(points):
+        raise UserError(
+            f"{where}: found {len(points) - right} of {len(points)} points beside the instances of {label} "
+            f"({ids.shape[1]}x{ids.shape[0]}), expected lanes and labels of one size; make both again or remove "
+            "labels.json, which only the score needs"
+        )

@@ -5,7 +5,7 @@ size, losses, batch-norm statistics and the gradient's norm are those of the glo
 it, so that N replicas with batch B / N do what one does with batch B (but for dropout, whose masks repeat).
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
@@ -83,8 +83,9 @@ def make_optimizer(name, steps, lr, schedule="original", warmup=0, weight_decay=
 _compiled_loss = tf.function(discriminative_loss, jit_compile=True)
 
 
-class LossWeights(NamedTuple):
-    """Weights and hinge margins of the losses, named as the flags of training.py."""
+@dataclass(frozen=True)
+class LossSettings:
+    """Weights and hinge margins of the losses, named as the flags of training.py, and which pixels count."""
 
     var: float = 1.0
     dist: float = 1.0
@@ -93,34 +94,34 @@ class LossWeights(NamedTuple):
     ddist: float = 1.5
     sem: float = 1.0
     foreground: float = LANE_WEIGHT  # of a pixel in the semantic loss, background 1
+    ignore: int | None = None  # id of the pixels that don't count
+    # Whether the background is an instance for the discriminative loss. With coordinates in the embedding it can't be
+    # one: it is everywhere.
+    background: bool = True
 
 
-def make_losses(weights, jit=True, ignore=None, background=True):
+def make_losses(settings, jit=True):
     """Function (outputs, label) -> the float32 scalars `LOSS_TERMS`.
 
     Args:
-        weights: `LossWeights`.
+        settings: `LossSettings`.
         jit: compile the discriminative loss with XLA, which makes it 2.4 times as fast. Not in a step that is compiled
             as a whole: TensorFlow would compile that anew each time.
-        ignore: id of the pixels that don't count, or None.
-        background: whether the background is an instance for the discriminative loss. With coordinates in the
-            embedding it can't be one: it is everywhere.
     """
-    var, dist, reg, dvar, ddist, sem, foreground = weights
-    embedding_loss = _compiled_loss if jit else discriminative_loss
+    s, embedding_loss = settings, _compiled_loss if jit else discriminative_loss
 
     def losses(outputs, label):
         loss = l_var = l_dist = l_reg = l_sem = tf.constant(0.0)
-        if var or dist or reg:
-            ids, left_out = label, ignore
-            if not background:
-                ids, left_out = label if ignore is None else tf.where(label == ignore, 0, label), 0
+        if s.var or s.dist or s.reg:
+            ids, no_instance = label, s.ignore
+            if not s.background:
+                ids, no_instance = label if s.ignore is None else tf.where(label == s.ignore, 0, label), 0
             loss, l_var, l_dist, l_reg = embedding_loss(
-                outputs["embedding"], ids, dvar, ddist, var, dist, reg, ignore=left_out
+                outputs["embedding"], ids, s.dvar, s.ddist, s.var, s.dist, s.reg, ignore=no_instance
             )
-        if sem:
-            l_sem = sem * semantic_loss(outputs["semantic"], label, foreground, ignore)
-            l_sem *= _replica_weight(label, foreground, ignore)
+        if s.sem:
+            l_sem = s.sem * semantic_loss(outputs["semantic"], label, s.foreground, s.ignore)
+            l_sem *= _replica_weight(label, s.foreground, s.ignore)
         return loss + l_sem, l_var, l_dist, l_reg, l_sem
 
     return losses

@@ -191,7 +191,7 @@ CASES = [
     (TRAIN + "data --modeldir pics", FLAG, "pics"),
     (TRAIN + "data --modeldir model", ("model/config.json", text), "model/config.json"),
     ("training.py --resume pics", FLAG, "pics/config.json"),
-    (TRAIN + "data --resume pics", FLAG, "found with --resume"),
+    (TRAIN + "data --resume pics", FLAG, "pics/config.json"),
     ("training.py --resume model", FLAG, "model/config.json: flags: found none"),
     ("training.py --resume model", ("model/config.json", flags(batch_size="2")), "found '2' for --batch-size"),
     ("training.py --resume model", ("model/config.json", flags(steps=None, epochs=None)), "found None for --epochs"),

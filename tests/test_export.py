@@ -112,7 +112,7 @@ def test_image_statistics_can_not_be_folded():
 def save(folder, build=utils.build_model, **options):
     network = {"input_shape": [*SIZE, 3], "embedding_dim": 2, "stage_two_repeat": 1, **options}
     model = shake(build(network))
-    utils.save_model(folder, model, utils.run_config({}, network))
+    utils.save_model(folder, model, {"network": network})
     return model
 
 

@@ -12,7 +12,7 @@ from run import label_statistics
 from run.command import UserError
 from run.label_statistics import LabelStatistics
 from run.pairs import balance_pairs, collect_pairs
-from run.validation import SummaryLog
+from run.validation import InstanceSettings, SummaryLog
 
 
 def write(folder, *label_images):
@@ -84,7 +84,7 @@ def test_a_value_to_ignore_is_no_instance(tmp_path):
     import tensorflow as tf
 
     shown = tf.zeros((1, 4, 4, 3)), tf.constant([[[0, 1], [255, 255]]]), None
-    log = SummaryLog(tmp_path / "log", None, shown, tmp_path / "plots", 1.0, 0.7, 1, 1, ignore=255)
+    log = SummaryLog(tmp_path / "log", None, shown, tmp_path / "plots", InstanceSettings(ignore=255), 1, 1)
     assert log.label.tolist() == [[0, 1], [0, 0]]
 
 
@@ -133,16 +133,16 @@ def test_what_labels_are_like(tmp_path):
 
 def test_the_losses_of_a_run_leave_ignored_pixels_out():
     """As compiled for training: whatever the network says at these pixels changes nothing."""
-    from run.train_step import LossWeights, make_losses
+    from run.train_step import LossSettings, make_losses
 
     rng = np.random.default_rng(0)
     label = rng.choice([0, 20, 255], (1, 8, 8)).astype(np.int32)
-    losses, values = make_losses(LossWeights(), ignore=255), []
+    losses, values = make_losses(LossSettings(ignore=255)), []
     outputs = {name: rng.normal(size=(1, 8, 8, depth)) for name, depth in (("embedding", 2), ("semantic", 1))}
     for _ in range(2):
         values.append([float(term) for term in losses({k: v.astype(np.float32) for k, v in outputs.items()}, label)])
         for output in outputs.values():
             output[label == 255] += 7
     assert values[0] == pytest.approx(values[1], rel=1e-6) and min(values[0][1:]) > 0
-    everything = make_losses(LossWeights())({k: v.astype(np.float32) for k, v in outputs.items()}, label)
+    everything = make_losses(LossSettings())({k: v.astype(np.float32) for k, v in outputs.items()}, label)
     assert abs(float(everything[0]) - values[0][0]) > 0.1

@@ -21,6 +21,7 @@ from export import __main__ as export_command
 from export import calibration
 from run.checkpoint import start_from
 from run.command import UserError
+from run.config import new_network
 from run.label_statistics import LabelStatistics
 
 BOTTLENECKS = [(f"1_{i}", "regular") for i in range(1, 5)]
@@ -393,8 +394,8 @@ def test_training_starts_from_it(kind, checkpoint, tmp_path):
         values = random_values(shapes_of_the_original(head=("fullconv", 12)))
         folder = write_checkpoint(tmp_path, values, "saved_model-29999")
         del kernels["embedding"]
-    args = training.parse_args(["--modeldir", str(folder)])
-    network = training.describe_network(args, (64, 96), LabelStatistics(foreground=0.1))
+    flags = training.parse_args(["--modeldir", str(folder), "--image-size", "64", "96"])
+    network = new_network(flags, LabelStatistics(foreground=0.1))
     assert network.items() >= {**ORIGINAL, "dropout": True}.items()
     model = utils.build_model(network)
     fresh = start_from(model, folder)

@@ -1,5 +1,6 @@
 """Nothing is lost: runs that are killed, run out of room or meet bad numbers."""
 
+import importlib.util
 import json
 import os
 import resource
@@ -17,6 +18,7 @@ import utils
 from run import devices
 from run.checkpoint import CHECKPOINT_FILE
 from run.command import UserError
+from run.config import settle_flags
 from run.folder import take_folder
 from run.validation import figure_of_merit
 
@@ -97,15 +99,16 @@ def test_workers_go_on_with_the_flags_of_their_run(tiny_data, tmp_path):
     run = tmp_path / "run"
     command = ["--srcdir", str(tiny_data), "--outdir", str(run), "--strategy", "multiworker"]
     args = training.parse_args(command)
-    assert training.resolve(args) == (args, None)  # new
+    assert settle_flags(args) == (args, None)  # new
     run.mkdir()
     (run / CHECKPOINT_FILE).touch()
     flags = {name: value for name, value in vars(args).items() if name not in ("resume", "command", "given")}
-    utils.write_json(run / utils.CONFIG_FILE, utils.run_config({**flags, "lr": 0.003}, {"input_shape": [64, 96, 3]}))
-    resumed, config = training.resolve(training.parse_args([*command, "--steps", "9"]))
-    assert config["flags"]["lr"] == resumed.lr == 0.003 and resumed.steps == 9
+    network = {"input_shape": [64, 96, 3]}
+    utils.write_json(run / utils.CONFIG_FILE, {"network": network, "flags": {**flags, "lr": 0.003}})
+    resumed, saved = settle_flags(training.parse_args([*command, "--steps", "9"]))
+    assert saved["flags"]["lr"] == resumed.lr == 0.003 and resumed.steps == 9
     with pytest.raises(UserError, match=r"--lr: found 0.1, expected 0.003 as the run in .*run has"):
-        training.resolve(training.parse_args([*command, "--lr", "0.1"]))
+        settle_flags(training.parse_args([*command, "--lr", "0.1"]))
 
 
 def test_stopped_again_and_again_and_still_the_same_weights(tiny_data, tmp_path, monkeypatch):
@@ -247,7 +250,7 @@ def test_resume_trains_longer_but_takes_no_other_flag(tiny_data, tmp_path, monke
     small_run(tiny_data, tmp_path / "run", monkeypatch, [1.0] * 2, "--steps 2")
     count = len(list((tiny_data / "images").iterdir()))
     assert f"{count} validation images ({count} of them trained on, too)" in capsys.readouterr().out
-    assert "--lr: found with --resume" in run_error(capsys, "--resume", tmp_path / "run", "--steps", 5, "--lr", 1)
+    assert "--lr: found 1.0, expected" in run_error(capsys, "--resume", tmp_path / "run", "--steps", 5, "--lr", 1)
     assert "found --steps 1" in run_error(capsys, "--resume", tmp_path / "run", "--steps", 1)
     fake_step(monkeypatch, [1.0] * 3)
     assert training.main(["--resume", str(tmp_path / "run"), "--steps", "5"]) == 0
@@ -286,6 +289,21 @@ def test_two_runs_in_one_folder(tiny_data, tmp_path, monkeypatch, capsys):
         line = run_error(capsys, *flags, "--outdir", tmp_path / "run")
         assert f"in use by process {os.getpid()}" in line
     assert not (tmp_path / "run").exists()
+
+
+def test_a_system_without_file_locks(tiny_data, tmp_path, monkeypatch):
+    """Windows has no fcntl: runs begin all the same, and nothing is locked."""
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    spec = importlib.util.spec_from_file_location("folder_without_locks", ROOT / "run/folder.py")
+    without_locks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(without_locks)
+    monkeypatch.setattr(training, "take_folder", without_locks.take_folder)
+    monkeypatch.setattr(utils, "build_model", miniature)
+    assert small_run(tiny_data, tmp_path / "run", monkeypatch, [1.0], "--steps 1") == 0
+    with without_locks.take_folder(tmp_path / "other", new=True):
+        with without_locks.take_folder(tmp_path / "other", new=True):
+            assert not list((tmp_path / "other").iterdir())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run-log"]
 
 
 def test_the_measure_of_the_best_model_stays(tiny_data, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from conftest import miniature
 from run import train_step
 
 SIZE = (16, 24)
-WEIGHTS = train_step.LossWeights(reg=0.001)
+SETTINGS = train_step.LossSettings(reg=0.001)
 
 
 def make(lr=0.01, jit=False, **network):
@@ -18,7 +18,7 @@ def make(lr=0.01, jit=False, **network):
     model = miniature({"input_shape": (*SIZE, 3), "dropout": False, **network})
     optimizer = train_step.make_optimizer("adam", 100, lr)
     optimizer.build(model.trainable_variables)
-    return model, optimizer, train_step.make_losses(WEIGHTS, not jit)
+    return model, optimizer, train_step.make_losses(SETTINGS, not jit)
 
 
 def batch(seed=0, count=4):
@@ -75,8 +75,8 @@ def test_background_and_foreground_weight():
     logits = rng.normal(0, 2, (1, 8, 8, 1)).astype(np.float32)
     label = np.zeros((1, 8, 8), np.int32)
     label[0, :4, :4], label[0, 5:, 2:], label[0, :2, 6:] = 20, 70, 255
-    weights = train_step.LossWeights(reg=0.1, foreground=3.0)
-    losses = train_step.make_losses(weights, jit=False, ignore=255, background=False)
+    settings = train_step.LossSettings(reg=0.1, foreground=3.0, ignore=255, background=False)
+    losses = train_step.make_losses(settings, jit=False)
     found = [float(x) for x in losses({"embedding": embedding, "semantic": logits}, label)]
     parts = [embedding[label == i].astype(np.float64) for i in (20, 70)]
     means = [part.mean(axis=0) for part in parts]

@@ -16,11 +16,12 @@ import utils
 from data.files import find_pairs
 from datagenerator import batches, make_dataset, normalize
 from pipeline import segmentation
+from run import config
 from run.checkpoint import start_from
 from run.command import UserError
 from run.label_statistics import LabelStatistics
 from run.pairs import collect_pairs
-from run.train_step import LossWeights
+from run.train_step import LossSettings
 
 
 def flags(data, folder, more=""):
@@ -50,11 +51,11 @@ def test_run_folder_is_complete(tiny_run):
 
 def test_what_starts_from_a_run_has_its_network(tmp_path):
     """Without dropout: a run that starts from such a model needs no flag."""
-    labels = LabelStatistics(foreground=0.1, diameter=9.0)
+    statistics = LabelStatistics(foreground=0.1, diameter=9.0)
     network = {}
     for name, words in (("first", "none"), ("second", "none --no-dropout"), ("third", tmp_path / "second")):
-        args = training.parse_args(f"--modeldir {words} --feature-dim 3".split())
-        network[name] = training.describe_network(args, (64, 96), labels)
+        flags = training.parse_args(f"--modeldir {words} --image-size 64 96".split())
+        network[name] = config.new_network(flags, statistics)
         (tmp_path / name).mkdir()
         utils.write_json(tmp_path / name / "config.json", {"network": network[name]})
         (tmp_path / name / "model.keras").touch()
@@ -85,7 +86,7 @@ def test_inference_loss_is_the_training_loss(tiny_run, tiny_data):
     for layer in smooth.layers:
         if layer.weights:
             layer.set_weights(trained.get_layer(layer.name).get_weights())
-    losses = training.make_losses(LossWeights(reg=0.001))
+    losses = training.make_losses(LossSettings(reg=0.001))
     data = list(batches(make_dataset(find_pairs(tiny_data), (64, 96), 4)))
 
     def mean_loss(model, mode):
@@ -130,7 +131,7 @@ def test_semantic_pretraining_then_embedding(tmp_path, monkeypatch):
     model = miniature(network)
     utils.save_model(tmp_path, model, {"network": network})
     outputs = model(np.zeros((1, 16, 16, 3)))
-    loss, l_var, l_dist, l_reg, l_sem = training.make_losses(LossWeights(var=0, dist=0, reg=0))(
+    loss, l_var, l_dist, l_reg, l_sem = training.make_losses(LossSettings(var=0, dist=0, reg=0))(
         outputs, np.zeros((1, 16, 16))
     )
     assert float(loss) == float(l_sem) > 0 and [float(x) for x in (l_var, l_dist, l_reg)] == [0, 0, 0]
@@ -169,12 +170,12 @@ def test_coordinates_are_scaled_by_the_labels_and_the_semantic_loss_counts_ten_t
     network = {"input_shape": [64, 96, 3], "embedding_dim": 3, "coordinate_scale": 9.0}
     utils.save_model(tmp_path / "model", miniature(network), {"network": network})
     make, used = training.make_losses, []
-    monkeypatch.setattr(training, "make_losses", lambda weights, *args, **kw: used.append(weights) or make(weights))
+    monkeypatch.setattr(training, "make_losses", lambda settings, jit=True: used.append(settings) or make(settings))
     start = f"--modeldir {tmp_path / 'model'}"
     cases = [("", None, 1.0), ("--coordinates", 4.0, 10.0), (f"--coordinates {start}", 4.0, 10.0), (start, 9.0, 1.0)]
     for number, (more, scale, semantic) in enumerate([*cases, ("--coordinates --sem 2", 4.0, 2.0)]):
         fake_step(monkeypatch, [1.0])
-        monkeypatch.setattr(training, "measure_labels", lambda *args: LabelStatistics(0.1, 12.0, 7.0))
+        monkeypatch.setattr(config, "measure_labels", lambda *args: LabelStatistics(0.1, 12.0, 7.0))
         assert training.main(flags(tiny_data, tmp_path / f"{number}", f"--steps 1 {more}")) == 0
         assert utils.read_network(tmp_path / f"{number}/last")["coordinate_scale"] == scale, more
         assert used.pop().sem == semantic, more
@@ -265,7 +266,9 @@ def test_ctrl_c_saves_and_resume_goes_on(tiny_data, tmp_path, monkeypatch, capsy
         yield 1.0
 
     fake_step(monkeypatch, losses())
-    assert training.main(flags(tiny_data, tmp_path / "run", "--steps 5")) == 130
+    with pytest.raises(SystemExit) as exit_:
+        training.main(flags(tiny_data, tmp_path / "run", "--steps 5"))
+    assert exit_.value.code == 130
     assert "--resume" in capsys.readouterr().out
     before = utils.load_model(tmp_path / "run" / "last").get_weights()[0]
 
@@ -291,10 +294,10 @@ def test_a_run_of_the_version_before_goes_on(tiny_data, tmp_path, monkeypatch):
         del config["flags"][name]
     (run / "config.json").write_text(json.dumps(config))
     make = training.make_losses
-    monkeypatch.setattr(training, "make_losses", lambda weights, *args, **kw: used.append(weights) or make(weights))
+    monkeypatch.setattr(training, "make_losses", lambda settings, jit=True: used.append(settings) or make(settings))
     assert training.main(["--resume", str(run), "--steps", "3"]) == 0
     assert json.loads((run / "log.jsonl").read_text().splitlines()[-1])["step"] == 3
-    assert {weights.foreground for weights in used} == {10.0}
+    assert {settings.foreground for settings in used} == {10.0}
 
 
 def test_a_run_is_not_overwritten(tiny_data, tiny_run, capsys):
@@ -320,7 +323,7 @@ def test_a_run_is_not_overwritten(tiny_data, tiny_run, capsys):
         ("--srcdir no_such_folder", "no_such_folder"),
         ("--srcdir data:0", "data:0"),
         ("--modeldir no_such_model", "no_such_model"),
-        ("--resume no_such_run", "found with --resume"),
+        ("--resume no_such_run", "no_such_run"),
     ],
 )
 def test_bad_flags_start(tiny_data, tmp_path, more, message, capsys):

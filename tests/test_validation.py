@@ -9,14 +9,16 @@ import pytest
 from keras import layers
 
 from data.files import find_pairs
-from datagenerator import View, read_image
+from datagenerator import STRETCH, View, read_image
 from evaluation.instances import instance_score
 from evaluation.model import predict_instances
 from pipeline.segmentation import Network
 from run import train_step
 from run.command import UserError
-from run.pairs import collect_pairs
-from run.validation import Validation, choose_measure, figure_of_merit, tusimple_labels
+from run.config import new_config
+from run.flags import parse_args
+from run.pairs import Data, collect_data, read_lanes
+from run.validation import InstanceSettings, Validation, choose_measure, figure_of_merit
 
 ROWS = list(range(240, 720, 10))
 
@@ -51,10 +53,16 @@ def gray_network(size=(360, 640)):
     return keras.Model(image, {"embedding": embedding, "semantic": layers.Rescaling(1.0, -30.0)(gray)})
 
 
+def validate(network, folders, size, batch_size=1, view=STRETCH, **settings):
+    """`Validation` of folders {name: pairs} as a training run makes it, with the paper's losses."""
+    losses = train_step.make_losses(train_step.LossSettings())
+    data = Data([], folders, {name: read_lanes(pairs) for name, pairs in folders.items()})
+    return Validation(network, losses, data, size, batch_size, view, InstanceSettings(**settings))
+
+
 def test_score_of_known_lanes(lane_data):
     """One image perfect, one with a lane of three missed: FN 1/6, no FP, and Accuracy less by a sixth."""
-    losses = train_step.make_losses(train_step.LossWeights())
-    result = Validation(gray_network(), losses, {"lanes": find_pairs(lane_data)}, (360, 640), 1).run()
+    result = validate(gray_network(), {"lanes": find_pairs(lane_data)}, (360, 640), 1).run()
     assert set(result) == {*train_step.LOSS_TERMS, "Accuracy", "FP", "FN"}
     assert result["FP"] == 0 and result["FN"] == pytest.approx(1 / 6, abs=1e-5)
     assert result["Accuracy"] == pytest.approx(5 / 6, abs=1e-5)
@@ -69,27 +77,26 @@ def test_folders_count_alike_and_are_reported(lane_data, tmp_path_factory):
             (perfect / kind / f"{number:04d}.png").write_bytes((lane_data / kind / "0001.png").read_bytes())
     (perfect / "labels.json").write_text((lane_data / "labels.json").read_text())
     folders = {"a": find_pairs(lane_data)[:1], "b": find_pairs(perfect)}
-    losses = train_step.make_losses(train_step.LossWeights())
-    result = Validation(gray_network(), losses, folders, (360, 640), 2, View("aspect")).run()
+    result = validate(gray_network(), folders, (360, 640), 2, View("aspect")).run()
     assert list(result["folders"]) == ["a", "b"] and result["folders"]["b"]["FN"] == 0
     assert result["folders"]["a"]["FN"] == pytest.approx(1 / 3, abs=1e-5)
     assert result["FN"] == pytest.approx(1 / 6, abs=1e-5)
     means = [np.mean([folder["loss"] for folder in result["folders"].values()]), result["loss"]]
     assert means[0] == pytest.approx(means[1], abs=1e-5)
     (perfect / "labels.json").unlink()
-    result = Validation(gray_network(), losses, {"a": folders["a"], "b": folders["b"]}, (360, 640), 2).run()
+    result = validate(gray_network(), {"a": folders["a"], "b": folders["b"]}, (360, 640), 2).run()
     assert "Accuracy" in result["folders"]["a"] and "Accuracy" not in result  # not of all of them
 
 
 def test_labels_are_found_by_number_and_without_empty_lanes(lane_data, tiny_data):
-    labels = tusimple_labels(find_pairs(lane_data))
-    assert [(len(line["lanes"]), size) for line, size in labels] == [(3, (720, 1280))] * 2
-    assert tusimple_labels(find_pairs(tiny_data)) is None  # no labels.json
+    labels = read_lanes(find_pairs(lane_data))
+    assert [(len(labeled.line["lanes"]), labeled.size) for labeled in labels] == [(3, (720, 1280))] * 2
+    assert read_lanes(find_pairs(tiny_data)) is None  # no labels.json
     (lane_data / "labels.json").write_text((lane_data / "labels.json").read_text().splitlines()[0] + "\n")
-    assert tusimple_labels(find_pairs(lane_data)) is None  # an image without line
+    assert read_lanes(find_pairs(lane_data)) is None  # an image without line
     (lane_data / "labels.json").write_text((lane_data / "labels.json").read_text() + "{\n")
     with pytest.raises(UserError, match="labels.json:2"):
-        tusimple_labels(find_pairs(lane_data))
+        read_lanes(find_pairs(lane_data))
 
 
 @pytest.mark.parametrize("scale", [0.5, 2])
@@ -102,46 +109,41 @@ def test_lanes_of_another_size_are_refused(lane_data, scale):
             cv2.imwrite(str(path), scaled)
     size = f"{int(1280 * scale)}x{int(720 * scale)}"
     with pytest.raises(UserError, match=rf"labels.json:1: found .* beside the instances of .*0000.png \({size}\)"):
-        tusimple_labels(find_pairs(lane_data))
+        read_lanes(find_pairs(lane_data))
 
 
 def test_a_labels_json_of_another_program_is_no_score(lane_data, capsys):
     coco = {"images": [], "annotations": [], "categories": []}
     (lane_data / "labels.json").write_text(json.dumps(coco, indent=1), encoding="utf-8-sig")
-    assert tusimple_labels(find_pairs(lane_data)) is None
+    assert read_lanes(find_pairs(lane_data)) is None
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith(f"{lane_data / 'labels.json'}: found no TuSimple line")
 
 
 def test_a_folder_named_twice_is_validated_once(lane_data):
     """Otherwise the benchmark's rules would refuse the image that comes again."""
-    pairs, folders = collect_pairs([str(lane_data), str(lane_data)])
-    assert len(pairs) == 2 and len(set(pairs)) == 1 and len(folders["validation"]) == 1
-    losses = train_step.make_losses(train_step.LossWeights())
-    validation = Validation(gray_network(), losses, folders, (360, 640), 1, threshold=0.4)
-    assert validation.threshold == 0.7 and "Accuracy" in validation.run()  # that of lanes
+    flags = parse_args(["--srcdir", str(lane_data), str(lane_data), "--modeldir", "none"])
+    data = collect_data(flags)
+    assert len(data.pairs) == 2 and len(set(data.pairs)) == 1 and len(data.folders["validation"]) == 1
+    assert "Accuracy" in validate(gray_network(), data.folders, (360, 640)).run()
+    assert new_config(flags, data).threshold == 0.7  # that of lanes
 
 
 def test_instances_without_tusimple_labels(lane_data):
     """Gray values are the embeddings: three instances found of three, and two of three, each to the pixel."""
     (lane_data / "labels.json").unlink()
-    losses = train_step.make_losses(train_step.LossWeights())
     for view in ("stretch", "crop"):
         network = gray_network((None, None) if view == "crop" else (720, 1280))
-        result = Validation(network, losses, {"a": find_pairs(lane_data)}, (720, 1280), 1, View(view)).run()
+        result = validate(network, {"a": find_pairs(lane_data)}, (720, 1280), 1, View(view)).run()
         assert result["AP50"] == pytest.approx((1 + 2 / 3) / 2, abs=1e-4) and result["|DiC|"] == 0.5
         assert result["SBD"] == pytest.approx((1 + 2 / 3) / 2, abs=1e-4) and result["AP"] == result["AP50"]
         assert choose_measure(result) == "AP" and figure_of_merit(result, "AP") < -0.5
-    validation = Validation(
-        network, losses, {"a": find_pairs(lane_data)}, (720, 1280), 1, View(view), threshold=1 - 1e-14
-    )
+    validation = validate(network, {"a": find_pairs(lane_data)}, (720, 1280), 1, View(view), threshold=1 - 1e-14)
     # logits are gray - 30: one instance of gray 60 in each image is below the threshold's 32.2
-    assert validation.threshold == 1 - 1e-14 and validation.run()["|DiC|"] == (1 + 2) / 2
-    validation = Validation(network, losses, {"a": find_pairs(lane_data)}, (720, 1280), 1, View(view), min_pixels=10**5)
+    assert validation.run()["|DiC|"] == (1 + 2) / 2
+    validation = validate(network, {"a": find_pairs(lane_data)}, (720, 1280), 1, View(view), min_pixels=10**5)
     assert validation.run()["|DiC|"] == 3  # of three in each image
-    result = Validation(
-        network, losses, {"a": find_pairs(lane_data)}, (360, 640), 1, View("crop"), instances=False
-    ).run()
+    result = validate(network, {"a": find_pairs(lane_data)}, (360, 640), 1, View("crop"), scored=False).run()
     assert choose_measure(result) == "loss" and set(result) == set(train_step.LOSS_TERMS)
 
 
@@ -149,8 +151,7 @@ def test_enlarged_images_score_as_in_the_evaluation(lane_data):
     """Borders between the gray values, which enlarging makes, are instances for this network, and are scored alike."""
     (lane_data / "labels.json").unlink()
     pairs, network = find_pairs(lane_data), gray_network((None, None))
-    losses = train_step.make_losses(train_step.LossWeights())
-    result = Validation(network, losses, {"a": pairs}, (720, 1280), 1, View("crop", 1.5)).run()
+    result = validate(network, {"a": pairs}, (720, 1280), 1, View("crop", 1.5)).run()
     found = predict_instances(Network(network, (720, 1280), View("crop", 1.5)), pairs, bandwidth=1.0, threshold=0.7)
     expected = instance_score(found)
     assert {name: result[name] for name in expected} == pytest.approx(expected, abs=1e-5) and result["SBD"] < 0.8
@@ -160,8 +161,7 @@ def test_images_larger_than_two_crops_are_validated_in_tiles(lane_data):
     """As in the evaluation; the losses are those of the middle, which alone goes through the network at once."""
     pairs, network, seen = find_pairs(lane_data), gray_network((None, None)), []
     for labels in (True, False):
-        losses = train_step.make_losses(train_step.LossWeights())
-        validation = Validation(network, losses, {"a": pairs}, (200, 320), 1, View("crop"))
+        validation = validate(network, {"a": pairs}, (200, 320), 1, View("crop"))
         step = validation.step
         validation.step = lambda image, label: seen.append(image) or step(image, label)  # noqa: B023
         result = validation.run()

@@ -7,6 +7,7 @@ continued whatever the number of threads.
 """
 
 import re
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -375,9 +376,24 @@ def _random_light(image, rng):
     return np.clip(image, 0, 255).astype(np.float32)
 
 
-def make_dataset(
-    pairs, size, batch_size, seed=None, augmented=False, first_sample=0, part=(0, 1, 1), view=STRETCH, ignore=None
-):
+@dataclass(frozen=True)
+class Share:
+    """Which samples of an endless stream are made: of every `total` of them `count` from number `offset` on.
+
+    Gives each of several machines its share of every global batch, and only the files of that share are read.
+    """
+
+    first: int = 0  # number of the stream's first sample, to go on where a run stopped
+    offset: int = 0
+    count: int = 1
+    total: int = 1
+
+    def sample(self, number):
+        """Number in the stream of the share's sample `number`."""
+        return self.first + number // self.count * self.total + self.offset + number % self.count
+
+
+def make_dataset(pairs, size, batch_size, seed=None, augmented=False, share=Share(), view=STRETCH, ignore=None):
     """Batches of network input and labels, decoded in parallel and prefetched.
 
     Args:
@@ -387,9 +403,7 @@ def make_dataset(
         seed: None reads every pair once in order (the last batch may be smaller). An int repeats without end, each
             round over the pairs in its own order; sample n is a function of (seed, n).
         augmented: apply `augment` (needs a seed).
-        first_sample: number of the first sample, to go on where a run stopped.
-        part: (offset, count, total): of every `total` samples take `count` from number `offset` on. Gives each of
-            several machines its part of every global batch, and only the files of that part are read.
+        share: `Share` of the samples, default all of them.
         view: a `View`. With a seed every image fills (H, W), see `augment`; without, each is seen whole at its
             `network_size`, with "crop" the middle `TILE` times (H, W), and a batch of several sizes is an error.
         ignore: id that is no instance, or None; see `augment`.
@@ -399,10 +413,8 @@ def make_dataset(
         Iterate it through `batches` to get UserError for files that can't be used.
     """
 
-    offset, count, total = part
-
     def load(number):
-        sample = first_sample + number // count * total + offset + number % count
+        sample = share.sample(number)
         index = (
             int(sample) if seed is None else int(_order(len(pairs), seed, sample // len(pairs))[sample % len(pairs)])
         )

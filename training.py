@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 import utils
 from clustering import BANDWIDTH
-from datagenerator import batches, make_dataset
+from datagenerator import Share, batches, make_dataset
 from run import devices
 from run.checkpoint import start_from
 from run.command import UserError, command, deferred_signals
@@ -202,18 +202,10 @@ def make_stream(config, pairs, strategy, first_step):
     flags = config.flags
 
     def input_function(context):
-        share = flags.batch_size // context.num_input_pipelines
-        return make_dataset(
-            pairs,
-            config.size,
-            flags.batch_size // strategy.num_replicas_in_sync,
-            flags.seed,
-            not flags.no_augment,
-            first_sample=first_step * flags.batch_size,
-            part=(context.input_pipeline_id * share, share, flags.batch_size),
-            view=config.view,
-            ignore=flags.ignore,
-        )
+        count = flags.batch_size // context.num_input_pipelines
+        share = Share(first_step * flags.batch_size, context.input_pipeline_id * count, count, flags.batch_size)
+        batch_size, augmented = flags.batch_size // strategy.num_replicas_in_sync, not flags.no_augment
+        return make_dataset(pairs, config.size, batch_size, flags.seed, augmented, share, config.view, flags.ignore)
 
     return batches(strategy.distribute_datasets_from_function(input_function))
 

@@ -9,7 +9,7 @@ import pytest
 
 import datagenerator
 from data.files import count_images, find_pairs
-from datagenerator import View, augment, batches, make_dataset, prepare_image, prepare_label, split_pairs
+from datagenerator import Share, View, augment, batches, make_dataset, prepare_image, prepare_label, split_pairs
 from run.command import UserError
 from run.pairs import balance_pairs
 
@@ -436,7 +436,7 @@ def collect(dataset, count):
 
 def test_pipeline_is_deterministic_and_can_go_on(folder):
     pairs = find_pairs(folder)
-    make = lambda seed, first=0: make_dataset(pairs, (16, 24), 2, seed, augmented=True, first_sample=first)  # noqa: E731
+    make = lambda seed, first=0: make_dataset(pairs, (16, 24), 2, seed, augmented=True, share=Share(first))  # noqa: E731
     first, again, other = (collect(make(seed), 6) for seed in (1, 1, 2))
     for a, b in zip(first, again, strict=True):
         for x, y in zip(a, b, strict=True):

@@ -23,10 +23,7 @@ if __name__ == "__main__":
 
 import argparse
 import json
-import os
-import shutil
 import signal
-import tempfile
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -36,6 +33,7 @@ import numpy as np
 from joblib import cpu_count
 from tqdm import tqdm
 
+from data.files import replacing_data
 from data.road.geometry import HEIGHT
 from data.road.rendering import render_scene
 from lanes.tusimple import read_lines
@@ -46,35 +44,27 @@ OTHER_CAMERAS = 0.6  # default fraction of the scenes that are of other cameras 
 
 
 def read_geometry(paths):
-    """Labels in TuSimple files that have at least one lane of two points.
-
-    Args:
-        paths: label files, one JSON object per line.
-
-    Returns:
-        list of TuSimple dicts, in the order of the files and lines.
+    """TuSimple dicts with at least one lane of two points, in the order of the label files and their lines.
 
     Raises:
         UserError: a file that can't be used, rows outside the rendered image, or no lane at all.
     """
-    labels = [(path, number, label) for path in paths for number, label in read_lines(path)]
-    for path, number, label in labels:
+    labels, lines = [], [(path, *line) for path in paths for line in read_lines(path)]
+    for path, number, label in lines:
         if isinstance(label, UserError):
             raise label
         rows = label["h_samples"]
-        points = [y for lane in label["lanes"] for x, y in zip(lane, rows, strict=True) if x >= 0]
-        if rows[0] < 0 or rows[-1] >= HEIGHT or has_lane(label) and not (min(points) >= SKY and rows[-1] > HEIGHT / 2):
+        lanes = [[y for x, y in zip(lane, rows, strict=True) if x >= 0] for lane in label["lanes"]]
+        lanes = [lane for lane in lanes if len(lane) > 1]
+        reaches_road = not lanes or min(map(min, lanes)) >= SKY and rows[-1] > HEIGHT / 2
+        if rows[0] < 0 or rows[-1] >= HEIGHT or not reaches_road:
             expected = f"rows in 0..{HEIGHT - 1} that reach the road, lanes from row {SKY} on"
             raise UserError(f"{path}:{number}: found rows {rows[0]:g} to {rows[-1]:g}, expected {expected}")
-    labels = [label for _, _, label in labels if has_lane(label)]
+        if lanes:
+            labels.append(label)
     if not labels:
         raise UserError(f"{paths[0]}: found no lane of two points, expected TuSimple labels; name another file")
     return labels
-
-
-def has_lane(label):
-    """Whether a TuSimple dict has a lane of two points or more."""
-    return any(sum(x >= 0 for x in lane) > 1 for lane in label["lanes"])
 
 
 def write_scene(index, folder, seed, geometry, empty_fraction, other_cameras):
@@ -101,28 +91,14 @@ def start_worker():
 
 
 def write_dataset(outdir, count, seed, geometry=None, workers=1, empty_fraction=0.0, other_cameras=OTHER_CAMERAS):
-    """Render a data set, complete or not at all.
+    """Render a data set into a new or empty folder, complete or not at all.
 
-    Args:
-        outdir: folder to make; may exist if it is empty.
-        count: number of scenes.
-        seed: int >= 0.
-        geometry: list of TuSimple dicts to take the lane lines from, or None.
-        workers: number of processes.
-        empty_fraction: fraction of the scenes that get no lane line.
-        other_cameras: fraction of the scenes that are of other cameras and roads than TuSimple's.
-
-    Raises:
-        OSError: `outdir` can't be written.
+    The arguments are the flags, but for `geometry`, a list of TuSimple dicts to take the lane lines from, or None.
     """
-    outdir = Path(outdir).absolute()
-    fresh = not outdir.exists()
-    outdir.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".rendering-", dir=outdir))  # inside, so that renaming stays in one file system
-    try:
-        fractions = {"empty_fraction": empty_fraction, "other_cameras": other_cameras}
+    fractions = {"empty_fraction": empty_fraction, "other_cameras": other_cameras}
+    bar = partial(tqdm, total=count, desc="rendering", unit="scene", dynamic_ncols=True)
+    with replacing_data(outdir, ("clips", "label_data_synthetic.json")) as work:
         job = partial(write_scene, folder=work, seed=seed, geometry=geometry, **fractions)
-        bar = partial(tqdm, total=count, desc="rendering", unit="scene", dynamic_ncols=True)
         if workers == 1:
             lines = list(bar(map(job, range(count))))
         else:
@@ -130,12 +106,6 @@ def write_dataset(outdir, count, seed, geometry=None, workers=1, empty_fraction=
                 lines = list(bar(pool.imap(job, range(count))))
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (work / "label_data_synthetic.json").write_text(text, encoding="utf-8")
-        for path in sorted(work.iterdir()):  # clips/ goes before the label file that names its images
-            os.replace(path, outdir / path.name)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        if fresh and not any(outdir.iterdir()):
-            outdir.rmdir()
 
 
 def parse_args(argv=None):

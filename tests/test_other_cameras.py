@@ -8,7 +8,7 @@ from test_road_scenes import flat_label, flat_road
 from data.road import camera, cockpit, rendering
 from data.road.canvas import draw_glow
 from data.road.geometry import HEIGHT, ROAD_ROWS, WIDTH, Course, PinholeCamera, road_in_view
-from data.road.layout import ROAD_KINDS, add_opposite, labeled_lines, planned_layout, random_plan
+from data.road.layout import ROAD_KINDS, Plan, add_opposite, planned_layout, random_plan
 from data.road.rendering import H_SAMPLES, render_other_road, render_scene
 from data.road.weather import random_light
 
@@ -53,19 +53,23 @@ def test_road_behind_a_crest_is_not_seen():
 
 
 def test_at_most_five_lines_are_labeled_own_lane_first():
-    assert labeled_lines(np.ones(6, bool), own=0).tolist() == [True] * 5 + [False]
-    assert labeled_lines(np.ones(6, bool), own=4).tolist() == [False] + [True] * 5
-    assert labeled_lines(np.array([False, True, False]), own=1).tolist() == [False, True, False]
+    cases = (
+        ([1, 1, 1, 1, 1, 1], 0, [1, 1, 1, 1, 1, 0]),
+        ([1, 1, 1, 1, 1, 1], 4, [0, 1, 1, 1, 1, 1]),
+        ([0, 1, 0], 1, [0, 1, 0]),
+    )
+    for painted, own, labeled in cases:
+        assert Plan("town", None, [], np.array(painted, bool), [], own).labeled.tolist() == labeled
     kinds = set()
     for seed in range(80):
         plan = random_plan(np.random.default_rng(seed))
-        kinds.add(plan["kind"])
-        assert 1 <= plan["labeled"].sum() <= 5 and not (plan["labeled"] & ~plan["painted"]).any()
-        assert np.all(np.diff(plan["offsets"]) > 2)
-        left, right = plan["offsets"][plan["own"] : plan["own"] + 2]
+        kinds.add(plan.kind)
+        assert 1 <= plan.labeled.sum() <= 5 and not (plan.labeled & ~plan.painted).any()
+        assert np.all(np.diff(plan.offsets) > 2)
+        left, right = plan.offsets[plan.own : plan.own + 2]
         assert left < 0.3 and right > -0.3  # the camera is in its lane or about to leave it
-        if plan["center"] is not None:
-            assert plan["center"] <= left
+        if plan.center is not None:
+            assert plan.center <= left
     assert kinds == set(ROAD_KINDS)
 
 

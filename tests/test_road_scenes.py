@@ -181,7 +181,7 @@ def test_vehicle_fills_its_projected_box(kind):
     light = random_light(np.random.default_rng(0)) | {"sun": 0.0, "fog": 4000.0, "objects": 1.0}
     canvas = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
     distance = 25.0
-    vehicles.draw_vehicle(np.random.default_rng(1), Scene(canvas, road, {}, light, None), 0.0, distance, kind, False)
+    vehicles.draw_vehicle(np.random.default_rng(1), Scene(road, {}, light, canvas, None), 0.0, distance, kind, False)
     width, height, _ = np.array(vehicles.VEHICLES[kind].size) * FOCAL / distance  # pixels
     bottom = HORIZON + FOCAL * CAMERA / distance
     above_shadow = np.arange(HEIGHT)[:, None] < bottom - 0.3 * height
@@ -221,7 +221,7 @@ def test_town_streets(monkeypatch):
     light = {"objects": 1.0, "fog": 1e9, "horizon": np.ones(3), "night": None}
     # 10 m high, 20 to 40 m ahead, its front 9 m to the right: corners by the pinhole camera
     rgb = np.array([0.9, 0.1, 0.1])
-    scene = Scene(canvas, flat_road(), {}, light, None)
+    scene = Scene(flat_road(), {}, light, canvas, None)
     objects.draw_house(np.random.default_rng(0), scene, 9.0, 1, 20.0, 40.0, 10.0, rgb)
     rows, columns = np.nonzero(canvas.any(-1))
     near, far = FOCAL / 20, FOCAL / 40  # px per m

@@ -123,14 +123,9 @@ def draw_lens(rng, image, top, light):
 
 
 def photograph(rng, canvas, top, light, edge=True):
-    """A canvas as a camera takes it: lens, exposure, blur, noise; returns the image.
+    """The image of a canvas whose horizon is at row `top`: lens, exposure, blur, noise.
 
-    Args:
-        rng: numpy Generator.
-        canvas: (HEIGHT, WIDTH, 3) uint8, RGB.
-        top: int, row of the horizon.
-        light: dict of `weather.random_light`.
-        edge: whether a dark lower edge of the windshield may be seen.
+    With `edge` a dark lower edge of the windshield may be in it.
     """
     image = canvas.astype(np.float32) / 255
     draw_lens(rng, image, top, light)

@@ -69,10 +69,10 @@ def draw_glow(canvas, point, radius, rgb, strength=1.0):
 class Scene:
     """A road, its light, and the canvas on which they are drawn."""
 
-    canvas: np.ndarray
     road: Road
     layout: dict  # of layout.random_layout
     light: dict  # of weather.random_light
+    canvas: np.ndarray  # (HEIGHT, WIDTH, 3) uint8, RGB
     shade: np.ndarray  # (HEIGHT - road.top, WIDTH) float, fraction of light on the ground
 
     def tone(self, rgb, distance):

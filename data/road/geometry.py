@@ -78,16 +78,10 @@ class Course(NamedTuple):
 
 
 def road_in_view(camera, course, offsets, reach):
-    """Road as a pinhole camera sees it.
-
-    Args:
-        camera: PinholeCamera.
-        course: Course.
-        offsets: (N,) rising lateral positions of its lines, m, 0 = the camera.
-        reach: distance up to which its lines are labeled, m.
+    """A Course as a PinholeCamera sees it, with lines at rising `offsets`, (N,) m, 0 = the camera.
 
     Returns:
-        Road, and the first image row at which its lines are labeled.
+        Road, and the first image row at which its lines are labeled if that is done up to `reach` m.
     """
     ahead, side = course.ahead, course.side
     row = camera.horizon + camera.focal * (camera.height - course.rise) / ahead
@@ -101,13 +95,10 @@ def road_in_view(camera, course, offsets, reach):
 
 
 def random_course(rng, nearest=1.5, turn=45.0, waves=0.0):
-    """Random Course, straight, bent or of changing curvature.
+    """Random Course from `nearest` m on: straight, bent or of changing curvature.
 
-    Args:
-        rng: numpy Generator.
-        nearest: distance at which it begins, m, nearer than what the camera sees.
-        turn: how far the road turns aside within 150 m at most, m; 45 keeps the far end in a freeway's image.
-        waves: chance of dips and crests, behind which the road comes into sight again.
+    It turns aside at most `turn` m within 150 m; 45 keeps the far end in a freeway's image. `waves` is the chance of
+    dips and crests, behind which the road comes into sight again.
     """
     ahead = np.geomspace(nearest, 450, 3000)
     rise = rng.normal(0, 2.5e-5 if rng.random() < 0.6 else 1e-4) * ahead**2  # the latter 1 m in 100, 4 m in 200 m

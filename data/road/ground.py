@@ -165,14 +165,9 @@ def draw_decal(rng, surface, ground, layout):
 
 
 def draw_line(surface, ground, position, style, worn):
-    """One lane line: solid, dashed or double paint with wear. Dots are objects.
+    """One lane line of a style of `layout.random_style`, as far as it is paint; dots are objects.
 
-    Args:
-        surface: (rows, WIDTH, 3) float32.
-        ground: Ground.
-        position: (ROAD_ROWS,) float, x in px.
-        style: dict of `layout.random_style`.
-        worn: (rows, WIDTH) noise.
+    `position` (ROAD_ROWS,) is its x in px, `worn` (rows, WIDTH) noise.
     """
     _, s, scale, footprint = ground
     columns, along, half_row = np.arange(WIDTH, dtype=np.float32), s[:, :1], footprint / 2

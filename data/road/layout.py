@@ -1,10 +1,9 @@
 """Random layouts of roads: line styles, shoulders, walls, bridges; cross-sections of other roads than TuSimple's.
 
-A plan, the cross-section of a road, is a dict: `kind` of ROAD_KINDS; `offsets` (N,) m, rising, 0 = the camera; `roles`,
-one of ROLES per line; `painted` (N,) bool, the others are edges without paint; `labeled` (N,) bool: TuSimple's rule, at
-most five painted lines, those of the own lane first; `shoulders` beyond the outer lines, m; `own`, number of the own
-lane; `center`, offset of the line to oncoming traffic, or None. `rng` is a numpy Generator.
+`rng` is a numpy Generator.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +12,6 @@ from .geometry import LANE_WIDTH, ROAD_ROWS
 
 ROAD_KINDS = {"motorway": 0.22, "outermost": 0.22, "country": 0.28, "town": 0.28}  # fraction of each
 ROLES = {"left": -1, "inner": 0, "right": 1, "center": 0}  # as `random_style` has them
-MAX_LINES = 5
 YELLOW = (0.62, 0.4, 0.1), (0.95, 0.72, 0.2)
 ALIKE = ("kind", "color", "width", "period", "dash")  # what a road's inner lines have in common
 
@@ -21,11 +19,8 @@ ALIKE = ("kind", "color", "width", "period", "dash")  # what a road's inner line
 def random_style(rng, edge):
     """Random look of one lane line: left edge (-1), between lanes (0), right edge (1)."""
     kinds = ["solid", "dashed", "dots", "dots_dashed", "double", "mixed"]
-    left, inner, right = (
-        [0.72, 0.06, 0.06, 0, 0.16, 0],
-        [0.08, 0.5, 0.2, 0.17, 0.03, 0.02],
-        [0.86, 0.08, 0.05, 0, 0.01, 0],
-    )
+    left, right = [0.72, 0.06, 0.06, 0, 0.16, 0], [0.86, 0.08, 0.05, 0, 0.01, 0]
+    inner = [0.08, 0.5, 0.2, 0.17, 0.03, 0.02]
     yellow = rng.random() < {-1: 0.75, 0: 0.03, 1: 0.01}[edge]
     period, dash = (12.2, 3.05) if rng.random() < 0.8 else (rng.uniform(5, 14.6), rng.uniform(1, 4.5))  # m, 40, 10 ft
     return {
@@ -94,56 +89,62 @@ def without_lines(layout):
 
 
 def unmarked_street(rng, road):
-    """Layout of a town street: no barriers and bridges, the curb close to the lanes."""
+    """Layout of a town street without barriers and bridges, the curb close to the lanes."""
     layout = random_layout(rng, road)
     return {**layout, "shoulders": rng.uniform(0.2, 2.8, 2).tolist(), "walls": [0, 0], "bridges": []}
 
 
-def labeled_lines(painted, own):
-    """Which painted lines are labeled, (N,) bool: at most MAX_LINES, from lane `own` outward."""
-    order = np.argsort(np.abs(np.arange(len(painted)) - own - 0.5) + 100 * ~painted, kind="stable")[:MAX_LINES]
-    labeled = np.zeros(len(painted), bool)
-    labeled[order] = True
-    return labeled & painted
+class Plan(NamedTuple):
+    """Cross-section of a road with N lines, from left to right."""
+
+    kind: str  # of ROAD_KINDS
+    offsets: np.ndarray  # (N,) m, 0 = the camera
+    roles: list  # of ROLES
+    painted: np.ndarray  # (N,) bool, the others are edges without paint
+    shoulders: list  # beyond the outer lines, m
+    own: int  # number of the own lane
+
+    @property
+    def labeled(self):
+        """(N,) bool, the lines with a label: as TuSimple has it, at most five painted ones, the own lane's first."""
+        away = np.abs(np.arange(len(self.painted)) - self.own - 0.5) + 100 * ~self.painted
+        labeled = np.zeros(len(self.painted), bool)
+        labeled[np.argsort(away, kind="stable")[:5]] = True
+        return labeled & self.painted
+
+    @property
+    def center(self):
+        """Offset (m) of the line to oncoming traffic, or None."""
+        return self.offsets[self.roles.index("center")] if "center" in self.roles else None
 
 
-def cross_section(rng, widths, own, roles, painted, shoulders):
+def cross_section(rng, kind, widths, own, roles, painted, shoulders):
     """Plan with lanes of `widths` m from left to right; the camera is about in the middle of lane `own`."""
     edges = np.concatenate([[0], np.cumsum(widths)])
     aside = rng.normal(0, 0.3) if rng.random() < 0.85 else rng.uniform(-1.3, 1.3)
-    painted = np.array(painted, bool)
     offsets = edges - (edges[own] + edges[own + 1]) / 2 + aside
-    labeled = labeled_lines(painted, own)
-    center = offsets[roles.index("center")] if "center" in roles else None
-    return {
-        "offsets": offsets,
-        "roles": roles,
-        "painted": painted,
-        "labeled": labeled,
-        "shoulders": shoulders,
-        "own": own,
-        "center": center,
-    }
+    return Plan(kind, offsets, roles, np.array(painted, bool), shoulders, own)
 
 
-def random_motorway(rng, outermost=False):
-    """Carriageway of two to five lanes; of four or five, seen from an outermost one."""
+def random_motorway(rng, kind):
+    """Carriageway of two to five lanes; of four or five, seen from an outermost one, if `kind` is "outermost"."""
+    outermost = kind == "outermost"
     lanes = int(rng.integers(4, 6)) if outermost else int(rng.integers(2, 5))
     own = int(rng.choice([0, lanes - 1], p=[0.6, 0.4]) if outermost else rng.integers(lanes))
     roles = ["left", *["inner"] * (lanes - 1), "right"]
     shoulders = [rng.uniform(0.3, 3.5), rng.uniform(0.5, 5)]
     widths = rng.normal(rng.uniform(3.3, 3.9), 0.1, lanes)
-    return cross_section(rng, widths, own, roles, [True] * (lanes + 1), shoulders)
+    return cross_section(rng, kind, widths, own, roles, [True] * (lanes + 1), shoulders)
 
 
 def random_country(rng):
     """Two lanes with any of their three lines, or a narrow road with its edges only."""
     shoulders = rng.uniform(0.05, 0.6, 2) if rng.random() < 0.7 else rng.uniform(0.3, 2.8, 2)
     if rng.random() < 0.12:
-        return cross_section(rng, [rng.uniform(2.7, 4.6)], 0, ["right", "right"], [True, True], shoulders)
+        return cross_section(rng, "country", [rng.uniform(2.7, 4.6)], 0, ["right", "right"], [True, True], shoulders)
     painted = [(1, 1, 1), (0, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 0)][rng.choice(5, p=[0.42, 0.33, 0.1, 0.1, 0.05])]
     widths = np.full(2, rng.uniform(2.5, 3.8)) + rng.normal(0, 0.1, 2)
-    return cross_section(rng, widths, 1, ["right", "center", "right"], painted, shoulders)
+    return cross_section(rng, "country", widths, 1, ["right", "center", "right"], painted, shoulders)
 
 
 def random_town(rng):
@@ -161,19 +162,15 @@ def random_town(rng):
         painted[-1] = True
     widths = rng.normal(rng.uniform(2.7, 3.7), 0.12, count)
     parking = np.where(rng.random(2) < 0.55, rng.uniform(2.0, 2.9, 2), rng.uniform(0.1, 0.7, 2))
-    return cross_section(rng, widths, int(rng.integers(left, count)), roles, painted, parking)
+    return cross_section(rng, "town", widths, int(rng.integers(left, count)), roles, painted, parking)
 
 
 def random_plan(rng, kind=None):
     """Random plan, of a given kind of ROAD_KINDS or of any."""
     kind = kind or str(rng.choice(list(ROAD_KINDS), p=list(ROAD_KINDS.values())))
     if kind == "country":
-        plan = random_country(rng)
-    elif kind == "town":
-        plan = random_town(rng)
-    else:
-        plan = random_motorway(rng, kind == "outermost")
-    return {"kind": kind, **plan}
+        return random_country(rng)
+    return random_town(rng) if kind == "town" else random_motorway(rng, kind)
 
 
 def random_planned_style(rng, role):
@@ -208,9 +205,9 @@ def add_opposite(rng, layout):
 
 def planned_layout(rng, road, plan):
     """Layout of a planned road: as of `random_layout`, with what other roads have besides."""
-    layout, kind = random_layout(rng, road, beyond=0), plan["kind"]
-    styles, inner = [random_planned_style(rng, role) for role in plan["roles"]], random_planned_style(rng, "inner")
-    for style, role, painted in zip(styles, plan["roles"], plan["painted"], strict=True):
+    layout, kind = random_layout(rng, road, beyond=0), plan.kind
+    styles, inner = [random_planned_style(rng, role) for role in plan.roles], random_planned_style(rng, "inner")
+    for style, role, painted in zip(styles, plan.roles, plan.painted, strict=True):
         if role == "inner" and rng.random() < 0.8:
             style.update({key: inner[key] for key in ALIKE})
         if not painted:
@@ -219,7 +216,7 @@ def planned_layout(rng, road, plan):
     if kind == "town":
         marks = {"crosswalk": 0.25, "stop line": 0.15, "bars": 0.12, "tram": 0.15, "gutter": 0.5}
         marks |= {"manholes": 0.4, "colored": 0.15}
-    layout.update({"styles": styles, "shoulders": [float(v) for v in plan["shoulders"]], "center": plan["center"]})
+    layout.update({"styles": styles, "shoulders": [float(v) for v in plan.shoulders], "center": plan.center})
     layout.update({"marks": {**marks, "tar": 0.35, "trunks": 0.25}, "curbs": 0.2, "posts": 0.35})
     layout["rumble"] = {"country": 0.2, "town": 0.02}.get(kind, 0.4)
     layout["dark"] = {"country": 0.4, "town": rng.choice([0, 0.3])}.get(kind, 1)
@@ -228,7 +225,7 @@ def planned_layout(rng, road, plan):
     if kind in ("country", "town"):
         layout["bridges"] = layout["bridges"][:1] if rng.random() < 0.2 else []
         layout["walls"] = [float(rng.choice([0, 0.85, 2], p=[0.9, 0.06, 0.04])) for _ in range(2)]
-    divided = 0.5 if kind in ("motorway", "outermost") or kind == "town" and plan["center"] is None else 0
+    divided = 0.5 if kind in ("motorway", "outermost") or kind == "town" and plan.center is None else 0
     if rng.random() < divided:
         add_opposite(rng, layout)
     return layout

@@ -241,8 +241,8 @@ def random_roadside(rng, scene, side, green):
         low, high = (0, high) if high else (0.45, 0.75)
         rgb, panel = random_color(rng, (0.35, 0.34, 0.32), (0.72, 0.66, 0.56)), rng.uniform(3, 7)
         wall = Wall(edge, low, high, rgb, rng.uniform(0.4, 1.3))
-        for near in np.arange(road.distance[-1], min(rng.uniform(60, 300), road.distance[road.top] - panel), panel):
-            things.append(Thing(near, draw_wall, (wall, near, near + panel)))
+        last = min(rng.uniform(60, 300), road.distance[road.top] - panel)
+        things += [Thing(d, draw_wall, (wall, d, d + panel)) for d in np.arange(road.distance[-1], last, panel)]
     elif layout["curbs"] and rng.random() < layout["curbs"]:
         tones = np.float32([(0.06, 0.06, 0.06), (0.85, 0.85, 0.83), (0.8, 0.6, 0.08)])[[0, 1 + rng.integers(2)]]
         high, length, foot = rng.uniform(0.12, 0.35), rng.uniform(0.5, 1.6), rng.uniform(0.5, 1)
@@ -253,13 +253,13 @@ def random_roadside(rng, scene, side, green):
         height, gap = [(1.0, 25), (1.2, 3), (8.0, 40)][rng.choice(3, p=[0.4, 0.2, 0.4])]
         rgb = random_color(rng, (0.15, 0.12, 0.1), (0.4, 0.36, 0.3)) if height > 1 else np.float32([0.85, 0.85, 0.83])
         offset = edge + side * (far + rng.uniform(0.4, 3 if height < 2 else 8))
-        for distance in np.arange(rng.uniform(3, gap), 160, gap * rng.uniform(0.8, 1.3)):
-            things.append(Thing(distance, draw_post, (offset, distance, height, rgb)))
-    for distance in rng.uniform(20, 200, rng.integers(0, 3)):
-        things.append(Thing(distance, draw_sign, (edge + side * (far + rng.uniform(0.5, 4)), distance)))
+        distances = np.arange(rng.uniform(3, gap), 160, gap * rng.uniform(0.8, 1.3))
+        things += [Thing(d, draw_post, (offset, d, height, rgb)) for d in distances]
+    for d in rng.uniform(20, 200, rng.integers(0, 3)):
+        things.append(Thing(d, draw_sign, (edge + side * (far + rng.uniform(0.5, 4)), d)))
     if rng.random() < (0.8 if night and night["lit"] else 0.3):
-        for distance in np.arange(rng.uniform(10, 50), 250, rng.uniform(35, 60)):
-            things.append(Thing(distance, draw_lamp, (edge + side * 1.5, distance)))
+        distances = np.arange(rng.uniform(10, 50), 250, rng.uniform(35, 60))
+        things += [Thing(d, draw_lamp, (edge + side * 1.5, d)) for d in distances]
     if rng.random() < 0.35:
         dry = random_color(rng, (0.3, 0.25, 0.15), (0.6, 0.5, 0.36))
         foot, high = edge + side * (far + rng.uniform(1, 15)), rng.uniform(1, 9)
@@ -311,18 +311,16 @@ def random_street_side(rng, scene, side, green):
             offset = edge + side * (far + rng.uniform(0.8, 1.6))
             things.append(Thing(distance, draw_tree, (offset, distance, size, green * rng.uniform(0.7, 1.3))))
     if rng.random() < 0.4:
-        for distance in np.arange(rng.uniform(10, 40), 150, rng.uniform(25, 45)):
-            things.append(Thing(distance, draw_lamp, (edge + side * (far + 0.8), distance)))
+        distances = np.arange(rng.uniform(10, 40), 150, rng.uniform(25, 45))
+        things += [Thing(d, draw_lamp, (edge + side * (far + 0.8), d)) for d in distances]
     return things
 
 
 def draw_objects(rng, scene, random_side=random_roadside, points=None):
-    """Draw everything that stands on the ground.
+    """Draw everything that stands on the ground, beside it what `random_side` gives.
 
     Args:
-        rng: numpy Generator.
-        scene: Scene of sky and ground.
-        random_side: function that says what stands on one side, `random_roadside` or `random_street_side`.
+        random_side: `random_roadside` or `random_street_side`.
         points: (..., 2) int pixels of points on the ground, or None.
 
     Returns:

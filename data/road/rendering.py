@@ -22,7 +22,7 @@ def render_scene(rng, geometry=None, empty=False, other=False):
     """Render one scene.
 
     Args:
-        rng: numpy Generator; the scene is a function of its state and of the other arguments.
+        rng: the scene is a function of its state and of the other arguments.
         geometry: TuSimple dict whose lane lines to use, at least one of two points; None for a random road.
         empty: no lane line; the image is of a kind of `empty.EMPTY_KINDS`.
         other: of another camera than TuSimple's, at any hour, through a windshield, with the own car in view; without
@@ -68,42 +68,38 @@ def render_freeway(rng, kind, geometry, empty, other):
             add_opposite(rng, layout)
     if empty:
         layout = without_lines(layout)
-    canvas, shade = draw_background(rng, road, layout, light)
-    scene = Scene(canvas, road, layout, light, shade)
+    scene = Scene(road, layout, light, *draw_background(rng, road, layout, light))
     draw_objects(rng, scene, random_street_side if kind == "street" else random_roadside)
-    return canvas, road.top, light, label
+    return scene.canvas, road.top, light, label
 
 
 def render_other_road(rng, kind, empty=False):
     """Scene of another camera on another road, "road" or "street"; see `render_scene`. Returns as `render_freeway`."""
     plan = random_plan(rng, "town" if kind == "street" else None)
     camera, light = random_camera(rng), random_light(rng, other=True)
-    slow = plan["kind"] in ("country", "town")
+    slow = plan.kind in ("country", "town")
     course = random_course(rng, 0.3, rng.uniform(45, 140) if slow else 45, waves=0.3 if slow else 0.1)
-    road, first_row = road_in_view(camera, course, plan["offsets"], random_reach(rng, camera, light))
+    road, first_row = road_in_view(camera, course, plan.offsets, random_reach(rng, camera, light))
     layout = planned_layout(rng, road, plan)
     if empty:
         layout = without_lines(layout)
     warp = random_warp(rng, road.top)
     lines = warped_lines(road, first_row, warp)
-    canvas, shade = draw_background(rng, road, layout, light)
-    scene = Scene(canvas, road, layout, light, shade)
+    scene = Scene(road, layout, light, *draw_background(rng, road, layout, light))
     points = unwarped_pixels(lines, warp)
-    hidden = draw_objects(rng, scene, random_street_side if plan["kind"] == "town" else random_roadside, points)
+    hidden = draw_objects(rng, scene, random_street_side if plan.kind == "town" else random_roadside, points)
     if light["night"]:  # out of the light a line can't be told from the road
         x, y = np.moveaxis(np.clip(points, (0, road.top), (WIDTH - 1, HEIGHT - 1)), -1, 0)
-        hidden |= shade[y - road.top, x] < 0.2
-    labeled = plan["labeled"][::-1] if warp.mirrored else plan["labeled"]
+        hidden |= scene.shade[y - road.top, x] < 0.2
+    labeled = plan.labeled[::-1] if warp.mirrored else plan.labeled
     label = label_of(lines[labeled], visible_points(lines, hidden)[labeled])
-    return warp.image(canvas), int(np.clip(warp.points(WIDTH / 2, road.top)[1], 0, HEIGHT)), light, label
+    return warp.image(scene.canvas), int(np.clip(warp.points(WIDTH / 2, road.top)[1], 0, HEIGHT)), light, label
 
 
 def label_of(x, visible):
-    """Label of lines at H_SAMPLES.
+    """Label of lines from left to right whose points at H_SAMPLES have `x` (N, len(H_SAMPLES)) px.
 
-    Args:
-        x: (N, len(H_SAMPLES)) float, px, lines from left to right.
-        visible: bool, broadcasts with x; a line of less than two visible points inside the image is left out.
+    `visible` (bool) broadcasts with x; a line of less than two visible points inside the image is left out.
     """
     visible = visible & (x > -0.5) & (x < WIDTH - 0.5)
     points = np.where(visible, np.rint(np.where(visible, x, 0)), -2).astype(int)
@@ -131,15 +127,10 @@ def unwarped_pixels(x, warp):
 
 
 def visible_points(x, hidden):
-    """Which points of lines are visible: each line's, from the first inside the image on until it leaves it for good.
+    """Which points of lines are labeled: each line's, from the first inside the image on until it leaves it for good.
 
-    Args:
-        x: (N, len(H_SAMPLES)) float, px, NaN where the line has no point.
-        hidden: bool of that form, True where something that stays there hides the point. A line goes on behind it, as
-            behind a post, but does not end behind it.
-
-    Returns:
-        bool of that form.
+    `x` is of `warped_lines`; `hidden` and the result are bool of its form. A line goes on behind a thing that stays
+    there and hides a point, as behind a post, but does not end behind it.
     """
     inside = (x > -0.5) & (x < WIDTH - 0.5)  # False at NaN
     visible = np.zeros_like(inside)

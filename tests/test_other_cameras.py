@@ -8,7 +8,7 @@ from test_road_scenes import flat_label, flat_road
 from data.road import camera, cockpit, rendering
 from data.road.canvas import draw_glow
 from data.road.geometry import HEIGHT, ROAD_ROWS, WIDTH, Course, PinholeCamera, road_in_view
-from data.road.layout import ROAD_KINDS, Plan, add_opposite, planned_layout, random_plan
+from data.road.layout import ROAD_KINDS, Plan, add_opposite, random_plan, random_planned_layout
 from data.road.rendering import H_SAMPLES, render_other_road, render_scene
 from data.road.weather import random_light
 
@@ -58,15 +58,15 @@ def test_at_most_five_lines_are_labeled_own_lane_first():
         ([1, 1, 1, 1, 1, 1], 4, [0, 1, 1, 1, 1, 1]),
         ([0, 1, 0], 1, [0, 1, 0]),
     )
-    for painted, own, labeled in cases:
-        assert Plan("town", None, [], np.array(painted, bool), [], own).labeled.tolist() == labeled
+    for painted, own_lane, labeled in cases:
+        assert Plan("town", None, [], np.array(painted, bool), [], own_lane).labeled.tolist() == labeled
     kinds = set()
     for seed in range(80):
         plan = random_plan(np.random.default_rng(seed))
         kinds.add(plan.kind)
         assert 1 <= plan.labeled.sum() <= 5 and not (plan.labeled & ~plan.painted).any()
         assert np.all(np.diff(plan.offsets) > 2)
-        left, right = plan.offsets[plan.own : plan.own + 2]
+        left, right = plan.offsets[plan.own_lane : plan.own_lane + 2]
         assert left < 0.3 and right > -0.3  # the camera is in its lane or about to leave it
         if plan.center is not None:
             assert plan.center <= left
@@ -74,13 +74,13 @@ def test_at_most_five_lines_are_labeled_own_lane_first():
 
 
 def test_labels_follow_a_line_through_the_warp():
-    """Lines drawn on the image and warped with it, against the label of `warped_lines`."""
+    """Lines drawn on the image and warped with it, against the label of `warp_lines`."""
     mirrored = turned = stretched = bent = 0
     for seed in range(40):
         warp = camera.random_warp(np.random.default_rng(seed), 250)
         mirrored, turned = mirrored + warp.mirrored, turned + (abs(warp.matrix[1, 0]) > 0.005)
         stretched, bent = stretched + (abs(warp.matrix[1, 1] / warp.matrix[0, 0]) > 1.2), bent + (warp.barrel > 0)
-        x = rendering.warped_lines(flat_road(), 270, warp)
+        x = rendering.warp_lines(flat_road(), 270, warp)
         assert np.all(np.nan_to_num(np.diff(x, axis=0), nan=1) > 0)  # left to right
         order = slice(None, None, -1 if warp.mirrored else 1)
         for line, expected in zip(flat_road().lines.T[order], x, strict=True):
@@ -100,7 +100,7 @@ def paint_magenta(monkeypatch, opposite=True):
     scenes = []
 
     def layout_of(rng, road, plan):
-        layout = planned_layout(rng, road, plan)
+        layout = random_planned_layout(rng, road, plan)
         layout.update({"concrete": False, "marks": {}, "decals": 0})
         if opposite:
             add_opposite(rng, layout)
@@ -111,7 +111,7 @@ def paint_magenta(monkeypatch, opposite=True):
         return layout
 
     day = {"kind": "clear", "night": None, "lamps": False, "wet": False, "fog": 4000.0, "sun": 0.0, "objects": 0.8}
-    monkeypatch.setattr(rendering, "planned_layout", layout_of)
+    monkeypatch.setattr(rendering, "random_planned_layout", layout_of)
     monkeypatch.setattr(rendering, "random_light", lambda rng, other: {**random_light(rng, other), **day})
     monkeypatch.setattr("data.road.objects.random_traffic", lambda rng, layout: [])
     monkeypatch.setattr("data.road.objects.draw_vehicle", lambda *arguments: None)
@@ -195,20 +195,26 @@ def test_glow_is_round_and_stays_in_the_image():
     assert canvas[715, 0].min() > 20
 
 
-@pytest.mark.parametrize("geometry", [None, flat_label(H_SAMPLES)], ids=["random", "given lines"])
-def test_scenes_are_functions_of_the_seed(geometry):
-    images = []
-    for seed in (4, 4, 5):
-        image, written = render_scene(np.random.default_rng([seed, 0]), geometry, other=True)
-        images.append((image, written))
-        assert image.shape == (HEIGHT, WIDTH, 3) and image.dtype == np.uint8
+@pytest.mark.parametrize(
+    ("geometry", "other"),
+    [(None, False), (None, True), (flat_label(H_SAMPLES), True)],
+    ids=["freeway", "other camera", "other camera, given lines"],
+)
+def test_scenes_are_functions_of_the_seed(geometry, other):
+    (image, label), (same_image, same_label), (other_image, other_label) = (
+        render_scene(np.random.default_rng([seed, 0]), geometry, other=other) for seed in (4, 4, 5)
+    )
+    assert np.array_equal(image, same_image) and label == same_label
+    assert np.abs(image.astype(int) - other_image).mean() > 5
+    for scene, written in ((image, label), (other_image, other_label)):
+        assert scene.shape == (HEIGHT, WIDTH, 3) and scene.dtype == np.uint8
         lanes = np.array(written["lanes"])
         assert lanes.shape[1] == len(H_SAMPLES) and np.all((lanes == -2) | (lanes >= 0) & (lanes < WIDTH))
         if geometry:  # the given lines as far as the own car doesn't hide them
             given = np.array(geometry["lanes"])
             assert np.all((lanes == given) | (lanes == -2)) and (lanes == given).mean() > 0.6
-    assert np.array_equal(images[0][0], images[1][0]) and images[0][1] == images[1][1]
-    assert np.abs(images[0][0].astype(int) - images[2][0]).mean() > 5
+        else:
+            assert label != other_label
 
 
 def test_roads_without_lines_show_none(monkeypatch):

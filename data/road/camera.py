@@ -100,7 +100,7 @@ def random_warp(rng, horizon):
     return Warp(np.concatenate([zoom, (CENTER - zoom @ middle)[:, None]], axis=1), barrel)
 
 
-def spot(x, y, width, height):
+def draw_spot(x, y, width, height):
     """A bright round area, (HEIGHT, WIDTH, 1), 1 in its middle."""
     across = np.exp(-(((np.arange(WIDTH, dtype=np.float32) - x) / width) ** 2))
     down = np.exp(-(((np.arange(HEIGHT, dtype=np.float32)[:, None] - y) / height) ** 2))
@@ -110,10 +110,11 @@ def spot(x, y, width, height):
 def draw_lens(rng, image, top, light):
     """Glare at the horizon's row `top`, a smudge, tint and vignetting on a float32 image in 0..1, in place."""
     if light["kind"] in ("backlit", "wet"):
-        glare = spot(rng.uniform(0.2, 0.8) * WIDTH, top, rng.uniform(150, 500), rng.uniform(80, 300))
+        glare = draw_spot(rng.uniform(0.2, 0.8) * WIDTH, top, rng.uniform(150, 500), rng.uniform(80, 300))
         image += np.float32(rng.uniform(0, 0.35)) * glare
     if rng.random() < 0.2:  # a smudge on the windshield
-        smudge = spot(rng.uniform(0.2, 0.8) * WIDTH, rng.uniform(100, 500), rng.uniform(30, 90), rng.uniform(30, 80))
+        x, y = rng.uniform(0.2, 0.8) * WIDTH, rng.uniform(100, 500)
+        smudge = draw_spot(x, y, rng.uniform(30, 90), rng.uniform(30, 80))
         image += rng.uniform(0.3, 0.8) * smudge * (cv2.blur(image, (31, 31)) * rng.uniform(0.8, 1.1) - image)
     x, y = np.arange(WIDTH, dtype=np.float32), np.arange(HEIGHT, dtype=np.float32)[:, None]
     tint = 1 + rng.normal(0, 0.02, 3) + rng.uniform(0, 0.05) * np.array([-1, 1, 0])

@@ -15,7 +15,7 @@ X = np.arange(WIDTH, dtype=np.float32)
 ACROSS = 2 * X / WIDTH - 1  # -1 at the left border, 1 at the right
 
 
-def dark_tone(rng):
+def random_dark_tone(rng):
     """Random 8-bit color, nearly black."""
     return tuple(int(v) for v in 255 * random_color(rng, (0.01, 0.01, 0.01), (0.15, 0.15, 0.16)))
 
@@ -81,7 +81,7 @@ def draw_mirror(rng, image):
     turn = np.linspace(0, 2 * np.pi, 24)
     circle = np.stack([np.cos(turn), np.sin(turn)], axis=1)
     outline = middle + np.sign(circle) * np.abs(circle) ** 0.5 * (width / 2, height)  # nearly a rectangle
-    fill(image, outline, dark_tone(rng))
+    fill(image, outline, random_dark_tone(rng))
 
 
 def draw_text(rng, image):
@@ -123,7 +123,7 @@ def random_border(rng, base, bend):
     return border.astype(np.float32)
 
 
-def rows_of(border, soft):
+def covered_rows(border, soft):
     """Rows of the image that a part of the own car with that border covers, (rows, 1) float32."""
     first = int(np.clip(border.min() - soft - 1, 0, HEIGHT - 1))
     return np.arange(first, HEIGHT, dtype=np.float32)[:, None]
@@ -131,7 +131,7 @@ def rows_of(border, soft):
 
 def cover(image, border, soft, rgb):
     """Lay `rgb`, (rows, WIDTH, 3) float32, over the last rows of an image, below a border that is `soft` rows wide."""
-    alpha = np.clip((rows_of(border, soft) - border) / soft + 0.5, 0, 1)[..., None]
+    alpha = np.clip((covered_rows(border, soft) - border) / soft + 0.5, 0, 1)[..., None]
     region = image[HEIGHT - len(rgb) :]
     region[:] = region + alpha * (255 * np.clip(rgb, 0, 1) - region)
 
@@ -144,7 +144,7 @@ def draw_hood(rng, image, border, light):
     gradient, rim = rng.uniform(-0.5, 0.5), rng.uniform(-0.5, 1.2)
     creases = [(rng.uniform(-1.2, 1.2), rng.uniform(-0.5, 0.5), rng.uniform(-0.5, 0.6)) for _ in range(rng.integers(5))]
     soft = rng.uniform(1, 5)
-    below = rows_of(border, soft) - border
+    below = covered_rows(border, soft) - border
     depth = below / max(float((HEIGHT - border).max()), 20.0)
     source_y = np.clip(0.5 * HEIGHT - rng.uniform(1.5, 6) * below, 0, HEIGHT - 1)
     source_x = np.broadcast_to(WIDTH / 2 + (X - WIDTH / 2) * rng.uniform(0.6, 1.2), below.shape)
@@ -163,7 +163,7 @@ def draw_dashboard(rng, image, border, light):
     grain, rim, slats = rng.uniform(0, 0.3), rng.uniform(-0.4, 1.5), rng.random() < 0.4
     middle, half, pitch = rng.uniform(-0.8, 0.8), rng.uniform(0.1, 0.5), rng.uniform(8, 25)
     soft = rng.uniform(1, 7)
-    rows = rows_of(border, soft)
+    rows = covered_rows(border, soft)
     below = rows - border
     texture = random_noise(rng, 0.7, np.broadcast_to(X, below.shape).copy(), np.broadcast_to(rows, below.shape) * 2)
     tone = 1 + grain * texture + rim * np.exp(-np.abs(below) / 4) - 0.3 * np.clip(below / 150, 0, 1)
@@ -179,7 +179,7 @@ def draw_wipers(rng, image, border):
         start, length, rise = rng.uniform(-0.1, 0.8) * WIDTH, rng.uniform(200, 600), rng.uniform(0, 0.12)
         x = np.linspace(start, start + length, 8)
         y = np.interp(x, X, border) + rng.uniform(-8, 12) - rise * (x - start) * rng.choice([-1, 1])
-        stroke(image, np.stack([x, y], axis=1), dark_tone(rng), rng.uniform(2, 8))
+        stroke(image, np.stack([x, y], axis=1), random_dark_tone(rng), rng.uniform(2, 8))
 
 
 def draw_own_car(rng, image, light):

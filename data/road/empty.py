@@ -17,7 +17,7 @@ def random_empty_kind(rng):
     return str(rng.choice(list(EMPTY_KINDS), p=list(EMPTY_KINDS.values())))
 
 
-def flat_noise(rng, exponent, zoom=1.0):
+def random_flat_noise(rng, exponent, zoom=1.0):
     """Noise over the image, (HEIGHT, WIDTH, 1)."""
     x, y = np.meshgrid(np.arange(WIDTH, dtype=np.float32), np.arange(HEIGHT, dtype=np.float32))
     return random_noise(rng, exponent, x * np.float32(zoom), y * np.float32(zoom))[..., None]
@@ -35,7 +35,7 @@ def random_gradient(rng):
         middle = rng.uniform(-0.4, 0.4, 2)
         square = (x - middle[0]) ** 2 + (y - middle[1]) ** 2
         return (2 * np.exp(-square / rng.uniform(0.05, 0.5)) - 1)[..., None].astype(np.float32)
-    return 0.6 * flat_noise(rng, 1.8, rng.uniform(0.1, 0.6))
+    return 0.6 * random_flat_noise(rng, 1.8, rng.uniform(0.1, 0.6))
 
 
 def draw_shapes(rng, image):
@@ -68,8 +68,8 @@ def draw_nothing(rng, kind):
     if kind == "shapes":
         image = draw_shapes(rng, np.clip(image, 0, 1))
     if kind == "noise":
-        channels = [flat_noise(rng, rng.uniform(0, 1.8)) for _ in range(3 if rng.random() < 0.5 else 1)]
+        channels = [random_flat_noise(rng, rng.uniform(0, 1.8)) for _ in range(3 if rng.random() < 0.5 else 1)]
         image += rng.uniform(0.02, 0.6) * np.concatenate(channels, axis=2)
     elif rng.random() < 0.5:  # a camera's noise
-        image += rng.uniform(0, 0.04) * flat_noise(rng, 0.0)
+        image += rng.uniform(0, 0.04) * random_flat_noise(rng, 0.0)
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)

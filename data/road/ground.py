@@ -13,7 +13,7 @@ import numpy as np
 
 from .canvas import random_color, random_noise
 from .geometry import HEIGHT, LANE_WIDTH, ROAD_ROWS, WIDTH
-from .weather import draw_hills, draw_sky, night_light
+from .weather import draw_hills, draw_night_light, draw_sky
 
 
 class Ground(NamedTuple):
@@ -25,7 +25,7 @@ class Ground(NamedTuple):
     footprint: np.ndarray  # (rows, 1), meters along the road that one row covers
 
 
-def ground_of(road):
+def project_ground(road):
     """Ground of a Road."""
     rows = np.arange(road.top, HEIGHT)
     pixels, meters = road.knots
@@ -65,7 +65,7 @@ def blend(surface, alpha, rgb):
     surface += alpha[..., None] * (np.float32(rgb) - surface)
 
 
-def pavement(rng, ground, layout):
+def draw_pavement(rng, ground, layout):
     """Pavement with slabs, wheel tracks, stains, grain, joints and patches: a surface."""
     u, s, scale, footprint = ground
     concrete, offsets = layout["concrete"], layout["offsets"]
@@ -104,7 +104,7 @@ def pavement(rng, ground, layout):
     return surface
 
 
-def seams(rng, ground, road, layout):
+def draw_seams(rng, ground, road, layout):
     """Seams, cracks and skid marks, (rows, WIDTH) float32, 1 = black."""
     mask = np.zeros((HEIGHT - road.top, WIDTH), np.uint8)
     low, high = layout["offsets"][0] - 1, layout["offsets"][-1] + 1
@@ -202,7 +202,7 @@ def draw_opposite(rng, surface, ground, road, opposite):
         draw_line(surface, ground, road.x_at(np.arange(ROAD_ROWS), offset), style, rough - 1)
 
 
-def verge(rng, ground):
+def draw_verge(rng, ground):
     """What lies beyond the shoulder: a surface of grass, dirt or gravel."""
     u, s, _, footprint = ground
     kinds = {
@@ -231,7 +231,7 @@ def draw_shoulder(rng, surface, ground, layout, side, wobble):
         strip = stripe_fraction((outward - 0.55) * scale, 0.2 * scale, np.float32(1)) * (bars - 0.3)
         surface *= 1 - 0.5 * strip[..., None]
     ragged = outward - shoulder + rng.uniform(0.03, 0.15) * wobble
-    surface += np.clip(ragged * scale * 0.7 + 0.5, 0, 1)[..., None] * (verge(rng, ground) - surface)
+    surface += np.clip(ragged * scale * 0.7 + 0.5, 0, 1)[..., None] * (draw_verge(rng, ground) - surface)
 
 
 def draw_crosswalk(rng, surface, ground, layout):
@@ -353,7 +353,7 @@ def draw_marks(rng, surface, ground, layout):
             draw(rng, surface, ground, layout)
 
 
-def trunk_shadows(rng, ground):
+def draw_trunk_shadows(rng, ground):
     """Light left between the shadows of trunks, poles and wires across the road, (rows, WIDTH) in 0..1."""
     u, s, _, footprint = ground
     lit = np.ones_like(u)
@@ -366,7 +366,7 @@ def trunk_shadows(rng, ground):
     return lit
 
 
-def sunlight(rng, ground, layout, light):
+def draw_sunlight(rng, ground, layout, light):
     """Sunlight left on the ground, (rows, WIDTH) in 0..1, in the shadows of bridges, trees and walls."""
     u, s, scale, footprint = ground
     lit = np.ones_like(u)
@@ -387,14 +387,14 @@ def sunlight(rng, ground, layout, light):
 
 def draw_ground(rng, road, layout, light):
     """The road and its verges, a surface, and the fraction of light that falls there, (rows, WIDTH)."""
-    ground = ground_of(road)
-    surface = pavement(rng, ground, layout)
+    ground = project_ground(road)
+    surface = draw_pavement(rng, ground, layout)
     wobble = random_noise(rng, 1.0, ground.u * 2, ground.s * 4)
     for side in (0, 1):
         draw_shoulder(rng, surface, ground, layout, side, wobble)
     if layout["opposite"]:
         draw_opposite(rng, surface, ground, road, layout["opposite"])
-    surface *= 1 - seams(rng, ground, road, layout)[..., None]
+    surface *= 1 - draw_seams(rng, ground, road, layout)[..., None]
     if layout["marks"]:
         draw_marks(rng, surface, ground, layout)
     if rng.random() < layout["decals"]:
@@ -403,13 +403,13 @@ def draw_ground(rng, road, layout, light):
     for position, style in zip(layout["positions"], layout["styles"], strict=True):
         if style["opacity"] > 0:
             draw_line(surface, ground, position, style, worn)
-    lit = sunlight(rng, ground, layout, light)
+    lit = draw_sunlight(rng, ground, layout, light)
     if layout["marks"] and rng.random() < layout["marks"]["trunks"]:
-        lit *= trunk_shadows(rng, ground)
+        lit *= draw_trunk_shadows(rng, ground)
     shade = 1 - light["sun"] * (1 - lit)
     surface *= 1 - (1 - shade)[..., None] * np.float32([1, 0.97, 0.92])  # light of the sky makes shadows bluish
     if light["night"]:
-        lamps = night_light(rng, ground, layout, light)
+        lamps = draw_night_light(rng, ground, layout, light)
         surface *= lamps
         shade = shade * np.minimum(2 * lamps[..., 1], 1)  # dots throw the headlights back
     return surface, shade

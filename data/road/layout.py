@@ -88,12 +88,6 @@ def without_lines(layout):
     return layout
 
 
-def unmarked_street(rng, road):
-    """Layout of a town street without barriers and bridges, the curb close to the lanes."""
-    layout = random_layout(rng, road)
-    return {**layout, "shoulders": rng.uniform(0.2, 2.8, 2).tolist(), "walls": [0, 0], "bridges": []}
-
-
 class Plan(NamedTuple):
     """Cross-section of a road with N lines, from left to right."""
 
@@ -102,12 +96,12 @@ class Plan(NamedTuple):
     roles: list  # of ROLES
     painted: np.ndarray  # (N,) bool, the others are edges without paint
     shoulders: list  # beyond the outer lines, m
-    own: int  # number of the own lane
+    own_lane: int  # its number
 
     @property
     def labeled(self):
         """(N,) bool, the lines with a label: as TuSimple has it, at most five painted ones, the own lane's first."""
-        away = np.abs(np.arange(len(self.painted)) - self.own - 0.5) + 100 * ~self.painted
+        away = np.abs(np.arange(len(self.painted)) - self.own_lane - 0.5) + 100 * ~self.painted
         labeled = np.zeros(len(self.painted), bool)
         labeled[np.argsort(away, kind="stable")[:5]] = True
         return labeled & self.painted
@@ -118,33 +112,35 @@ class Plan(NamedTuple):
         return self.offsets[self.roles.index("center")] if "center" in self.roles else None
 
 
-def cross_section(rng, kind, widths, own, roles, painted, shoulders):
-    """Plan with lanes of `widths` m from left to right; the camera is about in the middle of lane `own`."""
+def random_cross_section(rng, kind, widths, own_lane, roles, painted, shoulders):
+    """Plan with lanes of `widths` m from left to right; the camera is about in the middle of lane `own_lane`."""
     edges = np.concatenate([[0], np.cumsum(widths)])
     aside = rng.normal(0, 0.3) if rng.random() < 0.85 else rng.uniform(-1.3, 1.3)
-    offsets = edges - (edges[own] + edges[own + 1]) / 2 + aside
-    return Plan(kind, offsets, roles, np.array(painted, bool), shoulders, own)
+    offsets = edges - (edges[own_lane] + edges[own_lane + 1]) / 2 + aside
+    return Plan(kind, offsets, roles, np.array(painted, bool), shoulders, own_lane)
 
 
 def random_motorway(rng, kind):
     """Carriageway of two to five lanes; of four or five, seen from an outermost one, if `kind` is "outermost"."""
     outermost = kind == "outermost"
     lanes = int(rng.integers(4, 6)) if outermost else int(rng.integers(2, 5))
-    own = int(rng.choice([0, lanes - 1], p=[0.6, 0.4]) if outermost else rng.integers(lanes))
+    own_lane = int(rng.choice([0, lanes - 1], p=[0.6, 0.4]) if outermost else rng.integers(lanes))
     roles = ["left", *["inner"] * (lanes - 1), "right"]
     shoulders = [rng.uniform(0.3, 3.5), rng.uniform(0.5, 5)]
     widths = rng.normal(rng.uniform(3.3, 3.9), 0.1, lanes)
-    return cross_section(rng, kind, widths, own, roles, [True] * (lanes + 1), shoulders)
+    return random_cross_section(rng, kind, widths, own_lane, roles, [True] * (lanes + 1), shoulders)
 
 
 def random_country(rng):
     """Two lanes with any of their three lines, or a narrow road with its edges only."""
     shoulders = rng.uniform(0.05, 0.6, 2) if rng.random() < 0.7 else rng.uniform(0.3, 2.8, 2)
     if rng.random() < 0.12:
-        return cross_section(rng, "country", [rng.uniform(2.7, 4.6)], 0, ["right", "right"], [True, True], shoulders)
+        return random_cross_section(
+            rng, "country", [rng.uniform(2.7, 4.6)], 0, ["right", "right"], [True, True], shoulders
+        )
     painted = [(1, 1, 1), (0, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 0)][rng.choice(5, p=[0.42, 0.33, 0.1, 0.1, 0.05])]
     widths = np.full(2, rng.uniform(2.5, 3.8)) + rng.normal(0, 0.1, 2)
-    return cross_section(rng, "country", widths, 1, ["right", "center", "right"], painted, shoulders)
+    return random_cross_section(rng, "country", widths, 1, ["right", "center", "right"], painted, shoulders)
 
 
 def random_town(rng):
@@ -162,7 +158,7 @@ def random_town(rng):
         painted[-1] = True
     widths = rng.normal(rng.uniform(2.7, 3.7), 0.12, count)
     parking = np.where(rng.random(2) < 0.55, rng.uniform(2.0, 2.9, 2), rng.uniform(0.1, 0.7, 2))
-    return cross_section(rng, "town", widths, int(rng.integers(left, count)), roles, painted, parking)
+    return random_cross_section(rng, "town", widths, int(rng.integers(left, count)), roles, painted, parking)
 
 
 def random_plan(rng, kind=None):
@@ -203,7 +199,7 @@ def add_opposite(rng, layout):
         layout["walls"][0] = 0
 
 
-def planned_layout(rng, road, plan):
+def random_planned_layout(rng, road, plan):
     """Layout of a planned road: as of `random_layout`, with what other roads have besides."""
     layout, kind = random_layout(rng, road, beyond=0), plan.kind
     styles, inner = [random_planned_style(rng, role) for role in plan.roles], random_planned_style(rng, "inner")

@@ -11,7 +11,7 @@ from .cockpit import draw_own_car, draw_text, draw_windshield
 from .empty import draw_nothing, random_empty_kind
 from .geometry import HEIGHT, ROAD_ROWS, WIDTH, random_course, random_road, road_from_label, road_in_view
 from .ground import draw_background
-from .layout import add_opposite, planned_layout, random_layout, random_plan, unmarked_street, without_lines
+from .layout import add_opposite, random_layout, random_plan, random_planned_layout, without_lines
 from .objects import draw_objects, random_roadside, random_street_side
 from .weather import random_light
 
@@ -57,11 +57,13 @@ def render_freeway(rng, kind, geometry, empty, other):
     """
     if geometry is None:
         road, first_row = random_road(rng)
-        label = label_of(road.lines[H_SAMPLES].T, np.array(H_SAMPLES) >= first_row)
+        label = make_label(road.lines[H_SAMPLES].T, np.array(H_SAMPLES) >= first_row)
     else:
         road, label = road_from_label(geometry), {key: geometry[key] for key in ("lanes", "h_samples")}
     light = random_light(rng, other)
-    layout = unmarked_street(rng, road) if kind == "street" else random_layout(rng, road)
+    layout = random_layout(rng, road)
+    if kind == "street":  # no barriers and bridges, the curb close to the lanes
+        layout.update({"shoulders": rng.uniform(0.2, 2.8, 2).tolist(), "walls": [0, 0], "bridges": []})
     if other:
         layout.update({"marks": {"tar": 0.3, "trunks": 0.25}, "curbs": 0.1, "posts": 0.2})
         if rng.random() < 0.35:
@@ -80,23 +82,23 @@ def render_other_road(rng, kind, empty=False):
     slow = plan.kind in ("country", "town")
     course = random_course(rng, 0.3, rng.uniform(45, 140) if slow else 45, waves=0.3 if slow else 0.1)
     road, first_row = road_in_view(camera, course, plan.offsets, random_reach(rng, camera, light))
-    layout = planned_layout(rng, road, plan)
+    layout = random_planned_layout(rng, road, plan)
     if empty:
         layout = without_lines(layout)
     warp = random_warp(rng, road.top)
-    lines = warped_lines(road, first_row, warp)
+    lines = warp_lines(road, first_row, warp)
     scene = Scene(road, layout, light, *draw_background(rng, road, layout, light))
-    points = unwarped_pixels(lines, warp)
+    points = unwarp_lines(lines, warp)
     hidden = draw_objects(rng, scene, random_street_side if plan.kind == "town" else random_roadside, points)
     if light["night"]:  # out of the light a line can't be told from the road
         x, y = np.moveaxis(np.clip(points, (0, road.top), (WIDTH - 1, HEIGHT - 1)), -1, 0)
         hidden |= scene.shade[y - road.top, x] < 0.2
     labeled = plan.labeled[::-1] if warp.mirrored else plan.labeled
-    label = label_of(lines[labeled], visible_points(lines, hidden)[labeled])
+    label = make_label(lines[labeled], visible_points(lines, hidden)[labeled])
     return warp.image(scene.canvas), int(np.clip(warp.points(WIDTH / 2, road.top)[1], 0, HEIGHT)), light, label
 
 
-def label_of(x, visible):
+def make_label(x, visible):
     """Label of lines from left to right whose points at H_SAMPLES have `x` (N, len(H_SAMPLES)) px.
 
     `visible` (bool) broadcasts with x; a line of less than two visible points inside the image is left out.
@@ -106,7 +108,7 @@ def label_of(x, visible):
     return {"lanes": points[visible.sum(1) > 1].tolist(), "h_samples": H_SAMPLES}
 
 
-def warped_lines(road, first_row, warp):
+def warp_lines(road, first_row, warp):
     """Lines of a Road in its warped image, labeled from row `first_row` of the rendered one on.
 
     Returns:
@@ -120,8 +122,8 @@ def warped_lines(road, first_row, warp):
     return np.array(lines[::-1] if warp.mirrored else lines)
 
 
-def unwarped_pixels(x, warp):
-    """Pixels of the rendered image, (N, len(H_SAMPLES), 2) int, of `warped_lines`; NaN gives (-1, -1)."""
+def unwarp_lines(x, warp):
+    """Pixels of the rendered image, (N, len(H_SAMPLES), 2) int, of `warp_lines`; NaN gives (-1, -1)."""
     points = np.stack(warp.origin(np.nan_to_num(x), np.float64(H_SAMPLES)), axis=2)
     return np.where(np.isnan(x)[..., None], -1, np.rint(points)).astype(int)
 
@@ -129,7 +131,7 @@ def unwarped_pixels(x, warp):
 def visible_points(x, hidden):
     """Which points of lines are labeled: each line's, from the first inside the image on until it leaves it for good.
 
-    `x` is of `warped_lines`; `hidden` and the result are bool of its form. A line goes on behind a thing that stays
+    `x` is of `warp_lines`; `hidden` and the result are bool of its form. A line goes on behind a thing that stays
     there and hides a point, as behind a post, but does not end behind it.
     """
     inside = (x > -0.5) & (x < WIDTH - 0.5)  # False at NaN

@@ -49,7 +49,7 @@ def random_night(rng):
     }
 
 
-def night_light(rng, ground, layout, light):
+def draw_night_light(rng, ground, layout, light):
     """Light on the ground at night, (rows, WIDTH, 3) float32, 1 = a bright headlight 10 m ahead."""
     night, (u, s, _, _) = light["night"], ground
     cone = np.exp(-(((u - rng.normal(0, 0.5)) / (1.5 + rng.uniform(0.12, 0.3) * s)) ** 2))

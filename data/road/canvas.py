@@ -3,8 +3,10 @@
 Colors are RGB in 0..1, float32; a canvas is (HEIGHT, WIDTH, 3) uint8, RGB; brushes change it in place.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -102,3 +104,11 @@ class Scene:
         blurred = cv2.GaussianBlur(mask, (0, 0), max(0.3, soft / 2)).astype(np.float32)[..., None]
         region = self.canvas[low[1] : high[1], low[0] : high[0]]
         region[:] = region * (1 - blurred * np.float32(strength / 255))
+
+
+class Thing(NamedTuple):
+    """A thing to draw into a scene: `draw(rng, scene, *arguments)`."""
+
+    distance: float  # m
+    draw: Callable
+    arguments: tuple

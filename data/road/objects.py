@@ -4,26 +4,17 @@ Everything is placed in meters (lateral offset, height, distance), projected by 
 near; the vehicles among it are in `vehicles.py`. Colors are RGB in 0..1, `rng` is a numpy Generator.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from .canvas import NOISE_SIDE, draw_glow, fill, noise_tile, random_color
+from .canvas import NOISE_SIDE, Thing, draw_glow, fill, noise_tile, random_color
 from .geometry import HEIGHT, WIDTH
 from .vehicles import VEHICLES, draw_vehicle, random_traffic
 from .weather import draw_streaks
 
 FLOOR = 3.2  # m from floor to floor
-
-
-class Thing(NamedTuple):
-    """A thing to draw: `draw(rng, scene, *arguments)`."""
-
-    distance: float  # m
-    draw: Callable
-    arguments: tuple
 
 
 def draw_dots(rng, scene):
@@ -331,8 +322,7 @@ def draw_objects(rng, scene, random_side=random_roadside, points=None):
     green = random_color(rng, (0.05, 0.06, 0.03), (0.18, 0.2, 0.1))
     things = [thing for side in (-1, 1) for thing in random_side(rng, scene, side, green)]
     things += [Thing(b["distance"], draw_bridge, (b,)) for b in layout["bridges"] if b["distance"] > 15]
-    for distance, offset, kind, oncoming in random_traffic(rng, layout):
-        things.append(Thing(distance, draw_vehicle, (offset, distance, kind, oncoming)))
+    things += random_traffic(rng, layout)
     if points is not None:
         x, y = np.clip(points, 0, (WIDTH - 1, HEIGHT - 1)).reshape(-1, 2).T
         hidden = np.zeros(x.shape, bool)

@@ -6,11 +6,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from .canvas import Scene, draw_glow, random_color
+from .canvas import Scene, Thing, draw_glow, random_color
 from .geometry import LANE_WIDTH
 
-WHITE = [[0.85, 0.86, 0.86], [0.9, 0.9, 0.89], [0.78, 0.78, 0.76], [0.5, 0.51, 0.53]]  # and silver
-GRAY = [[0.28, 0.29, 0.3], [0.6, 0.62, 0.64], [0.35, 0.36, 0.38]]
+WHITE = [[0.85, 0.86, 0.86], [0.9, 0.9, 0.89], [0.78, 0.78, 0.76]]  # and silver
+GRAY = [[0.5, 0.51, 0.53], [0.28, 0.29, 0.3], [0.6, 0.62, 0.64], [0.35, 0.36, 0.38]]
 BLACK = [[0.08, 0.08, 0.09], [0.12, 0.12, 0.13], [0.05, 0.05, 0.06]]
 COLORED = [[0.33, 0.06, 0.06], [0.12, 0.18, 0.35], [0.5, 0.45, 0.35], [0.2, 0.24, 0.22]]
 CAR_COLORS = np.array(WHITE + GRAY + BLACK + COLORED)
@@ -184,13 +184,9 @@ def draw_vehicle(rng, scene, offset, distance, name, oncoming):
 
 
 def random_traffic(rng, layout):
-    """Random vehicles in the lanes and, in half of the scenes, on the opposite carriageway.
-
-    Returns:
-        list of (distance, offset, kind, oncoming).
-    """
+    """Random vehicles in the lanes and, in half of the scenes, on the opposite carriageway: list of Thing."""
     offsets, opposite, center = layout["offsets"], layout["opposite"], layout["center"]
-    kinds, placed = list(VEHICLES), []
+    kinds, vehicles = list(VEHICLES), []
     density = rng.choice([0.0, 0.3, 0.6, 1.0], p=[0.1, 0.35, 0.35, 0.2])
     for left, right in zip(offsets, offsets[1:], strict=False):
         if not 2.6 < right - left < 6:
@@ -201,7 +197,8 @@ def random_traffic(rng, layout):
             if rng.random() < density:
                 kind = str(rng.choice(kinds, p=[0.4, 0.26, 0.08, 0.14, 0.05, 0.07]))
                 offset = middle + rng.normal(0, 0.25)
-                placed.append((distance, offset, kind, center is not None and offset < center))
+                oncoming = center is not None and offset < center
+                vehicles.append(Thing(distance, draw_vehicle, (offset, distance, kind, oncoming)))
             distance += VEHICLES["truck"].size[2] + rng.uniform(6, 60)
     distances, lanes = [], []
     if opposite:
@@ -213,5 +210,5 @@ def random_traffic(rng, layout):
         lanes = beyond - LANE_WIDTH * np.arange(3)
     for distance in distances:
         kind = str(rng.choice(kinds, p=[0.45, 0.27, 0.1, 0.1, 0.04, 0.04]))
-        placed.append((distance, rng.choice(lanes), kind, True))
-    return placed
+        vehicles.append(Thing(distance, draw_vehicle, (rng.choice(lanes), distance, kind, True)))
+    return vehicles

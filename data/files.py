@@ -338,11 +338,12 @@ def check_free(outdir, overwrite):
 
 
 @contextlib.contextmanager
-def replacing_data(outdir):
+def replacing_data(outdir, parts=PARTS):
     """Make a data set; at the end of the block it takes the place of what `outdir` holds of one, as a whole.
 
     Args:
         outdir: folder, made if absent; if the block raises, it is as it was.
+        parts: names of what a data set consists of; the last is written last.
 
     Yields:
         a hidden folder with empty `images/` and `labels/` to write in; `labels.json` may come beside them.
@@ -357,7 +358,7 @@ def replacing_data(outdir):
             (work / part).mkdir()
         yield work
         with ignored_signals():  # all of it or nothing; it takes milliseconds
-            for part in PARTS:
+            for part in parts:
                 if (outdir / part).exists():
                     os.replace(outdir / part, work / "before" / part)
                 if (work / part).exists():

@@ -247,7 +247,7 @@ CASES = [
         "g.json:1: found rows 0 to 1",
     ),
     ("export model out --format tflite --size 60 96", FLAG, "--size"),
-    ("synthetic_dataset.py pics --images-only --count 1 --workers 1", FLAG, "pics: found a folder with files"),
+    ("synthetic_dataset.py pics --count 1 --workers 1", FLAG, "pics: found a folder with files"),
     (RUN, ("train_set/clips/a/0.jpg", cut), "clips/a/0.jpg"),
     (RUN, ("model/config.json", missing), "model/config.json"),
     (RUN + "--threshold 2", FLAG, "--threshold"),

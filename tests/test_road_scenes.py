@@ -5,17 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from data import synthetic_dataset
-from data.road import empty as road_empty
-from data.road import rendering
-from data.road import street as road_street
-from data.road import surface as road_surface
-from data.road import vehicles as road_vehicles
-from data.road.geometry import HEIGHT, LANE_WIDTH, ROWS, WIDTH, Road, random_road, road_from_label
-from data.road.label import H_SAMPLES, label_of
-from data.road.rendering import render_scene
-from data.road.scene import draw_layout, draw_light
-from data.synthetic_dataset import add_traffic
+from data.road import empty, ground, objects, rendering, vehicles
+from data.road.canvas import Scene
+from data.road.geometry import HEIGHT, LANE_WIDTH, ROAD_ROWS, WIDTH, Road, random_road, road_from_label
+from data.road.layout import random_layout
+from data.road.rendering import H_SAMPLES, make_label, render_scene
+from data.road.weather import random_light
 
 FOCAL, CAMERA, HORIZON = 1200.0, 1.5, 250.0  # px, m, px
 OFFSETS = np.array([-5.4, -1.8, 1.8, 5.4])  # m
@@ -23,7 +18,7 @@ OFFSETS = np.array([-5.4, -1.8, 1.8, 5.4])  # m
 
 def flat_road():
     """Straight road on flat ground, straight from the pinhole model."""
-    distance = FOCAL * CAMERA / np.maximum(np.arange(ROWS) - HORIZON, 5)
+    distance = FOCAL * CAMERA / np.maximum(np.arange(ROAD_ROWS) - HORIZON, 5)
     lines = WIDTH / 2 + FOCAL * OFFSETS / distance[:, None]
     return Road(lines, OFFSETS, FOCAL / distance, distance, top=256)
 
@@ -33,6 +28,10 @@ def flat_label(h_samples, first_row=260):
     x = WIDTH / 2 + OFFSETS[:, None] * (np.array(h_samples) - HORIZON) / CAMERA
     x[(x < 0) | (x > WIDTH - 1) | (np.array(h_samples) < first_row)] = -2
     return {"lanes": np.rint(x).astype(int).tolist(), "h_samples": list(h_samples)}
+
+
+def label_of_road(road, first_row):
+    return make_label(road.lines[H_SAMPLES].T, np.array(H_SAMPLES) >= first_row)
 
 
 def test_projection_is_the_pinhole_camera():
@@ -49,7 +48,7 @@ def test_random_roads_keep_perspective_and_label_form():
         gaps = np.diff(road.lines, axis=1)[road.top :]
         assert np.allclose(gaps, np.diff(road.offsets) * road.scale[road.top :, None], rtol=1e-6)
         assert np.all(np.diff(road.distance[road.top :]) <= 0)
-        label = label_of(road, first_row)
+        label = label_of_road(road, first_row)
         assert label["h_samples"] == list(range(160, 711, 10))
         counts.append(len(label["lanes"]))
         lanes = np.array(label["lanes"])
@@ -73,17 +72,17 @@ def test_random_roads_keep_perspective_and_label_form():
 
 def test_lanes_beside_the_cars_differ_in_width_as_in_tusimple():
     """Widths by hand from the lines' pixels at one row. TuSimple's labels: 22 % (0313, 0601) and 35 % (0531)."""
-    ratios, own = [], []
+    ratios, own_lane = [], []
     for seed in range(200):
         road, _ = random_road(np.random.default_rng(seed))
         widths = np.diff(road.lines[700]) / road.scale[700]
         at = np.searchsorted(road.offsets, 0) - 1
-        own.append(widths[at])
+        own_lane.append(widths[at])
         ratios.extend(np.delete(widths, at) / widths[at])
     different = np.abs(np.array(ratios) - 1) > 0.15
     assert 0.18 < different.mean() < 0.35
     assert min(ratios) < 0.7 and max(ratios) > 1.5
-    assert 3.0 < np.quantile(own, 0.02) and np.quantile(own, 0.98) < 4.3  # m, the car's own lane is a lane
+    assert 3.0 < np.quantile(own_lane, 0.02) and np.quantile(own_lane, 0.98) < 4.3  # m, the car's own lane is a lane
 
 
 def test_dash_fraction_is_the_mean_over_the_stretch():
@@ -91,7 +90,7 @@ def test_dash_fraction_is_the_mean_over_the_stretch():
     stop = start + np.array([0.02, 1.5, 9.0, 40.0])
     fine = np.linspace(start, stop, 200_001)
     expected = (((fine + 1.7) % 12.2) < 3.05).mean(0)
-    assert np.allclose(road_surface.dash_fraction(start, stop, 12.2, 3.05, 1.7), expected, atol=1e-4)
+    assert np.allclose(ground.dash_fraction(start, stop, 12.2, 3.05, 1.7), expected, atol=1e-4)
 
 
 def test_stripe_fraction_is_the_covered_part_of_a_pixel():
@@ -99,18 +98,18 @@ def test_stripe_fraction_is_the_covered_part_of_a_pixel():
     fine = distance + np.linspace(-1, 1, 100_001)[:, None]  # a footprint 2 pixels wide
     for half_width in (0.3, 1.4, 4.0):
         expected = (np.abs(fine) < half_width).mean(0)
-        assert np.allclose(road_surface.stripe_fraction(distance, half_width, 2.0), expected, atol=1e-3)
+        assert np.allclose(ground.stripe_fraction(distance, half_width, 2.0), expected, atol=1e-3)
 
 
 def paint_contrast(road, label, change, seed=3):
     """Brightness of the painted ground at label points less that of the pavement 0.6 m to both sides."""
     rng = np.random.default_rng(seed)
-    layout = draw_layout(rng, road)
+    layout = random_layout(rng, road)
     for style in layout["styles"]:
         style.update({"wear": 0.0, "opacity": 1.0, "width": 0.15, "color": np.float32([1, 1, 1]), **change})
     layout["concrete"] = False
-    light = draw_light(rng) | {"kind": "clear", "gray": False, "fog": 4000.0, "sun": 0.0}
-    canvas, _ = road_surface.paint_background(rng, road, layout, light)
+    light = random_light(rng) | {"kind": "clear", "gray": False, "fog": 4000.0, "sun": 0.0}
+    canvas, _ = ground.draw_background(rng, road, layout, light)
     gray = canvas.mean(axis=2)
     values = []
     for lane in label["lanes"]:
@@ -124,9 +123,9 @@ def paint_contrast(road, label, change, seed=3):
 def test_labels_lie_on_the_paint_of_random_roads():
     for seed in (1, 2):
         road, first_row = random_road(np.random.default_rng(seed))
-        solid = paint_contrast(road, label_of(road, first_row), {"kind": "solid"})
+        solid = paint_contrast(road, label_of_road(road, first_row), {"kind": "solid"})
         assert (solid > 25).mean() > 0.95
-        none = paint_contrast(road, label_of(road, first_row), {"kind": "dots"})  # dots are no paint on the ground
+        none = paint_contrast(road, label_of_road(road, first_row), {"kind": "dots"})  # dots are no paint on the ground
         assert (none > 25).mean() < 0.1
 
 
@@ -146,7 +145,7 @@ def test_geometry_is_taken_over(h_samples):
     label["lanes"].append([-2] * len(label["h_samples"]))  # TuSimple has such empty lanes
     road = road_from_label(label)
     truth = flat_road()
-    assert road.lines.shape == (ROWS, 4)
+    assert road.lines.shape == (ROAD_ROWS, 4)
     for y in range(280, 700, 20):
         assert np.allclose(road.lines[y], truth.lines[y], atol=1.5 + 0.006 * np.abs(truth.lines[y] - WIDTH / 2))
     expected = truth.scale[300:HEIGHT] * 3.6 / LANE_WIDTH  # lanes count as LANE_WIDTH wide, these are 3.6 m
@@ -179,11 +178,11 @@ def test_real_labels_give_roads_through_their_points(shared_data):
 @pytest.mark.parametrize("kind", ["sedan", "truck"])
 def test_vehicle_fills_its_projected_box(kind):
     road = flat_road()
-    light = draw_light(np.random.default_rng(0)) | {"sun": 0.0, "fog": 4000.0, "objects": 1.0}
+    light = random_light(np.random.default_rng(0)) | {"sun": 0.0, "fog": 4000.0, "objects": 1.0}
     canvas = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
     distance = 25.0
-    road_vehicles.paint_vehicle(np.random.default_rng(1), canvas, road, light, 0.0, distance, kind, False)
-    width, height, _ = np.array(road_vehicles.VEHICLES[kind][1]) * FOCAL / distance  # pixels
+    vehicles.draw_vehicle(np.random.default_rng(1), Scene(road, {}, light, canvas, None), 0.0, distance, kind, False)
+    width, height, _ = np.array(vehicles.VEHICLES[kind].size) * FOCAL / distance  # pixels
     bottom = HORIZON + FOCAL * CAMERA / distance
     above_shadow = np.arange(HEIGHT)[:, None] < bottom - 0.3 * height
     rows, columns = np.nonzero((canvas != 255).any(2) & above_shadow)
@@ -192,57 +191,29 @@ def test_vehicle_fills_its_projected_box(kind):
     assert columns.mean() == pytest.approx(WIDTH / 2, abs=5)
 
 
-def test_scene_is_a_function_of_the_seed():
-    first, label = render_scene(np.random.default_rng([5, 0]))
-    again, same = render_scene(np.random.default_rng([5, 0]))
-    other, different = render_scene(np.random.default_rng([5, 1]))
-    assert first.shape == (720, 1280, 3) and first.dtype == np.uint8
-    assert np.array_equal(first, again) and label == same
-    assert label != different and np.abs(first.astype(int) - other).mean() > 5
-
-
-def test_traffic_stands_where_the_pinhole_camera_has_it(monkeypatch):
-    """A sedan 20 m ahead in the right lane of a flat road: body inside its lane, nothing above its roof."""
-    monkeypatch.setattr(synthetic_dataset, "draw_lane_traffic", lambda rng, offsets: [(20.0, 3.6, "sedan", False)])
-    monkeypatch.setattr(synthetic_dataset, "draw_light", lambda rng: {**draw_light(rng), "sun": 0.0})
-    for seed in range(5):
-        image = np.full((HEIGHT, WIDTH, 3), (255, 0, 255), np.uint8)
-        add_traffic(np.random.default_rng(seed), image, flat_label(H_SAMPLES))
-        changed = (image != (255, 0, 255)).any(-1)
-        # road_from_label takes TuSimple's focal length, 1450 px, and lanes of 3.65 m from the gap of 3.6 / 1.5 px a row
-        scale = 1450 / 20  # px per m
-        ground = HORIZON + scale * LANE_WIDTH * CAMERA / 3.6
-        middle = WIDTH / 2 + 3.6 * scale
-        body = changed[int(ground - 0.6 * scale), int(middle - 0.8 * scale) : int(middle + 0.8 * scale)]
-        assert body.all()
-        columns, rows = np.flatnonzero(changed.any(0)), np.flatnonzero(changed.any(1))
-        assert abs(columns[-1] - (middle + 0.9 * scale)) < 0.3 * scale
-        assert abs(rows[0] - (ground - 1.45 * scale)) < 0.2 * scale and abs(rows[-1] - ground) < 0.3 * scale
-        assert columns[0] > WIDTH / 2 + 1.8 * FOCAL / 1450 * scale  # not beyond its lane's left line
-
-
 def test_images_of_nothing():
     rng = np.random.default_rng(1)
-    kinds = {road_empty.draw_empty_kind(rng) for _ in range(100)}
-    assert kinds == set(road_empty.KINDS)
+    kinds = {empty.random_empty_kind(rng) for _ in range(100)}
+    assert kinds == set(empty.EMPTY_KINDS)
     for kind in sorted(kinds - {"road", "street"}):
-        images = [road_empty.paint_nothing(rng, kind) for _ in range(3)]
+        images = [empty.draw_nothing(rng, kind) for _ in range(3)]
         assert all(p.shape == (HEIGHT, WIDTH, 3) and p.dtype == np.uint8 for p in images)
         assert (images[0] != images[1]).mean() > 0.5
 
 
 def test_town_streets(monkeypatch):
     """Houses stand beside the road and hide the sky, above the horizon only where the painter was told to put them."""
-    monkeypatch.setattr(rendering, "draw_empty_kind", lambda rng: "street")
+    monkeypatch.setattr(rendering, "random_empty_kind", lambda rng: "street")
     for seed in range(4):
         image, label = render_scene(np.random.default_rng(seed), empty=True)
         assert image.shape == (HEIGHT, WIDTH, 3) and image.dtype == np.uint8
         assert label == {"lanes": [], "h_samples": H_SAMPLES}
     canvas = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    light = {"objects": 1.0, "fog": 1e9, "horizon": np.ones(3)}
+    light = {"objects": 1.0, "fog": 1e9, "horizon": np.ones(3), "night": None}
     # 10 m high, 20 to 40 m ahead, its front 9 m to the right: corners by the pinhole camera
     rgb = np.array([0.9, 0.1, 0.1])
-    road_street.paint_house(np.random.default_rng(0), canvas, flat_road(), light, 9.0, 1, 20.0, 40.0, 10.0, rgb)
+    scene = Scene(flat_road(), {}, light, canvas, None)
+    objects.draw_house(np.random.default_rng(0), scene, 9.0, 1, 20.0, 40.0, 10.0, rgb)
     rows, columns = np.nonzero(canvas.any(-1))
     near, far = FOCAL / 20, FOCAL / 40  # px per m
     assert abs(columns.min() - (WIDTH / 2 + 9 * far)) < 2 and abs(columns.max() - (WIDTH - 1)) < 2

@@ -1,6 +1,7 @@
 """Lane geometry of a road in the image: of the pinhole model, or under the lane lines of a TuSimple label.
 
-Both end in the same description, one entry per image row, so that the painters need not know where it came from.
+Both end in the same description, one entry per image row, so that the drawing need not know where it came from.
+Lengths are meters (m), places in the image pixels (px), `rng` is a numpy Generator.
 """
 
 from dataclasses import dataclass
@@ -9,42 +10,34 @@ from typing import NamedTuple
 
 import numpy as np
 
-WIDTH, HEIGHT = 1280, 720  # TuSimple's images, pixels
-ROWS = 1000  # rows of a Road; those past HEIGHT hold the near ends of cars and barriers beside the camera
+WIDTH, HEIGHT = 1280, 720  # TuSimple's images, px
+ROAD_ROWS = 1000  # rows of a Road; those past HEIGHT hold the near ends of cars and barriers beside the camera
 LANE_WIDTH = 3.65  # m, U.S. freeways
 
 
 @dataclass(frozen=True)
 class Road:
-    """Lane lines in the image and the scale of the ground, per image row.
+    """Lane lines in the image and the scale of the ground, per image row."""
 
-    Attributes:
-        lines: (ROWS, N) float, x in pixels of the N labeled lane lines, left to right.
-        offsets: (N,) float, rising lateral position of those lines, m, 0 = the camera.
-        scale: (ROWS,) float, pixels per meter across the road at that row.
-        distance: (ROWS,) float, distance along the road, m, falling with the row.
-        top: int, first row with road.
-    """
-
-    lines: np.ndarray
-    offsets: np.ndarray
-    scale: np.ndarray
-    distance: np.ndarray
-    top: int
+    lines: np.ndarray  # (ROAD_ROWS, N) float, x of the N labeled lane lines, left to right, px
+    offsets: np.ndarray  # (N,) float, rising lateral position of those lines, m, 0 = the camera
+    scale: np.ndarray  # (ROAD_ROWS,) float, pixels per meter across the road at that row
+    distance: np.ndarray  # (ROAD_ROWS,) float, distance along the road, m, falling with the row
+    top: int  # first row with road
 
     @cached_property
     def knots(self):
-        """What ties x to meters: (ROWS, N + 2) pixels, strictly rising, and (N + 2,) m; the outer two lie far away."""
+        """What ties x to meters: (ROAD_ROWS, N + 2) px, strictly rising, and (N + 2,) m; the outer two are far away."""
         gaps = np.maximum(np.diff(self.lines, axis=1), 0.2 * self.scale[:, None])
-        inner = self.lines[:, :1] + np.concatenate([np.zeros((ROWS, 1)), np.cumsum(gaps, axis=1)], axis=1)
+        inner = self.lines[:, :1] + np.concatenate([np.zeros((ROAD_ROWS, 1)), np.cumsum(gaps, axis=1)], axis=1)
         far = 500.0 * self.scale[:, None]
         pixels = np.concatenate([inner[:, :1] - far, inner, inner[:, -1:] + far], axis=1)
         return pixels, np.concatenate([[self.offsets[0] - 500.0], self.offsets, [self.offsets[-1] + 500.0]])
 
     def x_at(self, rows, offset):
-        """x in pixels of the lateral position `offset` (m) at float image rows; arguments broadcast."""
+        """x (px) of the lateral position `offset` (m) at float image rows; arguments broadcast."""
         pixels, meters = self.knots
-        rows, offset = np.broadcast_arrays(np.clip(rows, 0, ROWS - 1.001), offset)
+        rows, offset = np.broadcast_arrays(np.clip(rows, 0, ROAD_ROWS - 1.001), offset)
         low = rows.astype(int)
         side = np.clip(np.searchsorted(meters, offset) - 1, 0, len(meters) - 2)
         fraction = (offset - meters[side]) / (meters[side + 1] - meters[side])
@@ -54,21 +47,21 @@ class Road:
 
     def row_at(self, distance):
         """Float image row of the ground at a distance (m)."""
-        return np.interp(-np.asarray(distance, float), -self.distance[self.top :], np.arange(self.top, ROWS))
+        return np.interp(-np.asarray(distance, float), -self.distance[self.top :], np.arange(self.top, ROAD_ROWS))
 
     def scale_at(self, distance):
         """Pixels per meter across the road at a distance (m)."""
-        return np.interp(self.row_at(distance), np.arange(ROWS), self.scale)
+        return np.interp(self.row_at(distance), np.arange(ROAD_ROWS), self.scale)
 
     def project(self, offset, height, distance):
         """Image points (..., 2) of points `offset` m aside, `height` m above the road, `distance` m ahead."""
         rows = self.row_at(distance)
-        lift = height * np.interp(rows, np.arange(ROWS), self.scale)
+        lift = height * self.scale_at(distance)
         return np.stack(np.broadcast_arrays(self.x_at(rows, offset), rows - lift), axis=-1)
 
 
-class View(NamedTuple):
-    """Where a camera is and where it looks: a pinhole camera that looks along the road."""
+class PinholeCamera(NamedTuple):
+    """Where a camera is that looks along the road."""
 
     focal: float  # px
     height: float  # m above the road
@@ -76,7 +69,7 @@ class View(NamedTuple):
     middle: float  # px, column of the way straight ahead
 
 
-class Shape(NamedTuple):
+class Course(NamedTuple):
     """Course of a road ahead of the camera, each (3000,) float, m."""
 
     ahead: np.ndarray  # distance along the road, rising
@@ -84,37 +77,28 @@ class Shape(NamedTuple):
     rise: np.ndarray  # height of the road above the ground under the camera
 
 
-def road_in_view(view, shape, offsets, reach):
-    """Road as a pinhole camera sees it.
-
-    Args:
-        view: View.
-        shape: Shape.
-        offsets: (N,) rising lateral positions of its lines, m, 0 = the camera.
-        reach: distance up to which its lines are labeled, m.
+def road_in_view(camera, course, offsets, reach):
+    """A Course as a PinholeCamera sees it, with lines at rising `offsets`, (N,) m, 0 = the camera.
 
     Returns:
-        Road, and the first image row at which its lines are labeled.
+        Road, and the first image row at which its lines are labeled if that is done up to `reach` m.
     """
-    ahead, side = shape.ahead, shape.side
-    row = view.horizon + view.focal * (view.height - shape.rise) / ahead
-    seen = np.minimum.accumulate(row) == row  # the rest lies behind a crest
-    ahead, row, side = ahead[seen], row[seen], side[seen]
-    distance = np.interp(np.arange(ROWS), row[::-1], ahead[::-1])
-    scale = view.focal / distance
-    lines = view.middle + scale[:, None] * (np.interp(distance, ahead, side)[:, None] + offsets)
+    ahead, side = course.ahead, course.side
+    row = camera.horizon + camera.focal * (camera.height - course.rise) / ahead
+    visible = np.minimum.accumulate(row) == row  # the rest lies behind a crest
+    ahead, row, side = ahead[visible], row[visible], side[visible]
+    distance = np.interp(np.arange(ROAD_ROWS), row[::-1], ahead[::-1])
+    scale = camera.focal / distance
+    lines = camera.middle + scale[:, None] * (np.interp(distance, ahead, side)[:, None] + offsets)
     top = int(np.ceil(row[-1]))
     return Road(lines, offsets, scale, distance, top), int(max(top + 4, np.interp(reach, ahead, row)))
 
 
-def draw_shape(rng, nearest=1.5, turn=45.0, waves=0.0):
-    """Random Shape, straight, bent or of changing curvature.
+def random_course(rng, nearest=1.5, turn=45.0, waves=0.0):
+    """Random Course from `nearest` m on: straight, bent or of changing curvature.
 
-    Args:
-        rng: numpy Generator.
-        nearest: distance at which it begins, m, nearer than what the camera sees.
-        turn: how far the road turns aside within 150 m at most, m; 45 keeps the far end in a freeway's image.
-        waves: chance of dips and crests, behind which the road comes into sight again.
+    It turns aside at most `turn` m within 150 m; 45 keeps the far end in a freeway's image. `waves` is the chance of
+    dips and crests, behind which the road comes into sight again.
     """
     ahead = np.geomspace(nearest, 450, 3000)
     rise = rng.normal(0, 2.5e-5 if rng.random() < 0.6 else 1e-4) * ahead**2  # the latter 1 m in 100, 4 m in 200 m
@@ -124,35 +108,30 @@ def draw_shape(rng, nearest=1.5, turn=45.0, waves=0.0):
     bend = rng.normal(0, 1e-4) if rng.random() < 0.5 else rng.choice([-1, 1]) / rng.uniform(300, 1500)  # 1/m
     bend *= turn / 45
     side = 0.5 * bend * ahead**2 + rng.normal(0, 2e-6) / 6 * ahead**3 + rng.normal(0, 0.01) * ahead
-    return Shape(ahead, side * min(1, turn / abs(np.interp(150, ahead, side))), rise)
+    return Course(ahead, side * min(1, turn / abs(np.interp(150, ahead, side))), rise)
 
 
 def random_road(rng):
-    """Random freeway of TuSimple's camera: flat or hilly ground; straight, bent or of changing curvature.
-
-    Returns:
-        Road, and the first image row at which its lines are labeled.
-    """
-    focal, camera, horizon = rng.uniform(1000, 1650), rng.uniform(1.3, 1.9), rng.uniform(215, 290)  # px, m, px
-    shape = draw_shape(rng)
+    """Random freeway of TuSimple's camera, and the first image row at which its lines are labeled."""
+    focal, height, horizon = rng.uniform(1000, 1650), rng.uniform(1.3, 1.9), rng.uniform(215, 290)
+    course = random_course(rng)
     left, right = rng.choice([(1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (3, 2)], p=[0.08, 0.12, 0.12, 0.36, 0.16, 0.16])
     # In TuSimple's labels 22 % (0313, 0601) or 35 % (0531) of the lanes beside the car's differ in width from that by
     # more than 15 %; 98 % of 0531's lie between 0.53 and 1.8 times it.
     widths = rng.normal(1, 0.05, left + right)
-    other = (rng.random(left + right) < 0.25) & (np.arange(left + right) != left)
-    offsets = np.cumsum(rng.uniform(3.3, 3.9) * np.where(other, rng.uniform(0.6, 1.9, left + right), widths))
-    middle = rng.normal(0, 0.25) if rng.random() < 0.85 else rng.uniform(-1.7, 1.7)  # keeping or changing the lane
-    offsets += middle - (offsets[left - 1] + offsets[left]) / 2
-    view = View(focal, camera, horizon, WIDTH / 2 + rng.normal(0, 40))
+    unusual = (rng.random(left + right) < 0.25) & (np.arange(left + right) != left)
+    offsets = np.cumsum(rng.uniform(3.3, 3.9) * np.where(unusual, rng.uniform(0.6, 1.9, left + right), widths))
+    aside = rng.normal(0, 0.25) if rng.random() < 0.85 else rng.uniform(-1.7, 1.7)  # keeping or changing the lane
+    offsets += aside - (offsets[left - 1] + offsets[left]) / 2
+    camera = PinholeCamera(focal, height, horizon, WIDTH / 2 + rng.normal(0, 40))
     # Labels end at some distance, on flat ground 6 to 40 rows below the horizon; uphill that is above it.
-    return road_in_view(view, shape, offsets, focal * camera / rng.uniform(6, 40))
+    return road_in_view(camera, course, offsets, focal * height / rng.uniform(6, 40))
 
 
-def extend(rows, points, values, slope_points=3):
+def extend(rows, points, values):
     """Values at all rows from those at rising `points`: linear between, and beyond with the slope at the ends."""
     result = np.interp(rows, points, values)
-    head, tail = slice(None, slope_points), slice(-slope_points, None)
-    for end, anchor, outside in ((head, 0, rows < points[0]), (tail, -1, rows > points[-1])):
+    for end, anchor, outside in ((slice(3), 0, rows < points[0]), (slice(-3, None), -1, rows > points[-1])):
         slope = np.polyfit(points[end], values[end], 1)[0]
         result[outside] = values[anchor] + slope * (rows[outside] - points[anchor])
     return result
@@ -165,25 +144,16 @@ def smooth(values, sigma=2):
     return np.convolve(padded, kernel / kernel.sum(), mode="valid")
 
 
-def road_from_label(line):
-    """Road under the lane lines of a TuSimple label.
+def road_from_label(label):
+    """Road whose lines pass through the points of a TuSimple dict with at least one lane of two points.
 
     On flat ground the gap between two lines grows linearly with the row and is 0 at the horizon; its growth per row is
     the lane's width over the camera's height. That gives the horizon, the scale, and the way on for lines that the
     label ends early.
-
-    Args:
-        line: TuSimple dict with at least one lane of two points.
-
-    Returns:
-        Road whose lines pass through the label's points.
     """
-    rows, samples = np.arange(ROWS, dtype=float), np.asarray(line["h_samples"], float)
-    curves = []
-    for lane in line["lanes"]:
-        x = np.asarray(lane, float)
-        if (x >= 0).sum() > 1:
-            curves.append((samples[x >= 0], x[x >= 0]))
+    rows, samples = np.arange(ROAD_ROWS, dtype=float), np.asarray(label["h_samples"], float)
+    lanes = [np.asarray(lane, float) for lane in label["lanes"]]
+    curves = [(samples[x >= 0], x[x >= 0]) for x in lanes if (x >= 0).sum() > 1]
     full = [smooth(extend(rows, y, x)) for y, x in curves]
     order = np.argsort([x[450] for x in full])
     curves, full = [curves[i] for i in order], [full[i] for i in order]

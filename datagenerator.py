@@ -128,9 +128,9 @@ def _decode_label(data):
     if label is None or label.ndim == 2:
         return label
     gray, alpha = label[:, :, 0], label[:, :, 3:]
-    seen = alpha == np.iinfo(label.dtype).max if label.dtype.kind == "u" else alpha > 0
-    if (label[:, :, :3] == gray[:, :, None]).all() and (seen | (alpha == 0)).all():
-        return np.where(seen.all(axis=2), gray, 0).astype(gray.dtype)
+    opaque = alpha == np.iinfo(label.dtype).max if label.dtype.kind == "u" else alpha > 0
+    if (label[:, :, :3] == gray[:, :, None]).all() and (opaque | (alpha == 0)).all():
+        return np.where(opaque.all(axis=2), gray, 0).astype(gray.dtype)
     return label
 
 
@@ -238,11 +238,11 @@ def prepare_image(image, size, kind="stretch"):
 
 
 def _fill_up(array, size):
-    more = [(0, side - length) for side, length in zip(size, array.shape, strict=False)]
-    return np.pad(array, more + [(0, 0)] * (array.ndim - 2))
+    padding = [(0, side - length) for side, length in zip(size, array.shape, strict=False)]
+    return np.pad(array, padding + [(0, 0)] * (array.ndim - 2))
 
 
-def middle(array, size):
+def center_crop(array, size):
     """The middle of an image or label, of at most `TILE` times `size`."""
     starts = [max(0, (length - TILE * side) // 2) for length, side in zip(array.shape, size, strict=False)]
     return array[starts[0] : starts[0] + TILE * size[0], starts[1] : starts[1] + TILE * size[1]]
@@ -304,9 +304,9 @@ def _frame(source, target, kind, rng=None, shown=None):
     if kind == "stretch":
         return np.array([[width / columns, 0.0, 0.0], [0.0, height / rows, 0.0]])
     scale = 1.0 if kind == "crop" else width / columns
-    seen, chance = scale * np.array(target), rng.random(2) if rng else 0.5
-    room = source - seen
-    around = room * chance if shown is None else np.clip(shown - seen * chance, 0, np.abs(room))
+    covered, chance = scale * np.array(target), rng.random(2) if rng else 0.5
+    room = source - covered
+    around = room * chance if shown is None else np.clip(shown - covered * chance, 0, np.abs(room))
     top, left = np.where(room < 0, room * chance, around)
     return np.array([[scale, 0.0, left], [0.0, scale, top]])
 
@@ -427,7 +427,7 @@ def make_dataset(pairs, size, batch_size, seed=None, augmented=False, share=Shar
             image, label = image.astype(np.float32), label.astype(np.int32)
         else:
             if view.kind == "crop":
-                image, label = middle(image, size), middle(label, size)
+                image, label = center_crop(image, size), center_crop(label, size)
             seen = network_size(label.shape, size, view.kind)
             image, label = prepare_image(image, seen, view.kind), prepare_label(label, seen, view.kind)
         return image, label, np.int64(index)

@@ -64,9 +64,9 @@ def discriminative_loss(
     # Equation 1. Every pixel gets the mean of its instance and its weight, 1 / (C * N_c).
     weight = present / (ops.expand_dims(instances, 1) * ops.maximum(size, 1.0))  # (B, K)
     table = ops.concatenate([mean, ops.repeat(ops.expand_dims(weight, -1), filling, axis=-1)], axis=-1)
-    own = ops.take(ops.reshape(table, (batch * rows, dim + filling)), segment, axis=0)  # (B * H * W, D + filling)
-    hinge = ops.square(ops.maximum(_norm(x - own[:, :dim]) - delta_v, 0.0))  # (B * H * W,)
-    l_var = ops.cast(ops.sum(ops.cast(hinge * own[:, dim], "float64")), "float32")
+    gathered = ops.take(ops.reshape(table, (batch * rows, dim + filling)), segment, axis=0)  # (B * H * W, D + filling)
+    hinge = ops.square(ops.maximum(_norm(x - gathered[:, :dim]) - delta_v, 0.0))  # (B * H * W,)
+    l_var = ops.cast(ops.sum(ops.cast(hinge * gathered[:, dim], "float64")), "float32")
 
     # Equation 2, over ordered pairs of different instances.
     pair = ops.expand_dims(present, 1) * ops.expand_dims(present, 2) * (1.0 - ops.eye(rows))  # (B, K, K)

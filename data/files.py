@@ -79,14 +79,14 @@ def pair_up(images, labels, endings=("",)):
     Returns:
         (list of (image, label or None) in the order of the images, list of the labels left).
     """
-    found, left = {}, dict(labels)
+    label_of, unpaired = {}, dict(labels)
     for alike in (str, fold):
-        keys = {alike(key): key for key in left}
-        for key in [key for key in images if key not in found]:
+        keys = {alike(key): key for key in unpaired}
+        for key in [key for key in images if key not in label_of]:
             match = next((keys[one] for one in (alike(key + ending) for ending in endings) if one in keys), None)
-            if match in left:
-                found[key] = left.pop(match)
-    return [(path, found.get(key)) for key, path in images.items()], list(left.values())
+            if match in unpaired:
+                label_of[key] = unpaired.pop(match)
+    return [(path, label_of.get(key)) for key, path in images.items()], list(unpaired.values())
 
 
 def select_files(paths, suffixes, folder=None, say=True):
@@ -96,23 +96,23 @@ def select_files(paths, suffixes, folder=None, say=True):
         paths: iterable of Path; folders among them are passed over.
         suffixes: lower-case, with their dots.
         folder: what is hidden in it, as a Mac's `._0.png`, is left out; None: nothing is.
-        say: whether to tell on stderr how many files were left out and why, if some were taken.
+        say: whether to tell on stderr how many files were left out and why, if some were chosen.
     """
-    taken, left = [], Counter()
+    chosen, others = [], Counter()
     for path in sorted(paths):
         right = path.suffix.lower() in suffixes
         if folder and any(part.startswith(".") for part in path.relative_to(folder).parts):
-            left["hidden"] += right
+            others["hidden"] += right
         elif right and not path.is_dir():
-            taken.append(path)
+            chosen.append(path)
         elif path.is_file():
-            left[path.suffix.lower() or "no suffix"] += 1
-    left = +left
-    if say and taken and left:
-        reasons = ", ".join(f"{number} {reason}" for reason, number in left.most_common(5))
-        where = folder or taken[0].parent
-        print(f"{where}: {left.total()} files left out, which are no {suffixes[0]}, ...: {reasons}", file=sys.stderr)
-    return taken
+            others[path.suffix.lower() or "no suffix"] += 1
+    others = +others
+    if say and chosen and others:
+        reasons = ", ".join(f"{number} {reason}" for reason, number in others.most_common(5))
+        where = folder or chosen[0].parent
+        print(f"{where}: {others.total()} files left out, which are no {suffixes[0]}, ...: {reasons}", file=sys.stderr)
+    return chosen
 
 
 def is_whole_png(data):
@@ -242,8 +242,11 @@ def find_pairs(folder):
     folder = Path(folder)
     images = list_by_stem(folder / "images", IMAGE_SUFFIXES)
     labels = list_by_stem(folder / "labels", LABEL_SUFFIXES)
-    pairs, more = pair_up(dict(sorted(images.items())), labels)
-    for alone, missing in (([image for image, label in pairs if label is None], "labels"), (sorted(more), "images")):
+    pairs, unpaired = pair_up(dict(sorted(images.items())), labels)
+    for alone, missing in (
+        ([image for image, label in pairs if label is None], "labels"),
+        (sorted(unpaired), "images"),
+    ):
         if alone:
             raise UserError(
                 f"{alone[0]}: no file of that stem in {folder / missing} ({len(alone)} such file(s)), "

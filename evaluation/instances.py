@@ -38,8 +38,8 @@ def overlaps(prediction, truth):
     table = np.bincount(index.ravel() * len(true_ids) + true_index.ravel(), minlength=len(ids) * len(true_ids))
     table = table.reshape(len(ids), len(true_ids))
     areas, true_areas = table.sum(axis=1), table.sum(axis=0)
-    found, real = ids != 0, true_ids != 0
-    return table[found][:, real], areas[found], true_areas[real]
+    predicted, true = ids != 0, true_ids != 0
+    return table[predicted][:, true], areas[predicted], true_areas[true]
 
 
 def iou_matrix(prediction, truth):
@@ -138,8 +138,8 @@ def read_pairs(prediction_dir, truth_dir):
     if results.keys() & other.keys():
         files = results
     if alone := sorted(files.keys() ^ other.keys()):
-        found = f"{files.get(alone[0], other.get(alone[0])).name} in one folder only"
-        raise UserError(f"--instances {folders[0]} {folders[1]}: found {found}, expected the same names in both")
+        problem = f"{files.get(alone[0], other.get(alone[0])).name} in one folder only"
+        raise UserError(f"--instances {folders[0]} {folders[1]}: found {problem}, expected the same names in both")
     for stem in tqdm(sorted(files), unit="image", dynamic_ncols=True):
         prediction, truth = read_label(files[stem]), read_label(other[stem])
         if prediction.shape != truth.shape:

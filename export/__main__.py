@@ -17,7 +17,16 @@ from tqdm import tqdm
 
 import utils
 from data.files import list_images
-from datagenerator import enlarge, middle, network_size, normalize, prepare_image, read_image, require_readable, view_of
+from datagenerator import (
+    center_crop,
+    enlarge,
+    network_size,
+    normalize,
+    prepare_image,
+    read_image,
+    require_readable,
+    view_of,
+)
 from export.calibration import calibrate
 from export.formats import export
 from run.command import UserError, bounded, command, one_line
@@ -67,7 +76,7 @@ def run_calibration(args):
                 tqdm.write(f"skipped: {one_line(error)}", file=sys.stderr)
                 continue
             image = enlarge(normalize(image) if view.normalize else image, view.zoom)
-            image = middle(image, size) if view.kind == "crop" else image
+            image = center_crop(image, size) if view.kind == "crop" else image
             yield prepare_image(image, network_size(image.shape, size, view.kind), view.kind)
 
     model, network = calibrate(args.modeldir, images(), None if view.kind == "stretch" else (None, None))

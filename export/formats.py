@@ -113,8 +113,8 @@ def _difference(images, expected, run):
     """
     differences = []
     for image, outputs in zip(images, expected, strict=True):
-        found = run(image)
-        pairs = [(np.asarray(found[name]), value) for name, value in outputs.items()]
+        actual = run(image)
+        pairs = [(np.asarray(actual[name]), value) for name, value in outputs.items()]
         differences.append(max(np.quantile(np.abs(a - b), ALIKE) / (np.abs(b).max() or 1) for a, b in pairs))
     return float(np.median(differences))
 

@@ -164,8 +164,8 @@ def count_matches(iou, threshold=IOU_THRESHOLD):
         threshold: a match counts above it.
     """
     pairs = linear_sum_assignment(iou, maximize=True)
-    found = np.count_nonzero(iou[pairs] > threshold)
-    return np.array([found, iou.shape[0] - found, iou.shape[1] - found])
+    matched = np.count_nonzero(iou[pairs] > threshold)
+    return np.array([matched, iou.shape[0] - matched, iou.shape[1] - matched])
 
 
 def list_files(prediction_dir, truth_dir, list_file=None):
@@ -189,15 +189,15 @@ def list_files(prediction_dir, truth_dir, list_file=None):
         path = find_file(folders[1], list_file)
         names = read_list(path)
     else:
-        found, names = (
+        predicted, names = (
             [path.relative_to(folder).as_posix() for path in select_files(walk_files(folder), (".txt",), folder, False)]
             for folder in folders
         )
-        found, names = ([name for name in some if name.endswith(SUFFIX)] for some in (found, names))
+        predicted, names = ([name for name in some if name.endswith(SUFFIX)] for some in (predicted, names))
         if not names:
             raise UserError(f"{folders[1]}: found no *{SUFFIX}, expected CULane's labels; name another folder")
-        if more := sorted(set(found) - set(names)):
-            raise UserError(f"{folders[0] / more[0]}: found no such file in {folders[1]}, expected one; see --list")
+        if unknown := sorted(set(predicted) - set(names)):
+            raise UserError(f"{folders[0] / unknown[0]}: found no such file in {folders[1]}, expected one; see --list")
     return [(name, *(folder / lines_path(name) for folder in folders)) for name in names]
 
 

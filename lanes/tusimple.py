@@ -214,12 +214,12 @@ def _score_image(predicted, labeled, rows, run_time, time_limit):
     predicted, labeled = np.where(predicted >= 0, predicted, -100), np.where(valid, labeled, -100)
     right = np.abs(predicted - labeled[:, None]) < reach[:, None, None]  # (G, P, R)
     fractions = (right.sum(axis=2) / len(rows)).max(axis=1, initial=0)  # (G,)
-    found = np.count_nonzero(fractions >= FOUND)
-    missed, total = true_count - found, fractions.sum()
+    matched = np.count_nonzero(fractions >= FOUND)
+    missed, total = true_count - matched, fractions.sum()
     if true_count > 4:
         missed, total = max(missed - 1, 0), total - fractions.min()
     counted = max(min(true_count, 4), 1)
-    return total / counted, (count - found) / count if count else 0.0, missed / counted
+    return total / counted, (count - matched) / count if count else 0.0, missed / counted
 
 
 def check_once(ground_truth, name):

@@ -35,7 +35,7 @@ def describe_instances(label_map, confidences=None):
     starts, ends = np.append(0, cuts), np.append(cuts, flat.size)
     order = np.argsort(flat[starts], kind="stable")  # by instance, down the columns
     runs_of = np.split(order, np.flatnonzero(np.diff(flat[starts][order])) + 1)
-    boxes, found = find_objects(label_map), []
+    boxes, instances = find_objects(label_map), []
     for runs in runs_of:
         identity = int(flat[starts[runs[0]]])
         if not identity:
@@ -43,7 +43,7 @@ def describe_instances(label_map, confidences=None):
         rows, columns = boxes[identity - 1]
         y, x = np.nonzero(label_map[rows, columns] == identity)
         counts = np.diff([0, *np.column_stack([starts[runs], ends[runs]]).ravel(), flat.size])
-        found.append(
+        instances.append(
             {
                 "id": identity,
                 "area": len(x),
@@ -53,7 +53,7 @@ def describe_instances(label_map, confidences=None):
                 "counts": counts[: len(counts) - (not counts[-1])].tolist(),
             }
         )
-    return found
+    return instances
 
 
 def require_own(outdir, names):
@@ -63,11 +63,11 @@ def require_own(outdir, names):
     """
     for name in names:
         path, head = Path(outdir, name), COCO_HEAD if name == "instances.json" else ",".join(COLUMNS)
-        own = not path.exists()
+        replaceable = not path.exists()
         if path.is_file():
             with open(path, encoding="utf-8", errors="replace") as file:
-                own = file.read(len(head)) == head
-        if not own:
+                replaceable = file.read(len(head)) == head
+        if not replaceable:
             raise UserError(
                 f"{path}: found a file that inference.py didn't write, expected none or its own; name another --outdir"
             )

@@ -17,14 +17,14 @@ def find_images(sources, recursive=False):
     Returns:
         list of (path, its path relative to the folder given or to the pattern's part before the first wildcard).
     """
-    found = {}
+    images = {}
     for source in sources:
         paths, base = list_images(source, recursive), Path(source)
         if not base.is_dir():
             base = base.parent if base.exists() else pattern_base(base)
         for path in paths:
-            found.setdefault(os.path.abspath(path), (path, path.relative_to(base)))
-    return list(found.values())
+            images.setdefault(os.path.abspath(path), (path, path.relative_to(base)))
+    return list(images.values())
 
 
 def name_outputs(names, outdir, kinds, keep_names):

@@ -56,8 +56,8 @@ def join_tiles(tiles, shape):
         ids = np.where(label_map > 0, label_map + count - 1, 0).astype(np.int32)
         count += int(label_map.max(initial=0))
         same.append(_matches(window[known], ids[known]))
-        own = np.s_[(row_bottom - row_top) // 2 if row_bottom > row_top else 0 :, max(right - left, 0) // 2 :]
-        window[own] = ids[own]
+        inner = np.s_[(row_bottom - row_top) // 2 if row_bottom > row_top else 0 :, max(right - left, 0) // 2 :]
+        window[inner] = ids[inner]
         bottom, right = top + height, left + width
     one, other = np.concatenate(same).T
     graph = coo_array((np.ones(len(one)), (one, other)), shape=(count, count))

@@ -6,7 +6,6 @@ test_strategies.py.
 
 import importlib
 import json
-import re
 import shutil
 from glob import glob
 from pathlib import Path
@@ -198,34 +197,6 @@ def test_reproduce_from_the_first_to_the_last_command(sources, monkeypatch, caps
         if "@doc/runs/twenty-first.args" in command:
             shutil.copytree("twenty-first/best", "trained_model")
     assert capsys.readouterr().out.count("Accuracy") >= 3
-
-
-def test_experiments_from_the_first_to_the_last_command(sources, monkeypatch, capsys):
-    fake_step(monkeypatch, [1.0] * 60)
-    page = ROOT / "doc/experiments.md"
-    short = re.findall(r"`([A-Z]+)`\s+for\s+`([^`]+)`", page.read_text(encoding="utf-8"))
-    words = {name: text.split() for name, text in short} | {"T": ["0.7"]}
-    assert words.keys() == {"FIXED", "TRAFFIC", "HILLS", "DATA", "WIDTHS", "T"}
-    commands = [command for command in commands_of(page) if len(command) > 2]  # without names of programs
-    commands = [[part for word in command for part in words.get(word, [word])] for command in commands]
-    runs = [command for command in commands if command[0] == "training.py"]
-    assert len(commands) >= 24 and len(runs) >= 15
-
-    utils.save_model("trained_model", miniature(NETWORK), {"network": NETWORK})
-    shutil.copytree("trained_model", "sixth/best")
-    tusimple_dataset_processing.main(["train_set", "-o", "data/tusimple/train"])
-    tusimple_dataset_processing.main(["val_set", "-o", "data/tusimple/val"])
-    for run in runs:  # as the page says in its text
-        for word in run:
-            if word.startswith("data/") and not Path(word.split(":")[0]).exists():
-                shutil.copytree("data/tusimple/train", word.split(":")[0])
-    for number, run in enumerate(run for run in runs if "NAME" in run):
-        run[run.index("NAME")] = f"run_{number}"
-    Path("FOLDER").mkdir()
-    shutil.copy("val_set/clips/a/0/20.jpg", "FOLDER")
-    quick = QUICK.replace("--modeldir none", "--batch-size 2")
-    more = {**MORE, "training.py": quick, "data/synthetic_dataset.py": "--count 2 --workers 1"}
-    assert sum(1 for _ in walk(commands, [], more, capsys)) == len(commands)
 
 
 def test_one_machine_with_several_gpus(place, capsys):

@@ -105,7 +105,7 @@ def process(folder, outdir, list_file=None, overwrite=False, skip_bad=False):
 
 
 def _process_image(work, number, path):
-    lanes = read_lines(lines_path(path))
+    lanes = [lane for lane in read_lines(lines_path(path)) if len(lane)]
     image = read_bgr(path)
     label = draw_lanes(lanes, image.shape[:2], line_width(image.shape), lines_path(path))
     write_png(work / "images" / f"{number:04d}.png", image)

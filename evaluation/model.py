@@ -99,7 +99,8 @@ def write_images(folder, srcdir, predictions, ground_truth, scores):
                 name = predictions[index]["raw_file"]
                 rows = truth[name]["h_samples"]
                 image = draw_lanes(read_image(Path(srcdir) / name), truth[name]["lanes"], rows, BLUE, 9)
-                image = draw_lanes(image, predictions[index]["lanes"], rows, ORANGE, 3)
+                predicted_rows = predictions[index].get("h_samples", rows)
+                image = draw_lanes(image, predictions[index]["lanes"], predicted_rows, ORANGE, 3)
                 flat = Path(name).with_suffix("").as_posix().replace("/", "-")
                 written.append(Path(folder) / f"{rank:04d}_{scores[index, 0]:.3f}_{flat}.jpg")
                 save_image(written[-1], image)

@@ -4,8 +4,8 @@
 
 TP, FP and FN are those of tools/lane_evaluation in github.com/XingangPan/SCNN: a lane is a spline through its points,
 drawn 30 pixels wide on 1640x590, and found if its IoU with the predicted one that it is matched to is above 0.5. The
-matching is one to one and has the largest sum of IoU. A lane of one point counts as a lane and is never found. Where
-the tool takes a file that is missing for one without lanes, it is an error here, and empty lines are passed over.
+matching is one to one and has the largest sum of IoU. A lane of one point or none, as of an empty line, counts as a
+lane and is never found. Where the tool takes a file that is missing for one without lanes, it is an error here.
 """
 
 import posixpath
@@ -42,10 +42,10 @@ def read_lines(path):
     """Read the lanes of one image.
 
     Args:
-        path: text file with one lane per line, "x y x y ..." in pixels; empty lines are passed over.
+        path: text file with one lane per line, "x y x y ..." in pixels.
 
     Returns:
-        list of (N, 2) float64, N >= 1.
+        list of (N, 2) float64; an empty line is a lane of no point, as in CULane's own tool.
 
     Raises:
         UserError: the file can't be read, a line with an odd number of words or with one that is no finite number.
@@ -59,8 +59,7 @@ def read_lines(path):
             values = np.array([np.nan])
         if len(values) % 2 or not (np.abs(values) < 1e6).all():
             raise UserError(f"{path}:{number}: found something else, expected x y x y ... in pixels; fix the line")
-        if words:
-            lanes.append(values.reshape(-1, 2))
+        lanes.append(values.reshape(-1, 2))
     return lanes
 
 

@@ -235,8 +235,8 @@ def score_images(predictions, ground_truth, time_limit=TIME_LIMIT, names=("predi
     """Accuracy, FP and FN of every image by the rules of TuSimple's evaluate/lane.py.
 
     Args:
-        predictions: TuSimple dicts with raw_file, lanes and run_time (ms).
-        ground_truth: TuSimple dicts with raw_file, lanes and h_samples, which are the rows of the prediction too.
+        predictions: TuSimple dicts with raw_file, lanes and run_time (ms); see `lanes_at_rows`.
+        ground_truth: TuSimple dicts with raw_file, lanes and h_samples.
         time_limit: ms; an image that took longer scores 0, 0, 1. math.inf for no limit.
         names: what errors call the two, for example their files.
 
@@ -257,8 +257,8 @@ def score_images(predictions, ground_truth, time_limit=TIME_LIMIT, names=("predi
             state = "again" if name in scores else f"which is not in {names[1]}"
             raise UserError(f"{where}: found {name} {state}, expected each labeled image once; remove the line")
         rows = truth[name]["h_samples"]
-        check_lengths(entry["lanes"], rows, where)
-        predicted, labeled = (np.array(part["lanes"], float).reshape(-1, len(rows)) for part in (entry, truth[name]))
+        lanes = lanes_at_rows(entry, rows, where)
+        predicted, labeled = (np.array(part, float).reshape(-1, len(rows)) for part in (lanes, truth[name]["lanes"]))
         scores[name] = _score_image(predicted, labeled, np.array(rows, float), entry["run_time"], time_limit)
     missing = [number for number, entry in enumerate(ground_truth, start=1) if entry["raw_file"] not in scores]
     if missing or not scores:
@@ -268,6 +268,29 @@ def score_images(predictions, ground_truth, time_limit=TIME_LIMIT, names=("predi
             f"predict all of them ({len(missing)} missing{first})"
         )
     return np.array(list(scores.values()))
+
+
+def lanes_at_rows(entry, rows, where):
+    """The lanes of a prediction at the rows of a label.
+
+    As the benchmark has it, a lane has one x per row of the label; of a prediction with h_samples of its own, one x per
+    row of these.
+
+    Returns:
+        list of lists of x, one per row.
+
+    Raises:
+        UserError: a lane of another length, or a row of the label that the prediction's h_samples lack.
+    """
+    given = entry.get("h_samples", rows)
+    check_lengths(entry["lanes"], given, where)
+    place = {y: index for index, y in enumerate(given)}
+    if lacking := [y for y in rows if y not in place]:
+        raise UserError(
+            f"{where}: found h_samples without {lacking[0]}, expected the rows of the label, {rows[0]} to {rows[-1]}; "
+            "predict at these rows"
+        )
+    return [[lane[place[y]] for y in rows] for lane in entry["lanes"]]
 
 
 def tusimple_score(predictions, ground_truth, time_limit=TIME_LIMIT):

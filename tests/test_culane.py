@@ -105,14 +105,17 @@ def test_score_adds_up_over_images():
 def test_lines_files(tmp_path):
     path = tmp_path / "a.lines.txt"
     path.write_text("\ufeff1.5 590 2e1 580 \r\n\r\n -3 10\n", encoding="utf-8")
-    one, other = read_lines(path)
-    assert one.tolist() == [[1.5, 590], [20, 580]] and other.tolist() == [[-3, 10]]
+    one, empty, other = read_lines(path)
+    assert one.tolist() == [[1.5, 590], [20, 580]] and other.tolist() == [[-3, 10]] and empty.shape == (0, 2)
     lanes = [np.array([[364.107, 590], [1666.71, 470]]), np.array([[-1, 2.0]])]
     path.write_text(format_lines(lanes))
     for lane, read in zip(lanes, read_lines(path), strict=True):
         np.testing.assert_allclose(read, lane, atol=0.01)
     path.write_text("")
     assert read_lines(path) == []
+    # the benchmark's tool pushes a lane for every line that getline gives
+    path.write_text("\n\n100 590 120 400\n")
+    assert culane.count_files([("a.jpg", path, path)]).tolist() == [[1, 2, 2]]
     for text in ("1 2 3", "1 a", "nan 2", "1 inf", "1e9 3", "1,2"):
         path.write_text(f"1 2 3 4\n{text}\n")
         with pytest.raises(UserError, match=r"a\.lines\.txt:2: "):

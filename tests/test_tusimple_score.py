@@ -218,3 +218,14 @@ def test_unusable_labels_are_named():
     ):
         with pytest.raises(UserError, match=words):
             tusimple.tusimple_score([prediction(lane, name=entry["raw_file"]) for entry in truth[:1]], truth)
+
+
+def test_a_prediction_with_rows_of_its_own_is_compared_by_row():
+    """Twice as many rows, the labeled ones among them: the values at the labeled rows count, not their order."""
+    rows = sorted({*ROWS, *(y + 5 for y in ROWS)})
+    slanted = {**prediction([y for y in rows]), "h_samples": rows}
+    assert score(slanted, label([y for y in ROWS])) == (1, 0, 0)
+    assert score(slanted, label([ROWS[0] + 5 * i for i in range(len(ROWS))])) != (1, 0, 0)  # equal by order alone
+    shifted = {**prediction(vertical(500)), "h_samples": [y + 100 for y in ROWS]}
+    with pytest.raises(UserError, match="predictions:1: found h_samples without 160"):
+        score(shifted, label(vertical(500)))

@@ -37,6 +37,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 import utils
 from data.files import find_file, find_pairs
 from evaluation import instances
@@ -106,10 +108,15 @@ def run_tusimple(args, report):
             accuracy, fp, fn = scores[index]
             entry = predictions[index]
             report(f"{accuracy:8.4f} {fp:7.4f} {fn:7.4f} {entry['run_time']:8.1f}  {entry['raw_file']}")
-    means, intervals = scores.mean(axis=0), instances.bootstrap_intervals(scores)
-    report(f"{len(scores)} images         95 % interval ({instances.RESAMPLES} bootstrap samples of the images)")
-    for name, mean, (low, high) in zip(tusimple.METRICS, means, intervals, strict=True):
-        report(f"{name:9} {mean:7.4f}   {low:7.4f} .. {high:7.4f}")
+    report_scores(scores, report)
+    labeled = {entry["raw_file"]: bool(entry["lanes"]) for entry in ground_truth}
+    has_lane = np.array([labeled[entry["raw_file"]] for entry in predictions])
+    if not has_lane.all():
+        # the benchmark gives an image without a lane an Accuracy of 0, whatever is drawn
+        empty_images = [entry for entry in predictions if not labeled[entry["raw_file"]]]
+        drawn = sum(any(max(lane, default=-1) >= 0 for lane in entry["lanes"]) for entry in empty_images)
+        report(f"a line on {drawn} of {len(empty_images)} images without a lane; the others alone:")
+        report_scores(scores[has_lane], report)
     slow = sum(entry["run_time"] > tusimple.TIME_LIMIT for entry in predictions)
     if slow:
         strict = time_limit == tusimple.TIME_LIMIT
@@ -118,7 +125,17 @@ def run_tusimple(args, report):
     if empty:
         state = "left out" if args.skip_empty_lanes else "count as lanes, see --skip-empty-lanes"
         report(f"{empty} labeled lanes have no point: {state}")
-    return dict(zip(tusimple.METRICS, means.tolist(), strict=True))
+    return dict(zip(tusimple.METRICS, scores.mean(axis=0).tolist(), strict=True))
+
+
+def report_scores(scores, report):
+    """Print the means of (N, 3) scores of images and their intervals."""
+    report(f"{len(scores)} images         95 % interval ({instances.RESAMPLES} bootstrap samples of the images)")
+    if len(scores):
+        for name, mean, (low, high) in zip(
+            tusimple.METRICS, scores.mean(axis=0), instances.bootstrap_intervals(scores), strict=True
+        ):
+            report(f"{name:9} {mean:7.4f}   {low:7.4f} .. {high:7.4f}")
 
 
 def run_culane(args, report):

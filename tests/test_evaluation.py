@@ -40,6 +40,18 @@ def test_file_command(tmp_path, capsys):
     assert "3 labeled lanes have no point: left out" in out
 
 
+def test_images_without_a_lane_are_counted_apart(tmp_path, capsys):
+    """Of four images two have no lane, and the prediction draws one on one of these and a lane without a point."""
+    labels = [label(vertical(600), name="a"), label(name="b"), label(vertical(600), name="c"), label(name="d")]
+    lists = [prediction(vertical(600), name="a"), prediction(vertical(9), name="b")]
+    lists += [prediction(name="c"), prediction([-2] * 20, name="d")]
+    argv = ["--pred", write_lines(tmp_path / "p.json", lists), "--gt", write_lines(tmp_path / "gt.json", labels)]
+    evaluation.main(argv)
+    first, *_, last = capsys.readouterr().out.split("a line on 1 of 2 images without a lane")
+    assert "4 images" in first and "Accuracy   0.2500" in first
+    assert "2 images" in last and "Accuracy   0.5000" in last and "FN          0.5000" in last
+
+
 def test_command_errors_are_one_line(tmp_path, capsys):
     truth = write_lines(tmp_path / "gt.json", [label(vertical(600))])
     assert "nowhere.json: No such file" in fails(capsys, "--pred", tmp_path / "nowhere.json", "--gt", truth)

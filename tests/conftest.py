@@ -189,6 +189,8 @@ def miniature(network, synchronized=False, folder=""):
     outputs = {"embedding": layers.Conv2DTranspose(depth, 2, strides=2, dtype="float32", name="embedding")(x)}
     if network.get("semantic", True):
         outputs["semantic"] = layers.Conv2DTranspose(1, 2, strides=2, dtype="float32", name="semantic")(x)
+    if classes := network.get("classes"):
+        outputs["classes"] = layers.Conv2DTranspose(classes, 2, strides=2, dtype="float32", name="classes")(x)
     return keras.Model(image, outputs, name="miniature")
 
 

@@ -1,0 +1,283 @@
+"""Classes beside instances: files, losses image by image, a run of folders of both kinds, scores by hand."""
+
+import json
+import math
+
+import cv2
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import miniature
+from sklearn.metrics import jaccard_score, log_loss
+
+import training
+import utils
+from clustering import class_map, instance_classes
+from data.files import ClassName, class_table, find_pairs, find_samples, read_class_names, write_class_names
+from datagenerator import NO_LABEL, ClassMap, View, batches, make_dataset, read_classes
+from enet import build_enet
+from evaluation.instances import class_confusion, class_iou
+from loss import class_loss
+from run import train_step
+from run.checkpoint import start_from
+from run.command import UserError
+from run.pairs import collect_pairs
+
+SIZE = (16, 24)
+NAMES = [ClassName(3, "car"), ClassName(7, "the sky", True), ClassName(9, "-")]
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Three data folders of 32x48 images: with labels alone, with classes alone, with both."""
+    rng = np.random.default_rng(0)
+    for name, parts in (("plain", ["labels"]), ("street", ["classes"]), ("both", ["labels", "classes"])):
+        for part in ["images", *parts]:
+            (tmp_path / name / part).mkdir(parents=True)
+        for number in range(4):
+            label = np.zeros((32, 48), np.uint8)
+            label[4:20, 5:15], label[10:30, 25:40] = 20, 70
+            image = rng.integers(0, 255, (32, 48, 3), np.uint8)
+            classes = np.select([label == 20, label == 70], [3, 9], 7).astype(np.uint8)
+            for part, array in (("images", image), ("labels", label), ("classes", classes)):
+                if part in ["images", *parts]:
+                    cv2.imwrite(str(tmp_path / name / part / f"{number}.png"), array)
+        if "classes" in parts:
+            write_class_names(tmp_path / name, NAMES)
+    return tmp_path
+
+
+def test_class_names_are_written_and_read(folders):
+    assert (folders / "both/classes.txt").read_text() == "3 car\n7 the sky stuff\n9 -\n"
+    assert read_class_names(folders / "both") == NAMES
+    assert list(class_table(folders / "both", ["the sky", "car"])) == [
+        {0: 0, 3: 2, 7: 1, 9: 255, 255: 255}.get(number, 251) for number in range(256)
+    ]
+    with pytest.raises(UserError, match="classes.txt.*the sky.*car"):
+        class_table(folders / "both", ["car"])
+
+
+@pytest.mark.parametrize("line", ["car", "3", "251 car", "-1 car", "3 car\n3 van"])
+def test_class_line_that_says_something_else_is_named(tmp_path, line):
+    (tmp_path / "classes.txt").write_text(line + "\n")
+    with pytest.raises(UserError, match=rf"classes.txt:{1 + line.count(chr(10))}: found"):
+        read_class_names(tmp_path)
+
+
+def test_files_of_each_kind_of_folder(folders):
+    for name, there in (("plain", (True, False)), ("street", (False, True)), ("both", (True, True))):
+        samples = find_samples(folders / name)
+        assert len(samples) == 4 and {tuple(path is not None for path in sample[1:]) for sample in samples} == {there}
+    assert find_pairs(folders / "both") == [sample[:2] for sample in find_samples(folders / "both")]
+    with pytest.raises(UserError, match="labels"):
+        find_pairs(folders / "street")
+    (folders / "street/classes/2.png").unlink()
+    with pytest.raises(UserError, match=r"2\.png: no file of that stem in .*classes"):
+        find_samples(folders / "street")
+
+
+def test_class_that_has_no_line_is_named(folders):
+    write_class_names(folders / "both", NAMES[1:])
+    table = class_table(folders / "both", ["the sky"])
+    with pytest.raises(UserError, match=r"0\.png: found class 3.*classes\.txt"):
+        read_classes(ClassMap(str(folders / "both/classes/0.png"), table))
+
+
+def collected(folders, *names, valdir="both", **flags):
+    from run.flags import parse_args
+    from run.pairs import collect_data
+
+    argv = ["--srcdir", *(str(folders / name) for name in names), "--valdir", str(folders / valdir)]
+    return collect_data(
+        parse_args([*argv, "--modeldir", "none", *(f"--{key}={value}" for key, value in flags.items())])
+    )
+
+
+@pytest.mark.parametrize("view", ["stretch", "aspect", "crop"])
+@pytest.mark.parametrize("seed", [None, 5])
+def test_what_is_absent_is_ignored_and_what_is_there_stays_together(folders, view, seed):
+    data = collected(folders, "plain", "street", "both")
+    assert data.classes == {"car": False, "the sky": True}
+    dataset = make_dataset(data.pairs, SIZE, 4, seed, seed is not None, view=View(view))
+    parts = [[part.numpy() for part in batch] for batch in batches(dataset.take(9))]
+    label, index = (np.concatenate([part[i] for part in parts]) for i in (1, 2))
+    assert label.shape[-1] == 2 and {*index} == set(range(12))
+    for (ids, classes), number in zip(np.moveaxis(label, -1, 1), index, strict=True):
+        if number < 4:
+            assert (classes == 255).all() and {*np.unique(ids)} <= {0, 20, 70}
+        elif number < 8:
+            assert (ids == NO_LABEL).all() and {*np.unique(classes)} <= {0, 1, 2, 255}
+        else:  # 0 of the class map only from outside of the image, as 0 of the ids
+            assert ((classes == 1) == (ids == 20)).all() and ((classes == 255) == (ids == 70)).all()
+
+
+def test_class_loss_is_weighted_cross_entropy():
+    rng = np.random.default_rng(1)
+    logits = rng.normal(0, 2, (2, 4, 5, 3)).astype(np.float32)
+    classes = rng.choice([0, 1, 2, 3, 255], (2, 4, 5)).astype(np.int32)
+    weights = [2.0, 7.0, 1.5]
+    chosen = (classes > 0) & (classes < 4)
+    exponents = np.exp(logits[chosen].astype(float))
+    weight = np.array(weights)[classes[chosen] - 1]
+    expected = log_loss(classes[chosen], exponents / exponents.sum(axis=1, keepdims=True), sample_weight=weight)
+    assert float(class_loss(logits, classes, weights)) == pytest.approx(expected, rel=1e-5)
+    assert float(class_loss(logits, np.full((2, 4, 5), 255, np.int32), weights)) == 0
+
+
+def mixed_batch():
+    """Outputs of a network of three classes, and labels: image 0 has ids, 1 classes, 2 both."""
+    rng = np.random.default_rng(2)
+    outputs = {name: tf.constant(rng.normal(0, 2, (3, 8, 8, depth)), tf.float32) for name, depth in DEPTHS.items()}
+    label = np.stack([rng.choice([0, 20, 70], (3, 8, 8)), rng.choice([0, 1, 2, 3, 255], (3, 8, 8))], axis=-1)
+    label[1, :, :, 0], label[0, :, :, 1] = NO_LABEL, 255
+    return outputs, label.astype(np.int32)
+
+
+DEPTHS = {"embedding": 3, "semantic": 1, "classes": 3}
+SETTINGS = train_step.LossSettings(reg=0.1, foreground=3.0, cls=2.0, class_weights=(2.0, 7.0, 1.5))
+
+
+@pytest.mark.parametrize("ignore", [None, 70])
+@pytest.mark.parametrize("background", [True, False])
+def test_images_without_label_or_classes_have_no_such_loss(background, ignore):
+    """Gradients of what is absent are 0, and the losses are those of the images that have what they compare with."""
+    settings = {**vars(SETTINGS), "background": background, "ignore": ignore}
+    outputs, label = mixed_batch()
+    losses = train_step.make_losses(train_step.LossSettings(**settings), jit=False)
+    with tf.GradientTape() as tape:
+        tape.watch(outputs)
+        terms = losses(outputs, label)
+    gradients = tape.gradient(terms[0], outputs)
+    for name, absent in (("embedding", 1), ("semantic", 1), ("classes", 0)):
+        size = np.abs(gradients[name].numpy()).sum(axis=(1, 2, 3))
+        assert size[absent] == 0 and (np.delete(size, absent) > 0).all() and np.isfinite(size).all(), name
+
+    labeled = [0, 2]
+    plain = train_step.make_losses(train_step.LossSettings(**{**settings, "cls": 0.0}), jit=False)
+    some = {name: tf.gather(outputs[name], labeled) for name in ("embedding", "semantic")}
+    expected = [float(term) for term in plain(some, label[labeled][..., 0])]
+    np.testing.assert_allclose([float(term) for term in terms[1:5]], expected[1:], rtol=1e-5)
+    expected = 2 * float(class_loss(outputs["classes"][1:], label[1:, :, :, 1], SETTINGS.class_weights))
+    assert float(terms[5]) == pytest.approx(expected, rel=1e-5)
+    assert float(terms[0]) == pytest.approx(sum(float(term) for term in terms[1:]), rel=1e-5)
+
+
+@pytest.mark.parametrize("absent", [0, 1])
+def test_batch_without_any_label_or_class_costs_nothing(absent):
+    outputs, label = mixed_batch()
+    label[..., absent] = (NO_LABEL, 255)[absent]
+    terms = [float(term) for term in train_step.make_losses(SETTINGS, jit=False)(outputs, label)]
+    assert [term == 0 for term in terms[1:]] == ([True] * 4 + [False] if absent == 0 else [False] * 4 + [True])
+
+
+def test_compiled_step_is_the_step():
+    """XLA: one graph for images with labels, with classes and with both."""
+    _, label = mixed_batch()
+    label = np.tile(label, (1, 2, 3, 1))
+    image = np.random.default_rng(3).uniform(0, 255, (3, *SIZE, 3)).astype(np.float32)
+    results = []
+    for jit in (False, True):
+        keras.utils.set_random_seed(0)
+        model = miniature({"input_shape": (*SIZE, 3), "dropout": False, "classes": 3})
+        optimizer = train_step.make_optimizer("adam", 100, 0.01)
+        optimizer.build(model.trainable_variables)
+        step = train_step.make_train_step(model, optimizer, train_step.make_losses(SETTINGS, not jit), jit=jit)
+        results.append([step(image, np.roll(label, i, axis=0)).numpy() for i in range(3)])
+        assert step.experimental_get_tracing_count() == 1
+    assert np.shape(results) == (2, 3, 7)
+    np.testing.assert_allclose(*results, rtol=1e-3)
+
+
+def test_head_of_classes_leaves_the_others_first_weights():
+    weights = []
+    for classes in (0, 3):
+        keras.utils.set_random_seed(4)
+        weights.append({w.path: w.numpy() for w in build_enet((16, 16, 3), classes=classes).weights})
+    assert {name.split("/")[0] for name in weights[1].keys() - weights[0].keys()} == {"classes"}
+    assert all(np.array_equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+def run_flags(folders, *names, out="run", steps=4):
+    flags = f"--srcdir {' '.join(str(folders / name) for name in names)} --valdir {folders / 'both'} --modeldir none "
+    flags += f"--outdir {folders / out} --logdir {folders / 'log'} --image-size 16 24 --batch-size 4 --steps {steps}"
+    return (flags + " --val-every 1 --save-every 1 --reg 0.001 --deterministic").split()
+
+
+def test_run_of_folders_of_both_kinds(folders, monkeypatch):
+    """A run, its going on, what the model's folder says of its classes, and what runs that start from it keep."""
+    monkeypatch.setattr(utils, "build_model", miniature)
+    assert training.main(run_flags(folders, "plain", "street", "both")) == 0
+    row = json.loads((folders / "run/log.jsonl").read_text().splitlines()[-1])
+    assert row["train"]["l_class"] > 0 and row["val"]["l_class"] > 0 and 0 <= row["val"]["mIoU"] <= 1
+    assert row["val"]["loss"] == pytest.approx(
+        sum(row["val"][name] for name in train_step.loss_terms(DEPTHS)[1:]), abs=1e-4
+    )
+    assert utils.read_classes(folders / "run") == {"car": False, "the sky": True}
+    config = json.loads((folders / "run/config.json").read_text())
+    # of the 16 x 24 pixels, every second row and column of the file, 8 x 5 are car and 10 x 8 to be ignored
+    shares = np.array([40, 384 - 40 - 80]) / (384 - 80)
+    np.testing.assert_allclose(config["class_weights"], [1 / math.log(1.02 + share) for share in shares], atol=5e-4)
+
+    assert training.main(run_flags(folders, "plain", "street", "both", out="short", steps=2)) == 0
+    assert training.main(["--resume", str(folders / "short"), "--steps", "4"]) == 0
+    ends = [np.load(folders / name / "checkpoint.npz") for name in ("run", "short")]
+    assert all(np.array_equal(ends[0][name], ends[1][name]) for name in ends[0].files if name != "state")
+
+    model = utils.load_model(folders / "run")
+    same, other = (miniature({"input_shape": [16, 24, 3], "classes": 2}) for _ in range(2))
+    assert start_from(same, folders / "run", ["car", "the sky"]) == []
+    assert np.array_equal(same.get_layer("classes").kernel, model.get_layer("classes").kernel)
+    assert start_from(other, folders / "run", ["car", "road"]) == ["classes"]
+    again = [*run_flags(folders, "plain", out="plain_run", steps=1), "--modeldir", str(folders / "run")]
+    again[again.index("--valdir") + 1] = str(folders / "plain")
+    assert training.main(again) == 0
+    assert list(utils.load_model(folders / "plain_run").output) == ["embedding", "semantic"]
+
+
+def test_run_of_classes_alone_has_no_semantic_head(folders, monkeypatch):
+    monkeypatch.setattr(utils, "build_model", miniature)
+    argv = run_flags(folders, "street", steps=1)
+    argv[argv.index("--valdir") + 1] = str(folders / "street")
+    assert training.main(argv) == 0
+    assert list(utils.load_model(folders / "run").output) == ["embedding", "classes"]
+    row = json.loads((folders / "run/log.jsonl").read_text())
+    assert row["val"]["l_var"] == row["val"]["l_sem"] == 0 and "mIoU" in row["val"] and "AP" not in row["val"]
+
+
+def test_what_a_run_without_classes_says_of_a_folder_without_labels(folders):
+    with pytest.raises(UserError, match=r"street.*0\.png.*--cls"):
+        collected(folders, "plain", "street", cls=0)
+    pairs, _ = collect_pairs([str(folders / "plain")])
+    assert {len(pair) for pair in pairs} == {2}
+
+
+def test_folders_must_agree_in_what_is_stuff(folders):
+    write_class_names(folders / "street", [NAMES[0], ClassName(7, "the sky"), NAMES[2]])
+    with pytest.raises(UserError, match=r"classes\.txt: found the sky .*stuff"):
+        collected(folders, "street", "both")
+
+
+def test_class_map_and_classes_of_instances_by_hand():
+    logits = np.zeros((2, 3, 3), np.float32)  # classes: 1 car, 2 person, 3 sky (stuff)
+    logits[:, :, 0], logits[0, :, 2], logits[1, 2, 1] = 1, 5, 2
+    outputs, stuff = {"classes": logits}, [False, False, True]
+    assert class_map(outputs, stuff).tolist() == [[3, 3, 3], [1, 1, 2]]
+    mask = np.array([[True, True, True], [True, False, False]])
+    assert class_map(outputs, stuff, mask).tolist() == [[3, 3, 3], [1, 0, 0]]
+    label_map = np.array([[0, 0, 1], [3, 3, 3]])
+    classes, scores = instance_classes(logits, label_map, stuff)
+    e = np.exp([0, 1, 2, 5])
+    assert classes.tolist() == [1, 0, 1]
+    assert scores[0] == pytest.approx(e[1] / (e[0] + e[1] + e[3]), rel=1e-5)
+    assert scores[2] == pytest.approx((2 * e[1] / (e[1] + 2 * e[0]) + e[1] / (e[1] + e[2] + e[0])) / 3, rel=1e-5)
+
+
+def test_iou_is_that_of_sklearn():
+    rng = np.random.default_rng(5)
+    found, truth = rng.integers(0, 4, (2, 30, 40)), rng.choice([0, 1, 2, 3, 255], (2, 30, 40))
+    confusion = sum(class_confusion(*maps, 4) for maps in zip(found, truth, strict=True))
+    counted = truth != 255
+    expected = jaccard_score(truth[counted], found[counted], labels=[1, 2, 3], average=None)
+    np.testing.assert_allclose(class_iou(confusion)[:3], expected)
+    assert np.isnan(class_iou(confusion)[3])

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn.model_selection import train_test_split
 
-from data.files import CLASS_FILE, IGNORED, IMAGES, UNKNOWN_CLASS, decode, lossy_kind, palette_ids, read_color
+from data.files import CLASS_FILE, IGNORED_CLASS, IMAGES, UNKNOWN_CLASS, decode, lossy_kind, palette_ids, read_color
 from run.command import UserError
 
 SPLIT_SEED = 42
@@ -116,7 +116,7 @@ def read_classes(class_map):
     if unknown.any():
         raise UserError(
             f"{class_map.path}: found class {ids[unknown].max()}, expected those of {CLASS_FILE} beside classes/, 0 "
-            f"or {IGNORED}; add it there or fix the image"
+            f"or {IGNORED_CLASS}; add it there or fix the image"
         )
     return known[ids]
 
@@ -449,8 +449,8 @@ def make_dataset(pairs, size, batch_size, seed=None, augmented=False, share=Shar
 
     Returns:
         tf.data.Dataset of (image (B, H, W, 3) float32, label (B, H, W) int32, index (B,) int64 into `pairs`). With
-        classes the label is (B, H, W, 2): ids, all `NO_LABEL` of an image without label, and classes, all `IGNORED` of
-        an image without.
+        classes the label is (B, H, W, 2): ids, all `NO_LABEL` of an image without label, and classes, all
+        `IGNORED_CLASS` of an image without.
         Iterate it through `batches` to get UserError for files that can't be used.
     """
 
@@ -471,7 +471,7 @@ def make_dataset(pairs, size, batch_size, seed=None, augmented=False, share=Shar
                 image, label = center_crop(image, size), center_crop(label, size)
             seen = network_size(label.shape, size, view.kind)
             image, label = prepare_image(image, seen, view.kind), prepare_label(label, seen, view.kind)
-        for layer, (file, filling) in enumerate(zip(pairs[index][1:], (NO_LABEL, IGNORED), strict=False)):
+        for layer, (file, filling) in enumerate(zip(pairs[index][1:], (NO_LABEL, IGNORED_CLASS), strict=False)):
             if file is None:
                 label[:, :, layer] = filling
         return image, label, np.int64(index)

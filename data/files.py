@@ -29,7 +29,8 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what OpenCV
 
 CLASS_FILE = "classes.txt"
 PARTS = ("images", "labels", "classes", CLASS_FILE, "labels.json")  # of a data folder
-NO_CLASS, IGNORED, MAX_CLASS = 0, 255, 250  # in class maps: none of the classes, unknown, the largest id of a class
+NO_CLASS, IGNORED_CLASS = 0, 255  # in class maps: none of the classes, unknown
+MAX_CLASS = 250  # largest id of a class
 UNKNOWN_CLASS = MAX_CLASS + 1  # of an id that isn't in classes.txt
 LEFT_OUT = "-"  # name of what is to be ignored
 
@@ -313,21 +314,22 @@ def class_table(folder, classes):
         classes: their names, iterable; number i is of the i-th, from 1 on.
 
     Returns:
-        256 bytes: of each id the number of its class, `NO_CLASS`, `IGNORED`, or `UNKNOWN_CLASS` if the file lacks it.
+        256 bytes: of each id the number of its class, `NO_CLASS`, `IGNORED_CLASS`, or `UNKNOWN_CLASS` of one that the
+        file doesn't have.
 
     Raises:
         UserError: as `read_class_names`, or a name that isn't one of the classes.
     """
-    numbers = {LEFT_OUT: IGNORED, **{name: number for number, name in enumerate(classes, start=1)}}
+    numbers = {LEFT_OUT: IGNORED_CLASS, **{name: number for number, name in enumerate(classes, start=1)}}
     table = bytearray([UNKNOWN_CLASS]) * 256
-    table[0], table[255] = NO_CLASS, IGNORED
+    table[0], table[255] = NO_CLASS, IGNORED_CLASS
     for identity, name, _ in read_class_names(folder):
         if identity and name not in numbers:
             raise UserError(
                 f"{Path(folder, CLASS_FILE)}: found {name}, expected the model's classes, {', '.join(classes)}; "
                 f"rename it there, to {LEFT_OUT} to ignore it, or train a model with it"
             )
-        table[identity] = numbers.get(name, NO_CLASS) if identity else IGNORED * (name == LEFT_OUT)
+        table[identity] = numbers.get(name, NO_CLASS) if identity else IGNORED_CLASS * (name == LEFT_OUT)
     return bytes(table)
 
 

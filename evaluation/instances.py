@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
-from data.files import IGNORED, LABEL_SUFFIXES, list_by_stem
+from data.files import IGNORED_CLASS, LABEL_SUFFIXES, list_by_stem
 from datagenerator import read_label
 from run.command import UserError
 
@@ -157,9 +157,9 @@ def leave_out(prediction, truth, ignore):
 def class_confusion(prediction, truth, count):
     """Pixels by true and found class of two class maps, 0 = no class, 1 to `count`; (count + 1, count + 1) int64.
 
-    Pixels whose true class is `IGNORED` are left out.
+    Pixels whose true class is `IGNORED_CLASS` are left out.
     """
-    counted, side = truth != IGNORED, count + 1
+    counted, side = truth != IGNORED_CLASS, count + 1
     both = truth[counted].astype(int) * side + prediction[counted]
     return np.bincount(both, minlength=side * side).reshape(side, side)
 

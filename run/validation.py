@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import visualization
 from clustering import BANDWIDTH, THRESHOLD, class_map, find_instances, instance_label_map, lane_mask
-from data.files import IGNORED
+from data.files import IGNORED_CLASS
 from datagenerator import NO_LABEL, STRETCH, batches, make_dataset, read_image, read_pair, zoomed_size
 from evaluation.instances import class_confusion, class_iou, instance_score
 from lanes.curves import fit_lanes
@@ -156,7 +156,7 @@ class _Means:
         counts = np.full(len(terms), float(len(label)))
         if CLASS_TERM in self.names:
             labeled, classed = (
-                (label[..., i] != absent).any(axis=(1, 2)).sum() for i, absent in enumerate((NO_LABEL, IGNORED))
+                (label[..., i] != absent).any(axis=(1, 2)).sum() for i, absent in enumerate((NO_LABEL, IGNORED_CLASS))
             )
             counts[:] = [classed if name == CLASS_TERM else labeled for name in self.names]
         self.sums += counts * terms

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
-from data.files import IGNORED_CLASS, LABEL_SUFFIXES, list_by_stem
+from data.files import LABEL_SUFFIXES, list_by_stem
 from datagenerator import read_label
 from run.command import UserError
 
@@ -77,13 +77,18 @@ def average_precision(prediction, truth, thresholds=IOU_THRESHOLDS):
     iou = iou_matrix(prediction, truth)
     if not sum(iou.shape):
         return np.ones(len(thresholds))
-    precision = []
+    matches = count_matches(iou, thresholds)
+    return matches / (sum(iou.shape) - matches)
+
+
+def count_matches(iou, thresholds=IOU_THRESHOLDS):
+    """Number of pairs of a (P, G) `iou_matrix` at IoU thresholds, matched one to one: (len(thresholds),) int."""
+    matches = []
     for threshold in thresholds:
         hit = iou >= threshold - 1e-9  # linspace's 0.6 lies above the fraction 3 / 5
         rows, columns = linear_sum_assignment(hit * (1 + iou / 1000), maximize=True)  # most matches, then best ones
-        matches = hit[rows, columns].sum()
-        precision.append(matches / (sum(iou.shape) - matches))
-    return np.array(precision)
+        matches.append(int(hit[rows, columns].sum()))
+    return np.array(matches)
 
 
 def panoptic_parts(prediction, truth):
@@ -152,23 +157,6 @@ def leave_out(prediction, truth, ignore):
     if ignore is None:
         return prediction, truth
     return np.where(truth == ignore, 0, prediction), np.where(truth == ignore, 0, truth)
-
-
-def class_confusion(prediction, truth, count):
-    """Pixels by true and found class of two class maps, 0 = no class, 1 to `count`; (count + 1, count + 1) int64.
-
-    Pixels whose true class is `IGNORED_CLASS` are left out.
-    """
-    counted, side = truth != IGNORED_CLASS, count + 1
-    both = truth[counted].astype(int) * side + prediction[counted]
-    return np.bincount(both, minlength=side * side).reshape(side, side)
-
-
-def class_iou(confusion):
-    """Intersection over union of each class of a `class_confusion`: (count,), NaN where a class is in neither map."""
-    hits = np.diag(confusion)[1:]
-    union = confusion.sum(axis=0)[1:] + confusion.sum(axis=1)[1:] - hits
-    return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
 
 
 def instance_score(pairs, ignore=None):

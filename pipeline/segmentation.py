@@ -9,7 +9,7 @@ import tensorflow as tf
 from joblib import cpu_count
 
 import utils
-from clustering import BANDWIDTH, MIN_FRACTION, THRESHOLD, find_instances
+from clustering import BANDWIDTH, MIN_FRACTION, THRESHOLD, class_map, find_instances, lane_mask
 from datagenerator import STRETCH, TILE, View, enlarge, network_size, normalize, prepare_image, view_of, zoomed_size
 from export.folding import fold_batch_norm
 from pipeline.tiles import join_tiles, tile_starts
@@ -64,6 +64,7 @@ class Network:
             min_pixels: of an instance, default `fewest_pixels`.
         """
         self.outputs, self.view = tuple(model.output), view
+        self.classes = {}  # {name: whether it is stuff} in the order of the output "classes"
         self.size = tuple(size or model.input_shape[1:3])
         self.tile = tuple(TILE * side for side in self.size)
         self.min_pixels = min_pixels or fewest_pixels(view)
@@ -78,8 +79,9 @@ class Network:
             image: (h, w, 3) uint8 RGB.
 
         Returns:
-            {"embedding": (H, W, D) float32, "semantic": (H, W, 1) float32 logits if the model has that head}, at the
-            size at which the network sees the image; with the view "crop" that is (h, w) enlarged.
+            {"embedding": (H, W, D) float32, "semantic": (H, W, 1) and "classes": (H, W, C) float32 logits if the model
+            has these heads}, at the size at which the network sees the image; with the view "crop" that is (h, w)
+            enlarged.
 
         Raises:
             UserError: an output that is not finite, as of a network whose training diverged.
@@ -137,6 +139,7 @@ def load_network(modeldir, image_size=None, jit=False):
             # at another size what isn't lanes is to be seen at the scale of the training, so small stays as small
             few = round(MIN_FRACTION * np.prod(size))
         result = Network(model, image_size or size, view, jit, few)
+        result.classes = utils.read_classes(folder)
         result.warm_up()
     except (UserError, OSError):
         raise
@@ -169,20 +172,39 @@ def segment(network, image, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fa
     Raises:
         UserError: as `Network.predict`.
     """
+    return segment_outputs(network, image, bandwidth, threshold, method, confidence)[1]
+
+
+def segment_outputs(network, image, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast", confidence=0.0):
+    """As `segment`: (outputs, label map); the outputs as of `Network.predict` or `segment_tiles`."""
     settings = bandwidth, threshold, method, confidence
     if network.needs_tiles(image.shape):
-        return segment_tiles(network, image, *settings)[1]
-    return find_instances(network.predict(image), *settings, network.min_pixels)
+        return segment_tiles(network, image, *settings)
+    outputs = network.predict(image)
+    return outputs, find_instances(outputs, *settings, network.min_pixels)
+
+
+def find_classes(network, outputs, shape, threshold=THRESHOLD):
+    """Class map, see `clustering.class_map`, of an image of `shape` (h, w, ...) from a network's outputs of it."""
+    resized = {
+        name: cv2.resize(np.float32(outputs[name]), shape[1::-1], interpolation=cv2.INTER_LINEAR).reshape(
+            *shape[:2], -1
+        )
+        for name in ("semantic", "classes")
+        if name in outputs
+    }
+    return class_map(resized, list(network.classes.values()), lane_mask(resized, threshold))
 
 
 def segment_tiles(network, image, *settings):
     """As `segment`, of an image in overlapping tiles.
 
     Returns:
-        ({"semantic": (h, w, 1) float16 logits if the network has that head}, (h, w) int32 label map). Embeddings of two
-        tiles have nothing in common, so they aren't kept.
+        ({"semantic": (h, w, 1) and "classes": (h, w, C) float16 logits if the network has these heads}, (h, w) int32
+        label map). Embeddings of two tiles have nothing in common, so they aren't kept.
     """
-    kept = {"semantic": np.zeros((*image.shape[:2], 1), np.float16)} if "semantic" in network.outputs else {}
+    depths = {"semantic": 1, "classes": len(network.classes)}
+    kept = {name: np.zeros((*image.shape[:2], depths[name]), np.float16) for name in depths if name in network.outputs}
 
     def tiles():
         seen = normalize(image) if network.view.normalize else image
@@ -195,7 +217,8 @@ def segment_tiles(network, image, *settings):
                 place = np.s_[top : top + tile[0], left : left + tile[1]]
                 outputs, size = network.predict_part(seen[place]), seen[place].shape[1::-1]
                 for name, values in kept.items():
-                    values[place] = cv2.resize(outputs[name], size, interpolation=cv2.INTER_LINEAR)[:, :, None]
+                    part = cv2.resize(outputs[name], size, interpolation=cv2.INTER_LINEAR)
+                    values[place] = part.reshape(values[place].shape)
                 label_map = find_instances(outputs, *settings, network.min_pixels)
                 yield top, left, cv2.resize(label_map, size, interpolation=cv2.INTER_NEAREST_EXACT)
 

@@ -11,7 +11,8 @@ import visualization
 from clustering import BANDWIDTH, THRESHOLD, class_map, find_instances, instance_label_map, lane_mask
 from data.files import IGNORED_CLASS
 from datagenerator import NO_LABEL, STRETCH, batches, make_dataset, read_image, read_pair, zoomed_size
-from evaluation.instances import class_confusion, class_iou, instance_score
+from evaluation.classes import class_confusion, class_iou
+from evaluation.instances import instance_score
 from lanes.curves import fit_lanes
 from lanes.tusimple import tusimple_line, tusimple_score
 from pipeline.segmentation import Network, segment_tiles

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import cv2
 import keras
@@ -17,7 +18,7 @@ from clustering import class_map, instance_classes
 from data.files import ClassName, class_table, find_pairs, find_samples, read_class_names, write_class_names
 from datagenerator import NO_LABEL, ClassMap, View, batches, make_dataset, read_classes
 from enet import build_enet
-from evaluation.instances import class_confusion, class_iou
+from evaluation.classes import ClassScore, class_confusion, class_iou, true_classes
 from loss import class_loss
 from run import train_step
 from run.checkpoint import start_from
@@ -281,3 +282,71 @@ def test_iou_is_that_of_sklearn():
     expected = jaccard_score(truth[counted], found[counted], labels=[1, 2, 3], average=None)
     np.testing.assert_allclose(class_iou(confusion)[:3], expected)
     assert np.isnan(class_iou(confusion)[3])
+
+
+def test_class_of_a_true_instance_is_that_of_most_of_its_pixels():
+    label = np.array([[5, 5, 5, 0], [9, 9, 0, 7]])
+    classes = np.array([[2, 2, 1, 1], [255, 3, 1, 255]])
+    assert true_classes(label, classes) == {5: 2, 9: 3}
+
+
+def test_scores_of_instances_by_hand():
+    """Two cars and two persons; found: one car exactly, one person as a car, a car cut to 3/4, a person too many."""
+    truth, found = np.zeros((2, 8, 20), int)
+    truth[0, :8], truth[2, :8], truth[4, :8], truth[6, :8], truth[7, 10:] = 11, 12, 13, 14, 15
+    found[0, :8], found[2, :6], found[4, :8], found[1, 10:14], found[7, 10:] = 1, 2, 3, 4, 5
+    score = ClassScore({"car": False, "person": False, "sky": True})
+    seen = {11: 1, 12: 2, 13: 1, 14: 2}
+    score.add_instances(found, [1, 1, 1, 2, 1], truth, {11: 1, 12: 1, 13: 2, 14: 2}, seen)  # 15 has no class
+    result = score.result()
+    assert set(result) == {"class AP", "AP car", "AP person", "right class", "right class of true instances"}
+    # of cars 3 found and 2 true: up to an IoU of 0.75, six thresholds, 2 match, then 1; of persons none
+    assert result["AP car"] == pytest.approx((6 * 2 / 3 + 4 * 1 / 4) / 10) and result["AP person"] == 0
+    assert result["class AP"] == pytest.approx(result["AP car"] / 2)
+    assert result["right class"] == pytest.approx(2 / 3) and result["right class of true instances"] == 2 / 4
+
+
+class Drawn:
+    """In place of a `Network`: it finds what a folder's files say, classes 1 and 2 swapped in the first image."""
+
+    classes, outputs, min_pixels, view = (
+        {"car": False, "the sky": True},
+        ("embedding", "semantic", "classes"),
+        1,
+        View(),
+    )
+
+    def needs_tiles(self, shape):
+        return False
+
+    def predict(self, image):
+        classes = np.select([image[:, :, 0] == 100, image[:, :, 0] == 200], [0, 1], 1)
+        ids = image[:, :, 1].astype(np.float32)
+        return {
+            "embedding": np.dstack([ids, ids]),
+            "semantic": np.where(ids > 0, 9.0, -9.0)[:, :, None].astype(np.float32),
+            "classes": np.where(classes[:, :, None] == [0, 1], 9.0, 0.0).astype(np.float32),
+        }
+
+
+def test_evaluation_of_a_model_with_classes(folders, monkeypatch, capsys):
+    """One of four images has its car found in pieces of sky; the others are as labeled."""
+    from evaluation import __main__ as evaluation
+
+    for number in range(4):
+        label, classes = (cv2.imread(str(folders / f"both/{part}/{number}.png"), -1) for part in ("labels", "classes"))
+        car = (classes == 3) & (number > 0)
+        image = np.dstack([np.zeros_like(label), label, np.where(car, 100, 200).astype(np.uint8)])
+        cv2.imwrite(str(folders / f"both/images/{number}.png"), image)
+    monkeypatch.setattr(evaluation, "load", lambda args: (Drawn(), {"threshold": 0.5}))
+    argv = f"--modeldir x --srcdir {folders / 'both'} --classes --json"
+    assert evaluation.main(argv.split()) == 0
+    score = {entry["name"]: entry["value"] for entry in json.loads(capsys.readouterr().out)}
+    assert score["IoU car"] == pytest.approx(3 / 4)
+    sky = 32 * 48 - 160 - 300
+    assert score["IoU the sky"] == pytest.approx(4 * sky / (4 * sky + 160))
+    # 70 is to be ignored; the car found as one, whatever its pixels, can only be a car
+    assert score["AP car"] == score["right class"] == 1 and score["right class of true instances"] == 1
+    shutil.rmtree(folders / "both/labels")
+    assert evaluation.main(argv.split()) == 0
+    assert {entry["name"] for entry in json.loads(capsys.readouterr().out)} == {"mIoU", "IoU car", "IoU the sky"}

@@ -17,8 +17,8 @@ EXIF data say) in the order of their names and writes to `--outdir` what `--save
     lanes      lanes_0000.png      the image with the fitted curves
 
 The lines of `--json` are TuSimple's, with "scores", the mean lane probability along each lane, and "instance_scores",
-that of the pixels of instances 1, 2, ...; of a video also with "time", seconds since its first frame. With `--save none`
-they are all that is written. What isn't written isn't computed.
+that of the pixels of instances 1, 2, ...; of a video also with "time", seconds since its first frame. `--save none`
+writes nothing else. What isn't written isn't computed.
 
 Of a video, `--every N` takes one frame of N, `--from` and `--to` those between two times; the result takes as long as
 they do, and the lines keep the numbers and times that the frames have in the video.

@@ -98,11 +98,11 @@ def open_video(source, every=1, begin=None, end=None):
     video = Video(capture, name, Path(name).stem, size, fps if 0 < fps <= 1000 else FPS, live=bool(camera), every=every)
     if not camera and not stream:
         video.path, video.begin, video.end = path, begin or 0.0, math.inf if end is None else end
-        _look_through(video)
+        _measure_file(video)
     return video
 
 
-def _look_through(video):
+def _measure_file(video):
     """Note how many frames a file holds, how many of them are wanted, and how fast they come."""
     count = int(video.capture.get(cv2.CAP_PROP_FRAME_COUNT))
     count = count if 0 < count < 1e9 else 0
@@ -111,7 +111,8 @@ def _look_through(video):
     if edited := edited_seconds(video.path):  # what comes before isn't shown
         count, seconds = min(count, round(edited * video.fps)), min(seconds, edited)
         times = times[times > times[-1:] - edited + 0.5 / video.fps]
-        times -= times[:1]
+    steps = np.diff(times, prepend=times[:1])
+    times = np.cumsum(np.where(steps < MAX_PAUSE, steps, 1 / video.fps))  # as `read_frames` has them
     video.promised_frames, video.promised_seconds = count, seconds
     video.fps, video.even = frame_rate(times, video.fps)
     wanted = np.count_nonzero((times >= video.begin - TICK) & (times < video.end - TICK))

@@ -12,7 +12,7 @@ from lanes.curves import fit_lanes
 from lanes.tusimple import h_samples, tusimple_line, worst_first
 from pipeline.outputs import output_folder
 from pipeline.segmentation import segment
-from visualization import draw_lanes, paint_kind, save_image
+from visualization import draw_lanes, label_image, save_image
 
 ORANGE, BLUE = (255, 120, 0), (0, 160, 255)
 
@@ -79,7 +79,7 @@ def predict_instances(network, pairs, **settings):
     for pair in tqdm(pairs, unit="image", dynamic_ncols=True):
         image, truth = read_pair(pair)
         found = segment(network, image, **settings)
-        yield paint_kind("labels", image, found, None), truth
+        yield label_image(found, image.shape), truth
 
 
 def write_images(folder, srcdir, predictions, ground_truth, scores):

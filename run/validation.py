@@ -105,9 +105,9 @@ class Validation:
 
     def _find_instances(self, pair, outputs):
         """Label maps (h, w), found and true, of the image's size, as `python -m evaluation --instances` has them."""
-        image, truth = read_pair(pair)
+        _, truth = read_pair(pair)
         label_map = self._find(pair[0], truth.shape, outputs, self.settings.bandwidth, self.settings.threshold)
-        return visualization.paint_kind("labels", image, label_map, None), truth
+        return visualization.label_image(label_map, truth.shape), truth
 
     def _find_lanes(self, labeled, outputs):
         """TuSimple line of an image, `LabeledLanes`, that inference.py with its defaults would write."""

@@ -64,13 +64,13 @@ def walk_files(folder):
     return paths
 
 
-def fold(name):
+def normalize_name(name):
     """A name without what file systems may change in it: upper case, and Unicode's form (a Mac takes letters apart)."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
 def pair_up(images, labels, endings=("",)):
-    """Which label belongs to which image: that of the same key, else that whose key differs only as `fold` says.
+    """Which label belongs to which image: that of the same key, else of the same key after `normalize_name`.
 
     Args:
         images, labels: {key: path}, keys being stems, perhaps with folders.
@@ -80,7 +80,7 @@ def pair_up(images, labels, endings=("",)):
         (list of (image, label or None) in the order of the images, list of the labels left).
     """
     label_of, unpaired = {}, dict(labels)
-    for alike in (str, fold):
+    for alike in (str, normalize_name):
         keys = {alike(key): key for key in unpaired}
         for key in [key for key in images if key not in label_of]:
             match = next((keys[one] for one in (alike(key + ending) for ending in endings) if one in keys), None)

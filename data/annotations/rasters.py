@@ -2,51 +2,42 @@
 
 from collections import Counter
 from functools import partial
-from pathlib import Path
 
-import cv2
 import numpy as np
 
 from data.files import IMAGE_SUFFIXES, count_images, lossy_kind, pair_up, palette_ids
 from run.command import UserError
 
-from .files import MORE_PAGES, attempt, by_key, decode, list_files, read_bytes
-from .shapes import MOST, Entry, Shape, paint
+from .shapes import MOST, AnnotatedImage, AnnotatedShape, Painted, PlacedMask, paint
+from .sources import MORE_PAGES, attempt, decode_raw, index_by_stem, list_files, read_bytes
 
 LABEL_FOLDERS = ("labels", "masks")
 ENDINGS = ("", "_mask", "_masks", "_label", "_labels")  # of a label's stem, after its image's
 
 
-def read_label_images(source, images, line_width):
-    """Entries of a folder with `images/` and `labels/` or `masks/`, one label image each, in the same subfolders.
-
-    Args:
-        source: the folder.
-        images: folder in place of `images/`, or None.
-        line_width: not used.
-
-    Raises:
-        UserError: a folder is missing.
-    """
-    source = Path(source)
-    folder = Path(images) if images else source / "images"
-    label_folder = next((source / name for name in LABEL_FOLDERS if (source / name).is_dir()), source / "labels")
-    labels, twice = by_key(list_files(label_folder, IMAGE_SUFFIXES, say=True), label_folder)
-    images, again = by_key(list_files(folder, IMAGE_SUFFIXES, say=True), folder)
-    pairs, more = pair_up(images, labels, ENDINGS)
+def read_label_images(source):
+    """Images of `images/` and their label images of `labels/` or `masks/`, in the same subfolders."""
+    folder = source.images or source.path / "images"
+    folders = [source.path / name for name in LABEL_FOLDERS]
+    label_folder = next((path for path in folders if path.is_dir()), folders[0])
+    labels, label_errors = index_by_stem(list_files(label_folder, IMAGE_SUFFIXES, say=True), label_folder)
+    images, image_errors = index_by_stem(list_files(folder, IMAGE_SUFFIXES, say=True), folder)
+    pairs, unpaired = pair_up(images, labels, ENDINGS)
     missing = f"found no label of that name in {label_folder}, expected one per image; add it"
     alone = f"found no image of that name in {folder}, expected one; remove it"
-    entries = [_label_entry(path, folder, label) if label else UserError(f"{path}: {missing}") for path, label in pairs]
-    return entries + twice + again + [UserError(f"{path}: {alone}") for path in more]
+    results = [
+        _labeled_image(path, folder, label) if label else UserError(f"{path}: {missing}") for path, label in pairs
+    ]
+    return results + label_errors + image_errors + [UserError(f"{path}: {alone}") for path in unpaired]
 
 
-def _label_entry(path, folder, label):
+def _labeled_image(path, folder, label):
     name = path.relative_to(folder).as_posix()
-    return Entry(name, partial(read_bytes, path), str(label), path, label=lambda: _read_label(label))
+    return AnnotatedImage(name, partial(read_bytes, path), str(label), path, label=partial(_read_label, label))
 
 
 def _read_label(path):
-    return read_ids(path), Counter({MORE_PAGES: count_images(read_bytes(path)) - 1})
+    return Painted(read_ids(path), Counter({MORE_PAGES: count_images(read_bytes(path)) - 1}))
 
 
 def read_ids(path):
@@ -74,10 +65,10 @@ def read_ids(path):
         raise UserError(f"{path}: found the id {values.min():g}, expected ids from 0 on; convert the label")
     if values.max() <= MOST:
         return values.astype(np.uint16)
-    found, ids = np.unique(values, return_inverse=True)
-    first = int(found[0] != 0)
-    if len(found) - 1 + first > MOST:
-        raise UserError(f"{path}: found {len(found) - 1 + first} instances in one image, expected at most {MOST}")
+    distinct, ids = np.unique(values, return_inverse=True)
+    first = int(distinct[0] != 0)
+    if len(distinct) - 1 + first > MOST:
+        raise UserError(f"{path}: found {len(distinct) - 1 + first} instances in one image, expected at most {MOST}")
     return (ids.reshape(values.shape) + first).astype(np.uint16)
 
 
@@ -98,54 +89,42 @@ def _read_lossless(path):
             f"{path}: found {kind}, whose compression changes values and so invents instances, expected a png or "
             "another lossless label; export it anew, don't convert this file"
         )
-    return decode(data, cv2.IMREAD_UNCHANGED, path)
+    return decode_raw(data, path)
 
 
-def is_mask_folders(source):
-    """Whether a folder holds folders with `images/` and `masks/`."""
-    return any((folder / "masks").is_dir() for folder in Path(source).iterdir())
+def is_mask_folders(path):
+    """Whether a folder holds folders with `masks/`."""
+    return any((folder / "masks").is_dir() for folder in path.iterdir())
 
 
-def read_mask_folders(source, images, line_width):
-    """Entries of a folder of folders, `ID/images/*.png` (one) and `ID/masks/*.png` (one per instance).
-
-    Args:
-        source: the folder.
-        images: must be None, each folder has its own.
-        line_width: not used.
-
-    Raises:
-        UserError: a folder without its image or masks, or with several images.
-    """
-    if images:
-        raise UserError(f"--images {images}: found with masks, whose images lie beside them; leave it out")
-    if not Path(source).is_dir():
-        raise UserError(f"{source}: found a file, expected a folder of ID/images/ and ID/masks/; name another one")
-    entries = []
-    for folder in sorted(Path(source).iterdir()):
-        if folder.is_dir() and not folder.name.startswith((".", "__MACOSX")):
-            entries.append(attempt(_read_folder, folder))
-    return entries
+def read_mask_folders(source):
+    """Images of a folder of folders, `ID/images/*.png` (one) and `ID/masks/*.png` (one per instance)."""
+    if source.images:
+        raise UserError(f"--images {source.images}: found with masks, whose images lie beside them; leave it out")
+    if not source.path.is_dir():
+        raise UserError(f"{source.path}: found a file, expected a folder of ID/images/ and ID/masks/; name another one")
+    folders = [path for path in sorted(source.path.iterdir()) if path.is_dir()]
+    return [attempt(_read_folder, path) for path in folders if not path.name.startswith((".", "__MACOSX"))]
 
 
 def _read_folder(folder):
-    found = list_files(folder / "images", IMAGE_SUFFIXES)
-    if len(found) != 1:
+    files = list_files(folder / "images", IMAGE_SUFFIXES)
+    if len(files) != 1:
         raise UserError(
-            f"{folder / 'images'}: found {len(found)} images, expected one, whose instances are the files of "
+            f"{folder / 'images'}: found {len(files)} images, expected one, whose instances are the files of "
             f"masks/; where each of these is the label of an image, name {folder} itself"
         )
     masks = list_files(folder / "masks", IMAGE_SUFFIXES, say=True)
-    entry = Entry(f"{folder.name}/{found[0].name}", partial(read_bytes, found[0]), str(folder), found[0])
+    image = AnnotatedImage(f"{folder.name}/{files[0].name}", partial(read_bytes, files[0]), str(folder), files[0])
     if masks:
-        entry.label = partial(_paint_masks, masks)
-    return entry
+        image.label = partial(_paint_masks, masks)
+    return image
 
 
 def _paint_masks(paths):
     # of the size of the first, so that an image that is shown turned is taken as they have it
     size = _read_mask(paths[0]).shape
-    return paint([Shape(path, (), partial(_place_mask, path), str(path)) for path in paths], size)
+    return paint([AnnotatedShape(path, (), partial(_place_mask, path), str(path)) for path in paths], size)
 
 
 def _place_mask(path, size):
@@ -155,7 +134,7 @@ def _place_mask(path, size):
             f"found {mask.shape[1]}x{mask.shape[0]} pixels, expected {size[1]}x{size[0]} as in the other masks; "
             "make it again"
         )
-    return mask, 0, 0
+    return PlacedMask(mask, 0, 0)
 
 
 def _read_mask(path):

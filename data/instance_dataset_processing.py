@@ -5,13 +5,16 @@
 Writes `images/` (the image files as they are, a tiff as png) and `labels/` (16-bit png, 0 = background, each instance
 of an image its own number) of the same stems. What it reads, recognized or named with --format:
 
-    labelme  folder of JSON files: polygon, rectangle, circle, line, linestrip, mask; a group_id joins shapes
-    coco     COCO instances JSON: polygons, run lengths, compressed or not; iscrowd is left out
-    cvat     CVAT for images 1.1, XML: polygon, box, ellipse, polyline, mask; a group_id joins shapes
-    yolo     YOLO segmentation: images/ and labels/*.txt
-    masks    ID/images/ with one image and ID/masks/ with one file per instance (2018 Data Science Bowl)
-    labels   images/ and labels/ or masks/: label images, gray ids (8, 16, 32 bits) or one color per instance
+    labelme     folder of JSON files, X-AnyLabeling's too: polygon, (rotated) rectangle, circle, line, linestrip, mask
+    coco        COCO instances JSON: polygons, run lengths, compressed or not
+    cvat        CVAT for images or video 1.1, XML: polygon, box, ellipse, polyline, mask
+    yolo        YOLO segmentation: images/ and labels/*.txt
+    voc         JPEGImages/ and SegmentationObject/
+    cityscapes  leftImg8bit/ and gtFine/, *_instanceIds.png
+    masks       ID/images/ with one image and ID/masks/ with one file per instance (2018 Data Science Bowl)
+    labels      images/ and labels/ or masks/: label images, gray ids (8, 16, 32 bits) or one color per instance
 
+What the form marks as ignored (crowds, VOC's 255, Cityscapes' groups, labelme's __ignore__) becomes 65535.
 A pixel belongs to a shape if its center lies inside, coordinates counting from the image's upper left corner; lines are
 drawn --line-width wide. Where shapes overlap, the later one lies on top. Nothing appears in the output folder before
 every image is done, and a data set that is there is replaced only with `--overwrite`.
@@ -35,14 +38,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from data.annotations.coco import is_coco, read_coco
-from data.annotations.cvat import read_cvat
-from data.annotations.labelme import is_labelme, read_labelme
-from data.annotations.rasters import LABEL_FOLDERS, is_mask_folders, read_label_images, read_mask_folders
-from data.annotations.shapes import count_touching, paint
-from data.annotations.sources import MORE_PAGES, Source, attempt, list_files, read_json, read_view
-from data.annotations.yolo import read_yolo
+from data.annotations import coco, cvat, labelme, rasters, yolo
+from data.annotations.shapes import AnnotatedImage, count_touching, paint
+from data.annotations.sources import MORE_PAGES, Source, attempt, list_files, read_bytes, read_json, read_view
 from data.files import (
+    IGNORED,
     IMAGE_SUFFIXES,
     PARTS,
     check_free,
@@ -56,36 +56,45 @@ from data.files import (
 from run.command import UserError, bounded, command, one_line
 
 READERS = {
-    "labelme": read_labelme,
-    "coco": read_coco,
-    "cvat": read_cvat,
-    "yolo": read_yolo,
-    "masks": read_mask_folders,
-    "labels": read_label_images,
+    "labelme": labelme.read_labelme,
+    "coco": coco.read_coco,
+    "cvat": cvat.read_cvat,
+    "yolo": yolo.read_yolo,
+    "voc": rasters.read_voc,
+    "cityscapes": rasters.read_cityscapes,
+    "masks": rasters.read_mask_folders,
+    "labels": rasters.read_label_images,
 }
+UNANNOTATED = "images without an annotation (--empty-images keeps them as empty)"
 
 
 def recognize(path):
     """Which of `READERS` a path is for; raises UserError if that can't be told."""
     if path.is_dir():
-        for name in LABEL_FOLDERS if (path / "images").is_dir() else ():
+        for name in rasters.LABEL_FOLDERS if (path / "images").is_dir() else ():
             if (path / name).is_dir():
                 if list_files(path / name, IMAGE_SUFFIXES):
                     return "labels"
                 if list_files(path / name, (".txt",)):
                     return "yolo"
-        if is_mask_folders(path):
+        if rasters.is_mask_folders(path):
             return "masks"
+        if any((path / name).is_dir() for name in rasters.OBJECT_FOLDERS):
+            return "voc"
+        if rasters.is_cityscapes(path):
+            return "cityscapes"
     files = [path] if path.is_file() else list_files(path, (".json", ".xml"))
     contents = []
     for file in (file for file in files if file.suffix.lower() == ".json"):
         contents.append(attempt(read_json, file))
-        for name, fits in (("labelme", is_labelme), ("coco", is_coco)):
+        for name, fits in (("labelme", labelme.is_labelme), ("coco", coco.is_coco)):
             if fits(contents[-1]):
                 return name
     if any(file.suffix.lower() == ".xml" for file in files):
         return "cvat"
-    require_good([content for content in contents if isinstance(content, UserError)], skip_bad=False)
+    for content in contents:
+        if isinstance(content, UserError):
+            raise content
     raise UserError(
         f"{path}: found none of {', '.join(READERS)}, expected one of them; see --help, name it by --format"
     )
@@ -93,18 +102,18 @@ def recognize(path):
 
 def keep_classes(images, classes):
     """Leave out of the images what is of other classes (names or ids); raises UserError for one that isn't there."""
-    known = {shape.names for image in images for shape in image.shapes}
+    known = {shape.names for image in images for shape in image.shapes if shape.names}
     for wanted in classes:
         if not any(wanted in names for names in known):
             listed = ", ".join(sorted({" = ".join(dict.fromkeys(reversed(names))) for names in known})[:30])
             raise UserError(f"--classes {wanted}: found {listed or 'no classes'}, expected one of these; name them")
     for image in images:
-        others = {shape.instance for shape in image.shapes if not set(shape.names) & set(classes)}
-        image.shapes = [shape for shape in image.shapes if set(shape.names) & set(classes)]
-        image.left_out["of other classes"] += len(others)
+        instances = {shape.instance for shape in image.shapes}
+        image.shapes = [shape for shape in image.shapes if not shape.names or set(shape.names) & set(classes)]
+        image.left_out["of other classes"] += len(instances - {shape.instance for shape in image.shapes})
 
 
-def process(source, outdir, form=None, classes=None, overwrite=False, skip_bad=False):
+def process(source, outdir, form=None, classes=None, overwrite=False, skip_bad=False, empty_images=False):
     """Write the data set of annotations to `outdir`.
 
     Args:
@@ -113,7 +122,8 @@ def process(source, outdir, form=None, classes=None, overwrite=False, skip_bad=F
         form: of `READERS`, or None to recognize it.
         classes: names or ids of the classes to keep, or None for all.
         overwrite: replace the data set that `outdir` holds.
-        skip_bad: leave out images that, or whose annotations, can't be used.
+        skip_bad: leave out images, annotations and shapes that can't be used.
+        empty_images: keep images without an annotation as images without an instance.
 
     Returns:
         (list of lines that sum it up, list of the UserErrors skipped).
@@ -128,24 +138,55 @@ def process(source, outdir, form=None, classes=None, overwrite=False, skip_bad=F
         raise UserError(f"--images {source.images}: no such folder, expected that of the images; name another one")
     form = form or recognize(source.path)
     results = _without_mixed_up(READERS[form](source))
-    errors = [result for result in results if isinstance(result, UserError)]
+    errors, images, unannotated = [], [], []
+    for result in results:
+        if isinstance(result, UserError):
+            errors.append(result)
+            continue
+        errors += result.errors
+        # one whose shapes are all bad is no image without an instance
+        if not result.errors or any(shape.value is None for shape in result.shapes):
+            (images if result.is_annotated else unannotated).append(result)
     require_good(errors, skip_bad)
-    images = [result for result in results if not isinstance(result, UserError)]
-    if not images:
+    if form in ("labelme", "coco", "cvat"):
+        unannotated += _list_unannotated(source, form, results)
+    # of which some may be the images of annotations that couldn't be read
+    is_kept = form == "yolo" or empty_images and not any(isinstance(result, UserError) for result in results)
+    if not images and not (is_kept and unannotated):
         why = f" ({errors[0]})" if errors else ""
         raise UserError(f"{source.path}: found no annotated image, expected {form}; name another, or its --format{why}")
     if classes:
         keep_classes(images, classes)
+    images += unannotated if is_kept else []
     _check_apart(source.path, images, outdir)
     stems = name_outputs(images)
     with replacing_data(outdir) as work:
-        calls = [partial(_process_image, work, stem, image) for stem, image in zip(stems, images, strict=True)]
-        written, damaged = run_all(calls, skip_bad)
+        write = partial(_process_image, work, skip_bad)
+        written, damaged = run_all([partial(write, *pair) for pair in zip(stems, images, strict=True)], skip_bad)
         if not any(len(image.areas) for image in written):
             raise UserError(
                 f"{source.path}: found {len(written)} images without an instance, expected some; annotate them"
             )
-    return [f"{len(written)} images ({form}) in {outdir}", *summarize(written)], errors + damaged
+    lines = [f"{len(written)} images ({form}) in {outdir}", *summarize(written)]
+    if unannotated:
+        kept = "images without an annotation are kept as empty"
+        lines.append(f"{len(unannotated)} {kept if is_kept else f'left out: {UNANNOTATED}'}")
+    return lines, errors + damaged + [error for image in written for error in image.errors]
+
+
+def _list_unannotated(source, form, results):
+    """Images in the folders of the others that no annotation is for."""
+    used = {os.path.abspath(result.file) for result in results if not isinstance(result, UserError) and result.file}
+    if form == "labelme" and source.path.is_dir():
+        paths = list_files(source.images or source.path, IMAGE_SUFFIXES)
+        if any(isinstance(result, UserError) for result in results):  # its image is skipped already
+            stems = {path.stem for path in list_files(source.path, (".json",))}
+            paths = [path for path in paths if path.stem not in stems]
+    else:
+        folders = sorted({os.path.dirname(path) for path in used})
+        paths = [path for folder in folders for path in list_files(folder, IMAGE_SUFFIXES, recursive=False)]
+    paths = [path for path in paths if os.path.abspath(path) not in used]
+    return [AnnotatedImage(f"{path.parent.name}/{path.name}", str(path), path) for path in paths]
 
 
 def _without_mixed_up(results):
@@ -203,24 +244,32 @@ class WrittenImage:
     """What the summary tells of an image."""
 
     areas: np.ndarray  # (N,) pixels of its instances
+    ignored: int  # pixels that count as nothing
     touching: int  # instances that touch another one
     counts: Counter  # of `Painted`, and {reason: number left out}
+    errors: list  # UserErrors of shapes that are left out
 
 
-def _process_image(work, stem, image):
+def _process_image(work, skip_bad, stem, image):
     """Write one image and its label; returns a `WrittenImage`."""
-    data = image.read()
+    data = image.read() if image.read else read_bytes(image.file)
     painted = image.label() if image.label else None
     view = read_view(data, painted.label.shape if painted else image.size, image.file or image.where)
+    size_is_known = bool(painted or image.size)
     painted = painted or paint(image.shapes, view.pixels.shape[:2])
+    areas = np.bincount(painted.label.ravel(), minlength=IGNORED + 1)
+    areas, ignored = areas[1:IGNORED], int(areas[IGNORED])
+    # shapes that don't fit an image of a size that nothing confirms may be another image's, all of them
+    if painted.errors and not (skip_bad and size_is_known and areas.any()):
+        raise painted.errors[0]
     write_png(work / "labels" / f"{stem}.png", painted.label)
     if view.suffix:
         (work / "images" / f"{stem}{view.suffix}").write_bytes(data)
     else:
         write_png(work / "images" / f"{stem}.png", view.pixels)
-    areas = np.bincount(painted.label.ravel())[1:]
-    counts = painted.counts + image.left_out + Counter({MORE_PAGES: count_images(data) - 1})
-    return WrittenImage(areas[areas > 0], count_touching(painted.label), counts)
+    counts = painted.counts + image.left_out
+    counts += Counter({MORE_PAGES: count_images(data) - 1, "assumed": int(view.is_assumed)})
+    return WrittenImage(areas[areas > 0], ignored, count_touching(painted.label), counts, painted.errors)
 
 
 def summarize(written):
@@ -237,9 +286,14 @@ def summarize(written):
         ("covered", "lie in part under a later one"),
         ("hidden", "left out: hidden by later ones"),
         ("empty", "left out: without a pixel in the image"),
+        ("holes", "holes"),
+        ("assumed", "images say that they are shown turned (EXIF): their annotations are taken to be so too"),
     ):
         if number := counts.pop(name, 0):
             lines.append(f"{number} {words}")
+    if ignored := sum(image.ignored for image in written):
+        number = sum(image.ignored > 0 for image in written)
+        lines.append(f"{ignored} pixels of {number} images are ignored: train and evaluate with --ignore {IGNORED}")
     return lines + [f"{number} left out: {reason}" for reason, number in sorted(counts.items()) if number]
 
 
@@ -262,11 +316,13 @@ def main(argv=None):
     )
     add("--classes", nargs="+", metavar="CLASS", help="names or ids of the classes to keep; default: all")
     add("--line-width", type=bounded(int, least=1, most=1000), default=7, help="pixels of drawn lines; default 7")
-    add("--skip-bad", action="store_true", help="leave out bad images and annotations, and list them")
+    add("--empty-images", action="store_true", help="keep images without an annotation, as empty")
+    add("--skip-bad", action="store_true", help="leave out bad images, annotations and shapes, and list them")
     add("--overwrite", action="store_true", help="replace the data set that the folder holds")
     args = parser.parse_args(argv)
     source = Source(args.source, args.images, args.line_width)
-    lines, errors = process(source, args.outdir, args.format, args.classes, args.overwrite, args.skip_bad)
+    flags = args.overwrite, args.skip_bad, args.empty_images
+    lines, errors = process(source, args.outdir, args.format, args.classes, *flags)
     for error in errors:
         print(f"skipped: {one_line(error)}", file=sys.stderr)
     print("\n".join([*lines, *([f"{len(errors)} skipped"] if errors else [])]))

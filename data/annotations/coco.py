@@ -3,10 +3,11 @@
 import math
 from functools import partial
 
+from data.files import IGNORED
 from run.command import UserError
 
 from .shapes import AnnotatedImage, AnnotatedShape, expand_runs, fill_polygons, place_mask
-from .sources import FAR, attempt, find_image, get_value, read_bytes, read_json, read_points, read_size
+from .sources import FAR, attempt, find_image, get_value, read_json, read_points, read_size
 
 
 def is_coco(value):
@@ -15,7 +16,7 @@ def is_coco(value):
 
 
 def read_coco(source):
-    """Images of a COCO file, those without an annotation included; `iscrowd` and boxes without a mask are left out.
+    """Images of a COCO file, those without an annotation included; crowds are ignored, boxes without a mask left out.
 
     Images lie in the folder named, else beside the file or in the usual folders near it. What belongs to no image
     stands among them as UserErrors.
@@ -36,8 +37,7 @@ def read_coco(source):
             problem = f"found image_id {key} that is none of images, expected one of them; fix it"
             errors.append(UserError(f"{where}: {problem}"))
         elif not isinstance(images[key], UserError):
-            error = attempt(_add, annotation, number, images[key], names, where)
-            images[key] = error or images[key]
+            images[key].add(_read_shape, annotation, number, names, where)
     return [*errors, *images.values()]
 
 
@@ -73,22 +73,22 @@ def _id(entry, key, where):
 
 def _read_image(entry, folders, where):
     name = get_value(entry, "file_name", str, where)
-    path = find_image(name, folders, where)
-    return AnnotatedImage(name, partial(read_bytes, path), where, path, read_size(entry, "height", "width", where))
+    file = find_image(name, folders, where)
+    return AnnotatedImage(name, where, file, size=read_size(entry, "height", "width", where))
 
 
-def _add(annotation, number, image, names, where):
+def _read_shape(annotation, number, names, where):
     category = _id(annotation, "category_id", where)
     if category not in names:
         raise UserError(f"{where}: found category_id {category} that is none of categories, expected one; fix it")
     segmentation = annotation.get("segmentation")
-    if get_value(annotation, "iscrowd", (int, bool), where, 0):
-        image.left_out["iscrowd"] += 1
-    elif not segmentation:
-        image.left_out["box without a mask"] += 1
-    else:
-        region = _read_segmentation(segmentation, where)
-        image.shapes.append(AnnotatedShape(number, (names[category], str(category)), region, where))
+    is_crowd = get_value(annotation, "iscrowd", (int, bool), where, 0)
+    if not segmentation:
+        return "box without a mask"
+    shape = AnnotatedShape(number, (names[category], str(category)), _read_segmentation(segmentation, where), where)
+    if is_crowd:  # whose members may have masks of their own, which count
+        shape.value, shape.depth = IGNORED, -1
+    return shape
 
 
 def _read_segmentation(value, where):

@@ -1,14 +1,12 @@
 """labelme: a folder of JSON files, one per image, which they name or hold."""
 
 import base64
-import os
 from functools import partial
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from data.files import IMAGE_SUFFIXES
 from run.command import UserError
 
 from .shapes import AnnotatedImage, AnnotatedShape, box, draw_line, fill_ellipse, fill_polygon, place_mask
@@ -18,13 +16,13 @@ from .sources import (
     find_image,
     get_value,
     list_files,
-    read_bytes,
     read_json,
     read_points,
     read_size,
 )
 
 POINTS = {"polygon": 3, "rectangle": 2, "circle": 2, "line": 2, "linestrip": 2, "mask": 2}  # at least
+POINTS |= {"oriented_rectangle": 4, "rotation": 4, "quadrilateral": 4}  # the last two are X-AnyLabeling's
 NO_AREA = ("point", "points")
 
 
@@ -45,12 +43,6 @@ def read_labelme(source):
             results.append(file)
         elif is_labelme(file):
             results.append(attempt(_read_file, path, file, base, source))
-    images = [result for result in results if isinstance(result, AnnotatedImage)]
-    if images and not is_file and not source.images:
-        used = {os.path.abspath(image.file) for image in images if image.file}
-        bad = {path.stem for path in files} if len(images) < len(results) else set()  # theirs are skipped already
-        there = {os.path.abspath(path) for path in list_files(base, IMAGE_SUFFIXES) if path.stem not in bad}
-        images[0].left_out["images without a JSON file"] += len(there - used)
     return results
 
 
@@ -58,19 +50,13 @@ def _read_file(path, file, base, source):
     name = get_value(file, "imagePath", str, path)
     # the image's folder tells apart what has the same name in two of them
     folder = path.parent.relative_to(base)
-    image = AnnotatedImage(f"{folder.as_posix()}/{name.replace(chr(92), '/').split('/')[-1]}", None, str(path))
+    image = AnnotatedImage(f"{folder.as_posix()}/{name.replace(chr(92), '/').split('/')[-1]}", str(path))
     for number, shape in enumerate(get_value(file, "shapes", list, path), start=1):
-        where = f"{path}: shape {number}"
-        kind = get_value(shape, "shape_type", str, where, "polygon")
-        if kind in NO_AREA:
-            image.left_out[f"{kind}, which has no area"] += 1
-        else:
-            image.shapes.append(_read_shape(kind, shape, number, source.line_width, where))
+        image.add(_read_shape, shape, number, source.line_width, f"{path}: shape {number}")
     image.size = read_size(file, "imageHeight", "imageWidth", path)
     try:
         folders = [source.images / folder, source.images] if source.images else [path.parent]
         image.file = find_image(name, dict.fromkeys(folders), path)
-        image.read = partial(read_bytes, image.file)
     except UserError:
         if file.get("imageData") is None:
             raise
@@ -90,7 +76,10 @@ def _from_base64(text, where):
         raise UserError(f"{where}: found no base64, expected an image in it; save it again") from None
 
 
-def _read_shape(kind, shape, number, line_width, where):
+def _read_shape(shape, number, line_width, where):
+    kind = get_value(shape, "shape_type", str, where, "polygon")
+    if kind in NO_AREA:
+        return f"{kind}, which has no area"
     label = str(get_value(shape, "label", (str, int), where))
     group = shape.get("group_id")
     if type(group) not in (int, str, type(None)):

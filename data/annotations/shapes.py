@@ -19,9 +19,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from data.files import IGNORED
 from run.command import UserError
 
-MOST = 65535  # instances that 16 bits can number
+MOST = IGNORED - 1  # instances that 16 bits can number
+RESERVED = {"_background_": 0, "__ignore__": IGNORED}  # labelme's names of holes and of what counts as nothing
 
 
 class PlacedMask(NamedTuple):
@@ -40,10 +42,15 @@ class AnnotatedShape:
     """One annotated shape."""
 
     instance: Hashable  # shapes with the same one are parts of one instance
-    names: tuple  # of its class: its name and, if it has one, its id, both str
+    names: tuple  # of its class: its name and, if it has one, its id, both str; () for what concerns all classes
     region: Callable
     where: str  # file and place in it, for messages
     depth: int = 0  # what has a higher one lies on top, of the same depth what comes later
+    value: int | None = None  # of what is no instance: 0 for a hole, or IGNORED
+
+    def __post_init__(self):
+        if self.names and self.names[0] in RESERVED:
+            self.value, self.names = RESERVED[self.names[0]], ()  # of no class
 
 
 @dataclass
@@ -52,6 +59,7 @@ class Painted:
 
     label: np.ndarray  # (h, w) uint16
     counts: Counter  # what the summary says: see `paint`
+    errors: list = field(default_factory=list)  # UserErrors of shapes that can't be of this image
 
 
 @dataclass
@@ -59,13 +67,27 @@ class AnnotatedImage:
     """One image with its annotation: either `shapes` or `label`."""
 
     name: str  # of the image, "/" between folders
-    read: Callable  # gives the bytes of the image file
     where: str  # the annotation, for messages
-    file: Path | None = None  # the image file, if it is one
+    file: Path | None = None  # the image file
+    read: Callable | None = None  # gives the bytes of an image that is no file
     size: tuple | None = None  # (h, w) that the annotation states
     shapes: list = field(default_factory=list)
     label: Callable | None = None  # gives a `Painted`
     left_out: Counter = field(default_factory=Counter)  # {reason: number of objects}
+    errors: list = field(default_factory=list)  # UserErrors of shapes that can't be used
+    is_annotated: bool = True  # False: nobody says what it shows
+
+    def add(self, read, *args):
+        """Add what `read(*args)` gives: an `AnnotatedShape`, or the reason to leave it out; or its UserError."""
+        try:
+            shape = read(*args)
+        except UserError as error:
+            self.errors.append(error)
+            return
+        if isinstance(shape, str):
+            self.left_out[shape] += 1
+        else:
+            self.shapes.append(shape)
 
 
 def check_bounds(points, size):
@@ -153,12 +175,23 @@ def draw_line(points, width, size):
 
 def place_mask(mask, top, left, size):
     """Region of a given (a, b) bool mask; ValueError if it isn't all in the image."""
-    height, width = mask.shape
+    check_inside(mask.shape, top, left, size)
+    return PlacedMask(mask, top, left)
+
+
+def place_runs(counts, shape, top, left, size):
+    """Region of run lengths, see `expand_runs`; ValueError if it isn't all in the image."""
+    check_inside(shape, top, left, size)  # before they are expanded, as a wrong shape may be a huge one
+    return PlacedMask(expand_runs(counts, shape), top, left)
+
+
+def check_inside(shape, top, left, size):
+    """Raise ValueError unless a mask of (a, b) pixels is in the image."""
+    height, width = shape
     if top < 0 or left < 0 or top + height > size[0] or left + width > size[1]:
         raise ValueError(
             f"found a mask of {width}x{height} pixels at ({left}, {top}), expected it in {size[1]}x{size[0]}; fix it"
         )
-    return PlacedMask(mask, top, left)
 
 
 def expand_runs(counts, shape):
@@ -181,41 +214,49 @@ def paint(shapes, size):
         size: (h, w).
 
     Returns:
-        `Painted`: the instances that are seen, numbered from 1 in the order of their first shapes; counts of instances:
-        "covered" in part by a later one, "hidden" wholly, and "empty", without a pixel center.
+        `Painted`: the instances that are seen, numbered from 1 in the order of their first shapes, and `IGNORED`;
+        counts of "holes" and of instances: "covered" in part by a later one, "hidden" wholly, "empty", without a pixel.
 
     Raises:
-        UserError: a shape that can't be of this image, or too many instances.
+        UserError: too many instances.
     """
     shapes = sorted(shapes, key=lambda shape: shape.depth)
     numbers = {}
     for shape in shapes:
-        numbers.setdefault(shape.instance, len(numbers) + 1)
+        if shape.value is None:
+            numbers.setdefault(shape.instance, len(numbers) + 1)
     if len(numbers) > MOST:
         raise UserError(f"{shapes[0].where}: found {len(numbers)} instances in one image, expected at most {MOST}")
     label = np.zeros(size, np.uint16)
-    drawn, covered = np.zeros((2, len(numbers) + 1), bool)
+    drawn, covered = np.zeros((2, IGNORED + 1), bool)
+    errors = []
     for shape in shapes:
-        number = numbers[shape.instance]
+        number = numbers[shape.instance] if shape.value is None else shape.value
         try:
             mask, top, left = shape.region(size)
         except ValueError as error:
-            raise error if isinstance(error, UserError) else UserError(f"{shape.where}: {error}") from None
+            errors.append(error if isinstance(error, UserError) else UserError(f"{shape.where}: {error}"))
+            continue
         window = label[top : top + mask.shape[0], left : left + mask.shape[1]]
         below = window[mask]
-        covered[below[below != number]] = True
+        if shape.value is None:
+            covered[below[below != number]] = True
         drawn[number] |= below.size > 0
         window[mask] = number
-    visible = np.bincount(label.ravel(), minlength=len(drawn)) > 0
-    visible[0] = False
-    new_numbers = np.where(visible, np.cumsum(visible), 0).astype(np.uint16)
+    instances = np.arange(1, len(numbers) + 1)
+    visible = np.bincount(label.ravel(), minlength=IGNORED + 1) > 0
+    new_numbers = np.zeros(IGNORED + 1, np.uint16)
+    new_numbers[instances] = np.where(visible, np.cumsum(visible) - visible[0], 0)[instances]
+    new_numbers[IGNORED] = IGNORED
     groups = {"covered": covered & visible, "hidden": drawn & ~visible, "empty": ~drawn}
-    counts = Counter({name: int(members[1:].sum()) for name, members in groups.items()})
-    return Painted(new_numbers[label], counts)
+    counts = Counter({name: int(members[instances].sum()) for name, members in groups.items()})
+    counts["holes"] = sum(shape.value == 0 for shape in shapes)
+    return Painted(new_numbers[label], counts, errors)
 
 
 def count_touching(label):
     """Number of instances of (h, w) ids that share a pixel's edge or corner with another one."""
+    label = np.where(label == IGNORED, 0, label)
     touching = []
     for ids, neighbors in (
         (label[:, :-1], label[:, 1:]),

@@ -1,5 +1,6 @@
 """Files of annotations: finding, reading and checking them, and the images that they are of."""
 
+import io
 import json
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import cv2
 import numpy as np
 
-from data.files import decode, normalize_name, read_color, select_files, walk_files
+from data.files import decode, is_turn_unknown, normalize_name, read_color, select_files, walk_files
 from run.command import UserError
 
 FAR = 1e6  # no coordinate is larger
@@ -50,11 +51,17 @@ def list_files(folder, suffixes, recursive=True, say=False):
     return select_files(walk_files(folder) if recursive else folder.iterdir(), suffixes, folder, say)
 
 
-def index_by_stem(paths, folder):
-    """({path relative to the folder, without suffix: path}, UserErrors of files that differ in the suffix only)."""
+def index_by_stem(paths, folder, endings=("",)):
+    """({path relative to the folder, without suffix: path}, UserErrors of files that differ in the suffix only).
+
+    Only of stems with one of the endings, which aren't part of the key.
+    """
     files, errors = {}, []
     for path in paths:
-        key = (path.relative_to(folder).parent / path.stem).as_posix()
+        ending = next((ending for ending in endings if path.stem.endswith(ending)), None)
+        if ending is None:
+            continue
+        key = (path.relative_to(folder).parent / path.stem.removesuffix(ending)).as_posix()
         if files.setdefault(key, path) is not path:
             same = f"{files[key].name} has the same name but for the suffix, expected one file of it; remove one"
             errors.append(UserError(f"{path}: {same}"))
@@ -97,6 +104,11 @@ def read_json(path, lenient=False):
     if not isinstance(value, dict):
         if lenient:
             return {}
+        if '"original_width"' in text:
+            raise UserError(
+                f"{path}: found Label Studio's JSON, expected COCO; export 'COCO with Images' there, of brushed masks "
+                "'Brush labels to COCO'"
+            )
         raise UserError(f"{path}: found a JSON {type(value).__name__}, expected an object; export it again")
     return value
 
@@ -218,6 +230,7 @@ class AnnotatedView:
 
     pixels: np.ndarray  # (h, w, 3) uint8 BGR, 16 bits cut to 8 as in training
     suffix: str  # under which training reads the file so, or "" if it doesn't
+    is_assumed: bool  # nothing tells whether it was annotated as shown or as stored
 
 
 def read_view(data, size, where):
@@ -243,14 +256,14 @@ def read_view(data, size, where):
             raise UserError(f"{where}: found pixels of {kind}, expected 8 or 16 bits; convert the image")
     shown = decode_image(data, read_color, where)
     if not size or shown.shape[:2] == size:
-        return AnnotatedView(shown, _suffix_of(data))
+        return AnnotatedView(shown, _suffix_of(data), is_turn_unknown(io.BytesIO(data), size))
     stored = decode_image(data, lambda array: read_color(array, cv2.IMREAD_IGNORE_ORIENTATION), where)
     if stored.shape[:2] != size:
         raise UserError(
             f"{where}: found {shown.shape[1]}x{shown.shape[0]} pixels, expected {size[1]}x{size[0]} as its "
             "annotation says; name the images that were annotated"
         )
-    return AnnotatedView(stored, "")
+    return AnnotatedView(stored, "", is_assumed=False)
 
 
 def _suffix_of(data):

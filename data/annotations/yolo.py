@@ -9,7 +9,7 @@ from data.files import IMAGE_SUFFIXES, pair_up
 from run.command import UserError
 
 from .shapes import AnnotatedImage, AnnotatedShape, fill_polygon
-from .sources import attempt, index_by_stem, list_files, read_bytes, read_number, read_text
+from .sources import attempt, index_by_stem, list_files, read_number, read_text
 
 SLACK = 0.01  # beyond 0 and 1, which rounding and hasty clicks leave
 
@@ -39,10 +39,10 @@ def read_yolo(source):
 
 def _read_image(path, folder, text, names):
     name = path.relative_to(folder).as_posix()
-    image = AnnotatedImage(name, partial(read_bytes, path), str(text or path), path)
+    image = AnnotatedImage(name, str(text or path), path, is_annotated=bool(text))
     for number, line in enumerate(read_text(text).splitlines() if text else [], start=1):
         if line.strip():
-            image.shapes.append(_read_line(line, number, names, f"{text}:{number}"))
+            image.add(_read_line, line, number, names, f"{text}:{number}")
     return image
 
 

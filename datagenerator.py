@@ -7,8 +7,10 @@ continued whatever the number of threads.
 """
 
 import re
+import sys
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +20,10 @@ import tensorflow as tf
 from sklearn.model_selection import train_test_split
 
 from data.files import (
+    IGNORED,
     IMAGES,
     decode,
+    is_turn_unknown,
     lossy_kind,
     palette_ids,
     read_color,
@@ -34,6 +38,7 @@ MAX_AREA = 2
 MAX_ZOOM = 16
 TILE = 2  # sides of the largest part of an image that a network of crops sees at once, in those of the crops
 DAYLIGHT = 75.0  # mean gray value; nearly all road images by day are brighter
+_TURNED = count()  # images that were read turned though nothing tells whether their labels are
 
 
 class View(NamedTuple):
@@ -65,9 +70,9 @@ def view_of(config, folder):
     return view
 
 
-def read_image(path):
+def read_image(path, flags=0):
     """Read an image, see `data.files.read_color`, as (h, w, 3) uint8 RGB; raises UserError if it can't be decoded."""
-    return _read(path, _decode_image, f"an {IMAGES}")
+    return _read(path, partial(_decode_image, flags=flags), f"an {IMAGES}")
 
 
 def require_readable(paths):
@@ -102,9 +107,30 @@ def read_label(path):
     return label
 
 
-def read_pair(pair):
-    """`read_image` and `read_label` of a pair of paths; raises UserError as they do, or if the sizes differ."""
+def require_ignored(label, path, ignore):
+    """Raise UserError if a label has pixels of `IGNORED` and `ignore` is another id, or None."""
+    if ignore != IGNORED and (label == IGNORED).any():
+        raise UserError(f"{path}: found the label value {IGNORED}, which means ignored, expected --ignore {IGNORED}")
+
+
+def read_pair(pair, ignore=None):
+    """Read an image and its label, of a pair of paths.
+
+    An image that is to be shown turned (EXIF) is read so, unless only the stored view has the size of the label.
+
+    Returns:
+        (h, w, 3) uint8 RGB and (h, w) uint8 or uint16 ids.
+
+    Raises:
+        UserError: as `read_image`, `read_label` and `require_ignored`, or the sizes differ.
+    """
     image, label = read_image(pair[0]), read_label(pair[1])
+    require_ignored(label, pair[1], ignore)
+    if image.shape[:2] == label.shape[::-1] != label.shape:
+        stored = read_image(pair[0], cv2.IMREAD_IGNORE_ORIENTATION)
+        image = stored if stored.shape[:2] == label.shape else image
+    elif is_turn_unknown(pair[0], label.shape):
+        _say_turned(pair[0])
     if image.shape[:2] != label.shape:
         raise UserError(
             f"{pair[1]}: found {label.shape[1]}x{label.shape[0]} pixels, expected "
@@ -113,8 +139,14 @@ def read_pair(pair):
     return image, label
 
 
-def _decode_image(data):
-    image = read_color(data)
+def _say_turned(path):
+    if next(_TURNED) == 0:  # once a run
+        assumed = "no size tells whether labels are drawn so, they are taken to be; if not, save such images without it"
+        print(f"warning: {path} is to be shown turned (EXIF): {assumed}", file=sys.stderr)
+
+
+def _decode_image(data, flags):
+    image = read_color(data, flags)
     return image if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -418,7 +450,7 @@ def make_dataset(pairs, size, batch_size, seed=None, augmented=False, share=Shar
         index = (
             int(sample) if seed is None else int(_order(len(pairs), seed, sample // len(pairs))[sample % len(pairs)])
         )
-        image, label = read_pair(pairs[index])
+        image, label = read_pair(pairs[index], ignore)
         image, label = enlarge(normalize(image) if view.normalize else image, view.zoom), enlarge(label, view.zoom)
         if augmented:
             image, label = augment(image, label, size, np.random.default_rng([seed, sample]), view.kind, ignore)

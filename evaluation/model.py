@@ -63,12 +63,13 @@ def predict_culane(network, srcdir, names, **settings):
     return [[np.array(points) for points in found if points] for found in lanes]
 
 
-def predict_instances(network, pairs, **settings):
+def predict_instances(network, pairs, ignore=None, **settings):
     """Run a model on image and label pairs.
 
     Args:
         network, settings: see `predict_lanes`.
         pairs: list of (image path, label path).
+        ignore: id of the pixels that don't count, or None.
 
     Yields:
         (found, true) label maps of the size of the image, (h, w) uint8 or uint16; shows its progress.
@@ -77,7 +78,7 @@ def predict_instances(network, pairs, **settings):
         UserError: an image or a label that can't be used.
     """
     for pair in tqdm(pairs, unit="image", dynamic_ncols=True):
-        image, truth = read_pair(pair)
+        image, truth = read_pair(pair, ignore)
         found = segment(network, image, **settings)
         yield label_image(found, image.shape), truth
 

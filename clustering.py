@@ -79,7 +79,7 @@ def find_instances(outputs, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fa
     if mask is None or not confidence:
         return label_map
     kept = np.append(False, mean_probabilities(outputs, label_map) >= confidence)
-    return (np.cumsum(kept) * kept).astype(np.int32)[label_map]
+    return np.take((np.cumsum(kept) * kept).astype(np.int32), label_map)
 
 
 def lane_probability(logits):
@@ -89,7 +89,8 @@ def lane_probability(logits):
 
 def mean_probabilities(outputs, label_map):
     """Mean lane probability of the pixels of instances 1..N of a `(H, W)` label map: `(N,)`, 0 for one without any."""
-    labels, logits = label_map[label_map > 0], outputs["semantic"][label_map > 0, 0]
+    pixels = np.flatnonzero(label_map > 0)
+    labels, logits = np.take(label_map, pixels), np.take(outputs["semantic"], pixels)
     sums, sizes = np.bincount(labels, lane_probability(logits), minlength=1), np.bincount(labels, minlength=1)
     return (sums / np.maximum(sizes, 1))[1:]
 

@@ -7,8 +7,10 @@ a run can be repeated or continued whatever the number of threads.
 """
 
 import re
+import sys
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +19,18 @@ import numpy as np
 import tensorflow as tf
 from sklearn.model_selection import train_test_split
 
-from data.files import CLASS_FILE, IGNORED_CLASS, IMAGES, UNKNOWN_CLASS, decode, lossy_kind, palette_ids, read_color
+from data.files import (
+    CLASS_FILE,
+    IGNORED,
+    IGNORED_CLASS,
+    IMAGES,
+    UNKNOWN_CLASS,
+    decode,
+    is_turn_unknown,
+    lossy_kind,
+    palette_ids,
+    read_color,
+)
 from run.command import UserError
 
 SPLIT_SEED = 42
@@ -29,6 +42,7 @@ MAX_ZOOM = 16
 TILE = 2  # sides of the largest part of an image that a network of crops sees at once, in those of the crops
 NO_LABEL = 2**16  # every pixel's id in an image without label: none of a file
 DAYLIGHT = 75.0  # mean gray value; nearly all road images by day are brighter
+_TURNED = count()  # images that were read turned though nothing tells whether their labels are
 
 
 class View(NamedTuple):
@@ -60,9 +74,9 @@ def view_of(config, folder):
     return view
 
 
-def read_image(path):
+def read_image(path, flags=0):
     """Read an image, see `data.files.read_color`, as (h, w, 3) uint8 RGB; raises UserError if it can't be decoded."""
-    return _read(path, _decode_image, f"an {IMAGES}")
+    return _read(path, partial(_decode_image, flags=flags), f"an {IMAGES}")
 
 
 def require_readable(paths):
@@ -97,6 +111,12 @@ def read_label(path):
     return label
 
 
+def require_ignored(label, path, ignore):
+    """Raise UserError if a label has pixels of `IGNORED` and `ignore` is another id, or None."""
+    if ignore != IGNORED and (label == IGNORED).any():
+        raise UserError(f"{path}: found the label value {IGNORED}, which means ignored, expected --ignore {IGNORED}")
+
+
 class ClassMap(NamedTuple):
     """A class map's file and what a run makes of its ids."""
 
@@ -121,35 +141,61 @@ def read_classes(class_map):
     return known[ids]
 
 
-def read_pair(pair):
-    """Image and label of a pair.
+def read_pair(pair, ignore=None):
+    """Read an image and its label.
+
+    An image that is to be shown turned (EXIF) is read so, unless only the stored view has the size of the label.
 
     Args:
         pair: (image path, label path); in a run with classes (image path, label path or None, `ClassMap` or None).
+        ignore: id that is no instance, or None.
 
     Returns:
-        (h, w, 3) uint8 RGB and (h, w) uint8 or uint16 ids; with classes (h, w, 2), ids and what `read_classes` says,
-        where what the image lacks is 0.
+        (h, w, 3) uint8 RGB and (h, w) uint8 or uint16 ids; with classes (h, w, 2) uint16, ids and what `read_classes`
+        says, where what the image lacks is 0.
 
     Raises:
-        UserError: as `read_image` and `read_label`, or if the sizes differ.
+        UserError: as `read_image`, `read_label`, `read_classes` and `require_ignored`, or the sizes differ.
     """
-    image, (path, *classes) = read_image(pair[0]), pair[1:]
-    layers = [path and read_label(path), *(class_map and read_classes(class_map) for class_map in classes)]
-    for file, layer in zip((path, *(class_map and class_map.path for class_map in classes)), layers, strict=True):
-        if file and image.shape[:2] != layer.shape:
+    path, class_map = pair[1], pair[2] if pair[2:] else None
+    layers = {}
+    if path:
+        layers[path] = read_label(path)
+        require_ignored(layers[path], path, ignore)
+    if class_map:
+        layers[class_map.path] = read_classes(class_map)
+    image = _read_as_drawn(pair[0], next(iter(layers.values())).shape)
+    for file, layer in layers.items():
+        if image.shape[:2] != layer.shape:
             raise UserError(
                 f"{file}: found {layer.shape[1]}x{layer.shape[0]} pixels, expected "
                 f"{image.shape[1]}x{image.shape[0]} as in {pair[0]}; make the label of that image again"
             )
-    if not classes:
-        return image, layers[0]
-    absent = np.zeros(image.shape[:2], np.uint16)
-    return image, np.dstack([absent if layer is None else layer.astype(np.uint16) for layer in layers])
+    if not pair[2:]:
+        return image, layers[path]
+    absent, paths = np.zeros(image.shape[:2]), (path, class_map and class_map.path)
+    return image, np.dstack([layers.get(file, absent) for file in paths]).astype(np.uint16)
 
 
-def _decode_image(data):
-    image = read_color(data)
+def _read_as_drawn(path, shape):
+    """Image in the view, turned or as stored, that has the `shape` (h, w) of its label, if one has."""
+    image = read_image(path)
+    if image.shape[:2] == shape[::-1] != shape:
+        stored = read_image(path, cv2.IMREAD_IGNORE_ORIENTATION)
+        return stored if stored.shape[:2] == shape else image
+    if is_turn_unknown(path, shape):
+        _say_turned(path)
+    return image
+
+
+def _say_turned(path):
+    if next(_TURNED) == 0:  # once a run
+        assumed = "no size tells whether labels are drawn so, they are taken to be; if not, save such images without it"
+        print(f"warning: {path} is to be shown turned (EXIF): {assumed}", file=sys.stderr)
+
+
+def _decode_image(data, flags):
+    image = read_color(data, flags)
     return image if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -459,7 +505,7 @@ def make_dataset(pairs, size, batch_size, seed=None, augmented=False, share=Shar
         index = (
             int(sample) if seed is None else int(_order(len(pairs), seed, sample // len(pairs))[sample % len(pairs)])
         )
-        image, label = read_pair(pairs[index])
+        image, label = read_pair(pairs[index], ignore)
         image, label = enlarge(normalize(image) if view.normalize else image, view.zoom), enlarge(label, view.zoom)
         if augmented:
             image, label = augment(image, label, size, np.random.default_rng([seed, sample]), view.kind, ignore)

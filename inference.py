@@ -4,6 +4,7 @@
     python inference.py --indir my_images --outdir my_results --save overlay,labels,lanes --json my_lanes.json
     python inference.py --indir "drives/**/20.jpg" --outdir my_results --keep-names
     python inference.py --video drive.mp4 --outdir my_results
+    python inference.py --video drive.mp4 --from 60 --to 90 --every 5 --save none --json my_lanes.json
     python inference.py --video rtsp://192.168.0.8/stream --outdir my_results
 
 Reads the images of `--indir` (folders, files, glob patterns; whatever OpenCV reads, of any size, turned as their
@@ -16,7 +17,11 @@ EXIF data say) in the order of their names and writes to `--outdir` what `--save
     lanes      lanes_0000.png      the image with the fitted curves
 
 The lines of `--json` are TuSimple's, with "scores", the mean lane probability along each lane, and "instance_scores",
-that of the pixels of instances 1, 2, ...
+that of the pixels of instances 1, 2, ...; of a video also with "time", seconds since its first frame. `--save none`
+writes nothing else. What isn't written isn't computed.
+
+Of a video, `--every N` takes one frame of N, `--from` and `--to` those between two times; the result takes as long as
+they do, and the lines keep the numbers and times that the frames have in the video.
 
 With the semantic head, mean shift runs on the lane pixels; without it on all pixels, the largest cluster being the
 background. Every core works on an image of its own; memory doesn't grow with the number of images. Exit code 3: some
@@ -33,7 +38,7 @@ import contextlib
 import os
 import sys
 from collections import Counter
-from itertools import count
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +54,7 @@ from pipeline import segmentation, video
 from pipeline.instance_files import FILES, describe_instances, instance_files, require_own
 from pipeline.outputs import find_images, json_lines, name_outputs, output_folder, require_own_lines
 from pipeline.stages import Frame, run_frames
+from pipeline.tracking import FrameTracker
 from run.command import UserError, bounded, command
 
 INDIR = ["inference_test/images"]
@@ -60,55 +66,88 @@ JIT_IMAGES = 500
 MAX_CURVES = 5  # TuSimple's labels have no more
 
 
-def make_find(args, network):
-    """Function that finds the instances of a Frame's image, and its curves if a flag wants them, and times itself."""
-    confidence = utils.read_confidence(args.modeldir) if args.confidence is None else args.confidence
-    threshold = utils.read_threshold(args.modeldir) if args.threshold is None else args.threshold
-    bandwidth = utils.read_bandwidth(args.modeldir) if args.bandwidth is None else args.bandwidth
-    settings = bandwidth, threshold, args.cluster, confidence
+@dataclass
+class Finder:
+    """Finds the instances of a Frame's image and, where they are wanted, its curves and scores; times itself."""
 
-    def find(frame):
-        if network.view.normalize:  # painted on as well: a microscope's image can be nearly black
+    network: segmentation.Network
+    bandwidth: float
+    threshold: float
+    method: str  # of the mean shift
+    confidence: float
+    max_lanes: int | None
+    curves: bool
+    scores: bool
+
+    def __call__(self, frame):
+        if self.network.view.normalize:  # painted on as well: a microscope's image can be nearly black
             frame.image = normalize(frame.image)
-        size = frame.image.shape[:2]
-        if network.needs_tiles(size):
-            with frame.timed("tiles"):
-                frame.prediction, label_map = segmentation.segment_tiles(network, frame.image, *settings)
-        else:
-            with frame.timed("network"):
-                frame.prediction = network.predict(frame.image)
-            with frame.timed("cluster"):
-                label_map = find_instances(frame.prediction, *settings, network.min_pixels)
-        if args.max_lanes:
-            label_map[label_map > args.max_lanes] = 0  # the largest come first
-        frame.label_map = label_map
-        if args.json or "lanes" in args.save:
-            with frame.timed("curves"):
-                curves = fit_lanes(label_map, size, args.max_lanes or MAX_CURVES)
-            run_time = 1000 * sum(frame.seconds.get(stage, 0) for stage in ("network", "cluster", "tiles", "curves"))
-            frame.line = tusimple_line(frame.raw_file, curves, h_samples(size[0]), run_time, size)
-            if "semantic" in frame.prediction:
-                scores = lane_scores(frame.line, lane_probability(frame.prediction["semantic"][:, :, 0]), size)
-                frame.line["scores"] = np.round(scores, 4).tolist()
-                scores = mean_probabilities(frame.prediction, label_map)
-                frame.line["instance_scores"] = np.round(scores, 4).tolist()
+        self._find_instances(frame)
+        if self.max_lanes:
+            frame.label_map[frame.label_map > self.max_lanes] = 0  # the largest come first
+        if self.curves:
+            self._find_curves(frame)
+        return frame
 
-    return find
+    def _find_instances(self, frame):
+        settings = self.bandwidth, self.threshold, self.method, self.confidence
+        if self.network.needs_tiles(frame.image.shape):
+            with frame.timed("tiles"):
+                frame.prediction, frame.label_map = segmentation.segment_tiles(self.network, frame.image, *settings)
+            return
+        with frame.timed("network"):
+            frame.prediction = self.network.predict(frame.image)
+        with frame.timed("cluster"):
+            frame.label_map = find_instances(frame.prediction, *settings, self.network.min_pixels)
+
+    def _find_curves(self, frame):
+        size = frame.image.shape[:2]
+        with frame.timed("curves"):
+            curves = fit_lanes(frame.label_map, size, self.max_lanes or MAX_CURVES)
+        run_time = 1000 * sum(frame.seconds.get(stage, 0) for stage in ("network", "cluster", "tiles", "curves"))
+        frame.line = tusimple_line(frame.raw_file, curves, h_samples(size[0]), run_time, size)
+        if self.scores and "semantic" in frame.prediction:
+            probability = lane_probability(frame.prediction["semantic"][:, :, 0])
+            frame.line["scores"] = np.round(lane_scores(frame.line, probability, size), 4).tolist()
+            means = mean_probabilities(frame.prediction, frame.label_map)
+            frame.line["instance_scores"] = np.round(means, 4).tolist()
+
+
+def make_finder(args, network):
+    """The Finder that the flags ask for; what they leave open is the model's."""
+    return Finder(
+        network,
+        utils.read_bandwidth(args.modeldir) if args.bandwidth is None else args.bandwidth,
+        utils.read_threshold(args.modeldir) if args.threshold is None else args.threshold,
+        args.cluster,
+        utils.read_confidence(args.modeldir) if args.confidence is None else args.confidence,
+        args.max_lanes,
+        curves=bool(args.json) or "lanes" in args.save,
+        scores=bool(args.json),
+    )
 
 
 def paint(frame, kinds, lane_colors=None):
     """Paint a Frame's image in each of the kinds of `--save`."""
-    with frame.timed("paint"):
-        for kind in kinds:
-            frame.painted[kind] = visualization.paint_kind(
-                kind, frame.image, frame.label_map, frame.prediction, frame.line, lane_colors
-            )
+    shape, prediction = frame.image.shape, frame.prediction
+    for kind in kinds:
+        if kind == "overlay":
+            painted = visualization.paint_instances(frame.image, frame.label_map)
+        elif kind == "labels":
+            painted = visualization.label_image(frame.label_map, shape)
+        elif kind == "semantic":
+            painted = visualization.probability_image(prediction["semantic"][:, :, 0], shape)
+        elif kind == "embedding":
+            painted = visualization.embedding_image(prediction["embedding"], shape)
+        else:
+            painted = visualization.draw_lanes(frame.image, frame.line["lanes"], frame.line["h_samples"], lane_colors)
+        frame.painted[kind] = painted
 
 
 def describe_frame(frame):
     """`describe_instances` of a Frame, at the size of its image."""
     scores = mean_probabilities(frame.prediction, frame.label_map) if "semantic" in frame.prediction else None
-    return describe_instances(visualization.paint_kind("labels", frame.image, frame.label_map, None), scores)
+    return describe_instances(visualization.label_image(frame.label_map, frame.image.shape), scores)
 
 
 def load_network(args, images=None):
@@ -127,69 +166,129 @@ def load_network(args, images=None):
 
 def run_images(args, threads):
     """Segment and paint the images of `args.indir`; returns the exit code."""
-    found = find_images(args.indir, args.recursive)
+    images = find_images(args.indir, args.recursive)
     kinds, tables = ([kind for kind in args.save if kind in known] for known in (KINDS, FILES))
-    outputs = name_outputs([name for _, name in found], args.outdir, kinds, args.keep_names)
-    inputs = {os.path.realpath(path) for path, _ in found}
+    outputs = name_outputs([name for _, name in images], args.outdir, kinds, args.keep_names)
+    check_outputs(args, images, outputs, tables)
+    require_readable([path for path, _ in images])
+    with (
+        output_folder(args.outdir),
+        json_lines(args.json) as write_line,
+        instance_files(args.outdir, tables) as write_instances,
+    ):
+        find = make_finder(args, load_network(args, len(images)))
+
+        def process(frame):
+            return process_image(frame, find, kinds, bool(tables), bool(args.json))
+
+        def finish(frame):
+            write_line(frame.line)
+            write_instances(frame.raw_file, frame.image.shape[:2], frame.instances)
+
+        result = run_frames(image_frames(images, outputs), process, finish, threads, len(images))
+    print(f"{result.done} images in {args.outdir if args.save else args.json}")
+    skipped = f"{result.skipped} of {len(images)} images could not be read and were skipped"
+    return exit_code(result.interrupted, skipped if result.skipped else None)
+
+
+def check_outputs(args, images, outputs, tables):
+    """Raise UserError if something to write is one of the images, or a file of the user's."""
     written = [path for files in outputs for path in files.values()]
-    _check_json(args.json, [*written, *(Path(args.outdir, name) for name in tables)])
+    check_json(args.json, [*written, *(Path(args.outdir, name) for name in tables)])
+    inputs = {os.path.realpath(path) for path, _ in images}
     for path in (*written, *([Path(args.json)] if args.json else ())):
         if os.path.realpath(path) in inputs:
             raise UserError(f"{path}: found one of the images there, expected to write to it; name another --outdir")
     require_own(args.outdir, tables)
-    require_readable([path for path, _ in found])
-    counts = Counter(name for _, name in found)  # of two folders, images may have one name
-    names = [(path if counts[name] > 1 else name).as_posix() for path, name in found]
-    frames = (Frame(name, path, files) for name, (path, _), files in zip(names, found, outputs, strict=True))
 
-    with (
-        output_folder(args.outdir),
-        json_lines(args.json) as write_line,
-        instance_files(args.outdir, tables) as tabulate,
-    ):
-        find = make_find(args, load_network(args, len(found)))
 
-        def process(frame):
-            try:
-                with frame.timed("decode"):
-                    frame.image = read_image(frame.source)
-            except UserError as error:
-                frame.problem = error
-                return frame
-            notes = []
-            if (number := count_images(frame.source.read_bytes())) > 1:
-                notes.append(f"holds {number} images, of which the first is taken")
-            find(frame)
-            parts = "embedding" not in frame.prediction
-            painted = [kind for kind in kinds if kind != "embedding" or not parts]
-            if painted != kinds:
-                notes.append("taken in tiles, which have no common embedding: none is written; see --size")
-            if notes:
-                frame.note = f"{frame.source}: {'; '.join(notes)}"
-            if not painted and not tables and not args.json:
-                frame.problem = UserError(frame.note)
-                return frame
-            paint(frame, painted)
-            if tables:
-                frame.instances = describe_frame(frame)
-            with frame.timed("write"):
-                for kind, image in frame.painted.items():
-                    frame.outputs[kind].parent.mkdir(parents=True, exist_ok=True)
-                    visualization.save_image(frame.outputs[kind], image)
-            return frame
+def image_frames(images, outputs):
+    """Yield a Frame for each image of `find_images`, with its files of `name_outputs`."""
+    counts = Counter(name for _, name in images)  # of two folders, images may have one name
+    for (path, name), files in zip(images, outputs, strict=True):
+        yield Frame((path if counts[name] > 1 else name).as_posix(), path, files)
 
-        def finish(frame):
-            write_line(frame.line)
-            tabulate(frame.raw_file, frame.image.shape[:2], frame.instances)
 
-        done, bad, interrupted = run_frames(frames, process, finish, threads, len(found))
-    print(f"{done} images in {args.outdir}")
-    return end(interrupted, bad and f"{bad} of {len(found)} images could not be read and were skipped")
+def process_image(frame, find, kinds, describe, lines):
+    """Read the image of a Frame, find what is in it and write what is made of it.
+
+    Args:
+        frame: Frame of `image_frames`; it is returned.
+        find: Finder.
+        kinds: of `--save`, images to write.
+        describe, lines: whether `Frame.instances`, `Frame.line` are wanted besides.
+    """
+    try:
+        with frame.timed("decode"):
+            frame.image = read_image(frame.source)
+    except UserError as error:
+        frame.problem = error
+        return frame
+    notes = []
+    if (number := count_images(frame.source.read_bytes())) > 1:
+        notes.append(f"holds {number} images, of which the first is taken")
+    find(frame)
+    if "embedding" in kinds and "embedding" not in frame.prediction:
+        kinds = [kind for kind in kinds if kind != "embedding"]
+        notes.append("taken in tiles, which have no common embedding: none is written; see --size")
+    if notes:
+        frame.note = f"{frame.source}: {'; '.join(notes)}"
+    if not (kinds or describe or lines):
+        frame.problem = UserError(frame.note)
+        return frame
+    if describe:
+        with frame.timed("describe"):
+            frame.instances = describe_frame(frame)
+    if kinds:
+        with frame.timed("paint"):
+            paint(frame, kinds)
+        with frame.timed("write"):
+            for kind, image in frame.painted.items():
+                frame.outputs[kind].parent.mkdir(parents=True, exist_ok=True)
+                visualization.save_image(frame.outputs[kind], image)
+    return frame
 
 
 def run_video(args, threads):
     """Segment and paint the frames of `args.video`; returns the exit code."""
-    clip = video.open_video(args.video)
+    clip = video.open_video(args.video, args.every, args.begin, args.end)
+    paths = name_videos(args, clip)
+    if paths and not clip.even:
+        print(
+            f"inference.py: {clip.name}: its frames come unevenly; the result has {clip.result_fps:g} a second, "
+            "repeated or left out so that it takes as long",
+            file=sys.stderr,
+        )
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(output_folder(args.outdir))
+        find = make_finder(args, load_network(args, clip.frames))
+        write_line = stack.enter_context(json_lines(args.json))
+        codec = video.choose_codec(clip.size, clip.result_fps) if paths else None
+        writers = {
+            kind: stack.enter_context(video.writing(path, clip.size, clip.result_fps, codec))
+            for kind, path in paths.items()
+        }
+        tracker, last = FrameTracker(), None
+
+        def finish(frame):
+            nonlocal last
+            finish_frame(frame, tracker, writers, write_line)
+            last = frame.number, frame.time
+
+        result = run_frames(video_frames(clip), find, finish, threads, clip.frames, "frame")
+        if not result.done:
+            raise UserError(f"--video {args.video}: found no frame that can be decoded; name another video")
+    print(f"{result.done} frames in {', '.join(map(str, paths.values())) or args.json}")
+    if codec == "mp4v":
+        print(
+            "browsers don't play its MPEG-4: this OpenCV can't write H.264; where that is needed, "
+            "ffmpeg -i RESULT.mp4 -c:v libx264 -pix_fmt yuv420p FOR_BROWSERS.mp4"
+        )
+    return exit_code(result.interrupted, video.missing(clip, result.done, *last))
+
+
+def name_videos(args, clip):
+    """Files to write for a Video: {kind: Path}; raises UserError if one is the video, or another file of the user's."""
     source = video.local_path(args.video)
     paths = {
         kind: Path(args.outdir, clip.stem + ("" if kind == "overlay" else f"_{kind}") + ".mp4") for kind in args.save
@@ -201,72 +300,56 @@ def run_video(args, threads):
         if path.exists() and source.is_file() and os.path.samefile(source.parent, args.outdir):
             raise UserError(f"{path}: found beside the video, expected no such file there; name another --outdir")
         video.require_utf8(path, "--outdir")
-    _check_json(args.json, paths.values())
-
-    if not clip.even:
-        print(
-            f"inference.py: {clip.name}: its frames come unevenly; the result has {clip.fps:g} a second, repeated or "
-            "left out so that it takes as long",
-            file=sys.stderr,
-        )
-
-    def frames():
-        images = video.read_frames(clip)
-        for number in count():
-            frame = Frame(f"{clip.name}/{number:06d}")
-            with frame.timed("decode"):
-                frame.image, frame.time = next(images, (None, 0.0))
-            if frame.image is None:
-                return
-            yield frame
-
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(output_folder(args.outdir))
-        find = make_find(args, load_network(args, clip.frames))
-        write_line = stack.enter_context(json_lines(args.json))
-        codec, last = video.choose_codec(clip), 0.0
-        writers = {kind: stack.enter_context(video.writing(path, clip, codec)) for kind, path in paths.items()}
-        track = video.tracking()
-
-        def process(frame):
-            find(frame)
-            return frame
-
-        def finish(frame):
-            nonlocal last
-            paint(frame, args.save, track(frame))
-            with frame.timed("write"):
-                for kind, write_frame in writers.items():
-                    write_frame(frame.painted[kind], frame.time)
-                write_line(frame.line)
-            last = frame.time
-
-        done, _, interrupted = run_frames(frames(), process, finish, threads, clip.frames, "frame")
-        if not done:
-            raise UserError(f"--video {args.video}: found no frame that can be decoded; name another video")
-    print(f"{done} frames in {', '.join(map(str, paths.values()))}")
-    if codec != "avc1":
-        print(
-            "browsers don't play its MPEG-4: this OpenCV can't write H.264; where that is needed, "
-            "ffmpeg -i RESULT.mp4 -c:v libx264 -pix_fmt yuv420p FOR_BROWSERS.mp4"
-        )
-    problem = None
-    if video.is_cut_off(clip, done, last):
-        problem = f"{clip.name}: cut off, {done} frames, {last + 1 / clip.fps:.1f} of {clip.promised[1]:.1f} s"
-    elif clip.frames and done < video.COMPLETE * clip.frames:
-        problem = f"{clip.name}: only {done} of {clip.frames} frames could be decoded"
-    return end(interrupted, problem)
+    check_json(args.json, paths.values())
+    return paths
 
 
-def _check_json(path, others):
+def video_frames(clip):
+    """Yield a Frame for each of the frames wanted of a Video."""
+    images = video.read_frames(clip)
+    while True:
+        frame = Frame("")
+        with frame.timed("decode"):
+            frame.number, frame.time, frame.image = next(images, (0, 0.0, None))
+        if frame.image is None:
+            return
+        frame.raw_file = f"{clip.name}/{frame.number:06d}"
+        yield frame
+
+
+def finish_frame(frame, tracker, writers, write_line):
+    """Paint and write a video's Frame; to be called in their order.
+
+    Args:
+        frame: Frame.
+        tracker: FrameTracker.
+        writers: {kind of `--save`: function of `video.writing`}.
+        write_line: function of `json_lines`.
+    """
+    lane_colors = None
+    with frame.timed("track"):
+        if "overlay" in writers:
+            frame.label_map = tracker.renumber(frame.label_map)
+        if "lanes" in writers:
+            lane_colors = tracker.lane_colors(frame.line, frame.image.shape[1])
+    with frame.timed("paint"):
+        paint(frame, writers, lane_colors)
+    with frame.timed("write"):
+        for kind, write_frame in writers.items():
+            write_frame(frame.painted[kind], frame.time)
+        if frame.line:
+            write_line({**frame.line, "time": round(frame.time, 3)})
+
+
+def check_json(path, others):
     """Raise UserError if `--json` is one of the other outputs, or a file of the user's."""
     if path and os.path.realpath(path) in map(os.path.realpath, others):
         raise UserError(f"--json {path}: found a file of --save there, expected another; name another file")
     require_own_lines(path, "--json")
 
 
-def end(interrupted, problem):
-    """Exit code; says on stderr what there is to say."""
+def exit_code(interrupted, problem):
+    """Exit code of a run that has done something; says on stderr what there is to say."""
     if interrupted:
         print("inference.py: interrupted, what is done is kept", file=sys.stderr)
         return 130
@@ -290,9 +373,17 @@ def parse_args(argv=None):
     add("-r", "--recursive", action="store_true", help="the folders' subfolders too")
     add("--video", metavar="SOURCE", help="video, number of a camera or URL of a stream, not images: writes an mp4")
     add("-o", "--outdir", default="inference_test/results", help="folder to write; default %(default)s")
-    add("--save", default="overlay", help="what to write, of " + ",".join(IMAGE_KINDS) + "; default %(default)s")
+    add(
+        "--save",
+        default="overlay",
+        help="what to write, of " + ",".join(IMAGE_KINDS) + ", or none; default %(default)s",
+    )
     add("--json", metavar="FILE", help="TuSimple lines to write, one per image or frame, with scores")
     add("--keep-names", action="store_true", help="SUBFOLDER/NAME_cluster.png instead of cluster_0000.png")
+    add = parser.add_argument_group("which frames of a video").add_argument
+    add("--every", type=bounded(int, least=1), default=1, metavar="N", help="one of N; default %(default)s")
+    add("--from", type=bounded(float, least=0), dest="begin", metavar="SECONDS", help="default its first frame")
+    add("--to", type=bounded(float, above=0), dest="end", metavar="SECONDS", help="default its end")
     add = parser.add_argument_group("how to find instances").add_argument
     side = bounded(int, least=64, most=4096, step=8)
     add("--size", nargs=2, type=side, metavar=("H", "W"), help="the network's; default that of its training")
@@ -310,23 +401,36 @@ def parse_args(argv=None):
         help=f"compile the network with XLA, some 15 s; auto: with a GPU from {JIT_IMAGES} images on",
     )
     args = parser.parse_args(argv)
+    check_flags(args, parser.error)
+    return args
+
+
+def check_flags(args, error):
+    """Settle what flags mean together; `error` ends the command with a message."""
     if args.indir is INDIR:
         args.indir = [utils.shipped(INDIR[0])]
     elif args.video:
-        parser.error("--indir: found --video too, expected one of them")
+        error("--indir: found --video too, expected one of them")
     args.save = list(dict.fromkeys(args.save.split(",")))
+    if args.save == ["none"]:
+        args.save = []
+        if not args.json:
+            error("--save none: found no --json either, expected something to write; name a file")
     kinds = VIDEO_KINDS if args.video else IMAGE_KINDS
-    for flag, given in (("--recursive", args.recursive), ("--keep-names", args.keep_names)):
-        if args.video and given:
-            parser.error(f"{flag}: found with --video, which has no use for it; leave it out")
     if not set(args.save) <= set(kinds):
-        parser.error(f"--save: found {','.join(args.save)}, expected some of {','.join(kinds)}")
+        error(f"--save: found {','.join(args.save)}, expected some of {','.join(kinds)}, or none alone")
+    of_images = {"--recursive": args.recursive, "--keep-names": args.keep_names}
+    of_videos = {"--every": args.every > 1, "--from": args.begin is not None, "--to": args.end is not None}
+    for flag, given in (of_images if args.video else of_videos).items():
+        if given:
+            error(f"{flag}: found with{'' if args.video else 'out'} --video, expected the other; leave it out")
+    if args.end is not None and args.end <= (args.begin or 0):
+        error(f"--to: found {args.end:g}, expected more seconds than --from has, {args.begin or 0:g}")
     if args.json and not Path(args.json).absolute().parent.is_dir():
         if Path(args.json).absolute().parent != Path(args.outdir).absolute():
-            parser.error(f"--json: found no folder for {args.json}, expected an existing one")
+            error(f"--json: found no folder for {args.json}, expected an existing one")
     if args.json and Path(args.json).is_dir():
-        parser.error(f"--json: found a folder, {args.json}, expected a file's name")
-    return args
+        error(f"--json: found a folder, {args.json}, expected a file's name")
 
 
 @command("inference.py", "nothing written")

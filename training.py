@@ -122,7 +122,7 @@ def make_job(config, data, strategy):
     steps_per_epoch = max(1, len(data.pairs) // flags.batch_size)
     steps = flags.steps or flags.epochs * steps_per_epoch
     # read before anything is written, so that a bad file leaves no run folder behind
-    shown = next(batches(make_dataset(data.val_pairs[:1], config.size, 1, view=config.view)))
+    shown = next(batches(make_dataset(data.val_pairs[:1], config.size, 1, view=config.view, ignore=flags.ignore)))
     model, optimizer, averages = build(config, strategy, steps)
     run = Run(flags.outdir, config.to_json(), data.describe(), model, optimizer, averages, chief)
     if flags.resume:

@@ -42,8 +42,14 @@ def paint_instances(image, label_map, alpha=ALPHA):
         (h, w, 3) uint8 RGB.
     """
     colors = np.vstack([np.zeros((1, 3), np.uint8), instance_colors(int(label_map.max(initial=0)))])
-    mask = cv2.resize(colors[label_map], image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    return cv2.addWeighted(image, 1.0, mask, alpha, 0.0)  # no color is black, so black leaves the image
+    painted = resize_nearest(np.take(colors, label_map, axis=0), image.shape)
+    # into the same array: fresh memory costs as much as the blending
+    return cv2.addWeighted(image, 1.0, painted, alpha, 0.0, painted)  # no color is black, so black leaves the image
+
+
+def resize_nearest(array, shape):
+    """Resize (H, W, ...) colors or uint16 ids to an image's shape (h, w, ...) by nearest neighbor."""
+    return cv2.resize(array, shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 def sequential_ids(label):
@@ -51,31 +57,20 @@ def sequential_ids(label):
     return np.searchsorted(np.unique(np.append(0, label)), label)
 
 
-def paint_kind(kind, image, label_map, prediction, line=None, lane_colors=None):
-    """One of the outputs of inference, at the size of the image.
+def label_image(label_map, shape):
+    """Ids of a (H, W) label map as (h, w) uint16, at an image's shape (h, w, ...)."""
+    return resize_nearest(label_map.astype(np.uint16), shape)
 
-    Args:
-        kind: "overlay", "labels", "lanes", "semantic" or "embedding".
-        image: (h, w, 3) uint8 RGB.
-        label_map: (H, W) integers, 0 = background.
-        prediction: {"embedding": (H, W, D), "semantic": (H, W, 1) logits}.
-        line: TuSimple dict, for "lanes".
-        lane_colors: (N, 3) RGB of its lanes; default each its own.
 
-    Returns:
-        (h, w, 3) uint8 RGB; (h, w) uint16 ids for "labels", (h, w) uint8 probability for "semantic".
-    """
-    if kind == "overlay":
-        return paint_instances(image, label_map)
-    if kind == "labels":
-        return cv2.resize(label_map.astype(np.uint16), image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    if kind == "lanes":
-        return draw_lanes(image, line["lanes"], line["h_samples"], lane_colors)
-    if kind == "semantic":
-        small = np.rint(127.5 + 127.5 * np.tanh(prediction["semantic"][:, :, 0] / 2)).astype(np.uint8)
-    else:
-        small = embedding_to_color(prediction["embedding"])
-    return cv2.resize(small, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+def probability_image(logits, shape):
+    """Lane probability of (H, W) logits as (h, w) uint8, 0..255, at an image's shape (h, w, ...)."""
+    probability = np.rint(127.5 + 127.5 * np.tanh(logits / 2)).astype(np.uint8)
+    return cv2.resize(probability, shape[1::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def embedding_image(embedding, shape):
+    """`embedding_to_color` of (H, W, D) embeddings as (h, w, 3) uint8, at an image's shape (h, w, ...)."""
+    return cv2.resize(embedding_to_color(embedding), shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def draw_lanes(image, lanes, h_samples, color=None, thickness=5):
@@ -101,10 +96,12 @@ def draw_lanes(image, lanes, h_samples, color=None, thickness=5):
 
 def embedding_to_color(embedding):
     """The first three channels of (H, W, D) embeddings as (H, W, 3) uint8, each from its 1st to its 99th percentile."""
-    channels = np.zeros((*embedding.shape[:2], 3), np.float32)
-    channels[:, :, : min(3, embedding.shape[2])] = embedding[:, :, :3]
-    low, high = np.percentile(channels, (1, 99), axis=(0, 1))
-    return (255 * np.clip((channels - low) / np.maximum(high - low, 1e-6), 0, 1)).astype(np.uint8)
+    color = np.zeros((*embedding.shape[:2], 3), np.uint8)
+    for index in range(min(3, embedding.shape[2])):
+        channel = embedding[:, :, index].astype(np.float32)  # a copy whose values lie side by side
+        low, high = np.percentile(channel, (1, 99))
+        color[:, :, index] = 255 * np.clip((channel - low) / np.maximum(high - low, 1e-6), 0, 1)
+    return color
 
 
 def scatter_plot(embedding, label, path, title="", max_points=6000):
@@ -263,7 +260,8 @@ def pipeline_figure(path):
 
 def save_image(path, image):
     """Write (h, w, 3) uint8 RGB or (h, w) uint8/uint16 to a file, whole or not at all; raises OSError."""
-    _, data = cv2.imencode(Path(path).suffix, image[:, :, ::-1] if image.ndim == 3 else image)
+    # a view of reversed channels would be copied, slowly
+    _, data = cv2.imencode(Path(path).suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image)
     try:
         with utils.replacing(path) as temporary:
             Path(temporary).write_bytes(data)

@@ -9,6 +9,7 @@ import glob
 import io
 import os
 import shutil
+import struct
 import sys
 import tempfile
 import unicodedata
@@ -33,6 +34,7 @@ NO_CLASS, IGNORED_CLASS = 0, 255  # in class maps: none of the classes, unknown
 MAX_CLASS = 250  # largest id of a class
 UNKNOWN_CLASS = MAX_CLASS + 1  # of an id that isn't in classes.txt
 LEFT_OUT = "-"  # name of what is to be ignored
+IGNORED = 65535  # label value of pixels that are neither background nor an instance, in 16 bits
 
 # what OpenCV reads into 8 bits
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".webp", ".avif", ".gif", ".tif")
@@ -71,13 +73,13 @@ def walk_files(folder):
     return paths
 
 
-def fold(name):
+def normalize_name(name):
     """A name without what file systems may change in it: upper case, and Unicode's form (a Mac takes letters apart)."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
 def pair_up(images, labels, endings=("",)):
-    """Which label belongs to which image: that of the same key, else that whose key differs only as `fold` says.
+    """Which label belongs to which image: that of the same key, else of the same key after `normalize_name`.
 
     Args:
         images, labels: {key: path}, keys being stems, perhaps with folders.
@@ -87,7 +89,7 @@ def pair_up(images, labels, endings=("",)):
         (list of (image, label or None) in the order of the images, list of the labels left).
     """
     label_of, unpaired = {}, dict(labels)
-    for alike in (str, fold):
+    for alike in (str, normalize_name):
         keys = {alike(key): key for key in unpaired}
         for key in [key for key in images if key not in label_of]:
             match = next((keys[one] for one in (alike(key + ending) for ending in endings) if one in keys), None)
@@ -210,6 +212,22 @@ def count_images(data):
         with contextlib.suppress(OSError, ValueError, SyntaxError):  # what is damaged is said by who reads it
             return getattr(Image.open(io.BytesIO(data)), "n_frames", 1)
     return 1
+
+
+def is_turn_unknown(file, size=None):
+    """Whether an image is to be shown turned (EXIF) and `size` fits both the turned view and the stored one.
+
+    Args:
+        file: path, or binary file object.
+        size: (h, w) of its annotation, or None if that isn't known.
+    """
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS, orientation = None, 1
+    with contextlib.suppress(OSError, ValueError, SyntaxError, struct.error), Image.open(file) as image:
+        if "exif" in image.info or image.format == "TIFF":  # else PIL would decode a png to look behind its pixels
+            orientation = image.getexif().get(274, 1)
+    return 2 <= orientation <= 4 or 5 <= orientation <= 8 and (size is None or size[0] == size[1])
 
 
 def lossy_kind(data):

@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
 from data.files import LABEL_SUFFIXES, list_by_stem
-from datagenerator import read_label
+from datagenerator import read_label, require_ignored
 from run.command import UserError
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -124,12 +124,13 @@ def bootstrap_intervals(values, resamples=RESAMPLES, seed=0):
     return np.percentile(means, [2.5, 97.5], axis=0).T
 
 
-def read_pairs(prediction_dir, truth_dir):
+def read_pairs(prediction_dir, truth_dir, ignore=None):
     """Read label maps of the same stems from two folders.
 
     Args:
         prediction_dir, truth_dir: folders of label images, see `datagenerator.read_label`; of results of inference.py
             with --keep-names the NAME_labels.png are taken.
+        ignore: id of the pixels that don't count, or None.
 
     Returns:
         generator of (prediction, truth), (H, W) uint8 or uint16 each; shows its progress.
@@ -147,6 +148,7 @@ def read_pairs(prediction_dir, truth_dir):
         raise UserError(f"--instances {folders[0]} {folders[1]}: found {problem}, expected the same names in both")
     for stem in tqdm(sorted(files), unit="image", dynamic_ncols=True):
         prediction, truth = read_label(files[stem]), read_label(other[stem])
+        require_ignored(truth, other[stem], ignore)
         if prediction.shape != truth.shape:
             raise UserError(f"{files[stem]}: found {prediction.shape}, expected {truth.shape} as in {folders[1]}")
         yield prediction, truth

@@ -14,7 +14,7 @@ from lanes.curves import fit_lanes
 from lanes.tusimple import h_samples, tusimple_line, worst_first
 from pipeline.outputs import output_folder
 from pipeline.segmentation import find_classes, segment, segment_outputs
-from visualization import draw_lanes, paint_kind, save_image
+from visualization import draw_lanes, label_image, save_image
 
 ORANGE, BLUE = (255, 120, 0), (0, 160, 255)
 
@@ -65,12 +65,13 @@ def predict_culane(network, srcdir, names, **settings):
     return [[np.array(points) for points in found if points] for found in lanes]
 
 
-def predict_instances(network, pairs, **settings):
+def predict_instances(network, pairs, ignore=None, **settings):
     """Run a model on image and label pairs.
 
     Args:
         network, settings: see `predict_lanes`.
         pairs: list of (image path, label path).
+        ignore: id of the pixels that don't count, or None.
 
     Yields:
         (found, true) label maps of the size of the image, (h, w) uint8 or uint16; shows its progress.
@@ -79,9 +80,9 @@ def predict_instances(network, pairs, **settings):
         UserError: an image or a label that can't be used.
     """
     for pair in tqdm(pairs, unit="image", dynamic_ncols=True):
-        image, truth = read_pair(pair)
+        image, truth = read_pair(pair, ignore)
         found = segment(network, image, **settings)
-        yield paint_kind("labels", image, found, None), truth
+        yield label_image(found, image.shape), truth
 
 
 def score_classes(network, samples, table, ignore=None, **settings):
@@ -101,7 +102,7 @@ def score_classes(network, samples, table, ignore=None, **settings):
     """
     score, stuff = ClassScore(network.classes), list(network.classes.values())
     for image_path, label_path, class_path in tqdm(samples, unit="image", dynamic_ncols=True):
-        image, truth = read_pair((image_path, label_path, ClassMap(class_path, table)))
+        image, truth = read_pair((image_path, label_path, ClassMap(class_path, table)), ignore)
         label, classes = np.moveaxis(truth, -1, 0)
         if label_path and not all(stuff):
             outputs, found = segment_outputs(network, image, **settings)
@@ -112,7 +113,7 @@ def score_classes(network, samples, table, ignore=None, **settings):
             small = np.searchsorted(ids, prepare_label(label, found.shape))
             seen, _ = instance_classes(outputs["classes"], small, stuff)
             seen = {int(ids[number]): int(value) for number, value in enumerate(seen, start=1) if value}
-            found = paint_kind("labels", image, found, None)
+            found = label_image(found, image.shape)
             score.add_instances(found, found_classes, label, classes_of, seen)
         elif network.needs_tiles(image.shape):
             outputs, _ = segment_outputs(network, image, **settings)

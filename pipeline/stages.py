@@ -16,7 +16,7 @@ from run.command import UserError, deferred_signals, one_line
 
 @dataclass
 class Frame:
-    """An image with what is made of it; without `image` and `problem` it stands for the end of a video."""
+    """An image of a file or video with what is made of it."""
 
     raw_file: str  # its name in TuSimple lines
     source: Path | None = None
@@ -30,6 +30,7 @@ class Frame:
     instances: list = field(default_factory=list)  # of `instance_files.describe_instances`
     painted: dict = field(default_factory=dict)  # kind of output: (h, w, 3) uint8 RGB or (h, w)
     seconds: dict = field(default_factory=dict)  # time of each stage
+    number: int = 0  # in its video
     time: float = 0.0  # seconds since its video's first frame
 
     @contextlib.contextmanager
@@ -38,6 +39,15 @@ class Frame:
         start = time.perf_counter()
         yield
         self.seconds[stage] = time.perf_counter() - start
+
+
+@dataclass
+class Result:
+    """What became of the frames of a run."""
+
+    done: int = 0
+    skipped: int = 0
+    interrupted: bool = False  # by Ctrl-C
 
 
 def map_ahead(function, items, threads):
@@ -69,32 +79,51 @@ def run_frames(frames, process, finish, threads, total=None, unit="image"):
         unit: what the progress bar calls a frame.
 
     Returns:
-        (frames done, frames skipped, whether Ctrl-C ended it). With nothing done, KeyboardInterrupt is raised.
+        Result. With nothing done, KeyboardInterrupt is raised.
     """
-    done, bad, interrupted, seconds, start = 0, 0, False, Counter(), time.perf_counter()
+    result, seconds, start = Result(), Counter(), time.perf_counter()
     with tqdm(total=total, unit=unit, dynamic_ncols=True) as bar:
         try:
-            with contextlib.closing(map_ahead(process, frames, threads)) as results:
-                for frame in results:
-                    if frame.problem:
-                        bad += 1
-                        tqdm.write(f"skipped: {one_line(frame.problem)}", file=sys.stderr)
-                    else:
-                        with deferred_signals() as stop:  # no frame is finished in part
-                            finish(frame)
-                            done += 1
-                            seconds.update(frame.seconds)
-                        if frame.note:
-                            tqdm.write(one_line(frame.note), file=sys.stderr)
-                        if stop.requested:
-                            raise KeyboardInterrupt
+            with contextlib.closing(map_ahead(process, frames, threads)) as processed:
+                for frame in processed:
+                    _finish(frame, finish, result, seconds)
                     bar.update()
         except KeyboardInterrupt:
-            if not done:
+            if not result.done:
                 raise
-            interrupted = True
-    wall = time.perf_counter() - start
-    if done:
-        for name, spent in (*seconds.items(), ("end to end", wall)):
-            print(f"{name:10} {1000 * spent / done:8.1f} ms {done / spent:8.1f} fps")
-    return done, bad, interrupted
+            result.interrupted = True
+    if result.done:
+        print_times(seconds, result.done, time.perf_counter() - start, threads, unit)
+    return result
+
+
+def _finish(frame, finish, result, seconds):
+    """Finish one frame, or say why it is skipped; counts it in `result` and its times in `seconds`."""
+    if frame.problem:
+        result.skipped += 1
+        tqdm.write(f"skipped: {one_line(frame.problem)}", file=sys.stderr)
+        return
+    with deferred_signals() as stop:  # no frame is finished in part
+        finish(frame)
+        result.done += 1
+        seconds.update(frame.seconds)
+    if frame.note:
+        tqdm.write(one_line(frame.note), file=sys.stderr)
+    if stop.requested:
+        raise KeyboardInterrupt
+
+
+def print_times(seconds, done, wall, threads, unit):
+    """Print how long each stage took on average and what all of it came to.
+
+    Args:
+        seconds: {stage: seconds in it, of all frames}.
+        done: frames.
+        wall: seconds from the first frame to the last.
+        threads: frames worked on at a time.
+        unit: what a frame is called.
+    """
+    print(f"per {unit}, {threads} at a time")
+    for name, spent in (*seconds.items(), ("all stages", seconds.total())):
+        print(f"{name:10} {1000 * spent / done:8.1f} ms")
+    print(f"end to end {wall:8.1f} s, {done / wall:.1f} {unit}s a second")

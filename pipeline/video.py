@@ -1,8 +1,4 @@
-"""Videos in and out, and instances that keep their color from frame to frame.
-
-Instances and lanes are matched to those of the frames before by their lateral distance, all at once (Hungarian method:
-Kuhn 1955). One that isn't seen for some frames is remembered.
-"""
+"""Videos in and out: which frames of a file, camera or stream are read, and when each of them is shown."""
 
 import contextlib
 import math
@@ -10,38 +6,46 @@ import os
 import re
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import cv2
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 import utils
-from clustering import instance_colors
 from run.command import UserError
 
 FPS = 25.0  # where a camera doesn't say
 MAX_FPS = 120.0  # of a result, unless the frames come faster on average
 COMPLETE = 0.9  # a video is cut off if less of it is there; what its head promises may be an estimate
 MAX_PAUSE = 3600.0  # seconds between two frames; a larger step is a jump of the clock
-REACH = 0.06  # of the image's width: a lane moves less from one frame to the next
-MEMORY = 25  # frames
+TICK = 0.0005  # seconds; files tell times in milliseconds
 
 
-class Video(NamedTuple):
-    """An open video, camera or stream."""
+@dataclass
+class Video:
+    """An open video, camera or stream, and which of its frames are wanted."""
 
     capture: cv2.VideoCapture
     name: str
     stem: str  # of the file to write
-    frames: int | None  # as far as known
-    fps: float  # of the result
     size: tuple  # (height, width)
-    live: bool = False  # a camera: a frame's time is that of its reading
+    fps: float
     even: bool = True  # each frame is shown as long as the others, as far as known
-    promised: tuple = (0, 0.0)  # what the file's head says: frames, seconds
+    live: bool = False  # a camera: a frame's time is that of its reading
+    path: Path | None = None  # of a file
+    frames: int | None = None  # that are wanted, as far as known
+    promised_frames: int = 0  # by the file's head
+    promised_seconds: float = 0.0
+    begin: float = 0.0  # seconds of the first frame that is wanted
+    end: float = math.inf  # and of the first one after them that isn't
+    every: int = 1  # of so many frames between, the first is wanted
+
+    @property
+    def result_fps(self):
+        """Frames per second of what is made of the frames wanted; it takes as long as they do."""
+        return _writable(self.fps / self.every)
 
 
 def local_path(source):
@@ -58,11 +62,16 @@ def require_utf8(path, flag):
         raise UserError(f"{flag} {path}: found a name that is no UTF-8, expected it; rename it") from None
 
 
-def open_video(source):
+def open_video(source, every=1, begin=None, end=None):
     """Open a video file, a camera by its number or a stream by its URL.
 
+    Args:
+        source: `--video`.
+        every: one frame of so many is wanted.
+        begin, end: seconds of a file between which frames are wanted; default all.
+
     Raises:
-        UserError: there is none, or it has no image.
+        UserError: there is none, it has no image, or none between these seconds.
     """
     path, shown = local_path(source), re.sub(r"//[^/]*@", "//", source)  # a URL may hold a password
     stream = "://" in source and not source.lower().startswith("file://") and not path.exists()
@@ -70,6 +79,10 @@ def open_video(source):
     if not camera and not stream and not path.is_file():
         state = "found no file" if path.exists() else "no such file"
         raise UserError(f"--video {source}: {state}, expected a video, the number of a camera or a URL; name another")
+    for flag, seconds in (("--from", begin), ("--to", end)):
+        if seconds is not None and (camera or stream):
+            kind = "camera" if camera else "stream"
+            raise UserError(f"{flag} {seconds:g}: found a {kind}, {shown}, expected a video file; leave {flag} out")
     require_utf8(path, "--video")
     # absolute, because FFmpeg takes what stands before a colon for a protocol
     capture = cv2.VideoCapture(int(source) if camera else source if stream else str(path.absolute()))
@@ -78,17 +91,36 @@ def open_video(source):
         expected = "a video that FFmpeg can decode, such as mp4"
         expected = "a camera that is connected and free" if camera else "a stream" if stream else expected
         raise UserError(f"--video {shown}: could not be opened, expected {expected}; name another")
-    fps = capture.get(cv2.CAP_PROP_FPS)
-    fps = fps if 0 < fps <= 1000 else FPS
-    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    count = count if 0 < count < 1e9 else 0
     name = f"camera{source}" if camera else path.name
     if stream:
         name = Path(urlsplit(source).path).name or urlsplit(source).hostname or "stream"
-    times = np.empty(0) if camera or stream else packet_times(path)
-    rate, even = frame_rate(times, fps)
-    frames = len(times) if len(times) > 1 else None if stream else count or None
-    return Video(capture, name, Path(name).stem, frames, rate, size, camera, even, (count, count / fps))
+    fps = capture.get(cv2.CAP_PROP_FPS)
+    video = Video(capture, name, Path(name).stem, size, fps if 0 < fps <= 1000 else FPS, live=bool(camera), every=every)
+    if not camera and not stream:
+        video.path, video.begin, video.end = path, begin or 0.0, math.inf if end is None else end
+        _measure_file(video)
+    return video
+
+
+def _measure_file(video):
+    """Note how many frames a file holds, how many of them are wanted, and how fast they come."""
+    count = int(video.capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    count = count if 0 < count < 1e9 else 0
+    seconds = count / video.fps
+    times = packet_times(video.path)
+    if edited := edited_seconds(video.path):  # what comes before isn't shown
+        count, seconds = min(count, round(edited * video.fps)), min(seconds, edited)
+        times = times[times > times[-1:] - edited + 0.5 / video.fps]
+    steps = np.diff(times, prepend=times[:1])
+    times = np.cumsum(np.where(steps < MAX_PAUSE, steps, 1 / video.fps))  # as `read_frames` has them
+    video.promised_frames, video.promised_seconds = count, seconds
+    video.fps, video.even = frame_rate(times, video.fps)
+    wanted = np.count_nonzero((times >= video.begin - TICK) & (times < video.end - TICK))
+    if len(times) > 1 and not wanted:
+        between = f"--from {video.begin:g}" + (f" --to {video.end:g}" if video.end < math.inf else "")
+        raise UserError(f"{between}: found {times[-1]:.1f} s in {video.path} and no frame there; name other seconds")
+    if len(times) > 1 or (video.begin, video.end) == (0, math.inf):
+        video.frames = math.ceil((wanted if len(times) > 1 else count) / video.every) or None
 
 
 def packet_times(path):
@@ -100,6 +132,39 @@ def packet_times(path):
     while capture.grab():
         times.add(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
     return np.array(sorted(times))
+
+
+def edited_seconds(path):
+    """Seconds that the edit list of an mp4 shows of its video; None if it has none or is no mp4.
+
+    Trimming without encoding leaves what comes before, from the last key frame on, in the file.
+    """
+    data = np.memmap(path, np.uint8, "r")
+    with contextlib.suppress(KeyError, IndexError, ValueError):  # what is damaged is told by who reads its frames
+        if data[4:8].tobytes() != b"ftyp":
+            return None
+        moov = dict(_boxes(data))[b"moov"]
+        head = dict(_boxes(moov))[b"mvhd"]
+        unit = int.from_bytes(head[20:24] if head[0] else head[12:16])  # ticks per second
+        for kind, box in _boxes(moov):
+            track = dict(_boxes(box)) if kind == b"trak" else {}
+            if b"edts" in track and dict(_boxes(track[b"mdia"]))[b"hdlr"][8:12].tobytes() == b"vide":
+                edits = dict(_boxes(track[b"edts"]))[b"elst"]
+                number = ">u8,>i8,>u4" if edits[0] else ">u4,>i4,>u4"
+                durations, starts, _ = zip(*np.frombuffer(edits[8:].tobytes(), number).tolist(), strict=True)
+                return sum(ticks for ticks, start in zip(durations, starts, strict=True) if start >= 0) / unit or None
+    return None
+
+
+def _boxes(data):
+    """Yield (kind, content) of the boxes of an mp4 in (N,) uint8."""
+    while len(data) >= 8:
+        size, kind, head = int.from_bytes(data[:4]), data[4:8].tobytes(), 8
+        if size == 1:
+            size, head = int.from_bytes(data[8:16]), 16
+        size = size or len(data)  # 0: to the end
+        yield kind, data[head:size]
+        data = data[max(size, head) :]
 
 
 def frame_rate(times, nominal):
@@ -128,72 +193,104 @@ def _writable(rate):
     return max(round(rate, 3 if rate < 65 else 2 if rate < 655 else 1), 0.1)
 
 
-def read_frame(video):
-    """The next frame as (h, w, 3) uint8 RGB, None at the end."""
-    good, image = video.capture.read()
-    if not good:
-        return None
-    if image.shape[:2] != video.size:  # streams may change
-        image = cv2.resize(image, video.size[::-1], interpolation=cv2.INTER_AREA)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
 def read_frames(video):
-    """Yield (image of `read_frame`, seconds since the first one), to the video's end."""
-    seconds, before = 0.0, None
-    while (image := read_frame(video)) is not None:
+    """Yield (number in the source, seconds since its first frame, (h, w, 3) uint8 RGB) of the frames wanted."""
+    number, seconds, before = _seek(video)
+    first = None
+    while video.capture.grab():
         now = time.monotonic() if video.live else video.capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
         if before is not None:  # a clock may jump, as where recordings are joined, or stand still
             seconds += now - before if 0 < now - before < MAX_PAUSE else 1 / video.fps
         before = now
-        yield image, seconds
+        if seconds >= video.end - TICK:
+            return
+        if seconds >= video.begin - TICK:
+            first = number if first is None else first
+            if (number - first) % video.every == 0:
+                good, image = video.capture.retrieve()
+                if not good:
+                    return
+                yield number, seconds, _to_rgb(image, video.size)
+        number += 1
 
 
-def is_cut_off(video, done, seconds):
-    """Whether a file's head promises more frames and more time than `done` frames that end at `seconds`."""
-    frames, promised = video.promised
-    return done < COMPLETE * frames and seconds + 1 / video.fps < COMPLETE * promised
+def _seek(video):
+    """Skip what comes before the frames wanted, if the file lets find them: (number, seconds, time) as they begin.
+
+    The number is that of the next frame, seconds and time are those of the one before it, 0 and None at the start.
+    """
+    before = math.ceil((video.begin - TICK) * video.fps) - 1
+    if before < 1 or not video.even:
+        return 0, 0.0, None
+    video.capture.set(cv2.CAP_PROP_POS_FRAMES, before)
+    seconds = video.capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 if video.capture.grab() else math.inf
+    if abs(seconds * video.fps - before) < 0.5:
+        return before + 1, seconds, seconds
+    video.capture.open(str(video.path.absolute()))
+    return 0, 0.0, None
 
 
-def choose_codec(video):
+def _to_rgb(image, size):
+    if image.shape[:2] != size:  # streams may change
+        image = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def missing(video, done, number, seconds):
+    """What is missing of a video of which so many frames were done, the last one with this number and time; or None.
+
+    A file is cut off if its head promises more frames and more time than that.
+    """
+    shown = seconds + video.every / video.fps  # until the next frame wanted
+    length = min(video.promised_seconds, video.end)
+    if number + video.every < COMPLETE * video.promised_frames and shown < COMPLETE * length:
+        return f"{video.name}: cut off, {number + 1} frames, {shown:.1f} of {length:.1f} s"
+    if video.frames and done < COMPLETE * video.frames:
+        return f"{video.name}: only {done} of {video.frames} frames could be decoded"
+    return None
+
+
+def choose_codec(size, fps):
     """Four letters of the codec to write: H.264, which browsers play, if OpenCV can encode it, else MPEG-4."""
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder, "a.mp4"))
-        writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"avc1"), video.fps, video.size[::-1])
+        writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"avc1"), fps, size[::-1])
         for _ in range(3):
-            writer.write(np.zeros((*video.size, 3), np.uint8))
+            writer.write(np.zeros((*size, 3), np.uint8))
         writer.release()
         trial = cv2.VideoCapture(path)  # an encoder of hardware may open and write nothing
         shape = (int(trial.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(trial.get(cv2.CAP_PROP_FRAME_WIDTH)))
-        return "avc1" if trial.read()[0] and shape == video.size else "mp4v"
+        return "avc1" if trial.read()[0] and shape == size else "mp4v"
 
 
 @contextlib.contextmanager
-def writing(path, video, codec="mp4v"):
-    """Yield a function that adds (h, w, 3) uint8 RGB, due at so many seconds, to an mp4.
+def writing(path, size, fps, codec="mp4v"):
+    """Yield a function that adds (h, w, 3) uint8 RGB, due at so many seconds, to an mp4, which begins with the first.
 
     The mp4 appears if the block ends well. A frame is repeated until the next one is due; of two that are due at the
     same of its frames it has the first.
 
     Args:
         path: file to write.
-        video: `Video` whose size and frame rate it has.
+        size: (height, width).
+        fps: frames per second.
         codec: of `choose_codec`.
 
     Raises:
         OSError: it could not be written.
     """
     failed = OSError(f"{path}: the video could not be written; make room or name another folder with --outdir")
-    written, last = 0, None
+    written, last, begin = 0, None, None
     with utils.replacing(Path(path).absolute()) as temporary:  # see `open_video`
-        writer = cv2.VideoWriter(temporary, cv2.VideoWriter_fourcc(*codec), video.fps, video.size[::-1])
+        writer = cv2.VideoWriter(temporary, cv2.VideoWriter_fourcc(*codec), fps, size[::-1])
         if not writer.isOpened():
             raise failed
 
         def write(image, seconds):
-            nonlocal written, last
+            nonlocal written, last, begin
             image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-            due = round(seconds * video.fps)
+            begin = seconds if begin is None else begin
+            due = round((seconds - begin) * fps)
             for frame in [last] * (due - written) + [image] * (due >= written):
                 writer.write(frame)
                 written += 1
@@ -206,85 +303,3 @@ def writing(path, video, codec="mp4v"):
         # the writer says nothing when the disk is full
         if cv2.VideoCapture(temporary).get(cv2.CAP_PROP_FRAME_COUNT) < written:
             raise failed
-
-
-class Tracker:
-    """Ids for things that have one lateral position per row and move little from frame to frame."""
-
-    def __init__(self):
-        self.known = {}  # id: (profile, frames since it was seen)
-
-    def update(self, profiles):
-        """Ids of what one frame shows.
-
-        Args:
-            profiles: (N, R) lateral positions in R rows, in widths of the image, NaN where there is none.
-
-        Returns:
-            (N,) int: the id that each had before, else the smallest free one from 1 on.
-        """
-        ids = np.zeros(len(profiles), int)
-        known = list(self.known)
-        if known and len(profiles):
-            cost = np.array([[_distance(new, self.known[old][0]) for old in known] for new in profiles])
-            # what is out of reach costs as much as no partner
-            for new, old in zip(*linear_sum_assignment(np.minimum(cost, REACH)), strict=True):
-                if cost[new, old] < REACH:
-                    ids[new] = known[old]
-        self.known = {
-            old: (profile, age + 1) for old, (profile, age) in self.known.items() if old in ids or age < MEMORY
-        }
-        for new in range(len(profiles)):
-            if not ids[new]:
-                ids[new] = next(free for free in range(1, len(self.known) + 2) if free not in self.known)
-            self.known[ids[new]] = (profiles[new], 0)
-        return ids
-
-
-def _distance(profile, other):
-    """Mean lateral distance over the rows of both; inf if one of them has no row."""
-    rows = np.isfinite(profile) | np.isfinite(other)
-    if np.isnan(profile).all() or np.isnan(other).all():
-        return math.inf
-    return np.abs(_extended(profile) - _extended(other))[rows].mean()
-
-
-def _extended(profile):
-    """A profile without NaN: interpolated, and beyond its ends on the straight line through all of it."""
-    rows, seen = np.arange(len(profile)), np.isfinite(profile)
-    if seen.sum() < 3:
-        return np.full(len(profile), np.nanmean(profile))
-    line = np.polyval(np.polyfit(rows[seen], profile[seen], 1), rows)
-    inside = (rows >= rows[seen][0]) & (rows <= rows[seen][-1])
-    return np.where(inside, np.interp(rows, rows[seen], profile[seen]), line)
-
-
-def instance_profiles(label_map):
-    """Mean position of instances 1..N in the rows of a (H, W) label map: (N, H), in widths, NaN where there is none."""
-    height, width = label_map.shape
-    count = int(label_map.max(initial=0))
-    rows, columns = np.nonzero(label_map)
-    cells = (label_map[rows, columns] - 1) * height + rows
-    pixels = np.bincount(cells, minlength=count * height)
-    sums = np.bincount(cells, columns + 0.5, minlength=count * height)
-    with np.errstate(invalid="ignore"):
-        return (sums / pixels / width).reshape(count, height)
-
-
-def tracking():
-    """A function that gives a frame's instances the ids they had in the frames before it, and returns lane colors.
-
-    To be called with one frame after the other. Instances and curves are tracked apart: a curve may join instances.
-    """
-    instances, curves = Tracker(), Tracker()
-
-    def track(frame):
-        ids = instances.update(instance_profiles(frame.label_map))
-        frame.label_map = np.concatenate([[0], ids])[frame.label_map]
-        if frame.line is None:
-            return None
-        x = np.array(frame.line["lanes"], float).reshape(-1, len(frame.line["h_samples"]))
-        ids = curves.update(np.where(x < 0, np.nan, x / frame.image.shape[1]))
-        return instance_colors(ids.max(initial=0))[ids - 1]
-
-    return track

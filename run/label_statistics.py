@@ -12,7 +12,7 @@ import numpy as np
 from scipy.ndimage import find_objects
 from tqdm import tqdm
 
-from datagenerator import STRETCH, enlarge, network_size, prepare_label, read_classes, read_label
+from datagenerator import STRETCH, enlarge, network_size, prepare_label, read_classes, read_label, require_ignored
 from loss import LANE_WEIGHT, MAX_INSTANCES
 
 MAX_LABELS = 200  # that are measured, evenly spread: what is wrong with labels is wrong with many
@@ -76,6 +76,7 @@ def largest_pieces(label, ignore=None):
 def measure_label(path, size, view=STRETCH, ignore=None):
     """The `MeasuredLabel` of a label's file; arguments and errors as those of `measure_labels`."""
     label = read_label(path)
+    require_ignored(label, path, ignore)
     in_file = largest_pieces(label, ignore)
     label = enlarge(label, view.zoom)
     label = prepare_label(label, network_size(label.shape, size, view.kind), view.kind)

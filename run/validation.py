@@ -53,8 +53,9 @@ class Validation:
         """
         self.settings, self.data = settings, data
         self.network = Network(model, size, view, min_pixels=settings.min_pixels)
-        batch_size = batch_size if view.kind == "stretch" else 1
-        self.datasets = {name: make_dataset(p, size, batch_size, view=view) for name, p in data.folders.items()}
+        args = size, batch_size if view.kind == "stretch" else 1
+        kinds = {"view": view, "ignore": settings.ignore}
+        self.datasets = {name: make_dataset(pairs, *args, **kinds) for name, pairs in data.folders.items()}
 
         @tf.function(reduce_retracing=True)
         def step(image, label):
@@ -121,21 +122,21 @@ class Validation:
 
     def _find_instances(self, pair, outputs):
         """Label maps (h, w), found and true, of the image's size, as `python -m evaluation --instances` has them."""
-        image, truth = read_pair(pair[:2])
-        label_map = self._find(pair[0], truth.shape, outputs, self.settings.bandwidth, self.settings.threshold)
-        return visualization.paint_kind("labels", image, label_map, None), truth
+        image, truth = read_pair(pair[:2], self.settings.ignore)
+        label_map = self._find(lambda: image, truth.shape, outputs, self.settings.bandwidth, self.settings.threshold)
+        return visualization.label_image(label_map, truth.shape), truth
 
     def _find_lanes(self, labeled, outputs):
         """TuSimple line of an image, `LabeledLanes`, that inference.py with its defaults would write."""
         path, size = labeled.line["raw_file"], labeled.size
-        label_map = self._find(path, size, outputs, BANDWIDTH, THRESHOLD)
+        label_map = self._find(lambda: read_image(path), size, outputs, BANDWIDTH, THRESHOLD)
         return tusimple_line(path, fit_lanes(label_map, size), labeled.line["h_samples"], 0.0, size)
 
-    def _find(self, path, size, outputs, bandwidth, threshold):
-        """Label map of an image of `size` (h, w), as `segmentation.segment`; of outputs that aren't finite, empty."""
+    def _find(self, read, size, outputs, bandwidth, threshold):
+        """Label map of the image that `read` gives, of `size` (h, w); of outputs that aren't finite, empty."""
         try:
             if self.network.needs_tiles(size):
-                return segment_tiles(self.network, read_image(path), bandwidth, threshold, "fast", 0.0)[1]
+                return segment_tiles(self.network, read(), bandwidth, threshold, "fast", 0.0)[1]
         except UserError:
             return np.zeros(size, np.int32)
         if self.network.view.kind == "crop":

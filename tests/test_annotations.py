@@ -1,56 +1,32 @@
-"""Annotations to label images: every form against ids that are painted by other means."""
+"""Annotations of tools to label images: every form against ids that are painted by other means."""
 
 import base64
-import json
 import os
 import unicodedata
 
 import cv2
 import numpy as np
 import pytest
-from test_shapes import SIZE, even_odd
+from annotation_files import (
+    CAR,
+    CVAT,
+    FORMS,
+    SIZE,
+    annotation,
+    coco_file,
+    convert,
+    fails,
+    labelme,
+    runs_of,
+    track,
+    write_boxes,
+    write_image,
+    write_json,
+    write_video,
+)
+from test_shapes import even_odd
 
-from data import instance_dataset_processing as processing
 from data.annotations import coco, yolo
-
-
-def write_image(path, size=SIZE, value=90):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = cv2.imencode(path.suffix, np.full((*size, 3), value, np.uint8))[1].tobytes()
-    path.write_bytes(data)
-    return data
-
-
-def write_json(path, value, bom=False):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value), encoding="utf-8-sig" if bom else "utf-8")
-    return path
-
-
-def convert(source, out, *flags):
-    """Run the command; {stem: label} of what it wrote."""
-    processing.main([str(source), "-o", str(out), *map(str, flags)])
-    stems = {path.stem for path in (out / "images").iterdir()}
-    labels = {path.stem: cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in (out / "labels").iterdir()}
-    assert stems == labels.keys() and all(label.dtype == np.uint16 for label in labels.values())
-    return labels
-
-
-# labelme
-
-
-def labelme(image, *objects, size=SIZE, **more):
-    known = {"imagePath": image, "imageHeight": size[0], "imageWidth": size[1], "imageData": None}
-    return (
-        known
-        | {
-            "shapes": [
-                dict(zip(("shape_type", "label", "points"), one[:3], strict=True)) | (one[3] if one[3:] else {})
-                for one in objects
-            ]
-        }
-        | more
-    )
 
 
 def test_labelme_shapes(tmp_path, capsys):
@@ -99,6 +75,14 @@ def test_labelme_shapes(tmp_path, capsys):
     assert "left out: of other classes" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("kind", ["oriented_rectangle", "rotation", "quadrilateral"])
+def test_rotated_rectangles(tmp_path, kind):
+    points = [[20.2, 5.1], [40.3, 15.2], [35.3, 25.4], [15.2, 15.3]]
+    write_image(tmp_path / "in/a.jpg")
+    write_json(tmp_path / "in/a.json", labelme("a.jpg", (kind, "x", points, {"direction": 0.46})))
+    np.testing.assert_array_equal(convert(tmp_path / "in", tmp_path / "out")["a"], even_odd(np.array(points)))
+
+
 def test_labelme_finds_its_images(tmp_path):
     """Windows' paths, names in another Unicode form or case, equal names in two folders, Mac's twins, embedded ones."""
     box = ("rectangle", "a", [[1, 1], [3, 3]])
@@ -122,7 +106,29 @@ def test_labelme_finds_its_images(tmp_path):
     assert (tmp_path / "out/images/gone.jpg").read_bytes() == data
 
 
-# COCO
+def test_labelme_images_of_equal_names_in_a_folder_of_their_own(tmp_path, capsys):
+    for number, folder in enumerate("ab"):
+        write_image(tmp_path / "images" / folder / "1.jpg", value=50 + number)
+        write_json(tmp_path / "in" / folder / "1.json", labelme("1.jpg", ("rectangle", "x", [[0, 0], [9, 9 + number]])))
+    labels = convert(tmp_path / "in", tmp_path / "out", "--images", tmp_path / "images")
+    assert {stem: int((label > 0).sum()) for stem, label in labels.items()} == {"a-1": 81, "b-1": 90}
+    values = [cv2.imread(str(tmp_path / f"out/images/{folder}-1.jpg"))[0, 0, 0] for folder in "ab"]
+    assert abs(values[0] - 50.0) <= 1 and abs(values[1] - 51.0) <= 1
+
+
+def test_what_lies_beside_labelme_files(tmp_path, capsys):
+    """Another program's list and XML are passed over, an image that nobody annotated is counted, not a skipped one."""
+    for name in ("a", "unlabeled"):
+        write_image(tmp_path / f"in/{name}.jpg")
+    write_json(tmp_path / "in/z.json", labelme("a.jpg", ("rectangle", "x", [[0, 0], [9, 9]])))
+    write_json(tmp_path / "in/classes.json", ["x"])
+    (tmp_path / "in/a.xml").write_text("<other/>")
+    assert list(convert(tmp_path / "in", tmp_path / "out")) == ["a"]
+    assert "1 left out: images without an annotation" in capsys.readouterr().out
+    write_image(tmp_path / "in/bad.jpg")
+    write_json(tmp_path / "in/bad.json", labelme("bad.jpg", ("polygon", "x", [[0, 0]])))
+    assert list(convert(tmp_path / "in", tmp_path / "skipped", "--skip-bad")) == ["a"]
+    assert "1 left out: images without an annotation" in capsys.readouterr().out
 
 
 def compress(counts):
@@ -139,35 +145,12 @@ def compress(counts):
     return text
 
 
-def runs_of(mask):
-    """Run lengths down the columns, background first."""
-    flat = mask.T.ravel().astype(int)
-    ends = np.flatnonzero(np.diff(flat)) + 1
-    lengths = np.diff([0, *ends, flat.size]).tolist()
-    return lengths if flat[0] == 0 else [0, *lengths]
-
-
 def test_compressed_run_lengths():
     assert coco.decode_counts("61X12N", "here") == [6, 1, 40, 3, 38]  # by hand
     rng = np.random.default_rng(2)
     for _ in range(100):
         counts = np.int64(rng.exponential(rng.choice([3, 300, 1e5]), rng.integers(1, 60))).tolist()
         assert coco.decode_counts(compress(counts), "here") == counts
-
-
-def coco_file(annotations, images=("a.jpg", "b.png"), size=SIZE):
-    return {
-        "images": [
-            {"id": 7 + number, "file_name": name, "height": size[0], "width": size[1]}
-            for number, name in enumerate(images)
-        ],
-        "categories": [{"id": 3, "name": "cell"}, {"id": 5, "name": "dirt"}],
-        "annotations": annotations,
-    }
-
-
-def annotation(segmentation, category=3, image=7, **more):
-    return {"image_id": image, "category_id": category, "segmentation": segmentation, **more}
 
 
 def test_coco(tmp_path, capsys):
@@ -180,7 +163,6 @@ def test_coco(tmp_path, capsys):
             annotation({"size": list(SIZE), "counts": runs_of(first)}),
             annotation({"size": list(SIZE), "counts": compress(runs_of(second))}, category=5),
             annotation([triangle.ravel().tolist(), [40, 20, 50, 20, 50, 30, 40, 30], [45, 25, 55, 25, 55, 35, 45, 35]]),
-            annotation({"size": list(SIZE), "counts": [SIZE[0] * SIZE[1]]}, iscrowd=1),
             annotation([], bbox=[1, 2, 3, 4]),
         ]
     )
@@ -196,29 +178,35 @@ def test_coco(tmp_path, capsys):
         assert not labels["b"].any()  # an image without an annotation is one without an instance
     out = capsys.readouterr().out
     assert "3 instances, 0 to 3 per image" in out
-    assert "1 left out: iscrowd" in out and "1 left out: box without a mask" in out and "2 lie in part under" in out
+    assert "1 left out: box without a mask" in out and "2 lie in part under" in out
     for classes in (["dirt"], ["5"]):
         label = convert(tmp_path / "in", tmp_path / f"only_{classes[0]}", "--classes", *classes)["a"]
         np.testing.assert_array_equal(label, second)
 
 
-# CVAT
+def test_crowds_are_ignored_but_not_their_members(tmp_path):
+    crowd = np.zeros(SIZE, bool)
+    crowd[10:30, 10:40] = True
+    file = coco_file(
+        [
+            annotation([[20, 15, 30, 15, 30, 35, 20, 35]]),
+            annotation({"size": list(SIZE), "counts": runs_of(crowd)}, iscrowd=1),
+        ],
+        images=("a.jpg",),
+    )
+    write_image(tmp_path / "in/a.jpg")
+    write_json(tmp_path / "in/coco.json", file)
+    expected = np.where(crowd, 65535, 0)
+    expected[15:35, 20:30] = 1
+    np.testing.assert_array_equal(convert(tmp_path / "in", tmp_path / "out")["a"], expected)
 
-CVAT = """<?xml version="1.0" encoding="utf-8"?>
-<annotations><version>1.1</version><meta><task><name>t</name></task></meta>
-<image id="0" name="sub/frame 1.jpg" width="60" height="40">
-  <polygon label="cell" source="manual" occluded="0" points="30.20,5.10;50.70,8.30;35.50,20.90" z_order="1">
-    <attribute name="x">1</attribute></polygon>
-  <box label="cell" occluded="0" xtl="28.00" ytl="3.00" xbr="40.00" ybr="12.00" z_order="0"></box>
-  <box label="cell" xtl="20" ytl="30" xbr="30" ybr="34" rotation="90" z_order="0"></box>
-  <polyline label="lane" points="5,5;5,30" z_order="0"></polyline>
-  <mask label="cell" rle="1, 3, 2" left="50" top="30" width="3" height="2" z_order="0"></mask>
-  <box label="cell" xtl="0" ytl="38" xbr="2" ybr="40" group_id="2"></box>
-  <box label="cell" xtl="10" ytl="38" xbr="12" ybr="40" group_id="2"></box>
-  <points label="tip" points="1,1;2,2"></points>
-</image>
-<image id="1" name="empty.jpg" width="60" height="40"/>
-</annotations>"""
+
+def test_coco_ids_may_be_long(tmp_path):
+    write_image(tmp_path / "in/a.jpg")
+    file = coco_file([annotation([[1, 1, 9, 1, 5, 9]], image=2008000008123)], images=("a.jpg",))
+    file["images"][0]["id"] = 2008000008123
+    write_json(tmp_path / "in/coco.json", file)
+    assert convert(tmp_path / "in", tmp_path / "out")["a"].max() == 1
 
 
 def test_cvat(tmp_path, capsys):
@@ -240,7 +228,31 @@ def test_cvat(tmp_path, capsys):
     assert "1 left out: points" in capsys.readouterr().out
 
 
-# YOLO
+def test_cvat_attributes_that_ignore(tmp_path):
+    write_image(tmp_path / "in/a.jpg")
+    text = '<box label="x" xtl="{0}" ytl="0" xbr="{1}" ybr="9"><attribute name="is_crowd">{2}</attribute></box>'
+    shapes = text.format(0, 5, "true") + text.format(5, 9, "false")
+    image = f'<image id="0" name="a.jpg" width="60" height="40">{shapes}</image>'
+    (tmp_path / "in/a.xml").write_text(f"<annotations>{image}</annotations>")
+    label = convert(tmp_path / "in", tmp_path / "out")["a"]
+    assert (label[:9, :5] == 65535).all() and (label[:9, 5:9] == 1).all() and not label[9:].any()
+
+
+DOT = track("dot", (1, 0, 5, 3, 6, 4), (2, 0, 50, 30, 55, 35))
+
+
+@pytest.mark.parametrize("names", [("frame_000000", "frame_000001", "frame_000002"), ("x8", "x9", "y10")])
+def test_cvat_for_video(tmp_path, names):
+    """Frames by CVAT's numbers, or all images of the task in their order."""
+    write_video(tmp_path / "in", CAR, DOT, names=names, meta="<size>3</size><start_frame>0</start_frame>")
+    labels = convert(tmp_path / "in", tmp_path / "out")
+    expected = np.zeros((3, *SIZE), int)
+    expected[0, 2:9, 2:9] = 1
+    expected[1, 2:9, 4:11] = 1
+    expected[1, 3, 5] = 2
+    expected[2, 30:35, 50:55] = 1
+    for name, label in zip(names, expected, strict=True):
+        np.testing.assert_array_equal(labels[name], label)
 
 
 @pytest.mark.parametrize(
@@ -274,121 +286,6 @@ def test_yolo(tmp_path, names):
     np.testing.assert_array_equal(only, expected == 1)
 
 
-# masks and label images
-
-
-def test_one_mask_per_instance(tmp_path, capsys):
-    for name, count in (("aa", 2), ("bb", 1)):
-        write_image(tmp_path / f"in/{name}/images/{name}.png")
-        (tmp_path / f"in/{name}/masks").mkdir()
-        for number in range(count):
-            mask = np.zeros((*SIZE, 4), np.uint8)
-            mask[10 * number : 10 * number + 12, 5:9] = 255
-            mask[:, :, 3] = 255
-            mask = mask if number else mask[:, :, 0]  # gray and colored, both occur
-            cv2.imwrite(str(tmp_path / f"in/{name}/masks/{number}.png"), mask)
-    (tmp_path / "in/aa/masks/._0.png").write_bytes(b"mac")
-    labels = convert(tmp_path / "in", tmp_path / "out")
-    expected = np.zeros(SIZE, np.uint16)
-    expected[:12, 5:9] = 1
-    np.testing.assert_array_equal(labels["bb"], expected)
-    expected[10:22, 5:9] = 2
-    np.testing.assert_array_equal(labels["aa"], expected)
-    out = capsys.readouterr().out
-    assert "1 lie in part under a later one" in out and "2 touch another one" in out and "smallest 40 pixels" in out
-
-
-IDS = np.zeros(SIZE, np.int64)
-IDS[2:8, 3:9], IDS[2:8, 9:20], IDS[20:30, 40:44] = 1, 2, 3
-
-
-def colors_of(ids):
-    return np.array([[0, 0, 0], [10, 0, 0], [0, 7, 255], [5, 5, 5]], np.uint8)[ids]
-
-
-def palette(path):
-    from PIL import Image
-
-    image = Image.fromarray(IDS.astype(np.uint8))
-    image = image.point(lambda number: number or 9)  # all of it clear
-    image.putpalette([0, 0, 0] + [9, 7, 5] * 9)  # the numbers tell them apart, not the colors
-    image.save(path, transparency=9)
-
-
-LABELS = {
-    "8.png": IDS.astype(np.uint8),
-    "16.png": (IDS * 300).astype(np.uint16),
-    "rgb.png": colors_of(IDS)[:, :, ::-1],
-    "rgba.png": np.dstack([np.where(IDS[..., None] > 0, colors_of(IDS), 99)[:, :, ::-1], 255 * (IDS > 0)]).astype(
-        np.uint8
-    ),
-    "16.tif": (IDS * 300).astype(np.uint16),
-    "32.TIFF": (IDS * 30000).astype(np.int32),
-    "float.tif": IDS.astype(np.float32),
-    "rgb.bmp": colors_of(IDS)[:, :, ::-1],
-    "palette.png": palette,
-}
-
-
-@pytest.mark.parametrize("kind", LABELS)
-@pytest.mark.parametrize("folder", ["labels", "masks"])
-def test_label_images(tmp_path, kind, folder):
-    image = write_image(tmp_path / "in/images/a.jpg")
-    name, suffix = kind.split(".")
-    path = tmp_path / "in" / folder / f"a{'_mask' if folder == 'masks' else ''}.{suffix}"
-    path.parent.mkdir()
-    LABELS[kind](path) if callable(LABELS[kind]) else cv2.imwrite(str(path), LABELS[kind])
-    label = convert(tmp_path / "in", tmp_path / "out")["a"]
-    factor = 300 if name == "16" else 1  # ids that 16 bits hold stay as they are
-    # colors are numbered by red, then green, then blue: (0, 7, 255), (5, 5, 5), (10, 0, 0)
-    order = [0, 3, 1, 2] if name in ("rgb", "rgba") else [0, 1, 2, 3]
-    np.testing.assert_array_equal(label, np.array(order)[IDS] * factor)
-    assert (tmp_path / "out/images/a.jpg").read_bytes() == image
-
-
-def photo(path, orientation, size=SIZE):
-    """An image stored as `size`, its upper left corner bright, that says it is to be shown turned."""
-    from PIL import Image
-
-    array = np.full((*size, 3), 40, np.uint8)
-    array[:10, :10] = 250
-    exif = Image.Exif()
-    exif[274] = orientation
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path, exif=exif, quality=95)
-
-
-@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-@pytest.mark.parametrize("view", ["shown", "stored"])
-def test_image_and_label_agree_when_the_image_says_it_is_turned(tmp_path, orientation, view):
-    """Whichever view was annotated; half a turn shows in no size and is taken as shown."""
-    photo(tmp_path / "in/a.jpg", orientation)
-    height, width = SIZE
-    x, y = {1: (0, 0), 3: (width - 10, height - 10), 6: (height - 10, 0), 8: (0, width - 10)}[orientation]
-    size = SIZE[::-1] if orientation > 4 else SIZE
-    if view == "stored":
-        if orientation == 3:
-            return
-        (x, y), size = (0, 0), SIZE
-    corner = ("rectangle", "corner", [[x, y], [x + 10, y + 10]])
-    write_json(tmp_path / "in/a.json", labelme("a.jpg", corner, size=size))
-    label = convert(tmp_path / "in", tmp_path / "out")["a"]
-    (path,) = (tmp_path / "out/images").iterdir()
-    image = cv2.imread(str(path))  # turned as training turns it
-    assert image.shape[:2] == label.shape == size
-    assert image[label == 1].min() > 200 and image[label == 0].mean() < 60
-
-
-def test_tiff_becomes_png(tmp_path):
-    image = np.random.default_rng(4).integers(0, 255, (*SIZE, 3), np.uint8)
-    (tmp_path / "in/images").mkdir(parents=True)
-    (tmp_path / "in/labels").mkdir()
-    cv2.imwrite(str(tmp_path / "in/images/a.TIF"), image)
-    cv2.imwrite(str(tmp_path / "in/labels/a.png"), IDS.astype(np.uint8))
-    np.testing.assert_array_equal(convert(tmp_path / "in", tmp_path / "out")["a"], IDS)
-    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "out/images/a.png")), image)
-
-
 def test_names_of_classes_may_hold_commas_and_marks():
     text = "\n- \"car, small\"\n- it's # one\n\n- '# 3'"
     assert yolo._parse_names(text) == {"0": "car, small", "1": "it's", "2": "# 3"}
@@ -399,118 +296,22 @@ def test_names_of_classes_may_hold_commas_and_marks():
     assert yolo._parse_names("\n  0: pallet#1\n  1: C#") == {"0": "pallet#1", "1": "C#"}
 
 
-def test_images_of_12_bits_are_no_darker_than_they_were(tmp_path):
-    image = np.zeros((*SIZE, 3), np.uint16)
-    image[:20], image[20:, :9] = 4095, 2048
-    (tmp_path / "in/images").mkdir(parents=True)
-    (tmp_path / "in/labels").mkdir()
-    cv2.imwrite(str(tmp_path / "in/images/a.tif"), image)
-    cv2.imwrite(str(tmp_path / "in/labels/a.png"), IDS.astype(np.uint8))
-    convert(tmp_path / "in", tmp_path / "out")
-    written = cv2.imread(str(tmp_path / "out/images/a.png"), cv2.IMREAD_UNCHANGED)
-    assert written[0, 0, 0] == 255 and abs(int(written[30, 0, 0]) - 127.5) <= 1 and written[30, 30, 0] == 0
-
-
-def test_coco_ids_may_be_long(tmp_path):
-    write_image(tmp_path / "in/a.jpg")
-    file = coco_file([annotation([[1, 1, 9, 1, 5, 9]], image=2008000008123)], images=("a.jpg",))
-    file["images"][0]["id"] = 2008000008123
-    write_json(tmp_path / "in/coco.json", file)
-    assert convert(tmp_path / "in", tmp_path / "out")["a"].max() == 1
-
-
-@pytest.mark.parametrize("form", ["labels", "yolo"])
-def test_names_that_a_file_system_wrote_otherwise_belong_together(tmp_path, form):
-    """A Mac takes the letters of ü apart; IMG_1.JPG and img_1.png."""
-    for name in (unicodedata.normalize("NFD", "ü") + ".jpg", "IMG_1.JPG", "x.jpg"):
-        write_image(tmp_path / "in/images" / name)
-    (tmp_path / "in/labels").mkdir()
-    for value, name in enumerate((unicodedata.normalize("NFC", "ü"), "img_1", "x"), start=1):
-        if form == "labels":
-            cv2.imwrite(str(tmp_path / f"in/labels/{name}.png"), np.full(SIZE, value, np.uint8))
-        else:
-            lines = [f"0 0 0 {1 / k} 0 {1 / k} 1 0 1\n" for k in range(1, value + 1)]
-            (tmp_path / f"in/labels/{name}.txt").write_text("".join(lines))
-    labels = convert(tmp_path / "in", tmp_path / "out")
-    assert {unicodedata.normalize("NFC", stem): label.max() for stem, label in labels.items()} == {
-        "ü": 1,
-        "IMG_1": 2,
-        "x": 3,
-    }
-
-
-def test_labelme_images_of_equal_names_in_a_folder_of_their_own(tmp_path, capsys):
-    for number, folder in enumerate("ab"):
-        write_image(tmp_path / "images" / folder / "1.jpg", value=50 + number)
-        write_json(tmp_path / "in" / folder / "1.json", labelme("1.jpg", ("rectangle", "x", [[0, 0], [9, 9 + number]])))
-    labels = convert(tmp_path / "in", tmp_path / "out", "--images", tmp_path / "images")
-    assert {stem: int((label > 0).sum()) for stem, label in labels.items()} == {"a-1": 81, "b-1": 90}
-    values = [cv2.imread(str(tmp_path / f"out/images/{folder}-1.jpg"))[0, 0, 0] for folder in "ab"]
-    assert abs(values[0] - 50.0) <= 1 and abs(values[1] - 51.0) <= 1
-
-
-def test_what_lies_beside_labelme_files(tmp_path, capsys):
-    """Another program's list and XML are passed over, an image that nobody annotated is counted, not a skipped one."""
-    for name in ("a", "unlabeled"):
-        write_image(tmp_path / f"in/{name}.jpg")
-    write_json(tmp_path / "in/z.json", labelme("a.jpg", ("rectangle", "x", [[0, 0], [9, 9]])))
-    write_json(tmp_path / "in/classes.json", ["x"])
-    (tmp_path / "in/a.xml").write_text("<other/>")
-    assert list(convert(tmp_path / "in", tmp_path / "out")) == ["a"]
-    assert "1 left out: images without a JSON file" in capsys.readouterr().out
-    write_image(tmp_path / "in/bad.jpg")
-    write_json(tmp_path / "in/bad.json", labelme("bad.jpg", ("polygon", "x", [[0, 0]])))
-    assert list(convert(tmp_path / "in", tmp_path / "skipped", "--skip-bad")) == ["a"]
-    assert "1 left out: images without a JSON file" in capsys.readouterr().out
-
-
-def test_folders_behind_links_count(tmp_path):
-    for folder in ("images", "labels"):
-        (tmp_path / "in" / folder).mkdir(parents=True)
-        (tmp_path / "in" / folder / "more").symlink_to(tmp_path / folder, target_is_directory=True)
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "round").symlink_to(tmp_path / "in" / folder, target_is_directory=True)
-    for folder in (tmp_path, tmp_path / "in"):
-        write_image(folder / "images/a.jpg")
-        cv2.imwrite(str(folder / "labels/a.png"), IDS.astype(np.uint8))
-        (folder / "images/.latest").symlink_to(folder / "images", target_is_directory=True)  # hidden
-    assert sorted(convert(tmp_path / "in", tmp_path / "out")) == ["a", "more-a"]
-
-
-def test_hidden_folders_are_counted(tmp_path, capsys):
-    for name in ("a", ".h/b"):
-        write_image(tmp_path / f"in/images/{name}.jpg")
-    (tmp_path / "in/labels").mkdir()
-    cv2.imwrite(str(tmp_path / "in/labels/a.png"), IDS.astype(np.uint8))
-    assert list(convert(tmp_path / "in", tmp_path / "out")) == ["a"]
-    assert "1 hidden" in capsys.readouterr().err
-
-
-def test_linked_twins_have_the_name_inside_the_folder(tmp_path):
-    for folder in ("images", "labels"):
-        (tmp_path / "in" / folder / "b").mkdir(parents=True)
-    write_image(tmp_path / "in/images/b/0.jpg")
-    cv2.imwrite(str(tmp_path / "in/labels/b/0.png"), IDS.astype(np.uint8))
-    for name in ("a", ".latest"):
-        (tmp_path / "in/images" / name).symlink_to("b", target_is_directory=True)
-    assert list(convert(tmp_path / "in", tmp_path / "out")) == ["0"]
-
-
-def test_labels_named_with_an_ending_of_images_that_have_it_too(tmp_path):
-    for name in ("a", "a_mask"):
-        write_image(tmp_path / f"in/images/{name}.jpg")
-    (tmp_path / "in/labels").mkdir()
-    for value, name in ((1, "a_mask"), (2, "a_mask_mask")):
-        cv2.imwrite(str(tmp_path / f"in/labels/{name}.png"), np.full(SIZE, value, np.uint8))
-    assert {stem: label.max() for stem, label in convert(tmp_path / "in", tmp_path / "out").items()} == {
-        "a": 1,
-        "a_mask": 2,
-    }
-
-
-def test_further_pages_of_a_label_are_counted(tmp_path, capsys):
-    write_image(tmp_path / "in/images/a.jpg")
-    (tmp_path / "in/labels").mkdir()
-    cv2.imwritemulti(str(tmp_path / "in/labels/a.tif"), [IDS.astype(np.uint8)] * 3)
-    convert(tmp_path / "in", tmp_path / "out")
-    assert "2 left out: pages or frames after a file's first" in capsys.readouterr().out
+@pytest.mark.parametrize("form", FORMS)
+def test_names_that_tools_reserve(tmp_path, capsys, form):
+    """A hole is background, what is to be ignored 65535, whatever classes are kept."""
+    write_boxes(form, tmp_path / "in")
+    expected = np.zeros(SIZE, np.uint16)
+    expected[2:12, 2:22] = 1
+    expected[4:8, 6:10] = 0
+    expected[:6, 18:30] = 65535
+    expected[5:7, 7:9] = 2
+    np.testing.assert_array_equal(convert(tmp_path / "in", tmp_path / "out")["a"], expected)
+    out = capsys.readouterr().out
+    assert "2 instances" in out and "1 holes" in out and "72 pixels of 1 images are ignored" in out
+    assert "largest 168" in out and "--ignore 65535" in out and "touch" in out
+    expected[expected == 1] = 0
+    expected[expected == 2] = 1
+    label = convert(tmp_path / "in", tmp_path / "stems", "--classes", "stem")["a"]
+    np.testing.assert_array_equal(label, expected)
+    line = fails(capsys, tmp_path / "in", tmp_path / "no", "--classes", "__ignore__")
+    assert "--classes __ignore__: found" in line and "leaf" in line and "_background_" not in line

@@ -1,16 +1,31 @@
 """Pairs, reading, resizing, augmentation and the pipeline's determinism."""
 
 import io
+import itertools
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 import datagenerator
 from data.files import count_images, find_pairs
-from datagenerator import Share, View, augment, batches, make_dataset, prepare_image, prepare_label, split_pairs
+from datagenerator import (
+    Share,
+    View,
+    augment,
+    batches,
+    make_dataset,
+    prepare_image,
+    prepare_label,
+    read_pair,
+    split_pairs,
+)
+from evaluation.instances import instance_score, read_pairs
 from run.command import UserError
+from run.label_statistics import measure_labels
 from run.pairs import balance_pairs
 
 
@@ -486,3 +501,57 @@ def test_dark_images_stay_visible(gray):
         for seed in range(100)
     ]
     assert np.std(changes) > gray / 6  # and light changes all the same
+
+
+def write_turned(path, orientation, size=(48, 64)):
+    """An image stored as `size`, its upper left bright, that says (EXIF) that it is to be shown turned."""
+    pixels = np.full((*size, 3), 40, np.uint8)
+    pixels[:16, :16] = 250
+    exif = Image.Exif()
+    exif[274] = orientation
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, exif=exif, quality=95)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turned", "assumed"),
+    [(1, False, False), (6, True, False), (6, False, False), (8, False, False), (3, True, True)],
+)
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_image_and_label_have_one_view(tmp_path, capsys, monkeypatch, orientation, turned, assumed, suffix):
+    """Labels drawn on the turned view or on the stored one: the size tells; of half a turn, one line tells."""
+    monkeypatch.setattr(datagenerator, "_TURNED", itertools.count())
+    size, corner = (48, 64), np.zeros((48, 64), np.uint8)
+    corner[:16, :16] = 1
+    if turned:
+        corner = np.ascontiguousarray(np.rot90(corner, {3: 2, 6: -1}[orientation]))
+    (tmp_path / "labels").mkdir()
+    for name in "ab":
+        write_turned(tmp_path / f"images/{name}{suffix}", orientation, size)
+        cv2.imwrite(str(tmp_path / f"labels/{name}.png"), corner)
+    for pair in find_pairs(tmp_path):
+        image, label = read_pair(pair)
+        np.testing.assert_array_equal(label, corner)
+        assert image[label == 1].min() > 200 and image[label == 0].max() < 100
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == assumed and all("turned" in line and "images/a" in line for line in said)
+
+
+def test_ignored_pixels_need_the_flag(tmp_path):
+    """In training, validation and evaluation alike."""
+    folder = write_pair(tmp_path / "data", "0", ids=(0, 7, 65535), dtype=np.uint16)
+    pairs = find_pairs(folder)
+    prediction = write_pair(tmp_path / "found", "0", ids=(0, 7, 7))
+
+    readers = [
+        partial(read_pair, pairs[0]),
+        lambda ignore: list(batches(make_dataset(pairs, (16, 16), 1, ignore=ignore))),
+        lambda ignore: measure_labels(pairs, (16, 16), ignore=ignore),
+        lambda ignore: instance_score(read_pairs(prediction / "labels", folder / "labels", ignore), ignore),
+    ]
+    for read in readers:
+        for ignore in (None, 7):
+            with pytest.raises(UserError, match=r"0\.png: found the label value 65535.*--ignore 65535"):
+                read(ignore)
+        result = read(65535)
+    assert result["AP50"] == 1

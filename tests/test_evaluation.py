@@ -49,7 +49,7 @@ def test_images_without_a_lane_are_counted_apart(tmp_path, capsys):
     evaluation.main(argv)
     first, *_, last = capsys.readouterr().out.split("a line on 1 of 2 images without a lane")
     assert "4 images" in first and "Accuracy   0.2500" in first
-    assert "2 images" in last and "Accuracy   0.5000" in last and "FN          0.5000" in last
+    assert "2 images" in last and "Accuracy   0.5000" in last and "FN         0.5000" in last
 
 
 def test_command_errors_are_one_line(tmp_path, capsys):

@@ -1,11 +1,14 @@
 """The inference command on drawn, rendered and real images."""
 
+import gc
 import json
 import os
 import shutil
 import signal
 import threading
 import time
+import tracemalloc
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -53,10 +56,120 @@ def test_every_image_is_painted_at_its_own_size(tiny_run, images, tmp_path, caps
         ids, mask = painted_ids(image, painted)
         assert ids >= 2 and 0.005 < mask.mean() < 0.35
     printed = capsys.readouterr().out
-    for name in ("decode", "network", "cluster", "paint", "write", "end to end"):
-        (row,) = [line.split() for line in printed.splitlines() if line.startswith(name)]
-        milliseconds, _, fps, unit = row[-4:]
-        assert unit == "fps" and float(milliseconds) * float(fps) == pytest.approx(1000, rel=0.1)
+    (head,) = [number for number, line in enumerate(printed.splitlines()) if line.startswith("per image, ")]
+    rows = [line.rsplit(None, 2) for line in printed.splitlines()[head + 1 :][:6]]
+    assert [name for name, *_ in rows] == ["decode", "network", "cluster", "paint", "write", "all stages"]
+    assert {unit for *_, unit in rows} == {"ms"}
+    assert float(rows[-1][1]) == pytest.approx(sum(float(row[1]) for row in rows[:-1]), abs=0.5)
+    assert "images a second" in printed
+
+
+class Stub:
+    """Stands for a network: two lines of another embedding, the same in every image."""
+
+    view, min_pixels, outputs = segmentation.STRETCH, 3, ("embedding", "semantic")
+
+    def __init__(self):
+        lanes = np.zeros((64, 96, 1), np.float32)
+        lanes[20:, 30:33], lanes[20:, 60:63] = 1, 2
+        self.prediction = {"embedding": 5 * lanes, "semantic": 9 * (lanes > 0) - 4.5}
+
+    def needs_tiles(self, shape):
+        return False
+
+    def predict(self, image):
+        return self.prediction
+
+
+def calls_of(monkeypatch, *places):
+    """Counter of the calls of functions, (module, name), each by its name."""
+    calls = Counter()
+
+    def counted(name, function):
+        def call(*args, **kwargs):
+            calls[name] += 1
+            return function(*args, **kwargs)
+
+        return call
+
+    for module, name in places:
+        monkeypatch.setattr(module, name, counted(name, getattr(module, name)))
+    return calls
+
+
+PARTS = {
+    "paint_instances": {"overlay"},
+    "draw_lanes": {"lanes"},
+    "fit_lanes": {"lanes", "json"},
+    "lane_scores": {"json"},
+    "save_image": {"overlay", "lanes"},
+    "renumber": {"overlay"},
+    "lane_colors": {"lanes"},
+    "writing": {"overlay", "lanes"},
+}
+
+
+@pytest.mark.parametrize("source", ["images", "video"])
+@pytest.mark.parametrize("wanted", ["overlay", "lanes", "json"])
+def test_what_is_not_written_is_not_computed(wanted, source, tiny_data, tmp_path, monkeypatch):
+    """Each part of the way is taken for the outputs that need it, by hand, and for no other."""
+    monkeypatch.setattr(inference, "load_network", lambda *_: Stub())
+    places = {"fit_lanes": inference, "lane_scores": inference, "writing": inference.video}
+    places |= dict.fromkeys(("renumber", "lane_colors"), inference.FrameTracker)
+    calls = calls_of(monkeypatch, *((places.get(name, inference.visualization), name) for name in PARTS))
+    save = f"--save none --json {tmp_path / 'l.json'}" if wanted == "json" else f"--save {wanted}"
+    if source == "video":
+        writer = cv2.VideoWriter(str(tmp_path / "a.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 20, (160, 96))
+        for _ in range(3):
+            writer.write(np.zeros((96, 160, 3), np.uint8))
+        writer.release()
+    sources = f"--video {tmp_path / 'a.mp4'}" if source == "video" else f"--indir {tiny_data / 'images'}"
+    inference.main(f"{sources} --outdir {tmp_path / 'out'} {save}".split())
+    of_other_source = {"images": {"renumber", "lane_colors", "writing"}, "video": {"save_image"}}[source]
+    assert set(calls) == {name for name, outputs in PARTS.items() if wanted in outputs} - of_other_source
+    written = [path.suffix for path in tmp_path.rglob("*") if path.is_file() and path != tmp_path / "a.mp4"]
+    assert set(written) == {".json" if wanted == "json" else ".mp4" if source == "video" else ".png"}
+
+
+def test_the_first_image_waits_for_no_other(tiny_data, tmp_path, monkeypatch):
+    """Of many images no more are read before the first is written than are worked on at a time."""
+    monkeypatch.setattr(inference, "load_network", lambda *_: Stub())
+    monkeypatch.setattr(segmentation, "use_cores", lambda: 2)
+    for number in range(40):
+        (tmp_path / f"{number}.png").symlink_to(tiny_data / "images/0000.png")
+    calls = calls_of(monkeypatch, (inference, "read_image"))
+    read, save = [], inference.visualization.save_image
+    monkeypatch.setattr(
+        inference.visualization, "save_image", lambda *args: (read.append(calls["read_image"]), save(*args))
+    )
+    inference.main(f"--indir {tmp_path} --outdir {tmp_path / 'out'}".split())
+    assert len(read) == calls["read_image"] == 40 and read[0] <= 2
+
+
+def test_memory_does_not_grow_with_the_number_of_frames(tmp_path, monkeypatch):
+    """2,000 frames of 45 kB, with everything that is made of them: none of it is kept."""
+    monkeypatch.setattr(inference, "load_network", lambda *_: Stub())
+    path, size = tmp_path / "a.mp4", (96, 160)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 20, size[::-1])
+    for _ in range(2000):
+        writer.write(np.zeros((*size, 3), np.uint8))
+    writer.release()
+    held, finish = [], inference.finish_frame
+
+    def measure(frame, *others):
+        finish(frame, *others)
+        if frame.number in (200, 1999):
+            gc.collect()
+            held.append(tracemalloc.get_traced_memory()[0])
+
+    monkeypatch.setattr(inference, "finish_frame", measure)
+    flags = f"--video {path} --outdir {tmp_path / 'out'} --save overlay,lanes --json {tmp_path / 'l'}"
+    tracemalloc.start()
+    try:
+        inference.main(flags.split())
+    finally:
+        tracemalloc.stop()
+    assert held[1] - held[0] < 20 * 3 * size[0] * size[1]  # of 1,800 frames
 
 
 def test_unsure_instances_are_dropped_and_the_others_numbered_anew():

@@ -1,6 +1,5 @@
-"""The import command: what can't be used ends in one line and writes nothing, and nothing of the user's is replaced."""
+"""The import command: what it skips, keeps and says, and that nothing of the user's is replaced."""
 
-import copy
 import json
 import os
 import signal
@@ -8,226 +7,25 @@ import signal
 import cv2
 import numpy as np
 import pytest
-from test_annotations import CVAT, SIZE, annotation, coco_file, convert, labelme, write_image, write_json
+from annotation_files import (
+    BOXES,
+    FORMS,
+    SIZE,
+    annotation,
+    coco_file,
+    convert,
+    fails,
+    labelme,
+    write_boxes,
+    write_image,
+    write_json,
+    write_labeled,
+)
+from PIL import Image
 
 from data import instance_dataset_processing as processing
 
 BOX = ("rectangle", "a", [[1, 1], [9, 9]])
-
-
-def fails(capsys, source, out, *flags):
-    """The one line of a command that fails, which writes nothing."""
-    before = sorted(out.parent.rglob("*"))
-    with pytest.raises(SystemExit) as exit_:
-        processing.main([str(source), "-o", str(out), *map(str, flags)])
-    captured = capsys.readouterr()
-    lines = [
-        line for line in captured.err.splitlines() if line.strip() and "image/s]" not in line and "file/s]" not in line
-    ]
-    assert exit_.value.code == 2 and len(lines) == 1 and not captured.out, captured.err
-    assert lines[0].startswith("instance_dataset_processing.py: error: ")
-    assert ": found " in lines[0] or "no such" in lines[0] or ", expected " in lines[0]
-    assert sorted(out.parent.rglob("*")) == before
-    return lines[0]
-
-
-def polygon(*points, **more):
-    return ("polygon", "a", list(map(list, points)), more)
-
-
-TRIANGLE = ((1, 1), (9, 1), (5, 9))
-# what the labelme file holds, what the line must say
-LABELME = [
-    ("", "no JSON"),
-    ("[1, 2]", "a JSON list"),
-    ("[" * 100000, "no JSON"),
-    ('{"shapes": [', "no JSON"),
-    ({"shapes": []}, "nothing for imagePath"),
-    ({"shapes": 3, "imagePath": "a.jpg"}, "3 for shapes"),
-    ({"shapes": [], "imagePath": 7}, "7 for imagePath"),
-    (labelme("gone.jpg", BOX), "no image 'gone.jpg'"),
-    (labelme("a\0.jpg", BOX), "no image"),
-    (labelme("x" * 5000, BOX), "no image"),
-    (labelme("gone.jpg", BOX, imageData="no base64!"), "a.json"),
-    (labelme("gone.jpg", BOX, imageData=5), "5 for imageData"),
-    (labelme("a.jpg", BOX, size=(41, 60)), "found 60x40 pixels, expected 60x41"),
-    (labelme("a.jpg", BOX, size=(-40, 60)), "an image of 60x-40"),
-    (labelme("a.jpg", BOX, size=("40", 60)), "'40' for imageHeight"),
-    (labelme("a.jpg", BOX, size=(40.5, 60)), "60x40.5"),
-    (labelme("a.jpg", BOX, size=(None, 60)), "nothing for imageHeight"),
-    (labelme("a.jpg", BOX, shapes=[7]), "shape 1: found nothing for label"),
-    (labelme("a.jpg", polygon(*TRIANGLE), ("polygon", None, [[1, 2]])), "shape 2: found nothing for label"),
-    (labelme("a.jpg", polygon(*TRIANGLE[:2])), "shape 1: found 2 points, expected at least 3"),
-    (labelme("a.jpg", polygon()), "found 0 points"),
-    (labelme("a.jpg", ("polygon", "a", None)), "pairs of finite numbers"),
-    (labelme("a.jpg", ("polygon", "a", {"x": 1})), "pairs of finite numbers"),
-    (labelme("a.jpg", polygon(*TRIANGLE, (1, 2, 3))), "pairs of finite numbers"),
-    (labelme("a.jpg", polygon(*TRIANGLE, ("1", 2))), "pairs of finite numbers"),
-    (labelme("a.jpg", polygon(*TRIANGLE, (True, 2))), "pairs of finite numbers"),
-    (labelme("a.jpg", polygon(*TRIANGLE, (float("nan"), 2))), "pairs of finite numbers"),
-    (labelme("a.jpg", polygon(*TRIANGLE, (1, float("-inf")))), "pairs of finite numbers"),
-    (labelme("a.jpg", polygon(*TRIANGLE, (10**400, 2))), "pairs of finite numbers"),
-    (labelme("a.jpg", polygon(*TRIANGLE, (500, 2))), "shape 1: found the point (500, 2), expected it within 60x40"),
-    (labelme("a.jpg", ("circle", "a", [[20, 20], [20, 20]])), "radius 0"),
-    (labelme("a.jpg", ("circle", "a", [[20, 20], [900, 20]])), "found the point"),
-    (labelme("a.jpg", ("star", "a", [[20, 20], [20, 20]])), "shape_type star"),
-    (labelme("a.jpg", (5, "a", [[20, 20], [20, 20]])), "5 for shape_type"),
-    (labelme("a.jpg", ("mask", "a", [[1, 1], [2, 2]])), "nothing for mask"),
-    (labelme("a.jpg", ("mask", "a", [[1, 1], [2, 2]], {"mask": "AAAA"})), "shape 1: mask"),
-    (labelme("a.jpg", ("mask", "a", [[1, 1], [2, 2]], {"mask": "A"})), "no base64"),
-    (labelme("a.jpg", polygon(*TRIANGLE, group_id=[1])), "list for group_id"),
-    (labelme("a.jpg"), "without an instance"),
-    (labelme("a.jpg", polygon((-9, -9), (-2, -9), (-2, -2))), "without an instance"),
-]
-
-
-@pytest.mark.parametrize(("content", "words"), LABELME, ids=lambda value: value[:30] if isinstance(value, str) else "")
-def test_malformed_labelme(tmp_path, capsys, content, words):
-    write_image(tmp_path / "in/a.jpg")
-    (tmp_path / "in/a.json").write_text(content if isinstance(content, str) else json.dumps(content))
-    line = fails(capsys, tmp_path / "in", tmp_path / "out", "--format", "labelme")
-    assert words in line and "a.json" in line or "in: found" in line or "a.jpg: found" in line, line
-
-
-def changed(path, value):
-    """The COCO file with one value replaced."""
-    file = coco_file([annotation([[1, 1, 9, 1, 5, 9]]), annotation({"size": list(SIZE), "counts": [1, 2399]})])
-    place = file
-    for key in path[:-1]:
-        place = place[key]
-    if value is None:
-        del place[path[-1]]
-    else:
-        place[path[-1]] = copy.deepcopy(value)
-    return file
-
-
-RUNS = ("annotations", 1, "segmentation", "counts")
-POINTS = ("annotations", 0, "segmentation")
-COCO = [
-    (("categories",), None, "nothing for categories"),
-    (("images",), {}, "dict for images"),
-    (("images", 0, "id"), None, "image 1: found nothing for id"),
-    (("images", 0, "id"), True, "True for id"),
-    (("images", 1, "id"), 7, "image 2: found the id 7 again"),
-    (("images", 0, "file_name"), "../gone.jpg", "image 1: found no image '../gone.jpg'"),
-    (("images", 0, "file_name"), ["a.jpg"], "list for file_name"),
-    (("images", 1, "file_name"), "a.jpg", "differ in more than the suffix"),
-    (("images", 0, "width"), 0, "0x40"),
-    (("images", 0, "width"), 61, "found 60x40 pixels, expected 61x40"),
-    (("images", 0), 5, "image 1: found nothing for id"),
-    (("annotations", 0), "x", "annotation 1: found nothing for image_id"),
-    (("annotations", 0, "image_id"), 99, "annotation 1: found image_id 99"),
-    (("annotations", 0, "image_id"), [7], "list for image_id"),
-    (("annotations", 0, "category_id"), 99, "annotation 1: found category_id 99"),
-    (("annotations", 0, "iscrowd"), "no", "'no' for iscrowd"),
-    (("categories", 0, "name"), 3, "category 1: found 3 for name"),
-    (POINTS, [[1, 1, 9, 1]], "found 2 points"),
-    (POINTS, [[1, 1, 9, 1, 5]], "found 5 coordinates"),
-    (POINTS, [1, 1, 9, 1, 5, 9], "another segmentation"),
-    (POINTS, "polygon", "another segmentation"),
-    (POINTS, [[1, 1, 9, 1, 5, float("nan")]], "pairs of finite numbers"),
-    (POINTS, [[1, 1, 9, 1, 5, "9"]], "pairs of finite numbers"),
-    (POINTS, [[1, 1, 9, 1, 5, 1900]], "found the point (5, 1900)"),
-    (RUNS, None, "nothing for counts"),
-    (RUNS, [1, 2398], "run lengths of 2399 pixels, expected 2400"),
-    (RUNS, [-1, 2401], "run lengths of 2400"),
-    (RUNS, [1.5, 2398.5], "no whole numbers"),
-    (RUNS, [[1], 2399], "no whole numbers"),
-    (RUNS, [10**30], "run lengths of"),
-    (RUNS, "61X12 N", "' ' in counts"),
-    (RUNS, "ooooooooooooooo", "in counts"),
-    (RUNS, "61X", "end within a number"),
-    (RUNS, "é", "in counts"),
-    (("annotations", 1, "segmentation", "size"), [40], "another size"),
-    (("annotations", 1, "segmentation", "size"), [40, -60], "another size"),
-    (("annotations", 1, "segmentation", "size"), ["40", 60], "another size"),
-    (("annotations", 1, "segmentation", "size"), [60, 40], "40x60 pixels, expected 60x40"),
-]
-
-
-@pytest.mark.parametrize(("path", "value", "words"), COCO, ids=lambda value: str(value)[:40])
-def test_malformed_coco(tmp_path, capsys, path, value, words):
-    for name in ("a.jpg", "b.png"):
-        write_image(tmp_path / "in" / name)
-    write_json(tmp_path / "in/coco.json", changed(path, value))
-    line = fails(capsys, tmp_path / "in/coco.json", tmp_path / "out", "--format", "coco")
-    assert words in line and ("coco.json" in line or "a.jpg" in line), line
-
-
-XML = [
-    ("<annotations>", "<annotation>", "no XML"),
-    (CVAT, "", "no XML"),
-    ("<annotations>", '<!DOCTYPE a [<!ENTITY b "c">]><annotations>', "no XML"),
-    (CVAT, "<annotation><object/></annotation>", "<annotation>"),
-    ("</annotations>", '<track id="0"/></annotations>', "CVAT for video"),
-    ('encoding="utf-8"', 'encoding="klingon"', "no XML"),
-    (' name="empty.jpg"', "", "image 2: found no name"),
-    ("empty.jpg", "gone.jpg", "image 2: found no image 'gone.jpg'"),
-    ('width="60" height="40"/>', 'width="sixty" height="40"/>', "width: found 'sixty'"),
-    ('width="60" height="40"/>', 'width="60.5" height="40"/>', "60.5 for width"),
-    ('width="60" height="40"/>', 'width="-60" height="40"/>', "found '-60'"),
-    ('width="60" height="40"/>', "/>", "found nothing"),
-    ('width="60" height="40"/>', 'width="40" height="41"/>', "found 60x40 pixels, expected 40x41"),
-    ("30.20,5.10;", "30.20,5.10,1;", "other points"),
-    ("30.20,5.10;50.70,8.30;", "", "other points"),
-    ("30.20,5.10;", "nan,5.10;", "found 'nan'"),
-    ("30.20,5.10;", "1e999,5.10;", "found '1e999'"),
-    ("30.20,5.10;", "3020,5.10;", "found the point (3020, 5.1)"),
-    ('points="5,5;5,30"', "", "other points"),
-    ('xtl="28.00"', "", "xtl: found nothing"),
-    ('xtl="28.00"', 'xtl="48.00"', "a right side left of"),
-    ('rotation="90"', 'rotation="up"', "rotation: found 'up'"),
-    ('rle="1, 3, 2"', 'rle="1, 3, 3"', "run lengths of 7 pixels, expected 6"),
-    ('rle="1, 3, 2"', 'rle="1, -3, 8"', "found ' -3'"),
-    ('rle="1, 3, 2"', "", "found ''"),
-    ('left="50"', 'left="58"', "pixels at (58, 30)"),
-    ('width="3" height="2"', 'width="99999" height="99999"', "99999x99999"),
-    ('z_order="1"', 'z_order="top"', "z_order: found 'top'"),
-    ('<box label="cell" xtl="0"', '<box xtl="0"', "found no label"),
-    ('<box label="cell" xtl="0"', '<blob label="cell" xtl="0"', "no XML"),
-    ('<points label="tip" points="1,1;2,2"></points>', '<blob label="x"/>', "a shape of another kind"),
-]
-
-
-@pytest.mark.parametrize(("old", "new", "words"), XML, ids=lambda value: value[:30])
-def test_malformed_cvat(tmp_path, capsys, old, new, words):
-    for name in ("images/sub/frame 1.jpg", "images/empty.jpg"):
-        write_image(tmp_path / "in" / name)
-    assert old in CVAT
-    (tmp_path / "in/a.xml").write_text(CVAT.replace(old, new), encoding="utf-8")
-    line = fails(capsys, tmp_path / "in", tmp_path / "out", "--format", "cvat")
-    assert words in line and ("a.xml" in line or "empty.jpg" in line), line
-
-
-YOLO = [
-    ("0 0.1 0.1 0.2 0.2", "a.txt:1: found a box"),
-    ("0 0.1 0.1 0.2 0.2 0.3", "a.txt:1: found 6 words"),
-    ("0 0.1 0.1 0.2 0.2 0.3 0.3 0.4", "found 8 words"),
-    ("\n\nleaf 0.1 0.1 0.2 0.2 0.3 0.3", "a.txt:3: found the class leaf"),
-    ("-1 0.1 0.1 0.2 0.2 0.3 0.3", "the class -1"),
-    ("0 0.1 0.1 0.2 nan 0.3 0.3", "found 'nan', expected a number from"),
-    ("0 10 10 20 20 30 15", "found '10', expected a number from -0.01 to 1.01"),
-    ("0 0.1 0.1 0.2 0,2 0.3 0.3", "found '0,2'"),
-    ("", "without an instance"),
-    ("0 0.1 0.1 0.1 0.1 0.1 0.1", "without an instance"),
-    (b"\xff\xfe0 1", "no UTF-8 text"),
-]
-
-
-@pytest.mark.parametrize(("text", "words"), YOLO)
-def test_malformed_yolo(tmp_path, capsys, text, words):
-    write_image(tmp_path / "in/images/a.jpg")
-    (tmp_path / "in/labels").mkdir()
-    (tmp_path / "in/labels/a.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
-    assert words in fails(capsys, tmp_path / "in", tmp_path / "out")
-
-
-def test_yolo_texts_and_images_that_do_not_fit(tmp_path, capsys):
-    write_image(tmp_path / "in/images/a.jpg")
-    (tmp_path / "in/labels").mkdir()
-    (tmp_path / "in/labels/b.txt").write_text("0 0 0 1 0 1 1\n")
-    assert "b.txt: found no image of that name" in fails(capsys, tmp_path / "in", tmp_path / "out")
 
 
 def test_an_image_without_text_is_no_background_where_a_text_has_no_image(tmp_path, capsys):
@@ -236,6 +34,7 @@ def test_an_image_without_text_is_no_background_where_a_text_has_no_image(tmp_pa
     (tmp_path / "in/labels").mkdir()
     for name in "bc":
         (tmp_path / f"in/labels/{name}.txt").write_text("0 0 0 1 0 1 1\n")
+    assert "c.txt: found no image of that name" in fails(capsys, tmp_path / "in", tmp_path / "out")
     assert list(convert(tmp_path / "in", tmp_path / "out", "--skip-bad")) == ["b"]
     captured = capsys.readouterr()
     assert "2 skipped" in captured.out and "c.txt" in captured.err and "a.jpg" in captured.err
@@ -253,8 +52,6 @@ def test_two_annotations_in_one_image_file(tmp_path, capsys):
     "damage", [lambda data: data[:60], lambda data: data[: len(data) * 2 // 3], lambda data: data[:10]]
 )
 def test_a_damaged_palette_is_skipped_as_others_are(tmp_path, capsys, damage):
-    from PIL import Image
-
     (tmp_path / "in/labels").mkdir(parents=True)
     for name in "ab":
         write_image(tmp_path / f"in/images/{name}.jpg")
@@ -267,10 +64,8 @@ def test_a_damaged_palette_is_skipped_as_others_are(tmp_path, capsys, damage):
 
 
 def test_two_labels_of_one_image(tmp_path, capsys):
-    write_image(tmp_path / "in/images/a.jpg")
-    (tmp_path / "in/labels").mkdir()
     for suffix in (".png", ".tif"):
-        cv2.imwrite(str(tmp_path / f"in/labels/a{suffix}"), np.ones(SIZE, np.uint8))
+        write_labeled(tmp_path / "in", suffix=suffix)
     assert "a.tif: a.png has the same name" in fails(capsys, tmp_path / "in", tmp_path / "out")
 
 
@@ -282,11 +77,8 @@ def test_two_images_of_one_id_are_both_said(tmp_path, capsys):
     write_json(tmp_path / "in/coco.json", file)
     assert list(convert(tmp_path / "in", tmp_path / "out", "--skip-bad")) == ["c"]
     said = capsys.readouterr()
-    assert (
-        "2 skipped" in said.out
-        and "image 1: found its id 7 again" in said.err
-        and "image 2: found the id 7" in said.err
-    )
+    assert "2 skipped" in said.out
+    assert "image 1: found its id 7 again" in said.err and "image 2: found the id 7" in said.err
 
 
 def test_skip_bad_leaves_out_records_of_coco_that_belong_to_nothing(tmp_path, capsys):
@@ -304,6 +96,94 @@ def test_skip_bad_leaves_out_records_of_coco_that_belong_to_nothing(tmp_path, ca
     assert "image 1: found nothing for id" in fails(capsys, tmp_path / "in", tmp_path / "more", "--skip-bad")
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_one_bad_shape_leaves_the_others(tmp_path, capsys, form):
+    source = write_boxes(form, tmp_path / "in", [("leaf", 2, 2, 22, 12)], bad=True)
+    line = fails(capsys, source, tmp_path / "out")
+    assert "--skip-bad" in line and ("found 2 points" in line or "other points" in line or "found a box" in line)
+    label = convert(source, tmp_path / "out", "--skip-bad")["a"]
+    expected = np.zeros(SIZE, int)
+    expected[2:12, 2:22] = 1
+    np.testing.assert_array_equal(label, expected)
+    captured = capsys.readouterr()
+    assert "1 skipped" in captured.out and "skipped: " in captured.err
+    # an image whose shapes are all bad shows something, it is none without an instance
+    write_boxes(form, tmp_path / "bad", [], bad=True)
+    assert "no annotated image" in fails(capsys, tmp_path / "bad", tmp_path / "no", "--skip-bad", "--format", form)
+
+
+def test_one_bad_mask_leaves_the_others(tmp_path, capsys):
+    write_image(tmp_path / "in/a/images/a.png")
+    (tmp_path / "in/a/masks").mkdir()
+    for number, mask in enumerate([np.zeros(SIZE), np.eye(*SIZE) * 255, np.ones((9, 9))]):
+        cv2.imwrite(str(tmp_path / f"in/a/masks/{number}.png"), mask.astype(np.uint8))
+    (tmp_path / "in/a/masks/0.png").write_bytes(b"no image")
+    label = convert(tmp_path / "in", tmp_path / "out", "--skip-bad")["a"]
+    np.testing.assert_array_equal(label, np.eye(*SIZE))
+    captured = capsys.readouterr()
+    assert "2 skipped" in captured.out and "0.png" in captured.err and "2.png" in captured.err
+
+
+def test_a_shape_outside_an_image_of_unknown_size_condemns_the_image(tmp_path, capsys):
+    """It may be another image, with all shapes in the wrong place; where the size agrees, it is that shape alone."""
+    shapes = ("rectangle", "a", [[1, 1], [5, 5]]), ("rectangle", "a", [[500, 1], [505, 5]])
+    write_image(tmp_path / "in/a.jpg")
+    write_json(tmp_path / "in/a.json", labelme("a.jpg", *shapes))
+    assert convert(tmp_path / "in", tmp_path / "out", "--skip-bad")["a"].sum() == 16
+    write_json(tmp_path / "in/a.json", labelme("a.jpg", *shapes, imageHeight=None, imageWidth=None))
+    fails(capsys, tmp_path / "in", tmp_path / "no", "--skip-bad")
+
+
+def test_one_bad_image_leaves_the_others(tmp_path, capsys):
+    """A broken file, one that names no image and a damaged image are told; the good one is done."""
+    source, out = tmp_path / "in", tmp_path / "out"
+    for name in ("a", "d"):
+        write_image(source / f"{name}.jpg")
+    (source / "d.jpg").write_bytes((source / "d.jpg").read_bytes()[:200])
+    for name, content in (("b", "{"), ("c", labelme("gone.jpg", BOX)), ("d", labelme("d.jpg", BOX))):
+        (source / f"{name}.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    (source / "e.json").write_text(json.dumps(labelme("a.jpg", BOX)))
+    assert "b.json: found no JSON" in fails(capsys, source, out)
+    processing.main([str(source), "-o", str(out), "--skip-bad"])
+    captured = capsys.readouterr()
+    skipped = [line for line in captured.err.splitlines() if line.startswith("skipped: ")]
+    assert [name in line for name, line in zip("bcd", skipped, strict=True)] == [True] * 3
+    assert "1 images (labelme)" in captured.out and "3 skipped" in captured.out
+    assert [path.name for path in (out / "labels").iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("form", [*FORMS, "labels", "masks"])
+def test_images_without_an_annotation(tmp_path, capsys, form):
+    """Left out and counted, or kept as empty; YOLO's always."""
+    source = tmp_path / "in"
+    if form == "labels":
+        write_labeled(source)
+        write_image(source / "images/b.jpg")
+    elif form == "masks":
+        for name in "ab":
+            write_image(source / f"{name}/images/{name}.png")
+        (source / "a/masks").mkdir()
+        cv2.imwrite(str(source / "a/masks/0.png"), np.ones(SIZE, np.uint8))
+    else:
+        write_boxes(form, source, BOXES[:1])
+        write_image(source / ("images/b.jpg" if form == "yolo" else "b.jpg"))
+    labels = convert(source, tmp_path / "out")
+    assert sorted(labels) == (["a", "b"] if form == "yolo" else ["a"])
+    out = capsys.readouterr().out
+    assert ("1 images without an annotation are kept" if form == "yolo" else "1 left out: images without an ann") in out
+    labels = convert(source, tmp_path / "all", "--empty-images")
+    assert sorted(labels) == ["a", "b"] and labels["a"].any() and not labels["b"].any()
+    assert "1 images without an annotation are kept" in capsys.readouterr().out
+
+
+def test_images_are_not_empty_where_an_annotation_can_not_be_read(tmp_path, capsys):
+    write_boxes("labelme", tmp_path / "in", BOXES[:1])
+    write_image(tmp_path / "in/b.jpg")
+    (tmp_path / "in/c.json").write_text("{")
+    assert list(convert(tmp_path / "in", tmp_path / "out", "--empty-images", "--skip-bad")) == ["a"]
+    assert "1 left out: images without an annotation" in capsys.readouterr().out
+
+
 def test_a_folder_that_can_not_be_read_is_no_empty_one(tmp_path, capsys, monkeypatch):
     write_image(tmp_path / "in/images/a.jpg")
     write_image(tmp_path / "in/images/b/b.jpg")
@@ -319,112 +199,6 @@ def test_a_folder_that_can_not_be_read_is_no_empty_one(tmp_path, capsys, monkeyp
     with pytest.raises(SystemExit):
         processing.main([str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--format", "yolo"])
     assert "images/b: Permission denied, expected a folder that can be read" in capsys.readouterr().err
-
-
-def test_names_that_are_no_utf_8(tmp_path):
-    """Of an old zip; OpenCV dies of such a path."""
-    image = os.fsdecode(b"stra\xdfe")
-    write_image(tmp_path / "in/images/a.jpg")
-    os.replace(tmp_path / "in/images/a.jpg", tmp_path / f"in/images/{image}.jpg")
-    (tmp_path / "in/labels").mkdir()
-    cv2.imwrite(str(tmp_path / "in/labels/a.png"), np.ones(SIZE, np.uint8))
-    os.replace(tmp_path / "in/labels/a.png", tmp_path / f"in/labels/{image}.png")
-    processing.main([str(tmp_path / "in"), "-o", str(tmp_path / os.fsdecode(b"o\xfct"))])
-    assert cv2.imdecode(np.fromfile(tmp_path / os.fsdecode(b"o\xfct") / f"labels/{image}.png", np.uint8), -1).all()
-
-
-def jpg_tiff(path):
-    from PIL import Image
-
-    Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(path, "tiff", compression="jpeg")
-
-
-def lossy_webp(path):
-    cv2.imwrite(str(path) + ".webp", np.zeros((*SIZE, 3), np.uint8), [cv2.IMWRITE_WEBP_QUALITY, 80])
-    os.replace(str(path) + ".webp", path)
-
-
-def encoded(suffix, array):
-    return lambda path: path.write_bytes(cv2.imencode(suffix, array)[1].tobytes())
-
-
-GRAY = np.zeros(SIZE, np.uint8)
-MANY = np.arange(70000, dtype=np.int32).reshape(250, 280)
-RASTERS = [
-    (encoded(".jpg", GRAY), "found a jpg, whose compression changes values"),
-    (lossy_webp, "found a lossy webp"),
-    (jpg_tiff, "found a tiff of jpg tiles"),
-    (lambda path: path.write_bytes(b"text"), "could not be decoded"),
-    (lambda path: path.write_bytes(b""), "could not be decoded"),
-    (lambda path: path.write_bytes(cv2.imencode(".png", GRAY)[1].tobytes()[:60]), "cut off or damaged"),
-    (encoded(".png", GRAY[:-1]), "found 60x40 pixels, expected 60x39"),
-    (encoded(".png", GRAY), "without an instance"),
-    (encoded(".tiff", GRAY.astype(np.int32) - 1), "found the id -1"),
-    (encoded(".tiff", GRAY + np.float32(0.5)), "found fractions"),
-    (encoded(".tiff", GRAY + np.float32(np.nan)), "found fractions"),
-    (encoded(".tiff", MANY), "found 69999 instances"),
-    (os.mkdir, "no label of that name"),
-]
-
-
-@pytest.mark.parametrize(("write", "words"), RASTERS, ids=lambda value: value[:20] if isinstance(value, str) else "")
-def test_unusable_label_images(tmp_path, capfd, write, words):
-    # libpng would say more, and not by sys.stderr
-    write_image(tmp_path / "in/images/a.jpg")
-    (tmp_path / "in/labels").mkdir()
-    write(tmp_path / "in/labels/a.png")
-    line = fails(capfd, tmp_path / "in", tmp_path / "out", "--format", "labels")
-    assert words in line, line
-
-
-def test_unusable_masks_and_pairs(tmp_path, capsys):
-    source, out = tmp_path / "in", tmp_path / "out"
-    write_image(source / "aa/images/aa.png")
-    (source / "aa/masks").mkdir()
-    cv2.imwrite(str(source / "aa/masks/0.png"), GRAY + 255)
-    (source / "aa/masks/1.png").write_bytes(cv2.imencode(".jpg", GRAY)[1].tobytes())
-    assert "1.png: found a jpg" in fails(capsys, source, out)
-    cv2.imwrite(str(source / "aa/masks/1.png"), GRAY[1:])
-    assert "1.png: found 60x39 pixels, expected 60x40" in fails(capsys, source, out)
-    assert "--images" in fails(capsys, source, out, "--images", source)
-    assert "--classes cell: found no classes" in fails(capsys, source, out, "--classes", "cell")
-    write_image(source / "aa/images/bb.png")
-    assert "aa/images: found 2 images" in fails(capsys, source, out)
-    (source / "bb").mkdir()
-    (source / "aa/images/bb.png").unlink()
-    assert "bb/images: no such folder" in fails(capsys, source, out)
-
-    write_image(tmp_path / "pairs/images/a.jpg")
-    write_image(tmp_path / "pairs/labels/b.png")
-    assert "a.jpg: found no label" in fails(capsys, tmp_path / "pairs", out)
-    write_image(tmp_path / "pairs/labels/a.png")
-    assert "b.png: found no image" in fails(capsys, tmp_path / "pairs", out)
-
-
-def test_unusable_sources_and_flags(tmp_path, capsys):
-    out = tmp_path / "out"
-    assert "nowhere: no such file" in fails(capsys, tmp_path / "nowhere", out)
-    assert "nowhere: no such file" in fails(capsys, tmp_path / "nowhere", out, "--format", "coco")
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "text.txt").write_text("x")
-    for source in ("empty", "text.txt"):
-        assert "expected one of them" in fails(capsys, tmp_path / source, out)
-        for form in processing.READERS:
-            fails(capsys, tmp_path / source, out, "--format", form)
-    write_image(tmp_path / "in/a.jpg")
-    write_json(tmp_path / "in/a.json", labelme("a.jpg", BOX, ("rectangle", "b", BOX[2])))
-    assert "--classes c: found a, b, expected" in fails(capsys, tmp_path / "in", out, "--classes", "a", "c")
-    assert "--images" in fails(capsys, tmp_path / "in", out, "--images", tmp_path / "nowhere")
-    assert "no image 'a.jpg' in" in fails(capsys, tmp_path / "in", out, "--images", tmp_path / "empty")
-    assert "found 0 COCO files" in fails(capsys, tmp_path / "in", out, "--format", "coco")
-    (tmp_path / "file").write_text("mine")
-    assert "file: found a file, expected a folder" in fails(capsys, tmp_path / "in", tmp_path / "file")
-    with pytest.raises(SystemExit):
-        processing.main(["in", "-o", "out", "--line-width", "0"])
-    assert "--line-width: found 0, expected a whole number of at least 1" in capsys.readouterr().err
-    for damage in (b"", b"no image", cv2.imencode(".jpg", GRAY)[1].tobytes()[:300]):
-        (tmp_path / "in/a.jpg").write_bytes(damage)
-        assert "a.jpg: " in fails(capsys, tmp_path / "in", out)
 
 
 def test_same_names_are_an_error(tmp_path, capsys):
@@ -487,21 +261,3 @@ def test_summary(tmp_path, capsys):
         "smallest 6 pixels, largest 64, median 64",
         "2 touch another one",
     ]
-
-
-def test_one_bad_image_leaves_the_others(tmp_path, capsys):
-    """A broken file, one that names no image and a damaged image are told; the good one is done."""
-    source, out = tmp_path / "in", tmp_path / "out"
-    for name in ("a", "d"):
-        write_image(source / f"{name}.jpg")
-    (source / "d.jpg").write_bytes((source / "d.jpg").read_bytes()[:200])
-    for name, content in (("b", "{"), ("c", labelme("gone.jpg", BOX)), ("d", labelme("d.jpg", BOX))):
-        (source / f"{name}.json").write_text(content if isinstance(content, str) else json.dumps(content))
-    (source / "e.json").write_text(json.dumps(labelme("a.jpg", BOX)))
-    assert "b.json: found no JSON" in fails(capsys, source, out)
-    processing.main([str(source), "-o", str(out), "--skip-bad"])
-    captured = capsys.readouterr()
-    skipped = [line for line in captured.err.splitlines() if line.startswith("skipped: ")]
-    assert [name in line for name, line in zip("bcd", skipped, strict=True)] == [True] * 3
-    assert "1 images (labelme)" in captured.out and "3 skipped" in captured.out
-    assert [path.name for path in (out / "labels").iterdir()] == ["a.png"]

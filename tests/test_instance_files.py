@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import inference
+from data.annotations.sources import Source
 from data.instance_dataset_processing import process
 from pipeline.instance_files import COLUMNS, describe_instances, instance_files
 
@@ -42,7 +43,7 @@ def test_our_importer_reads_what_is_written(shape, tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), image)
     with instance_files(tmp_path, ("instances.json", "instances.csv")) as write:
         write("a.png", shape, describe_instances(label_map))
-    process(tmp_path / "instances.json", tmp_path / "data", images=tmp_path)
+    process(Source(tmp_path / "instances.json", tmp_path), tmp_path / "data")
     (label,) = (tmp_path / "data" / "labels").iterdir()
     read = cv2.imread(str(label), cv2.IMREAD_UNCHANGED)
     ids = np.unique(label_map)[1:]

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
+from annotation_files import SIZE
 
 from data.annotations import shapes
 from run.command import UserError
-
-SIZE = (40, 60)
 
 
 def even_odd(points, size=SIZE):
@@ -78,9 +77,9 @@ def test_what_is_outside_has_no_pixel_and_what_is_far_outside_is_an_error():
 
 def test_later_shapes_lie_on_top_and_are_counted():
     def shape(instance, *corners):
-        return shapes.Shape(instance, ("a",), shapes.box(*corners), "here")
+        return shapes.AnnotatedShape(instance, ("a",), shapes.box(*corners), "here")
 
-    label, counts = shapes.paint(
+    painted = shapes.paint(
         [
             shape("under", 0, 0, 10, 10),
             shape("hidden", 20, 20, 24, 24),
@@ -95,13 +94,13 @@ def test_later_shapes_lie_on_top_and_are_counted():
     expected = np.zeros(SIZE, np.uint16)
     expected[:10, :5], expected[:10, 5:15], expected[:1, 15:16] = 1, 2, 2
     expected[18:26, 18:26], expected[30:33, 30:33] = 3, 4
-    np.testing.assert_array_equal(label, expected)
-    assert counts == {"covered": 1, "hidden": 1, "empty": 1}
-    assert shapes.count_touching(label) == 2
+    np.testing.assert_array_equal(painted.label, expected)
+    assert +painted.counts == {"covered": 1, "hidden": 1, "empty": 1}
+    assert shapes.count_touching(painted.label) == 2
     assert shapes.count_touching(np.array([[1, 0, 5], [0, 2, 0], [0, 0, 0], [9, 9, 0]])) == 3  # by corners
 
 
 def test_16_bits_of_instances():
-    many = [shapes.Shape(number, (), shapes.box(0, 0, 1, 1), "here") for number in range(65536)]
-    with pytest.raises(UserError, match="here: found 65536 instances"):
+    many = [shapes.AnnotatedShape(number, (), shapes.box(0, 0, 1, 1), "here") for number in range(65535)]
+    with pytest.raises(UserError, match="here: found 65535 instances"):
         shapes.paint(many, SIZE)

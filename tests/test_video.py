@@ -17,7 +17,7 @@ from conftest import draw_scene, miniature, two_lines
 import inference
 import utils
 from clustering import instance_colors
-from pipeline import video
+from pipeline import tracking, video
 from run.command import UserError
 
 
@@ -32,10 +32,8 @@ def write_video(path, count=12, size=(96, 160), fps=20):
 
 def read_video(path):
     """(all frames RGB, frames per second)."""
-    clip, frames = video.open_video(str(path)), []
-    while (frame := video.read_frame(clip)) is not None:
-        frames.append(frame)
-    return frames, clip.fps
+    clip = video.open_video(str(path))
+    return [image for *_, image in video.read_frames(clip)], clip.fps
 
 
 @pytest.fixture(scope="module")
@@ -52,15 +50,23 @@ def untrained(untrained_folder, monkeypatch):
     return untrained_folder
 
 
+def draw_number(number):
+    """(96, 160, 3) uint8: a number below 256 in binary as eight bars."""
+    return np.tile((255 * np.unpackbits(np.uint8([number])).repeat(20))[None, :, None], (96, 1, 3))
+
+
+def read_number(image):
+    return int(np.packbits(image[48, 10::20, 0] > 127)[0])
+
+
 def write_uneven(path, fps, ticks):
-    """A Motion JPEG mkv whose frame number i is shown at ticks[i] / fps seconds, i in binary as eight bars."""
+    """A Motion JPEG mkv whose frame number i, of `draw_number`, is shown at ticks[i] / fps seconds."""
     raw = [cv2.VIDEOWRITER_PROP_RAW_VIDEO, 1]
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"MJPG"), fps, (160, 96), raw)
     for number, tick in enumerate(ticks):
         writer.set(cv2.VIDEOWRITER_PROP_PTS, int(tick))
         writer.set(cv2.VIDEOWRITER_PROP_KEY_FLAG, 1)
-        bars = 255 * np.unpackbits(np.uint8([number])).repeat(20)
-        writer.write(cv2.imencode(".jpg", np.tile(bars[None, :, None], (96, 1, 3)))[1].reshape(1, -1))
+        writer.write(cv2.imencode(".jpg", draw_number(number))[1].reshape(1, -1))
     writer.release()
     assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FPS) == fps  # as a player is told
     return str(path)
@@ -81,7 +87,7 @@ def test_the_result_takes_as_long_as_the_video(kind, untrained, tmp_path, capsys
     """Every frame is shown when it was: in the middle of each frame's time the result shows it."""
     fps, ticks, rate, seconds = TIMES[kind]
     path = write_uneven(tmp_path / "a.mkv", fps, ticks)
-    monkeypatch.setattr(inference.visualization, "paint_kind", lambda kind, image, *_: image)
+    monkeypatch.setattr(inference.visualization, "paint_instances", lambda image, _: image)
     inference.main(f"--modeldir {untrained} --outdir {tmp_path / 'out'} --video {path}".split())  # exit code 0
     said = capsys.readouterr()
     assert f"{len(ticks)} frames in" in said.out
@@ -90,7 +96,7 @@ def test_the_result_takes_as_long_as_the_video(kind, untrained, tmp_path, capsys
     assert result_fps == rate or rate is None and 60 < result_fps <= 120
     assert len(frames) / result_fps == pytest.approx(seconds, abs=2 / result_fps)
     due = np.array(ticks) / fps
-    shown = [int(np.packbits(frame[48, 10::20, 0] > 127)[0]) for frame in frames]
+    shown = [read_number(frame) for frame in frames]
     for number in range(len(due) - 1):
         if (due[number + 1] - due[number]) * result_fps > 1.5:
             assert shown[round((due[number] + due[number + 1]) / 2 * result_fps)] == number
@@ -103,8 +109,7 @@ def test_rates_of_frames(tmp_path):
     for rate in (71.4285, 119.881, 999.99, 1 / 300):  # the first three OpenCV writes only in fewer digits
         found, even = video.frame_rate(np.arange(9) / rate, rate)
         assert even == (rate > 0.1) and found == pytest.approx(max(rate, 0.1), rel=1e-4)
-        clip = video.Video(None, "a", "a", None, found, (96, 160))
-        with video.writing(tmp_path / "a.mp4", clip) as write:
+        with video.writing(tmp_path / "a.mp4", (96, 160), found) as write:
             write(np.zeros((96, 160, 3), np.uint8), 0)
         assert read_video(tmp_path / "a.mp4")[1] == found
     assert video.frame_rate(times[:1], 24.0) == (24.0, True) == video.frame_rate(times[:0], 24.0)
@@ -114,20 +119,110 @@ def test_rates_of_frames(tmp_path):
 
         positions = iter([0, 40, 40, 86_400_000, 86_400_040, 0])
 
-        def read(self):
+        def grab(self):
             self.position = next(self.positions, None)
-            return self.position is not None, np.zeros((4, 4, 3), np.uint8)
+            return self.position is not None
+
+        def retrieve(self):
+            return True, np.zeros((4, 4, 3), np.uint8)
 
         def get(self, _):
             return self.position
 
-    clip = video.Video(Clock(), "a", "a", None, 25.0, (4, 4))
-    assert [round(25 * seconds) for _, seconds in video.read_frames(clip)] == [0, 1, 2, 3, 4, 5]
+    clip = video.Video(Clock(), "a", "a", (4, 4), 25.0)
+    assert [(number, round(25 * seconds)) for number, seconds, _ in video.read_frames(clip)] == [
+        (number, number) for number in range(6)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["even", "pause"])
+def test_a_part_of_the_frames_keeps_numbers_and_times(kind, untrained, tmp_path, monkeypatch):
+    """Every third frame between two times: which ones and when, by hand, in the result and in the lines."""
+    ticks = np.array([*range(40)] if kind == "even" else [*range(10), *range(20, 50)])
+    path = write_uneven(tmp_path / "a.mkv", 20, ticks)
+    monkeypatch.setattr(inference.visualization, "paint_instances", lambda image, _: image)
+    flags = f"--modeldir {untrained} --outdir {tmp_path} --json {tmp_path / 'l'} --every 3 --from 0.25 --to 1.5 --video"
+    inference.main([*flags.split(), path])
+    wanted = np.flatnonzero((ticks >= 5) & (ticks < 30))[::3]
+    written = [json.loads(line) for line in (tmp_path / "l").read_text().splitlines()]
+    assert [line["raw_file"] for line in written] == [f"a.mkv/{number:06d}" for number in wanted]
+    assert [line["time"] for line in written] == pytest.approx(ticks[wanted] / 20)
+    frames, fps = read_video(tmp_path / "a.mp4")
+    assert fps == pytest.approx(20 / 3, abs=1e-3)
+    due = np.round((ticks[wanted] - ticks[wanted[0]]) / 3).astype(int)
+    assert [read_number(frames[place]) for place in due] == wanted.tolist()
+    assert len(frames) == due[-1] + 1
+
+
+def test_what_comes_before_is_not_read(tmp_path):
+    """Of a file that lets find a time; of another one it is read and counted, and the frames are the same."""
+    path = write_uneven(tmp_path / "a.mkv", 20, range(200))
+    for found in (True, False):
+        clip = video.open_video(path, begin=8.0, end=8.5)
+
+        class Counting:
+            """The capture, with the calls of `grab` counted."""
+
+            grabbed, real = 0, clip.capture
+
+            def grab(self):
+                self.grabbed += 1
+                return self.real.grab()
+
+            def set(self, key, value):
+                return self.real.set(key, value if found else value / 2)  # noqa: B023
+
+            def __getattr__(self, name):
+                return getattr(self.real, name)
+
+        clip.capture = Counting()
+        frames = list(video.read_frames(clip))
+        assert [number for number, *_ in frames] == list(range(160, 170)) == [read_number(f) for *_, f in frames]
+        assert [seconds for _, seconds, _ in frames] == pytest.approx(np.arange(160, 170) / 20)
+        assert clip.frames == 10 and (clip.capture.grabbed <= 13) == found
+
+
+def test_times_that_make_no_sense(tmp_path):
+    """Of a camera and a stream, which have no such times, before they are opened; beyond a file's end."""
+    write_video(tmp_path / "a.mp4", count=10)
+    for source in ("0", "rtsp://user:secret@127.0.0.1:9/a"):
+        for flag, times in (("--from 1", {"begin": 1.0}), ("--to 2", {"end": 2.0})):
+            with pytest.raises(UserError, match=f"{flag}: found a .*, expected a video file; leave") as error:
+                video.open_video(source, **times)
+            assert "secret" not in str(error.value)
+    with pytest.raises(UserError, match="--from 0.6: found 0.5 s in .*a.mp4 and no frame there"):
+        video.open_video(str(tmp_path / "a.mp4"), begin=0.6)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_trimmed_mp4_is_not_cut_off(whole, untrained, tmp_path, capsys, monkeypatch):
+    """Of 40 frames an edit list shows the last 22; the key frame before them is the 13th. Half of a file is cut off."""
+    writer = cv2.VideoWriter(str(tmp_path / "a.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 20, (160, 96))
+    for number in range(40):
+        writer.write(draw_number(number))
+    writer.release()
+    data = bytearray((tmp_path / "a.mp4").read_bytes())
+    place, ticks = data.index(b"mdhd") + 16, data.index(b"elst") + 12
+    per_frame = int.from_bytes(data[place : place + 4]) // 20
+    data[ticks : ticks + 8] = (1100).to_bytes(4) + (18 * per_frame).to_bytes(4)  # milliseconds shown, first tick
+    if not whole:  # the index lies at the end: what it tells of is no more there
+        start, size = data.index(b"mdat") + 4, int.from_bytes(data[data.index(b"mdat") - 4 :][:4]) - 8
+        data[start + size // 2 : start + size] = bytes(size - size // 2)
+    (tmp_path / "a.mp4").write_bytes(data)
+    monkeypatch.setattr(inference.visualization, "paint_instances", lambda image, _: image)
+    command = f"--modeldir {untrained} --outdir {tmp_path / 'out'} --video {tmp_path / 'a.mp4'}".split()
+    if whole:
+        inference.main(command)
+        numbers = [read_number(frame) for frame in read_video(tmp_path / "out/a.mp4")[0]]
+        assert numbers == list(range(18, 40)) and not capsys.readouterr().err.count("cut off")
+    else:
+        with pytest.raises(SystemExit) as exit_:
+            inference.main(command)
+        assert exit_.value.code == 3
 
 
 def test_h264_is_written_where_it_can_be(monkeypatch):
     """An encoder that opens and writes nothing is none."""
-    clip = video.Video(None, "a", "a", None, 20, (96, 160))
     real, opened = cv2.VideoWriter, []
 
     def writer(path, codec, *more):
@@ -135,9 +230,9 @@ def test_h264_is_written_where_it_can_be(monkeypatch):
         return real(path, cv2.VideoWriter_fourcc(*"mp4v"), *more)  # stands for H.264
 
     monkeypatch.setattr(video.cv2, "VideoWriter", writer)
-    assert video.choose_codec(clip) == "avc1" and opened == [cv2.VideoWriter_fourcc(*"avc1")]
+    assert video.choose_codec((96, 160), 20) == "avc1" and opened == [cv2.VideoWriter_fourcc(*"avc1")]
     monkeypatch.setattr(video.cv2, "VideoWriter", lambda *_: real())
-    assert video.choose_codec(clip) == "mp4v"
+    assert video.choose_codec((96, 160), 20) == "mp4v"
 
 
 def test_names_that_look_like_a_protocol(untrained, tmp_path, monkeypatch):
@@ -181,12 +276,12 @@ def lines(label_map_size, bottoms, ids, top=20):
 
 def test_ids_follow_lanes_whatever_the_order():
     """Lanes drift to the right by half their distance while the order of the labels changes at random."""
-    rng, tracker = np.random.default_rng(0), video.Tracker()
+    rng, tracker = np.random.default_rng(0), tracking.Tracker()
     for step in range(40):
         order = rng.permutation(4)
         bottoms = np.array([-40, 40, 120, 200]) + step
         label_map = lines((64, 160), bottoms[order], range(1, 5))
-        ids = tracker.update(video.instance_profiles(label_map))
+        ids = tracker.update(tracking.instance_profiles(label_map))
         if not step:
             first = ids[np.argsort(order)]
         np.testing.assert_array_equal(ids[np.argsort(order)], first)
@@ -194,34 +289,34 @@ def test_ids_follow_lanes_whatever_the_order():
 
 
 def test_lost_lanes_are_remembered_for_a_while():
-    tracker = video.Tracker()
-    both, one = (video.instance_profiles(lines((64, 160), b, range(1, len(b) + 1))) for b in ([20, 140], [140]))
+    tracker = tracking.Tracker()
+    both, one = (tracking.instance_profiles(lines((64, 160), b, range(1, len(b) + 1))) for b in ([20, 140], [140]))
     assert tracker.update(both).tolist() == [1, 2]
-    for _ in range(video.MEMORY):
+    for _ in range(tracking.MEMORY):
         assert tracker.update(one).tolist() == [2]
     assert tracker.update(both).tolist() == [1, 2]
-    other = video.instance_profiles(lines((64, 160), [80], [1]))
+    other = tracking.instance_profiles(lines((64, 160), [80], [1]))
     assert tracker.update(other).tolist() == [3]  # 1 and 2 are only out of sight
-    for _ in range(video.MEMORY + 1):
+    for _ in range(tracking.MEMORY + 1):
         assert len(tracker.update(np.empty((0, 64)))) == 0
     assert tracker.update(other).tolist() == [1]
 
 
 def test_a_part_of_a_lane_is_the_lane():
     """The near half of a lane, then its far half, which have no row in common."""
-    whole = video.instance_profiles(lines((64, 160), [10, 100], [1, 2]))
+    whole = tracking.instance_profiles(lines((64, 160), [10, 100], [1, 2]))
     near, far = whole.copy(), whole.copy()
     near[:, :45] = np.nan
     far[:, 45:] = np.nan
-    tracker = video.Tracker()
+    tracker = tracking.Tracker()
     assert tracker.update(near).tolist() == [1, 2]
     assert tracker.update(far[::-1]).tolist() == [2, 1]
 
 
 def test_instance_profiles_by_hand():
-    profiles = video.instance_profiles(np.array([[1, 1, 0, 2], [0, 0, 0, 2]]))
+    profiles = tracking.instance_profiles(np.array([[1, 1, 0, 2], [0, 0, 0, 2]]))
     np.testing.assert_allclose(profiles, [[0.25, np.nan], [0.875, 0.875]])
-    assert video.instance_profiles(np.zeros((5, 4), int)).shape == (0, 5)
+    assert tracking.instance_profiles(np.zeros((5, 4), int)).shape == (0, 5)
 
 
 def test_matching_is_the_best_of_all():
@@ -230,7 +325,7 @@ def test_matching_is_the_best_of_all():
     for _ in range(20):
         old = np.sort(rng.uniform(0, 0.1, 4))
         new = old + rng.normal(0, 0.01, 4)
-        tracker = video.Tracker()
+        tracker = tracking.Tracker()
         tracker.update(np.repeat(old[:, None], 5, axis=1))
         ids = tracker.update(np.repeat(new[:, None], 5, axis=1))
         sums = {p: np.abs(new - old[list(p)]).sum() for p in itertools.permutations(range(4))}
@@ -259,16 +354,15 @@ def test_video_in_video_out(tiny_run, tmp_path, size, capsys, monkeypatch):
 
 def test_labels_and_lanes_keep_their_colors(tmp_path):
     """Frames with the same lanes under other ids come out with the same ids and colors."""
-    track = video.tracking()
+    tracker = tracking.FrameTracker()
     rows = [30, 40, 50, 60]
     seen = []
     for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
         bottoms = np.array([10, 80, 150])[order]
         x = [[int(80 + (bottom - 80) * (row - 20) / 43) for row in rows] for bottom in bottoms]
-        frame = inference.Frame("a", image=np.zeros((64, 160, 3), np.uint8))
-        frame.label_map, frame.line = lines((64, 160), bottoms, [1, 2, 3]), {"lanes": x, "h_samples": rows}
-        colors = track(frame)
-        seen.append((frame.label_map[60], colors[np.argsort(order)].tolist()))
+        label_map = tracker.renumber(lines((64, 160), bottoms, [1, 2, 3]))
+        colors = tracker.lane_colors({"lanes": x, "h_samples": rows}, 160)
+        seen.append((label_map[60], colors[np.argsort(order)].tolist()))
     for label_row, colors in seen[1:]:
         np.testing.assert_array_equal(label_row, seen[0][0])
         assert colors == seen[0][1] == instance_colors(3).tolist()
@@ -316,12 +410,11 @@ def test_a_video_that_can_not_be_written_leaves_nothing(tmp_path):
     """A file-size limit stands for a full disk, which the writer doesn't report."""
     import resource
 
-    clip = video.Video(None, "a", "a", None, 20, (96, 160))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     noise = np.random.default_rng(0).integers(0, 256, (96, 160, 3), np.uint8)
     try:
         with pytest.raises(OSError, match="a.mp4: the video could not be written"):
-            with video.writing(tmp_path / "a.mp4", clip) as write:
+            with video.writing(tmp_path / "a.mp4", (96, 160), 20) as write:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
                 for number in range(50):
                     write(noise, number / 20)

@@ -2,23 +2,12 @@
 
 import math
 from functools import partial
-from pathlib import Path
 
+from data.files import IGNORED
 from run.command import UserError
 
-from .files import (
-    FAR,
-    attempt,
-    find_image,
-    get,
-    list_files,
-    read_any_json,
-    read_bytes,
-    read_json,
-    read_points,
-    read_size,
-)
-from .shapes import Entry, Shape, expand_runs, fill_polygons, place_mask
+from .shapes import AnnotatedImage, AnnotatedShape, expand_runs, fill_polygons, place_mask
+from .sources import FAR, attempt, find_image, get_value, read_json, read_points, read_size
 
 
 def is_coco(value):
@@ -26,116 +15,107 @@ def is_coco(value):
     return isinstance(value, dict) and "images" in value and "annotations" in value
 
 
-def find_coco(source):
-    """The COCO file of a path: itself, or the only one in the folder."""
-    source = Path(source)
-    if source.is_file():
-        return source
-    files = [path for path in list_files(source, (".json",)) if is_coco(read_any_json(path))]
-    if len(files) != 1:
-        names = f": {', '.join(path.name for path in files[:3])}" if files else ""
-        raise UserError(f"{source}: found {len(files)} COCO files{names}, expected one; name the file")
-    return files[0]
+def read_coco(source):
+    """Images of a COCO file, those without an annotation included; crowds are ignored, boxes without a mask left out.
 
-
-def read_coco(source, images, line_width):
-    """Entries of a COCO file, images without an annotation included; `iscrowd` and boxes without a mask are left out.
-
-    What can't be used of it stands among them as UserErrors.
-
-    Args:
-        source: the JSON file, or a folder that holds one.
-        images: folder of the images, or None: beside the file, or in the usual folders near it.
-        line_width: not used.
-
-    Raises:
-        UserError: a file that can't be used.
+    Images lie in the folder named, else beside the file or in the usual folders near it. What belongs to no image
+    stands among them as UserErrors.
     """
-    path = find_coco(source)
+    path = source.one_file("COCO", ".json", lambda path: is_coco(read_json(path, lenient=True)))
     file = read_json(path)
     names = {}
-    for number, category in enumerate(get(file, "categories", list, path), start=1):
+    for number, category in enumerate(get_value(file, "categories", list, path), start=1):
         where = f"{path}: category {number}"
-        names[_id(category, "id", where)] = get(category, "name", str, where)
-    split, here = path.stem.split("_")[-1], path.parent
-    folders = [here, here / "images", here / "data", here / split, here.parent, here.parent / "images"]
-    folders += [here.parent / split, here.parent / "images" / split]
-    folders = [Path(images)] if images else [folder for folder in folders if folder.is_dir()]
-    entries, bad = {}, []
-    for number, image in enumerate(get(file, "images", list, path), start=1):
-        where = f"{path}: image {number}"
-        key = attempt(_id, image, "id", where)
-        if isinstance(key, UserError):
-            bad.append(key)
-        elif key in entries:  # which of them an annotation is for, nobody knows
-            bad.append(UserError(f"{where}: found the id {key} again, expected each once; remove one"))
-            if not isinstance(first := entries[key], UserError):
-                entries[key] = UserError(f"{first.where}: found its id {key} again, expected each once; remove one")
-        else:
-            entries[key] = attempt(_read_image, image, folders, where)
-    for number, annotation in enumerate(get(file, "annotations", list, path), start=1):
+        names[_id(category, "id", where)] = get_value(category, "name", str, where)
+    images, errors = _read_images(file, _image_folders(source, path), path)
+    for number, annotation in enumerate(get_value(file, "annotations", list, path), start=1):
         where = f"{path}: annotation {number}"
         key = attempt(_id, annotation, "image_id", where)
         if isinstance(key, UserError):
-            bad.append(key)
-        elif key not in entries:
-            found = f"found image_id {key} that is none of images, expected one of them; fix it"
-            bad.append(UserError(f"{where}: {found}"))
-        elif not isinstance(entries[key], UserError):
-            error = attempt(_add, annotation, number, entries[key], names, where)
-            entries[key] = error or entries[key]
-    return [*bad, *entries.values()]
+            errors.append(key)
+        elif key not in images:
+            problem = f"found image_id {key} that is none of images, expected one of them; fix it"
+            errors.append(UserError(f"{where}: {problem}"))
+        elif not isinstance(images[key], UserError):
+            images[key].add(_read_shape, annotation, number, names, where)
+    return [*errors, *images.values()]
+
+
+def _image_folders(source, path):
+    if source.images:
+        return [source.images]
+    here, above, split = path.parent, path.parent.parent, path.stem.split("_")[-1]
+    folders = [here, here / "images", here / "data", here / split]
+    folders += [above, above / "images", above / split, above / "images" / split]
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def _read_images(file, folders, path):
+    """({id: AnnotatedImage or UserError}, UserErrors of images without an id of their own)."""
+    images, errors = {}, []
+    for number, entry in enumerate(get_value(file, "images", list, path), start=1):
+        where = f"{path}: image {number}"
+        key = attempt(_id, entry, "id", where)
+        if isinstance(key, UserError):
+            errors.append(key)
+        elif key in images:  # which of them an annotation is for, nobody knows
+            errors.append(UserError(f"{where}: found the id {key} again, expected each once; remove one"))
+            if not isinstance(first := images[key], UserError):
+                images[key] = UserError(f"{first.where}: found its id {key} again, expected each once; remove one")
+        else:
+            images[key] = attempt(_read_image, entry, folders, where)
+    return images, errors
 
 
 def _id(entry, key, where):
-    return get(entry, key, (int, str), where, most=math.inf)
+    return get_value(entry, key, (int, str), where, most=math.inf)
 
 
-def _read_image(image, folders, where):
-    name = get(image, "file_name", str, where)
-    found = find_image(name, folders, where)
-    size = read_size(image, "height", "width", where)
-    return Entry(name, partial(read_bytes, found), where, found, size)
+def _read_image(entry, folders, where):
+    name = get_value(entry, "file_name", str, where)
+    file = find_image(name, folders, where)
+    return AnnotatedImage(name, where, file, size=read_size(entry, "height", "width", where))
 
 
-def _add(annotation, number, entry, names, where):
+def _read_shape(annotation, number, names, where):
     category = _id(annotation, "category_id", where)
     if category not in names:
         raise UserError(f"{where}: found category_id {category} that is none of categories, expected one; fix it")
     segmentation = annotation.get("segmentation")
-    if get(annotation, "iscrowd", (int, bool), where, 0):
-        entry.left_out["iscrowd"] += 1
-    elif not segmentation:
-        entry.left_out["box without a mask"] += 1
-    else:
-        region = _read_segmentation(segmentation, where)
-        entry.shapes.append(Shape(number, (names[category], str(category)), region, where))
+    is_crowd = get_value(annotation, "iscrowd", (int, bool), where, 0)
+    if not segmentation:
+        return "box without a mask"
+    shape = AnnotatedShape(number, (names[category], str(category)), _read_segmentation(segmentation, where), where)
+    if is_crowd:  # whose members may have masks of their own, which count
+        shape.value, shape.depth = IGNORED, -1
+    return shape
 
 
 def _read_segmentation(value, where):
     if isinstance(value, dict):
-        size, counts = get(value, "size", list, where), get(value, "counts", (list, str), where)
-        if len(size) != 2 or not all(type(x) is int and 0 < x < FAR for x in size):
+        size, counts = get_value(value, "size", list, where), get_value(value, "counts", (list, str), where)
+        if len(size) != 2 or not all(type(side) is int and 0 < side < FAR for side in size):
             raise UserError(f"{where}: found another size of its run lengths, expected [height, width]; fix it")
         counts = decode_counts(counts, where) if isinstance(counts, str) else counts
         if not all(type(count) is int for count in counts):
             raise UserError(f"{where}: found counts that are no whole numbers, expected run lengths; fix it")
-        return partial(_place_runs, counts, size)
-    if not isinstance(value, list) or not all(isinstance(part, list) for part in value):
+        return partial(_place_runs, counts, tuple(size))
+    if not isinstance(value, list) or not all(isinstance(polygon, list) for polygon in value):
         raise UserError(f"{where}: found another segmentation, expected [[x, y, x, y, ...], ...] or an RLE; fix it")
     polygons = []
-    for part in value:
-        if len(part) % 2:
-            raise UserError(f"{where}: found {len(part)} coordinates, expected x and y of each point; fix it")
-        polygons.append(read_points([part[i : i + 2] for i in range(0, len(part), 2)], 3, where))
+    for numbers in value:
+        if len(numbers) % 2:
+            raise UserError(f"{where}: found {len(numbers)} coordinates, expected x and y of each point; fix it")
+        pairs = [list(pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
+        polygons.append(read_points(pairs, 3, where))
     return partial(fill_polygons, polygons)
 
 
 def _place_runs(counts, runs_size, size):
-    if tuple(runs_size) != tuple(size):
+    if runs_size != size:
         height, width = runs_size
         raise ValueError(f"found run lengths of {width}x{height} pixels, expected {size[1]}x{size[0]}; fix it")
-    return place_mask(expand_runs(counts, (size[1], size[0])).T, 0, 0, size)  # they go down the columns
+    return place_mask(expand_runs(counts, size[::-1]).T, 0, 0, size)  # they go down the columns
 
 
 def decode_counts(text, where):

@@ -1,59 +1,115 @@
-"""Annotations that are images: label images of any kind, and one mask file per instance."""
+"""Annotations that are images: label images of any kind, those of VOC and Cityscapes, one mask file per instance."""
 
+import os
 from collections import Counter
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from data.files import IMAGE_SUFFIXES, count_images, lossy_kind, pair_up, palette_ids
+from data.files import IGNORED, IMAGE_SUFFIXES, count_images, lossy_kind, pair_up, palette_ids
 from run.command import UserError
 
-from .files import MORE_PAGES, attempt, by_key, decode, list_files, read_bytes
-from .shapes import MOST, Entry, Shape, paint
+from .shapes import MOST, AnnotatedImage, AnnotatedShape, Painted, PlacedMask, paint
+from .sources import MORE_PAGES, attempt, decode_raw, index_by_stem, list_files, read_bytes
 
 LABEL_FOLDERS = ("labels", "masks")
 ENDINGS = ("", "_mask", "_masks", "_label", "_labels")  # of a label's stem, after its image's
+OBJECT_FOLDERS = {"SegmentationObject": "SegmentationClass", "SegmentationObjectPNG": "SegmentationClassPNG"}
+VOID_COLOR = 224, 224, 192  # the color of 255 in VOC's palette
+GT_FOLDERS = ("gtFine", "gtCoarse")
+COUNTED = range(24, 34)  # Cityscapes' classes of instances, person to bicycle; these ids themselves are groups
 
 
-def read_label_images(source, images, line_width):
-    """Entries of a folder with `images/` and `labels/` or `masks/`, one label image each, in the same subfolders.
+def read_label_images(source):
+    """Images of `images/` and their label images of `labels/` or `masks/`, in the same subfolders."""
+    folders = [source.path / name for name in LABEL_FOLDERS]
+    label_folder = next((path for path in folders if path.is_dir()), folders[0])
+    image_folder = source.images or source.path / "images"
+    return _pair_images(image_folder, label_folder, _read_label, endings=ENDINGS)
+
+
+def read_voc(source):
+    """Images of `JPEGImages/` with the ids of `SegmentationObject/`, where 255 is ignored."""
+    folders = [name for name in OBJECT_FOLDERS if (source.path / name).is_dir()] or list(OBJECT_FOLDERS)
+    read_label = partial(_read_voc_label, source.path / OBJECT_FOLDERS[folders[-1]])
+    return _pair_images(source.images or source.path / "JPEGImages", source.path / folders[-1], read_label)
+
+
+def is_cityscapes(path):
+    """Whether a folder or its subfolders hold instance ids of Cityscapes."""
+    return any(name.endswith("_instanceIds.png") for _, _, names in os.walk(path) for name in names)
+
+
+def read_cityscapes(source):
+    """Images of `leftImg8bit/` with the ids of `gtFine/` or `gtCoarse/`; these folders or the one that has them."""
+    label_folder = next((path for name in GT_FOLDERS if (path := source.path / name).is_dir()), source.path)
+    names = ["leftImg8bit" if name in GT_FOLDERS else name for name in label_folder.absolute().parts]
+    endings = [f"_{name}_instanceIds" for name in GT_FOLDERS]
+    image_folder = source.images or Path(*names)
+    return _pair_images(image_folder, label_folder, _read_cityscapes_label, ("",), endings, ["_leftImg8bit"])
+
+
+def _pair_images(folder, label_folder, read_label, endings=("",), label_endings=("",), image_endings=("",)):
+    """Images of a folder, each with the label of its name, and UserErrors of labels without an image.
 
     Args:
-        source: the folder.
-        images: folder in place of `images/`, or None.
-        line_width: not used.
-
-    Raises:
-        UserError: a folder is missing.
+        folder, label_folder: with the same subfolders.
+        read_label: function from a label's path to `Painted`.
+        endings: what may follow an image's name in its label's.
+        label_endings, image_endings: files without one of them are passed over, and it is no part of the name.
     """
-    source = Path(source)
-    folder = Path(images) if images else source / "images"
-    label_folder = next((source / name for name in LABEL_FOLDERS if (source / name).is_dir()), source / "labels")
-    labels, twice = by_key(list_files(label_folder, IMAGE_SUFFIXES, say=True), label_folder)
-    images, again = by_key(list_files(folder, IMAGE_SUFFIXES, say=True), folder)
-    pairs, more = pair_up(images, labels, ENDINGS)
-    missing = f"found no label of that name in {label_folder}, expected one per image; add it"
+    label_files = list_files(label_folder, IMAGE_SUFFIXES, say=label_endings == ("",))
+    labels, label_errors = index_by_stem(label_files, label_folder, label_endings)
+    images, image_errors = index_by_stem(list_files(folder, IMAGE_SUFFIXES, say=True), folder, image_endings)
+    pairs, unpaired = pair_up(images, labels, endings)
+    results = []
+    for path, label in pairs:
+        image = AnnotatedImage(path.relative_to(folder).as_posix(), str(label or path), path, is_annotated=bool(label))
+        image.label = partial(read_label, label) if label else None
+        results.append(image)
     alone = f"found no image of that name in {folder}, expected one; remove it"
-    entries = [_label_entry(path, folder, label) if label else UserError(f"{path}: {missing}") for path, label in pairs]
-    return entries + twice + again + [UserError(f"{path}: {alone}") for path in more]
-
-
-def _label_entry(path, folder, label):
-    name = path.relative_to(folder).as_posix()
-    return Entry(name, partial(read_bytes, path), str(label), path, label=lambda: _read_label(label))
+    return results + label_errors + image_errors + [UserError(f"{path}: {alone}") for path in unpaired]
 
 
 def _read_label(path):
-    return read_ids(path), Counter({MORE_PAGES: count_images(read_bytes(path)) - 1})
+    return _painted(read_ids(path), path)
+
+
+def _painted(label, path):
+    return Painted(label, Counter({MORE_PAGES: count_images(read_bytes(path)) - 1}))
+
+
+def _read_voc_label(class_folder, path):
+    """Ids without those of background and ignored classes: labelme parts these only in SegmentationClass."""
+    label = _ids_of_voc(path)
+    class_path = class_folder / path.name
+    if class_path.is_file():
+        classes = _ids_of_voc(class_path)
+        if classes.shape != label.shape:
+            raise UserError(f"{class_path}: found {classes.shape}, expected {label.shape} as in {path}; export both")
+        label = np.where((classes == 0) | (classes == IGNORED), classes, label)
+    return _painted(label, path)
+
+
+def _ids_of_voc(path):
+    values = _read_values(path)
+    is_ignored = values == {"u1": 255, "u8": _pack_colors(np.uint8([[VOID_COLOR[::-1]]]))}.get(values.dtype.str[1:], -1)
+    return np.where(is_ignored, IGNORED, _number(np.where(is_ignored, 0, values), path)).astype(np.uint16)
+
+
+def _read_cityscapes_label(path):
+    ids = read_ids(path)
+    if ids.max() < 4:  # what isn't in a scene, as the image's border
+        raise UserError(f"{path}: found no class, as in test images, expected labels; name gtFine/train, or so")
+    return _painted(np.where(np.isin(ids, COUNTED), IGNORED, np.where(ids < 1000, 0, ids)).astype(np.uint16), path)
 
 
 def read_ids(path):
     """Instance ids of a label image.
 
-    One gray channel, or a palette that begins with black, holds the ids, as they are if 16 bits hold them. Of colors,
-    each is one instance, numbered in the order of their values; black and transparent is background.
+    One gray channel, or a palette that begins with black, holds the ids, as they are if 16 bits hold them, `IGNORED`
+    included. Of colors, each is one instance, numbered in the order of their values, but black and transparent.
 
     Returns:
         (h, w) uint16.
@@ -61,28 +117,35 @@ def read_ids(path):
     Raises:
         UserError: no image, one that was compressed with loss, or values that can't be ids.
     """
+    return _number(_read_values(path), path)
+
+
+def _read_values(path):
+    """(h, w) of a label image's values, uint64 if they stand for colors."""
     values = _read_lossless(path)
     numbers = palette_ids(read_bytes(path))
     values = values if numbers is None else numbers
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[:, :, 0]
-    if values.ndim == 3:
-        values = _pack_colors(values)
+    return values if values.ndim == 2 else _pack_colors(values)
+
+
+def _number(values, path):
     if values.dtype.kind == "f" and not (np.isfinite(values) & (values == np.rint(values))).all():
         raise UserError(f"{path}: found fractions, expected whole numbers as instance ids; convert the label")
     if values.min() < 0:
         raise UserError(f"{path}: found the id {values.min():g}, expected ids from 0 on; convert the label")
-    if values.max() <= MOST:
+    if values.max() <= IGNORED:
         return values.astype(np.uint16)
-    found, ids = np.unique(values, return_inverse=True)
-    first = int(found[0] != 0)
-    if len(found) - 1 + first > MOST:
-        raise UserError(f"{path}: found {len(found) - 1 + first} instances in one image, expected at most {MOST}")
+    distinct, ids = np.unique(values, return_inverse=True)
+    first = int(distinct[0] != 0)
+    if len(distinct) - 1 + first > MOST:
+        raise UserError(f"{path}: found {len(distinct) - 1 + first} instances in one image, expected at most {MOST}")
     return (ids.reshape(values.shape) + first).astype(np.uint16)
 
 
 def _pack_colors(values):
-    """One uint64 per pixel of (h, w, 3 or 4) BGR(A), 0 where it is black or transparent, above `MOST` elsewhere."""
+    """One uint64 per pixel of (h, w, 3 or 4) BGR(A), 0 where it is black or transparent, above `IGNORED` elsewhere."""
     red, green, blue = (values[:, :, channel].astype(np.uint64) for channel in (2, 1, 0))
     packed = (red << 32) | (green << 16) | blue
     if values.shape[2] == 4:
@@ -98,54 +161,44 @@ def _read_lossless(path):
             f"{path}: found {kind}, whose compression changes values and so invents instances, expected a png or "
             "another lossless label; export it anew, don't convert this file"
         )
-    return decode(data, cv2.IMREAD_UNCHANGED, path)
+    return decode_raw(data, path)
 
 
-def is_mask_folders(source):
-    """Whether a folder holds folders with `images/` and `masks/`."""
-    return any((folder / "masks").is_dir() for folder in Path(source).iterdir())
+def is_mask_folders(path):
+    """Whether a folder holds folders with `masks/`."""
+    return any((folder / "masks").is_dir() for folder in path.iterdir())
 
 
-def read_mask_folders(source, images, line_width):
-    """Entries of a folder of folders, `ID/images/*.png` (one) and `ID/masks/*.png` (one per instance).
-
-    Args:
-        source: the folder.
-        images: must be None, each folder has its own.
-        line_width: not used.
-
-    Raises:
-        UserError: a folder without its image or masks, or with several images.
-    """
-    if images:
-        raise UserError(f"--images {images}: found with masks, whose images lie beside them; leave it out")
-    if not Path(source).is_dir():
-        raise UserError(f"{source}: found a file, expected a folder of ID/images/ and ID/masks/; name another one")
-    entries = []
-    for folder in sorted(Path(source).iterdir()):
-        if folder.is_dir() and not folder.name.startswith((".", "__MACOSX")):
-            entries.append(attempt(_read_folder, folder))
-    return entries
+def read_mask_folders(source):
+    """Images of a folder of folders, `ID/images/*.png` (one) and `ID/masks/*.png` (one per instance)."""
+    if source.images:
+        raise UserError(f"--images {source.images}: found with masks, whose images lie beside them; leave it out")
+    if not source.path.is_dir():
+        raise UserError(f"{source.path}: found a file, expected a folder of ID/images/ and ID/masks/; name another one")
+    folders = [path for path in sorted(source.path.iterdir()) if path.is_dir()]
+    return [attempt(_read_folder, path) for path in folders if not path.name.startswith((".", "__MACOSX"))]
 
 
 def _read_folder(folder):
-    found = list_files(folder / "images", IMAGE_SUFFIXES)
-    if len(found) != 1:
+    files = list_files(folder / "images", IMAGE_SUFFIXES)
+    if len(files) != 1:
         raise UserError(
-            f"{folder / 'images'}: found {len(found)} images, expected one, whose instances are the files of "
+            f"{folder / 'images'}: found {len(files)} images, expected one, whose instances are the files of "
             f"masks/; where each of these is the label of an image, name {folder} itself"
         )
-    masks = list_files(folder / "masks", IMAGE_SUFFIXES, say=True)
-    entry = Entry(f"{folder.name}/{found[0].name}", partial(read_bytes, found[0]), str(folder), found[0])
+    image = AnnotatedImage(f"{folder.name}/{files[0].name}", str(folder), files[0])
+    image.is_annotated = (folder / "masks").is_dir()
+    masks = list_files(folder / "masks", IMAGE_SUFFIXES, say=True) if image.is_annotated else []
     if masks:
-        entry.label = partial(_paint_masks, masks)
-    return entry
+        image.label = partial(_paint_masks, masks)
+    return image
 
 
 def _paint_masks(paths):
-    # of the size of the first, so that an image that is shown turned is taken as they have it
-    size = _read_mask(paths[0]).shape
-    return paint([Shape(path, (), partial(_place_mask, path), str(path)) for path in paths], size)
+    # of the size of the first that can be read, so that an image that is shown turned is taken as they have it
+    masks = (attempt(_read_mask, path) for path in paths)
+    size = next((mask.shape for mask in masks if not isinstance(mask, UserError)), (1, 1))
+    return paint([AnnotatedShape(path, (), partial(_place_mask, path), str(path)) for path in paths], size)
 
 
 def _place_mask(path, size):
@@ -155,7 +208,7 @@ def _place_mask(path, size):
             f"found {mask.shape[1]}x{mask.shape[0]} pixels, expected {size[1]}x{size[0]} as in the other masks; "
             "make it again"
         )
-    return mask, 0, 0
+    return PlacedMask(mask, 0, 0)
 
 
 def _read_mask(path):

@@ -6,8 +6,7 @@ shape when its center (c + 0.5, r + 0.5) lies inside, for a polygon that crosses
 exactly on an edge belongs to what is to the right of the edge, or below a level one, so that shapes with a common edge
 neither overlap nor leave a gap. Lines are the exception: they are drawn by OpenCV as the lanes of the TuSimple command.
 
-A region is a function from the image's size (h, w) to (mask (a, b) bool, row, column): pixels, and where in the image
-the mask's upper left corner lies. It raises ValueError if it can't be of that image.
+A region is a function from the image's size (h, w) to a `PlacedMask`; ValueError if it can't be of that image.
 """
 
 from collections import Counter
@@ -20,40 +19,83 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from data.files import IGNORED
 from run.command import UserError
 
-MOST = 65535  # instances that 16 bits can number
-NOTHING = np.zeros((0, 0), bool), 0, 0
+MOST = IGNORED - 1  # instances that 16 bits can number
+RESERVED = {"_background_": 0, "__ignore__": IGNORED}  # labelme's names of holes and of what counts as nothing
 
 
-class Shape(NamedTuple):
-    """One annotated shape."""
+class PlacedMask(NamedTuple):
+    """Pixels in an image."""
 
-    instance: Hashable  # shapes with the same one are parts of one instance
-    names: tuple  # of its class: its name and, if it has one, its id, both str
-    region: Callable
-    where: str  # file and place in it, for messages
+    pixels: np.ndarray  # (a, b) bool
+    top: int  # row and column of the upper left of them
+    left: int
+
+
+EMPTY = PlacedMask(np.zeros((0, 0), bool), 0, 0)
 
 
 @dataclass
-class Entry:
-    """One image with its annotation: either `shapes`, from below to the top, or `label`."""
+class AnnotatedShape:
+    """One annotated shape."""
+
+    instance: Hashable  # shapes with the same one are parts of one instance
+    names: tuple  # of its class: its name and, if it has one, its id, both str; () for what concerns all classes
+    region: Callable
+    where: str  # file and place in it, for messages
+    depth: int = 0  # what has a higher one lies on top, of the same depth what comes later
+    value: int | None = None  # of what is no instance: 0 for a hole, or IGNORED
+
+    def __post_init__(self):
+        if self.names and self.names[0] in RESERVED:
+            self.value, self.names = RESERVED[self.names[0]], ()  # of no class
+
+
+@dataclass
+class Painted:
+    """Ids of an image, and how they came about."""
+
+    label: np.ndarray  # (h, w) uint16
+    counts: Counter  # what the summary says: see `paint`
+    errors: list = field(default_factory=list)  # UserErrors of shapes that can't be of this image
+
+
+@dataclass
+class AnnotatedImage:
+    """One image with its annotation: either `shapes` or `label`."""
 
     name: str  # of the image, "/" between folders
-    read: Callable  # gives the bytes of the image file
     where: str  # the annotation, for messages
-    file: Path | None = None  # the image file, if it is one
+    file: Path | None = None  # the image file
+    read: Callable | None = None  # gives the bytes of an image that is no file
     size: tuple | None = None  # (h, w) that the annotation states
     shapes: list = field(default_factory=list)
-    label: Callable | None = None  # gives what `paint` gives
+    label: Callable | None = None  # gives a `Painted`
     left_out: Counter = field(default_factory=Counter)  # {reason: number of objects}
+    errors: list = field(default_factory=list)  # UserErrors of shapes that can't be used
+    is_annotated: bool = True  # False: nobody says what it shows
+
+    def add(self, read, *args):
+        """Add what `read(*args)` gives: an `AnnotatedShape`, or the reason to leave it out; or its UserError."""
+        try:
+            shape = read(*args)
+        except UserError as error:
+            self.errors.append(error)
+            return
+        if isinstance(shape, str):
+            self.left_out[shape] += 1
+        else:
+            self.shapes.append(shape)
 
 
 def check_bounds(points, size):
     """Raise ValueError unless (N, 2) points are in the image or not further out than it is wide or high."""
     extent = np.array([size[1], size[0]])
-    if ((points < -extent) | (points > 2 * extent)).any():
-        x, y = points[((points < -extent) | (points > 2 * extent)).any(axis=1)][0]
+    outside = ((points < -extent) | (points > 2 * extent)).any(axis=1)
+    if outside.any():
+        x, y = points[outside][0]
         raise ValueError(
             f"found the point ({x:g}, {y:g}), expected it within {size[1]}x{size[0]} pixels; "
             "fix it, or name the images it was drawn on"
@@ -70,7 +112,7 @@ def fill_polygon(points, size):
     last = np.clip(np.ceil(np.maximum(y, next_y) - 0.5), 0, height).astype(int)
     count = last - first
     if not count.any():
-        return NOTHING
+        return EMPTY
     edge = np.repeat(np.arange(len(x)), count)
     row = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + first[edge]
     crossing = x[edge] + (row + 0.5 - y[edge]) * (next_x - x)[edge] / (next_y - y)[edge]
@@ -79,43 +121,43 @@ def fill_polygon(points, size):
     # every crossing turns what is right of it from outside to inside or back
     turns = np.zeros((row.max() - top + 1, column.max() - left + 1), bool)
     np.logical_xor.at(turns, (row - top, column - left), True)
-    return np.logical_xor.accumulate(turns, axis=1)[:, :-1], top, left
+    return PlacedMask(np.logical_xor.accumulate(turns, axis=1)[:, :-1], top, left)
 
 
 def fill_polygons(polygons, size):
     """Region that several polygons cover together."""
-    parts = [fill_polygon(points, size) for points in polygons]
-    top, left = min(row for _, row, _ in parts), min(column for _, _, column in parts)
-    bottom = max(row + mask.shape[0] for mask, row, _ in parts)
-    right = max(column + mask.shape[1] for mask, _, column in parts)
-    whole = np.zeros((bottom - top, right - left), bool)
-    for mask, row, column in parts:
-        whole[row - top : row - top + mask.shape[0], column - left : column - left + mask.shape[1]] |= mask
-    return whole, top, left
+    if len(polygons) == 1:
+        return fill_polygon(polygons[0], size)
+    covered = np.zeros(size, bool)
+    for points in polygons:
+        mask, top, left = fill_polygon(points, size)
+        covered[top : top + mask.shape[0], left : left + mask.shape[1]] |= mask
+    return PlacedMask(covered, 0, 0)
 
 
 def box(left, top, right, bottom, degrees=0.0):
-    """Region of a box whose corners may come in any order, turned clockwise around its middle."""
+    """Region of a box whose corners may come in any order, turned clockwise around its center."""
     points = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], float)
     angle = np.deg2rad(degrees)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    middle = points.mean(axis=0)
-    return partial(fill_polygon, (points - middle) @ turn + middle if degrees else points)
+    center = points.mean(axis=0)
+    return partial(fill_polygon, (points - center) @ turn + center if degrees else points)
 
 
-def fill_ellipse(middle, radii, degrees, size):
-    """Region of an ellipse: (2,) x and y of its middle, (2,) radii > 0, turned clockwise."""
+def fill_ellipse(center, radii, degrees, size):
+    """Region of an ellipse: (2,) x and y of its center, (2,) radii > 0, turned clockwise."""
     angle = np.deg2rad(degrees)
     cos, sin = np.cos(angle), np.sin(angle)
     reach = np.hypot([radii[0] * cos, radii[0] * sin], [radii[1] * sin, radii[1] * cos])
-    check_bounds(np.array([middle - reach, middle + reach]), size)
-    left, top = np.maximum(np.floor(middle - reach), 0).astype(int)
-    right, bottom = np.minimum(np.ceil(middle + reach), (size[1], size[0])).astype(int)
+    check_bounds(np.array([center - reach, center + reach]), size)
+    left, top = np.maximum(np.floor(center - reach), 0).astype(int)
+    right, bottom = np.minimum(np.ceil(center + reach), (size[1], size[0])).astype(int)
     if left >= right or top >= bottom:
-        return NOTHING
-    x = np.arange(left, right) + 0.5 - middle[0]
-    y = (np.arange(top, bottom) + 0.5 - middle[1])[:, None]
-    return ((x * cos + y * sin) / radii[0]) ** 2 + ((y * cos - x * sin) / radii[1]) ** 2 < 1, top, left
+        return EMPTY
+    x = np.arange(left, right) + 0.5 - center[0]
+    y = (np.arange(top, bottom) + 0.5 - center[1])[:, None]
+    inside = ((x * cos + y * sin) / radii[0]) ** 2 + ((y * cos - x * sin) / radii[1]) ** 2 < 1
+    return PlacedMask(inside, top, left)
 
 
 def draw_line(points, width, size):
@@ -125,20 +167,31 @@ def draw_line(points, width, size):
     left, top = np.clip(pixels.min(axis=0) - width, 0, (size[1], size[0]))
     right, bottom = np.clip(pixels.max(axis=0) + width + 1, 0, (size[1], size[0]))
     if left >= right or top >= bottom:
-        return NOTHING
+        return EMPTY
     mask = np.zeros((bottom - top, right - left), np.uint8)
     cv2.polylines(mask, [pixels - (left, top)], isClosed=False, color=1, thickness=width)
-    return mask.astype(bool), top, left
+    return PlacedMask(mask.astype(bool), top, left)
 
 
 def place_mask(mask, top, left, size):
     """Region of a given (a, b) bool mask; ValueError if it isn't all in the image."""
-    height, width = mask.shape
+    check_inside(mask.shape, top, left, size)
+    return PlacedMask(mask, top, left)
+
+
+def place_runs(counts, shape, top, left, size):
+    """Region of run lengths, see `expand_runs`; ValueError if it isn't all in the image."""
+    check_inside(shape, top, left, size)  # before they are expanded, as a wrong shape may be a huge one
+    return PlacedMask(expand_runs(counts, shape), top, left)
+
+
+def check_inside(shape, top, left, size):
+    """Raise ValueError unless a mask of (a, b) pixels is in the image."""
+    height, width = shape
     if top < 0 or left < 0 or top + height > size[0] or left + width > size[1]:
         raise ValueError(
             f"found a mask of {width}x{height} pixels at ({left}, {top}), expected it in {size[1]}x{size[0]}; fix it"
         )
-    return mask, top, left
 
 
 def expand_runs(counts, shape):
@@ -154,53 +207,63 @@ def expand_runs(counts, shape):
 
 
 def paint(shapes, size):
-    """Paint shapes, later ones over earlier ones.
+    """Paint shapes, upper ones over lower ones.
 
     Args:
-        shapes: list of `Shape`.
+        shapes: list of `AnnotatedShape`.
         size: (h, w).
 
     Returns:
-        (h, w) uint16, the instances that are seen numbered from 1 in the order of their first shapes; Counter of
-        instances: "covered" in part by a later one, "hidden" wholly, and "empty", without a pixel center.
+        `Painted`: the instances that are seen, numbered from 1 in the order of their first shapes, and `IGNORED`;
+        counts of "holes" and of instances: "covered" in part by a later one, "hidden" wholly, "empty", without a pixel.
 
     Raises:
-        UserError: a shape that can't be of this image, or too many instances.
+        UserError: too many instances.
     """
+    shapes = sorted(shapes, key=lambda shape: shape.depth)
     numbers = {}
     for shape in shapes:
-        numbers.setdefault(shape.instance, len(numbers) + 1)
+        if shape.value is None:
+            numbers.setdefault(shape.instance, len(numbers) + 1)
     if len(numbers) > MOST:
         raise UserError(f"{shapes[0].where}: found {len(numbers)} instances in one image, expected at most {MOST}")
     label = np.zeros(size, np.uint16)
-    drawn, covered = np.zeros((2, len(numbers) + 1), bool)
+    drawn, covered = np.zeros((2, IGNORED + 1), bool)
+    errors = []
     for shape in shapes:
-        number = numbers[shape.instance]
+        number = numbers[shape.instance] if shape.value is None else shape.value
         try:
             mask, top, left = shape.region(size)
         except ValueError as error:
-            raise error if isinstance(error, UserError) else UserError(f"{shape.where}: {error}") from None
+            errors.append(error if isinstance(error, UserError) else UserError(f"{shape.where}: {error}"))
+            continue
         window = label[top : top + mask.shape[0], left : left + mask.shape[1]]
         below = window[mask]
-        covered[below[below != number]] = True
+        if shape.value is None:
+            covered[below[below != number]] = True
         drawn[number] |= below.size > 0
         window[mask] = number
-    seen = np.bincount(label.ravel(), minlength=len(drawn)) > 0
-    seen[0] = False
-    new = np.where(seen, np.cumsum(seen), 0).astype(np.uint16)
-    counts = {"covered": covered[1:] & seen[1:], "hidden": drawn[1:] & ~seen[1:], "empty": ~drawn[1:]}
-    return new[label], Counter({name: int(found.sum()) for name, found in counts.items()})
+    instances = np.arange(1, len(numbers) + 1)
+    visible = np.bincount(label.ravel(), minlength=IGNORED + 1) > 0
+    new_numbers = np.zeros(IGNORED + 1, np.uint16)
+    new_numbers[instances] = np.where(visible, np.cumsum(visible) - visible[0], 0)[instances]
+    new_numbers[IGNORED] = IGNORED
+    groups = {"covered": covered & visible, "hidden": drawn & ~visible, "empty": ~drawn}
+    counts = Counter({name: int(members[instances].sum()) for name, members in groups.items()})
+    counts["holes"] = sum(shape.value == 0 for shape in shapes)
+    return Painted(new_numbers[label], counts, errors)
 
 
 def count_touching(label):
     """Number of instances of (h, w) ids that share a pixel's edge or corner with another one."""
-    found = []
-    for one, other in (
+    label = np.where(label == IGNORED, 0, label)
+    touching = []
+    for ids, neighbors in (
         (label[:, :-1], label[:, 1:]),
         (label[:-1], label[1:]),
         (label[:-1, :-1], label[1:, 1:]),
         (label[:-1, 1:], label[1:, :-1]),
     ):
-        meet = (one != other) & (one > 0) & (other > 0)
-        found += [one[meet], other[meet]]
-    return np.unique(np.concatenate(found)).size
+        meet = (ids != neighbors) & (ids > 0) & (neighbors > 0)
+        touching += [ids[meet], neighbors[meet]]
+    return np.unique(np.concatenate(touching)).size

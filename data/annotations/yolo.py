@@ -2,58 +2,51 @@
 
 import re
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from data.files import IMAGE_SUFFIXES, pair_up
 from run.command import UserError
 
-from .files import attempt, by_key, list_files, read_bytes, read_number, read_text
-from .shapes import Entry, Shape, fill_polygon
+from .shapes import AnnotatedImage, AnnotatedShape, fill_polygon
+from .sources import attempt, index_by_stem, list_files, read_number, read_text
 
 SLACK = 0.01  # beyond 0 and 1, which rounding and hasty clicks leave
 
 
-def read_yolo(source, images, line_width):
-    """Entries of a YOLO folder, images without a text file or with an empty one included.
+def read_yolo(source):
+    """Images of a YOLO folder, those without a text file or with an empty one included.
 
-    Args:
-        source: folder with `images/` and `labels/`, which have the same subfolders; class names from `classes.txt`,
-            `labels/classes.txt`, a `*.yaml` with `names` or a `data.yaml` beside the folder, if there is one.
-        images: folder in place of `images/`, or None.
-        line_width: not used.
-
-    Raises:
-        UserError: a file that can't be used.
+    `images/` and `labels/` have the same subfolders; class names are from `classes.txt`, `labels/classes.txt`, a
+    `*.yaml` with `names` or a `data.yaml` beside the folder, if there is one.
     """
-    source = Path(source)
-    folder = Path(images) if images else source / "images"
-    names = _read_names(source)
-    texts, twice = by_key(list_files(source / "labels", (".txt",)), source / "labels")
+    folder, text_folder = source.images or source.path / "images", source.path / "labels"
+    names = _read_names(source.path)
+    texts, text_errors = index_by_stem(list_files(text_folder, (".txt",)), text_folder)
     texts.pop("classes", None)
-    images, again = by_key(list_files(folder, IMAGE_SUFFIXES, say=True), folder)
-    pairs, more = pair_up(images, texts)
-    entries = []
+    images, image_errors = index_by_stem(list_files(folder, IMAGE_SUFFIXES, say=True), folder)
+    pairs, unpaired = pair_up(images, texts)
+    results = []
     for path, text in pairs:
-        if text or not more:
-            entries.append(attempt(_read_image, path, folder, text, names))
+        if text or not unpaired:
+            results.append(attempt(_read_image, path, folder, text, names))
         else:  # of one whose text has another name this would make an image without an instance
-            found = f"found no text of that name in {source / 'labels'}, where {more[0].name} has no image"
-            entries.append(UserError(f"{path}: {found}, expected either to have its like; rename one"))
+            problem = f"found no text of that name in {text_folder}, where {unpaired[0].name} has no image"
+            results.append(UserError(f"{path}: {problem}, expected either to have its like; rename one"))
     alone = f"found no image of that name in {folder}, expected one; remove it"
-    return [UserError(f"{path}: {alone}") for path in more] + twice + again + entries
+    return [UserError(f"{path}: {alone}") for path in unpaired] + text_errors + image_errors + results
 
 
 def _read_image(path, folder, text, names):
-    entry = Entry(path.relative_to(folder).as_posix(), partial(read_bytes, path), str(text or path), path)
-    if text:
-        lines = enumerate(read_text(text).splitlines(), start=1)
-        entry.shapes = [_read_line(line, names, f"{text}:{number}", number) for number, line in lines if line.strip()]
-    return entry
+    name = path.relative_to(folder).as_posix()
+    image = AnnotatedImage(name, str(text or path), path, is_annotated=bool(text))
+    for number, line in enumerate(read_text(text).splitlines() if text else [], start=1):
+        if line.strip():
+            image.add(_read_line, line, number, names, f"{text}:{number}")
+    return image
 
 
-def _read_line(line, names, where, number):
+def _read_line(line, number, names, where):
     words = line.split()
     if len(words) == 5:
         raise UserError(f"{where}: found a box, expected a class and a polygon (x y of 3 points or more); export masks")
@@ -64,20 +57,20 @@ def _read_line(line, names, where, number):
     points = [read_number(word, where, -SLACK, 1 + SLACK) for word in words[1:]]
     key = str(int(words[0]))
     region = partial(_fill_fractions, np.array(points).reshape(-1, 2))
-    return Shape(number, (names.get(key, key), key), region, where)
+    return AnnotatedShape(number, (names.get(key, key), key), region, where)
 
 
 def _fill_fractions(points, size):
     return fill_polygon(points * (size[1], size[0]), size)
 
 
-def _read_names(source):
+def _read_names(folder):
     """{id: name}, both str; {} if no file tells."""
-    for path in (source / "classes.txt", source / "labels" / "classes.txt"):
+    for path in (folder / "classes.txt", folder / "labels" / "classes.txt"):
         if path.is_file():
             return {str(number): line.strip() for number, line in enumerate(read_text(path).splitlines())}
-    beside = source.resolve().parent / "data.yaml"  # where the source is one split of several
-    for path in [*list_files(source, (".yaml", ".yml"), recursive=False), *([beside] if beside.is_file() else [])]:
+    beside = folder.resolve().parent / "data.yaml"  # where the source is one split of several
+    for path in [*list_files(folder, (".yaml", ".yml"), recursive=False), *([beside] if beside.is_file() else [])]:
         text = read_text(path).replace("\r", "")
         lines = r"(?:[ \t]*(?:#.*)?(?:\n(?:[ \t-]+.*|[ \t]*#.*)?)+)"
         block = re.search(rf"^names:[ \t]*(\[[^]]*\]|\{{[^}}]*\}}|{lines})", text, re.MULTILINE)

@@ -1,0 +1,115 @@
+"""Instances and lanes of a video that keep their ids, and with them their colors, from frame to frame.
+
+They are matched to those of the frames before by their lateral distance, all at once (Hungarian method: Kuhn 1955). One
+that isn't seen for some frames is remembered.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from clustering import instance_colors
+
+REACH = 0.06  # of the image's width: a lane moves less from one frame to the next
+MEMORY = 25  # frames
+
+
+@dataclass
+class Track:
+    """What is known of one instance or lane: its lateral positions when it was last seen."""
+
+    profile: np.ndarray  # (R,) in widths of the image, NaN where there is none
+    extended: np.ndarray | None  # (R,) of `_extend`, None without a position
+    age: int = 0  # frames since it was seen
+
+
+class Tracker:
+    """Ids for things that have one lateral position per row and move little from frame to frame."""
+
+    def __init__(self):
+        self.tracks = {}  # id: Track
+
+    def update(self, profiles):
+        """Ids of what one frame shows.
+
+        Args:
+            profiles: (N, R) lateral positions in R rows, in widths of the image, NaN where there is none.
+
+        Returns:
+            (N,) int: the id that each had before, else the smallest free one from 1 on.
+        """
+        current = [Track(profile, _extend(profile)) for profile in profiles]
+        ids = np.zeros(len(current), int)
+        known_ids = list(self.tracks)
+        if known_ids and current:
+            cost = np.array([[_distance(track, self.tracks[known]) for known in known_ids] for track in current])
+            # what is out of reach costs as much as no partner
+            for new, known in zip(*linear_sum_assignment(np.minimum(cost, REACH)), strict=True):
+                if cost[new, known] < REACH:
+                    ids[new] = known_ids[known]
+        for known, track in list(self.tracks.items()):
+            track.age += 1
+            if track.age > MEMORY and known not in ids:
+                del self.tracks[known]
+        for new, track in enumerate(current):
+            if not ids[new]:
+                ids[new] = next(free for free in range(1, len(self.tracks) + 2) if free not in self.tracks)
+            self.tracks[ids[new]] = track
+        return ids
+
+
+def _distance(track, other):
+    """Mean lateral distance of two tracks over the rows of both; inf if one of them has no row."""
+    if track.extended is None or other.extended is None:
+        return math.inf
+    rows = np.isfinite(track.profile) | np.isfinite(other.profile)
+    return np.abs(track.extended - other.extended)[rows].mean()
+
+
+def _extend(profile):
+    """A profile without NaN: interpolated, and beyond its ends on the straight line through all of it.
+
+    None for one of NaN alone.
+    """
+    rows, known = np.arange(len(profile)), np.isfinite(profile)
+    if known.sum() < 3:
+        return np.full(len(profile), profile[known].mean()) if known.any() else None
+    line = np.polyval(np.polyfit(rows[known], profile[known], 1), rows)
+    inside = (rows >= rows[known][0]) & (rows <= rows[known][-1])
+    return np.where(inside, np.interp(rows, rows[known], profile[known]), line)
+
+
+def instance_profiles(label_map):
+    """Mean position of instances 1..N in the rows of a (H, W) label map: (N, H), in widths, NaN where there is none."""
+    height, width = label_map.shape
+    count = int(label_map.max(initial=0))
+    pixels = np.flatnonzero(label_map.ravel() != 0)
+    rows, columns = np.divmod(pixels, width)
+    cells = (np.take(label_map, pixels) - 1) * height + rows
+    counts = np.bincount(cells, minlength=count * height)
+    sums = np.bincount(cells, columns + 0.5, minlength=count * height)
+    with np.errstate(invalid="ignore"):
+        return (sums / counts / width).reshape(count, height)
+
+
+class FrameTracker:
+    """Ids and colors over the frames of a video, to be asked for one frame after the other.
+
+    Instances and lanes are tracked apart: a lane may join instances.
+    """
+
+    def __init__(self):
+        self.instances, self.lanes = Tracker(), Tracker()
+
+    def renumber(self, label_map):
+        """A (H, W) label map whose instances have the ids that they had in the frames before."""
+        ids = self.instances.update(instance_profiles(label_map))
+        return np.take(np.append(0, ids), label_map)
+
+    def lane_colors(self, line, width):
+        """(N, 3) uint8 RGB of the lanes of a TuSimple dict, those that they had before; `width` of the image."""
+        x = np.array(line["lanes"], float).reshape(-1, len(line["h_samples"]))
+        ids = self.lanes.update(np.where(x < 0, np.nan, x / width))
+        return instance_colors(ids.max(initial=0))[ids - 1]

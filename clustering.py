@@ -107,6 +107,12 @@ def class_map(outputs, stuff, mask=None):
     return classes + 1 if mask is None else np.where(mask | np.array(stuff)[classes], classes + 1, 0).astype(np.uint8)
 
 
+def class_probabilities(logits):
+    """Softmax of `(..., C)` class logits, float32."""
+    exponents = np.exp(np.float32(logits) - np.float32(logits).max(axis=-1, keepdims=True))
+    return exponents / exponents.sum(axis=-1, keepdims=True)
+
+
 def instance_classes(logits, label_map, stuff):
     """Classes of the instances 1..N of a `(H, W)` label map: those of the highest mean probability, but stuff.
 
@@ -119,9 +125,7 @@ def instance_classes(logits, label_map, stuff):
         `(N,)` int from 1 on, 0 for an instance without pixels or if all classes are stuff, and `(N,)` probabilities.
     """
     chosen = label_map > 0
-    labels, logits = label_map[chosen], np.asarray(logits[chosen], np.float32)
-    probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    labels, probabilities = label_map[chosen], class_probabilities(logits[chosen])
     sizes = np.bincount(labels)[1:]
     sums = [np.bincount(labels, column, len(sizes) + 1)[1:] for column in probabilities.T]
     means = np.where(stuff, 0, np.transpose(sums) / np.maximum(sizes, 1)[:, None])  # (N, C)

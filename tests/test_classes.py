@@ -350,3 +350,118 @@ def test_evaluation_of_a_model_with_classes(folders, monkeypatch, capsys):
     shutil.rmtree(folders / "both/labels")
     assert evaluation.main(argv.split()) == 0
     assert {entry["name"] for entry in json.loads(capsys.readouterr().out)} == {"mIoU", "IoU car", "IoU the sky"}
+
+
+def test_results_name_the_classes(folders, tmp_path, monkeypatch, capsys):
+    """What inference writes of a network that finds the label's instances, its cars as cars and its sky as sky."""
+    import inference
+
+    for number in range(2):
+        label = cv2.imread(str(folders / f"both/labels/{number}.png"), -1)
+        image = np.dstack([np.zeros_like(label), label, np.where(label == 20, 100, 200).astype(np.uint8)])
+        cv2.imwrite(str(folders / f"both/images/{number}.png"), image)
+    network = Drawn()
+    network.classes = {"car": False, "van": False, "the sky": True}
+    predict = network.predict
+
+    def predict_three(image):
+        outputs = predict(image)
+        car, sky = np.split(outputs["classes"], 2, axis=2)
+        outputs["classes"] = np.concatenate([car, np.full_like(car, 4.0), sky], axis=2)
+        return outputs
+
+    network.predict = predict_three
+    utils.save_model(
+        tmp_path / "model",
+        miniature({"input_shape": [16, 16, 3], "classes": 3}),
+        {"network": {"input_shape": [16, 16, 3], "classes": 3}, "classes": list(network.classes), "stuff": ["the sky"]},
+    )
+    monkeypatch.setattr(inference.segmentation, "load_network", lambda *args: network)
+    argv = (
+        f"--modeldir {tmp_path / 'model'} --indir {folders / 'both/images'} --outdir {tmp_path / 'out'} --keep-names "
+    )
+    argv += f"--json {tmp_path / 'out.json'} --save overlay,classes,labels,instances.json,instances.csv"
+    assert inference.main(argv.split()) == 0
+    line = json.loads((tmp_path / "out.json").read_text().splitlines()[0])
+    assert line["classes"] == ["van", "car"]  # the larger one first, which looks like sky
+    e = np.exp([9.0, 4.0, 0.0])
+    np.testing.assert_allclose(line["class_scores"], [e[1] / e.sum(), e[0] / e.sum()], atol=1e-4)
+    assert len(line["lane_classes"]) == len(line["lanes"]) and {*line["lane_classes"]} <= {"car", "van"}
+    coco = json.loads((tmp_path / "out/instances.json").read_text())
+    assert coco["categories"] == [{"id": 1, "name": "car"}, {"id": 2, "name": "van"}]
+    assert [one["category_id"] for one in coco["annotations"]][:4] == [2, 1, 2, 1]
+    rows = (tmp_path / "out/instances.csv").read_text().splitlines()
+    assert rows[0].endswith("confidence,class,class_score") and [row.split(",")[-2] for row in rows[1:3]] == [
+        "van",
+        "car",
+    ]
+    classes = cv2.imread(str(tmp_path / "out/0_classes.png"))
+    image = cv2.imread(str(folders / "both/images/0.png"))
+    assert classes.shape == image.shape
+    colors = {tuple((classes[y, x].astype(int) - image[y, x]).tolist()) for y, x in ((18, 12), (31, 40), (25, 30))}
+    assert len(colors) == 2  # a car, and the sky and what looks like it
+    assert inference.main(argv.split()) == 0  # its own files may be replaced
+    (tmp_path / "out/instances.json").write_text('{"categories": [{"id": 1, "name": "car"}], "annotations": []}')
+    with pytest.raises(SystemExit):
+        inference.main(argv.split())
+    (tmp_path / "out/instances.json").unlink()
+    network.classes = {}
+    with pytest.raises(SystemExit):
+        inference.main(argv.split())
+    assert "--save classes: found a model without classes" in capsys.readouterr().err
+
+
+def test_overlay_names_instances_where_they_are():
+    import visualization
+
+    label_map = np.zeros((100, 200), int)
+    label_map[60:64, 20:60], label_map[10:20, 150:152] = 1, 2
+    image = np.zeros((200, 400, 3), np.uint8)
+    visualization.write_names(image, label_map, {1: "car", 2: "van", 3: "none"})
+    rows, columns = np.nonzero(image.any(axis=2))
+    assert {*(columns < 200)} == {True, False}
+    for chosen, place in ((columns < 200, (80, 124)), (columns >= 200, (302, 30))):
+        middle = [(values[chosen].min() + values[chosen].max()) / 2 for values in (columns, rows)]
+        np.testing.assert_allclose(middle, place, atol=4)
+
+
+def test_classes_of_lanes_in_tusimples_labels(tmp_path):
+    from data.tusimple_dataset_processing import process
+
+    source = tmp_path / "source"
+    (source / "clips").mkdir(parents=True)
+    lanes, rows = [[10, 20, 30], [60, 60, -2], [90, 80, 70]], [20, 40, 60]
+    lines = [{"raw_file": f"clips/{name}.jpg", "lanes": lanes, "h_samples": rows} for name in "abc"]
+    lines[1]["classes"] = [3, 2, 2]
+    for line in lines:
+        cv2.imwrite(str(source / line["raw_file"]), np.zeros((72, 128, 3), np.uint8))
+    kinds = source / "kinds.json"
+
+    def write(names, *entries):
+        (source / "label_data_1.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        kinds.write_text("".join(json.dumps(entry) + "\n" for entry in ({"classes": names}, *entries)))
+        return process([source], tmp_path / "out", overwrite=True, lane_classes=kinds)
+
+    names = {"2": "solid", "3": "dashed white"}
+    assert write(names, {"raw_file": "clips/a.jpg", "classes": [2, 3, 3]})[0] == 3
+    assert read_class_names(tmp_path / "out") == [ClassName(2, "solid"), ClassName(3, "dashed white")]
+    for number, expected in enumerate(([2, 3, 3], [3, 2, 2], [255, 255, 255])):
+        label, classes = (
+            cv2.imread(str(tmp_path / f"out/{part}/{number:04d}.png"), -1) for part in ("labels", "classes")
+        )
+        assert [np.unique(classes[label == value]).tolist() for value in (0, 20, 70, 120)] == [
+            [0],
+            *([i] for i in expected),
+        ]
+    for entry, found in (
+        ({"raw_file": "clips/a.jpg", "classes": [2, 3]}, r"a\.jpg: found classes \[2, 3\]"),
+        ({"raw_file": "clips/a.jpg", "classes": [2, 3, 4]}, "kinds.json"),
+        ({"raw_file": "clips/a.jpg", "classes": [[2], 3, 3]}, "kinds.json"),
+        ([], "kinds.json"),
+    ):
+        with pytest.raises(UserError, match=found):
+            write(names, entry)
+    with pytest.raises(UserError, match="kinds.json"):
+        write({"first": "solid"})
+    assert process([source], tmp_path / "out", overwrite=True)[0] == 3
+    assert not (tmp_path / "out/classes").exists() and not (tmp_path / "out/classes.txt").exists()

@@ -1,10 +1,9 @@
 """Images of what the network does: painted instances, lanes, embeddings as scatter plot and as color.
 
-    python visualization.py pipeline doc/training_pipeline.png
     python visualization.py features RUN_FOLDER doc/feature_space.png
     python visualization.py instances my_test my_results doc/instances.png
 
-The second puts the embedding scatter plots of a training run side by side, the third images of a data folder, their
+The first puts the embedding scatter plots of a training run side by side, the second images of a data folder, their
 true instances, and the instances and embeddings that `inference.py --save labels,embedding --keep-names` found.
 matplotlib, which takes a second to import, is imported where a figure is made: inference makes none.
 """
@@ -263,55 +262,6 @@ def instances_figure(data_folder, results, path, count=4, side=256):
     save_image(path, np.vstack(rows))
 
 
-class _Boxes:
-    """A figure of boxes and arrows."""
-
-    def __init__(self, width, height):
-        from matplotlib.figure import Figure
-
-        self.figure = Figure(figsize=(width / 10, height / 10), layout="constrained")
-        self.axes = self.figure.add_subplot(xlim=(0, width), ylim=(0, height))
-        self.axes.axis("off")
-
-    def box(self, x, y, width, height, text, color):
-        from matplotlib.patches import FancyBboxPatch
-
-        patch = FancyBboxPatch((x, y), width, height, "round,pad=0.4,rounding_size=1.5", fc=color, ec="0.25")
-        self.axes.add_patch(patch)
-        self.axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=10)
-
-    def arrow(self, start, end, bend=0.0):
-        style = {"arrowstyle": "-|>", "color": "0.25", "lw": 1.4, "connectionstyle": f"arc3,rad={bend}"}
-        self.axes.annotate("", end, start, arrowprops=style)
-
-
-def pipeline_figure(path):
-    """Save the image of the training pipeline: what goes into the two losses."""
-    boxes = _Boxes(120, 42)
-    boxes.box(2, 15, 17, 12, "image\nRGB 0..255\n(B, H, W, 3)", "#e8e8e8")
-    boxes.box(27, 15, 20, 12, "ENet encoder\nstages 1-3, 1/8 size", "#cfe2f3")
-    boxes.box(55, 15, 15, 12, "ENet decoder\nstages 4, 5", "#cfe2f3")
-    boxes.box(77, 30, 17, 10, "embedding\n(B, H, W, D)", "#d9ead3")
-    boxes.box(77, 2, 17, 10, "semantic logits\n(B, H, W, 1)", "#fff2cc")
-    boxes.box(101, 30, 17, 10, "discriminative loss\nl_var + l_dist + l_reg", "#d9ead3")
-    boxes.box(101, 16, 17, 10, "label, instance ids\n(B, H, W)", "#e8e8e8")
-    boxes.box(101, 2, 17, 10, "semantic loss\ncross entropy", "#fff2cc")
-    for start, end in (
-        ((19.6, 21), (26.4, 21)),
-        ((47.6, 21), (54.4, 21)),
-        ((70.6, 23), (76.4, 33)),
-        ((70.6, 19), (76.4, 9)),
-        ((94.6, 35), (100.4, 35)),
-        ((94.6, 7), (100.4, 7)),
-        ((109.5, 26.6), (109.5, 29.4)),
-        ((109.5, 15.4), (109.5, 12.6)),
-    ):
-        boxes.arrow(start, end)
-    boxes.arrow((37, 27.6), (62.5, 27.6), -0.25)
-    boxes.axes.text(49.7, 32.5, "max-pool positions", ha="center", fontsize=9, color="0.35")
-    boxes.figure.savefig(path, dpi=100)
-
-
 def save_image(path, image):
     """Write (h, w, 3) uint8 RGB or (h, w) uint8/uint16 to a file, whole or not at all; raises OSError."""
     # a view of reversed channels would be copied, slowly
@@ -328,7 +278,6 @@ def save_image(path, image):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("pipeline", help="the training pipeline").add_argument("path", metavar="PNG")
     features = commands.add_parser("features", help="embeddings over the steps of a run")
     features.add_argument("run_folder", metavar="RUN_FOLDER")
     features.add_argument("path", metavar="PNG")
@@ -339,9 +288,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if Path(args.path).suffix.lower() != ".png":
         parser.error(f"{args.path}: found another name, expected one that ends in .png to write; change it")
-    if args.command == "pipeline":
-        pipeline_figure(args.path)
-    elif args.command == "features":
+    if args.command == "features":
         feature_space_figure(args.run_folder, args.path)
     else:
         instances_figure(args.data_folder, args.results, args.path)

@@ -247,7 +247,7 @@ CASES = [
     ("export calibrate model pics data --overwrite", FLAG, "data: found something of that name"),
     ("export model pics --format tflite --overwrite", FLAG, "pics: found a folder of something else"),
     ("export model pics --format savedmodel --overwrite", FLAG, "pics: found a folder of something else"),
-    ("visualization.py pipeline a.xyz", FLAG, "a.xyz: found another name"),
+    ("visualization.py features run a.xyz", FLAG, "a.xyz: found another name"),
     ("visualization.py features model a", FLAG, "a: found another name"),
     ("visualization.py features . a.png", ("pics/cluster_1.png", written(b"\x89PNG")), "cluster_1.png"),
     (

@@ -67,11 +67,9 @@ def test_scatter_plot_of_hundreds_is_one_drawing(tmp_path, monkeypatch):
     assert names == ["background", "1", "2", "3"]
 
 
-def test_figures_of_the_readme(tmp_path, tiny_run):
-    visualization.main(["pipeline", str(tmp_path / "pipeline.png")])
+def test_figure_of_the_readme(tmp_path, tiny_run):
     visualization.main(["features", str(tiny_run), str(tmp_path / "features.png")])
-    for name in ("pipeline.png", "features.png"):
-        assert cv2.imread(str(tmp_path / name)).std() > 5
+    assert cv2.imread(str(tmp_path / "features.png")).std() > 5
 
 
 def test_figure_of_instances(tmp_path, capsys):

@@ -165,7 +165,7 @@ def fake_step(monkeypatch, losses):
         return step
 
     monkeypatch.setattr(training, "make_train_step", make)
-    monkeypatch.setattr(training.Validation, "run", lambda self: dict.fromkeys(training.LOSS_TERMS, 1.0))
+    monkeypatch.setattr(training.Validation, "run", lambda self: dict.fromkeys(training.loss_terms(()), 1.0))
     monkeypatch.setattr(training.SummaryLog, "images", lambda *args: None)
     monkeypatch.setattr(training.SummaryLog, "weights", lambda *args: None)
 

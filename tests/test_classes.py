@@ -19,7 +19,9 @@ from data.files import ClassName, class_table, find_pairs, find_samples, read_cl
 from datagenerator import NO_LABEL, ClassMap, View, batches, make_dataset, read_classes
 from enet import build_enet
 from evaluation.classes import ClassScore, class_confusion, class_iou, true_classes
+from export.formats import export
 from loss import class_loss
+from pipeline import segmentation
 from run import train_step
 from run.checkpoint import start_from
 from run.command import UserError
@@ -465,3 +467,45 @@ def test_classes_of_lanes_in_tusimples_labels(tmp_path):
         write({"first": "solid"})
     assert process([source], tmp_path / "out", overwrite=True)[0] == 3
     assert not (tmp_path / "out/classes").exists() and not (tmp_path / "out/classes.txt").exists()
+
+
+class InTiles(Drawn):
+    tile = (16, 20)
+
+    def needs_tiles(self, shape):
+        return True
+
+    def predict_part(self, image):
+        return self.predict(image)
+
+
+def test_tiles_keep_the_classes():
+    rng = np.random.default_rng(6)
+    image = rng.choice([100, 200], (40, 50, 3)).astype(np.uint8)
+    image[:, :, 1] = 0
+    outputs, label_map = segmentation.segment_outputs(InTiles(), image)
+    assert outputs["classes"].shape == (40, 50, 2) and not label_map.any()
+    expected = np.where(image[:, :, 0] == 100, 0, 2)  # no instance anywhere: a car is none
+    assert np.array_equal(segmentation.find_classes(InTiles(), outputs, image.shape), expected)
+
+
+def test_export_has_the_classes(tmp_path):
+    network = {"input_shape": [16, 24, 3], "classes": 3, "stage_two_repeat": 1}
+    model = build_enet(**network)
+    utils.save_model(tmp_path / "model", model, {"network": network, "classes": list("abc"), "stuff": []})
+    export(tmp_path / "model", tmp_path / "out.tflite", "tflite")  # which compares all outputs with those of Keras
+    runner = tf.lite.Interpreter(str(tmp_path / "out.tflite")).get_signature_runner()
+    assert runner.get_output_details()["classes"]["shape"].tolist() == [1, 16, 24, 3]
+
+
+@pytest.mark.parametrize(
+    "change", [{"classes": ["a", "b"]}, {"classes": "abc"}, {"stuff": ["d"]}, {"classes": [1, 2, 3]}]
+)
+def test_config_whose_classes_do_not_fit_is_named(tmp_path, change):
+    network = {"input_shape": [16, 24, 3], "classes": 3}
+    config = {"network": network, "classes": list("abc"), "stuff": ["b"]}
+    utils.save_model(tmp_path, miniature(network), config)
+    assert utils.read_classes(tmp_path) == {"a": False, "b": True, "c": False}
+    utils.save_model(tmp_path, miniature(network), config | change)
+    with pytest.raises(UserError, match=r"config\.json: classes"):
+        utils.read_classes(tmp_path)

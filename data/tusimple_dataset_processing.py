@@ -21,14 +21,13 @@ if __name__ == "__main__":
     start()
 
 import argparse
-import json
 import os
 import sys
 from functools import partial
 from pathlib import Path
 
 from data.files import check_free, close_up, read_bgr, replacing_data, require_good, run_all, write_png
-from lanes.tusimple import draw_label, read_lines
+from lanes.tusimple import draw_label, format_lines, read_lines
 from run.command import UserError, command, one_line
 
 if __package__:
@@ -103,8 +102,7 @@ def process(folders, outdir, skip_bad=False, overwrite=False):
         if not done:
             raise UserError(f"{folders[0]}: found no usable image, expected at least one; fix the data ({bad[0]})")
         close_up(work, done)
-        with open(work / "labels.json", "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(clips[number][1]) + "\n" for number in done)
+        (work / "labels.json").write_text(format_lines(clips[number][1] for number in done), encoding="utf-8")
     return len(done), bad
 
 

@@ -91,7 +91,10 @@ def known_flags():
 
 def test_commands_are_found():
     """The other tests would pass with none."""
-    assert {page.name for page, _ in COMMANDS} >= {page.name for page in PAGES} - {"tusimple_frames.md", "experiments.md"}
+    assert {page.name for page, _ in COMMANDS} >= {page.name for page in PAGES} - {
+        "tusimple_frames.md",
+        "experiments.md",
+    }
     calls = {" ".join(command[: 2 if command[0] == "-m" else 1]) for _, command in COMMANDS}
     assert calls >= {"training.py", "inference.py", "-m evaluation", "-m export", "-m benchmark", "-m pytest"}
 

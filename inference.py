@@ -54,10 +54,10 @@ from clustering import class_probabilities, find_instances, instance_classes, la
 from data.files import count_images
 from datagenerator import normalize, read_image, require_readable
 from lanes.curves import fit_lanes
-from lanes.tusimple import h_samples, lane_scores, tusimple_line
+from lanes.tusimple import h_samples, lane_scores, require_own_lines, tusimple_line
 from pipeline import segmentation, video
 from pipeline.instance_files import FILES, describe_instances, instance_files, require_own
-from pipeline.outputs import find_images, json_lines, name_outputs, output_folder, require_own_lines
+from pipeline.outputs import find_images, json_lines, name_outputs, output_folder
 from pipeline.stages import Frame, run_frames
 from pipeline.tracking import FrameTracker
 from run.command import UserError, bounded, command

@@ -65,7 +65,6 @@ READERS = {
     "masks": rasters.read_mask_folders,
     "labels": rasters.read_label_images,
 }
-UNANNOTATED = "images without an annotation (--empty-images keeps them as empty)"
 
 
 def recognize(path):
@@ -150,8 +149,9 @@ def process(source, outdir, form=None, classes=None, overwrite=False, skip_bad=F
     require_good(errors, skip_bad)
     if form in ("labelme", "coco", "cvat"):
         unannotated += _list_unannotated(source, form, results)
-    # of which some may be the images of annotations that couldn't be read
-    is_kept = form == "yolo" or empty_images and not any(isinstance(result, UserError) for result in results)
+    # where an annotation is of no image or can't be read, one of them may be its image
+    is_certain = not any(isinstance(result, UserError) for result in results)
+    is_kept = is_certain and (form == "yolo" or empty_images)
     if not images and not (is_kept and unannotated):
         why = f" ({errors[0]})" if errors else ""
         raise UserError(f"{source.path}: found no annotated image, expected {form}; name another, or its --format{why}")
@@ -168,16 +168,20 @@ def process(source, outdir, form=None, classes=None, overwrite=False, skip_bad=F
                 f"{source.path}: found {len(written)} images without an instance, expected some; annotate them"
             )
     lines = [f"{len(written)} images ({form}) in {outdir}", *summarize(written)]
-    if unannotated:
-        kept = "images without an annotation are kept as empty"
-        lines.append(f"{len(unannotated)} {kept if is_kept else f'left out: {UNANNOTATED}'}")
+    if unannotated and is_kept:
+        lines.append(f"{len(unannotated)} images without an annotation kept as empty")
+    elif unannotated:
+        why = "--empty-images keeps them" if is_certain else "they may be of the annotations that are skipped"
+        lines.append(f"{len(unannotated)} left out: images without an annotation ({why})")
     return lines, errors + damaged + [error for image in written for error in image.errors]
 
 
 def _list_unannotated(source, form, results):
-    """Images in the folders of the others that no annotation is for."""
+    """Images beside the annotated ones that no annotation is for."""
     used = {os.path.abspath(result.file) for result in results if not isinstance(result, UserError) and result.file}
-    if form == "labelme" and source.path.is_dir():
+    if form == "labelme" and source.path.is_file():
+        return []
+    if form == "labelme":
         paths = list_files(source.images or source.path, IMAGE_SUFFIXES)
         if any(isinstance(result, UserError) for result in results):  # its image is skipped already
             stems = {path.stem for path in list_files(source.path, (".json",))}

@@ -22,7 +22,6 @@ if __name__ == "__main__":
     start()
 
 import argparse
-import json
 import signal
 from functools import partial
 from multiprocessing import get_context
@@ -36,7 +35,7 @@ from tqdm import tqdm
 from data.files import replacing_data
 from data.road.geometry import HEIGHT
 from data.road.rendering import render_scene
-from lanes.tusimple import read_lines
+from lanes.tusimple import format_lines, read_lines
 from run.command import UserError, bounded, command
 
 SKY = 10  # rows at the top that no road reaches
@@ -104,8 +103,7 @@ def write_dataset(outdir, count, seed, geometry=None, workers=1, empty_fraction=
         else:
             with get_context("spawn").Pool(min(workers, count), start_worker) as pool:
                 lines = list(bar(pool.imap(job, range(count))))
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        (work / "label_data_synthetic.json").write_text(text, encoding="utf-8")
+        (work / "label_data_synthetic.json").write_text(format_lines(lines), encoding="utf-8")
 
 
 def parse_args(argv=None):

@@ -25,7 +25,6 @@ if __name__ == "__main__":
     start()
 
 import argparse
-import json
 import os
 import sys
 from functools import partial
@@ -46,7 +45,7 @@ from data.files import (
     write_class_names,
     write_png,
 )
-from lanes.tusimple import GRAY_VALUES, are_classes, draw_label, read_lane_classes, read_lines
+from lanes.tusimple import GRAY_VALUES, are_classes, draw_label, format_lines, read_lane_classes, read_lines
 from run.command import UserError, command, one_line
 
 LABEL_FILES = ("label_data*.json", "test_label*.json")
@@ -123,8 +122,7 @@ def process(folders, outdir, skip_bad=False, overwrite=False, lane_classes=None)
         if not done:
             raise UserError(f"{folders[0]}: found no usable image, expected at least one; fix the data ({bad[0]})")
         close_up(work, done)
-        with open(work / "labels.json", "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(clips[number][1]) + "\n" for number in done)
+        (work / "labels.json").write_text(format_lines(clips[number][1] for number in done), encoding="utf-8")
     return len(done), bad
 
 

@@ -47,9 +47,7 @@ from data.files import class_table, find_file, find_pairs, find_samples
 from evaluation import instances
 from evaluation.model import predict_culane, predict_instances, predict_lanes, score_classes, write_images
 from lanes import culane, tusimple
-from lanes.culane import format_lines, lines_path
-from lanes.tusimple import PREDICTION_KEYS, read_labels
-from pipeline.outputs import require_own_lines
+from lanes.tusimple import PREDICTION_KEYS, format_lines, read_labels, require_own_lines
 from pipeline.segmentation import load_network, require_head
 from run.command import UserError, bounded, command
 
@@ -84,7 +82,7 @@ def run_model(args):
     predictions = predict_lanes(network, args.srcdir, ground_truth, **settings)
     if args.out:
         with utils.replacing(args.out) as temporary:
-            Path(temporary).write_text("".join(json.dumps(entry) + "\n" for entry in predictions), encoding="utf-8")
+            Path(temporary).write_text(format_lines(predictions), encoding="utf-8")
     return predictions, ground_truth, (args.out or "prediction", path)
 
 
@@ -153,9 +151,9 @@ def run_culane(args, report):
         lanes = predict_culane(network, args.srcdir, [image for image, _, _ in files], **settings)
         if args.out:
             for (image, _, _), found in zip(files, lanes, strict=True):
-                path = lines_path(Path(args.out) / image)
+                path = culane.lines_path(Path(args.out) / image)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                utils.write_text(path, format_lines(found))
+                utils.write_text(path, culane.format_lines(found))
         counts = culane.count_lanes(lanes, labels)
     if args.verbose:
         report("  TP   FP   FN  image")

@@ -110,6 +110,29 @@ def are_classes(ids, names):
     return isinstance(ids, list) and all(type(identity) is int and identity in names for identity in ids)
 
 
+def format_lines(entries):
+    """Text of a TuSimple file of dicts: a line of JSON each."""
+    return "".join(json.dumps(entry) + "\n" for entry in entries)
+
+
+def require_own_lines(path, flag):
+    """Raise UserError if there is a file to write lanes to that doesn't begin with such a line, as labels don't."""
+    if not path or not Path(path).exists():
+        return
+    own = Path(path).is_file()  # a pipe would be waited for, a device replaced
+    try:
+        if own:
+            with open(path, encoding="utf-8") as file:
+                first = file.readline(2**20)
+                own = not first or "run_time" in json.loads(first)
+    except (OSError, ValueError, RecursionError, TypeError):
+        own = False
+    if not own:
+        raise UserError(
+            f"{flag} {path}: found a file of something else, expected none or an earlier result; name another"
+        )
+
+
 def check_line(entry, keys, where):
     """Check one object of a TuSimple file.
 
@@ -223,7 +246,7 @@ def lane_scores(line, probability, image_size):
 
 
 def tusimple_line(raw_file, lanes, h_samples, run_time, image_size=IMAGE_SIZE):
-    """One line of a TuSimple submission as a dict, for `json.dumps`.
+    """One line of a TuSimple submission as a dict, for `format_lines`.
 
     Args:
         raw_file: name of the image, relative to the data set's folder.

@@ -2,12 +2,12 @@
 
 import contextlib
 import itertools
-import json
 import os
 from pathlib import Path
 
 import utils
 from data.files import list_images, pattern_base
+from lanes.tusimple import format_lines
 from run.command import UserError
 
 
@@ -55,24 +55,6 @@ def name_outputs(names, outdir, kinds, keep_names):
     return result
 
 
-def require_own_lines(path, flag):
-    """Raise UserError if there is a file to write lanes to that doesn't begin with such a line, as labels don't."""
-    if not path or not Path(path).exists():
-        return
-    own = Path(path).is_file()  # a pipe would be waited for, a device replaced
-    try:
-        if own:
-            with open(path, encoding="utf-8") as file:
-                first = file.readline(2**20)
-                own = not first or "run_time" in json.loads(first)
-    except (OSError, ValueError, RecursionError, TypeError):
-        own = False
-    if not own:
-        raise UserError(
-            f"{flag} {path}: found a file of something else, expected none or an earlier result; name another"
-        )
-
-
 @contextlib.contextmanager
 def output_folder(folder, flag="--outdir"):
     """Make a folder, with its parents, for the block; what is still empty of it afterwards is removed again."""
@@ -95,7 +77,7 @@ def output_folder(folder, flag="--outdir"):
 
 @contextlib.contextmanager
 def json_lines(path):
-    """Yield a function that writes an object as a line of `path`, which appears if the block ends well.
+    """Yield a function that writes a TuSimple dict as a line of `path`, which appears if the block ends well.
 
     Without a path the function does nothing.
     """
@@ -106,7 +88,7 @@ def json_lines(path):
 
         def write(value):
             with room_for(path):
-                file.write(json.dumps(value) + "\n")
+                file.write(format_lines([value]))
 
         yield write
 

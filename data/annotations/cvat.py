@@ -13,7 +13,7 @@ from run.command import UserError
 from .shapes import AnnotatedImage, AnnotatedShape, box, draw_line, fill_ellipse, fill_polygon, place_runs
 from .sources import FAR, attempt, find_image, list_files, read_bytes, read_number
 
-RESERVED = {"background": 0, "ignored": IGNORED}  # labels that have this meaning in CVAT's exports of masks
+MASK_LABELS = {"background": 0, "ignored": IGNORED}  # what these labels mean where CVAT exports masks
 IGNORING = ("ignored", "is_crowd", "iscrowd")  # attributes that say so of a shape
 TASK = ("size", "start_frame", "stop_frame", "frame_filter")  # number of frames, first, last, "step=N"
 NO_AREA = ("points", "tag", "skeleton", "cuboid")
@@ -68,7 +68,7 @@ def _read_shape(element, owner, place, line_width, where):
         raise UserError(f"{where}: found no label, expected the class of the shape; fix it")
     instance = place if group in (None, "", "0") else (label, group)
     depth = _whole(element, "z_order", where, -FAR) if element.get("z_order") else 0
-    names, value = () if label in RESERVED else (label,), RESERVED.get(label)
+    names, value = () if label in MASK_LABELS else (label,), MASK_LABELS.get(label)
     for attribute in element.iter("attribute"):
         if attribute.get("name") in IGNORING and (attribute.text or "").strip().lower() == "true":
             value = IGNORED

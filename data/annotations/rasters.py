@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from data.files import IGNORED, IMAGE_SUFFIXES, count_images, lossy_kind, pair_up, palette_ids
+from data.files import IGNORED, IMAGE_SUFFIXES, count_images, lossy_kind, palette_ids
 from run.command import UserError
 
 from .shapes import MOST, AnnotatedImage, AnnotatedShape, Painted, PlacedMask, paint
-from .sources import MORE_PAGES, attempt, decode_raw, index_by_stem, list_files, read_bytes
+from .sources import MORE_PAGES, attempt, decode_raw, list_files, pair_files, read_bytes
 
 LABEL_FOLDERS = ("labels", "masks")
 ENDINGS = ("", "_mask", "_masks", "_label", "_labels")  # of a label's stem, after its image's
 OBJECT_FOLDERS = {"SegmentationObject": "SegmentationClass", "SegmentationObjectPNG": "SegmentationClassPNG"}
-VOID_COLOR = 224, 224, 192  # the color of 255 in VOC's palette
+VOID_COLOR = np.uint8([[[192, 224, 224]]])  # BGR, of 255 in VOC's palette
 GT_FOLDERS = ("gtFine", "gtCoarse")
 COUNTED = range(24, 34)  # Cityscapes' classes of instances, person to bicycle; these ids themselves are groups
 
@@ -26,14 +26,14 @@ def read_label_images(source):
     folders = [source.path / name for name in LABEL_FOLDERS]
     label_folder = next((path for path in folders if path.is_dir()), folders[0])
     image_folder = source.images or source.path / "images"
-    return _pair_images(image_folder, label_folder, _read_label, endings=ENDINGS)
+    return _label_images(image_folder, label_folder, _read_label, endings=ENDINGS)
 
 
 def read_voc(source):
     """Images of `JPEGImages/` with the ids of `SegmentationObject/`, where 255 is ignored."""
     folders = [name for name in OBJECT_FOLDERS if (source.path / name).is_dir()] or list(OBJECT_FOLDERS)
     read_label = partial(_read_voc_label, source.path / OBJECT_FOLDERS[folders[-1]])
-    return _pair_images(source.images or source.path / "JPEGImages", source.path / folders[-1], read_label)
+    return _label_images(source.images or source.path / "JPEGImages", source.path / folders[-1], read_label)
 
 
 def is_cityscapes(path):
@@ -45,31 +45,20 @@ def read_cityscapes(source):
     """Images of `leftImg8bit/` with the ids of `gtFine/` or `gtCoarse/`; these folders or the one that has them."""
     label_folder = next((path for name in GT_FOLDERS if (path := source.path / name).is_dir()), source.path)
     names = ["leftImg8bit" if name in GT_FOLDERS else name for name in label_folder.absolute().parts]
-    endings = [f"_{name}_instanceIds" for name in GT_FOLDERS]
+    endings = {"label_endings": [f"_{name}_instanceIds" for name in GT_FOLDERS], "image_endings": ["_leftImg8bit"]}
     image_folder = source.images or Path(*names)
-    return _pair_images(image_folder, label_folder, _read_cityscapes_label, ("",), endings, ["_leftImg8bit"])
+    return _label_images(image_folder, label_folder, _read_cityscapes_label, **endings)
 
 
-def _pair_images(folder, label_folder, read_label, endings=("",), label_endings=("",), image_endings=("",)):
-    """Images of a folder, each with the label of its name, and UserErrors of labels without an image.
-
-    Args:
-        folder, label_folder: with the same subfolders.
-        read_label: function from a label's path to `Painted`.
-        endings: what may follow an image's name in its label's.
-        label_endings, image_endings: files without one of them are passed over, and it is no part of the name.
-    """
-    label_files = list_files(label_folder, IMAGE_SUFFIXES, say=label_endings == ("",))
-    labels, label_errors = index_by_stem(label_files, label_folder, label_endings)
-    images, image_errors = index_by_stem(list_files(folder, IMAGE_SUFFIXES, say=True), folder, image_endings)
-    pairs, unpaired = pair_up(images, labels, endings)
-    results = []
+def _label_images(folder, label_folder, read_label, **endings):
+    """Images of a folder with what `read_label` gives for their labels' paths; `endings` as in `pair_files`."""
+    labels = list_files(label_folder, IMAGE_SUFFIXES, say="label_endings" not in endings)
+    pairs, results = pair_files(folder, label_folder, labels, **endings)
     for path, label in pairs:
         image = AnnotatedImage(path.relative_to(folder).as_posix(), str(label or path), path, is_annotated=bool(label))
         image.label = partial(read_label, label) if label else None
         results.append(image)
-    alone = f"found no image of that name in {folder}, expected one; remove it"
-    return results + label_errors + image_errors + [UserError(f"{path}: {alone}") for path in unpaired]
+    return results
 
 
 def _read_label(path):
@@ -94,7 +83,11 @@ def _read_voc_label(class_folder, path):
 
 def _ids_of_voc(path):
     values = _read_values(path)
-    is_ignored = values == {"u1": 255, "u8": _pack_colors(np.uint8([[VOID_COLOR[::-1]]]))}.get(values.dtype.str[1:], -1)
+    is_ignored = np.zeros(values.shape, bool)
+    if values.dtype == np.uint64:
+        is_ignored = values == _pack_colors(VOID_COLOR)
+    elif values.dtype == np.uint8:  # where ids have more bits, 255 is one of them
+        is_ignored = values == 255
     return np.where(is_ignored, IGNORED, _number(np.where(is_ignored, 0, values), path)).astype(np.uint16)
 
 
@@ -197,7 +190,7 @@ def _read_folder(folder):
 def _paint_masks(paths):
     # of the size of the first that can be read, so that an image that is shown turned is taken as they have it
     masks = (attempt(_read_mask, path) for path in paths)
-    size = next((mask.shape for mask in masks if not isinstance(mask, UserError)), (1, 1))
+    size = next((mask.shape for mask in masks if not isinstance(mask, UserError)), None) or _read_mask(paths[0]).shape
     return paint([AnnotatedShape(path, (), partial(_place_mask, path), str(path)) for path in paths], size)
 
 

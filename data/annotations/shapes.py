@@ -228,7 +228,7 @@ def paint(shapes, size):
     if len(numbers) > MOST:
         raise UserError(f"{shapes[0].where}: found {len(numbers)} instances in one image, expected at most {MOST}")
     label = np.zeros(size, np.uint16)
-    drawn, covered = np.zeros((2, IGNORED + 1), bool)
+    drawn, covered, failed = np.zeros((3, IGNORED + 1), bool)
     errors = []
     for shape in shapes:
         number = numbers[shape.instance] if shape.value is None else shape.value
@@ -236,6 +236,7 @@ def paint(shapes, size):
             mask, top, left = shape.region(size)
         except ValueError as error:
             errors.append(error if isinstance(error, UserError) else UserError(f"{shape.where}: {error}"))
+            failed[number] = True
             continue
         window = label[top : top + mask.shape[0], left : left + mask.shape[1]]
         below = window[mask]
@@ -248,7 +249,7 @@ def paint(shapes, size):
     new_numbers = np.zeros(IGNORED + 1, np.uint16)
     new_numbers[instances] = np.where(visible, np.cumsum(visible) - visible[0], 0)[instances]
     new_numbers[IGNORED] = IGNORED
-    groups = {"covered": covered & visible, "hidden": drawn & ~visible, "empty": ~drawn}
+    groups = {"covered": covered & visible, "hidden": drawn & ~visible, "empty": ~drawn & ~failed}
     counts = Counter({name: int(members[instances].sum()) for name, members in groups.items()})
     counts["holes"] = sum(shape.value == 0 for shape in shapes)
     return Painted(new_numbers[label], counts, errors)

@@ -9,7 +9,16 @@ from pathlib import Path, PurePosixPath
 import cv2
 import numpy as np
 
-from data.files import decode, is_turn_unknown, normalize_name, read_color, select_files, walk_files
+from data.files import (
+    IMAGE_SUFFIXES,
+    decode,
+    is_turn_unknown,
+    normalize_name,
+    pair_up,
+    read_color,
+    select_files,
+    walk_files,
+)
 from run.command import UserError
 
 FAR = 1e6  # no coordinate is larger
@@ -66,6 +75,25 @@ def index_by_stem(paths, folder, endings=("",)):
             same = f"{files[key].name} has the same name but for the suffix, expected one file of it; remove one"
             errors.append(UserError(f"{path}: {same}"))
     return files, errors
+
+
+def pair_files(folder, label_folder, labels, endings=("",), label_endings=("",), image_endings=("",)):
+    """Images of a folder, and which of the labels is of their name, in the same subfolders.
+
+    Args:
+        folder: of the images.
+        label_folder, labels: of the labels, and their paths.
+        endings: what may follow an image's name in its label's.
+        label_endings, image_endings: files without one of them are passed over, and it is no part of the name.
+
+    Returns:
+        (list of (image, label or None), list of UserErrors).
+    """
+    labels, label_errors = index_by_stem(labels, label_folder, label_endings)
+    images, image_errors = index_by_stem(list_files(folder, IMAGE_SUFFIXES, say=True), folder, image_endings)
+    pairs, unpaired = pair_up(images, labels, endings)
+    alone = f"found no image of that name in {folder}, expected one; remove it"
+    return pairs, label_errors + image_errors + [UserError(f"{path}: {alone}") for path in unpaired]
 
 
 def read_bytes(path):

@@ -5,11 +5,10 @@ from functools import partial
 
 import numpy as np
 
-from data.files import IMAGE_SUFFIXES, pair_up
 from run.command import UserError
 
 from .shapes import AnnotatedImage, AnnotatedShape, fill_polygon
-from .sources import attempt, index_by_stem, list_files, read_number, read_text
+from .sources import attempt, list_files, pair_files, read_number, read_text
 
 SLACK = 0.01  # beyond 0 and 1, which rounding and hasty clicks leave
 
@@ -22,28 +21,19 @@ def read_yolo(source):
     """
     folder, text_folder = source.images or source.path / "images", source.path / "labels"
     names = _read_names(source.path)
-    texts, text_errors = index_by_stem(list_files(text_folder, (".txt",)), text_folder)
-    texts.pop("classes", None)
-    images, image_errors = index_by_stem(list_files(folder, IMAGE_SUFFIXES, say=True), folder)
-    pairs, unpaired = pair_up(images, texts)
-    results = []
+    texts = [path for path in list_files(text_folder, (".txt",)) if path != text_folder / "classes.txt"]
+    pairs, results = pair_files(folder, text_folder, texts)
     for path, text in pairs:
-        if text or not unpaired:
-            results.append(attempt(_read_image, path, folder, text, names))
-        else:  # of one whose text has another name this would make an image without an instance
-            problem = f"found no text of that name in {text_folder}, where {unpaired[0].name} has no image"
-            results.append(UserError(f"{path}: {problem}, expected either to have its like; rename one"))
-    alone = f"found no image of that name in {folder}, expected one; remove it"
-    return [UserError(f"{path}: {alone}") for path in unpaired] + text_errors + image_errors + results
-
-
-def _read_image(path, folder, text, names):
-    name = path.relative_to(folder).as_posix()
-    image = AnnotatedImage(name, str(text or path), path, is_annotated=bool(text))
-    for number, line in enumerate(read_text(text).splitlines() if text else [], start=1):
-        if line.strip():
-            image.add(_read_line, line, number, names, f"{text}:{number}")
-    return image
+        image = AnnotatedImage(path.relative_to(folder).as_posix(), str(text or path), path, is_annotated=bool(text))
+        content = attempt(read_text, text) if text else ""
+        if isinstance(content, UserError):
+            image.errors.append(content)
+        else:
+            for number, line in enumerate(content.splitlines(), start=1):
+                if line.strip():
+                    image.add(_read_line, line, number, names, f"{text}:{number}")
+        results.append(image)
+    return results
 
 
 def _read_line(line, number, names, where):

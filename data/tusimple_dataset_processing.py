@@ -32,19 +32,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.files import (
-    IGNORED_CLASS,
-    MAX_CLASS,
-    ClassName,
-    check_free,
-    close_up,
-    read_bgr,
-    replacing_data,
-    require_good,
-    run_all,
-    write_class_names,
-    write_png,
-)
+from data.files import IGNORED_CLASS, MAX_CLASS, ClassName, read_bgr, write_class_names
+from data.writing import check_free, close_up, replacing_data, require_good, run_all, write_png
 from lanes.tusimple import GRAY_VALUES, are_classes, draw_label, format_lines, read_lane_classes, read_lines
 from run.command import UserError, command, one_line
 

@@ -50,12 +50,13 @@ import numpy as np
 
 import utils
 import visualization
-from clustering import class_probabilities, find_instances, instance_classes, lane_probability, mean_probabilities
+from clustering import find_instances, lane_probability, mean_probabilities
 from data.files import count_images
 from datagenerator import normalize, read_image, require_readable
 from lanes.curves import fit_lanes
 from lanes.tusimple import h_samples, lane_scores, require_own_lines, tusimple_line
 from pipeline import segmentation, video
+from pipeline.classes import classes_of_instances, find_classes, name_classes
 from pipeline.instance_files import FILES, describe_instances, instance_files, require_own
 from pipeline.outputs import find_images, json_lines, name_outputs, output_folder
 from pipeline.stages import Frame, run_frames
@@ -91,7 +92,10 @@ class Finder:
             frame.label_map[frame.label_map > self.max_lanes] = 0  # the largest come first
         if self.network.classes:
             with frame.timed("classes"):
-                self._find_classes(frame)
+                frame.classes = classes_of_instances(self.network, frame.prediction, frame.label_map)
+                if "class map" in self.wanted:
+                    settings = frame.prediction, frame.image.shape, self.threshold
+                    frame.class_map = find_classes(self.network, *settings)
         if "curves" in self.wanted:
             self._find_curves(frame)
         return frame
@@ -110,17 +114,6 @@ class Finder:
         with frame.timed("cluster"):
             frame.label_map = find_instances(frame.prediction, *settings, self.network.min_pixels)
 
-    def _find_classes(self, frame):
-        stuff = list(self.network.classes.values())
-        if not all(stuff):
-            found = instance_classes(frame.prediction["classes"], frame.label_map, stuff)
-            named = enumerate(zip(*(values.tolist() for values in found), strict=True), start=1)
-            frame.classes = {identity: values for identity, values in named if values[0]}
-        if "class map" in self.wanted:
-            frame.class_map = segmentation.find_classes(
-                self.network, frame.prediction, frame.image.shape, self.threshold
-            )
-
     def _find_curves(self, frame):
         size = frame.image.shape[:2]
         with frame.timed("curves"):
@@ -128,24 +121,12 @@ class Finder:
         run_time = 1000 * sum(frame.seconds.get(stage, 0) for stage in ("network", "cluster", "tiles", "curves"))
         frame.line = tusimple_line(frame.raw_file, curves, h_samples(size[0]), run_time, size)
         if "scores" in self.wanted and not all(self.network.classes.values()):
-            self._name_classes(frame)
+            frame.line |= name_classes(self.network, frame)
         if "scores" in self.wanted and "semantic" in frame.prediction:
             probability = lane_probability(frame.prediction["semantic"][:, :, 0])
             frame.line["scores"] = np.round(lane_scores(frame.line, probability, size), 4).tolist()
             means = mean_probabilities(frame.prediction, frame.label_map)
             frame.line["instance_scores"] = np.round(means, 4).tolist()
-
-    def _name_classes(self, frame):
-        """Add to a Frame's line the classes of its instances, and those of its lanes."""
-        names = list(self.network.classes)
-        found = [frame.classes.get(i, (0, 0.0)) for i in range(1, int(frame.label_map.max()) + 1)]
-        frame.line["classes"] = [names[number - 1] if number else None for number, _ in found]
-        frame.line["class_scores"] = [round(score, 4) for _, score in found]
-        things = [i for i, stuff in enumerate(self.network.classes.values()) if not stuff]
-        probabilities = class_probabilities(frame.prediction["classes"])
-        size = frame.image.shape[:2]
-        scores = np.array([lane_scores(frame.line, probabilities[:, :, i], size) for i in things])  # (things, lanes)
-        frame.line["lane_classes"] = [names[things[i]] for i in scores.argmax(axis=0)]
 
 
 def make_finder(args, network):

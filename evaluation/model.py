@@ -12,8 +12,9 @@ from evaluation.classes import ClassScore, true_classes
 from lanes.culane import SIZE
 from lanes.curves import fit_lanes
 from lanes.tusimple import h_samples, tusimple_line, worst_first
+from pipeline.classes import find_classes
 from pipeline.outputs import output_folder
-from pipeline.segmentation import find_classes, segment, segment_outputs
+from pipeline.segmentation import segment, segment_outputs
 from visualization import draw_lanes, label_image, save_image
 
 ORANGE, BLUE = (255, 120, 0), (0, 160, 255)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from joblib import cpu_count
 
 import utils
-from clustering import BANDWIDTH, MIN_FRACTION, THRESHOLD, class_map, find_instances, lane_mask
+from clustering import BANDWIDTH, MIN_FRACTION, THRESHOLD, find_instances
 from datagenerator import STRETCH, TILE, View, enlarge, network_size, normalize, prepare_image, view_of, zoomed_size
 from export.folding import fold_batch_norm
 from pipeline.tiles import join_tiles, tile_starts
@@ -182,18 +182,6 @@ def segment_outputs(network, image, bandwidth=BANDWIDTH, threshold=THRESHOLD, me
         return segment_tiles(network, image, *settings)
     outputs = network.predict(image)
     return outputs, find_instances(outputs, *settings, network.min_pixels)
-
-
-def find_classes(network, outputs, shape, threshold=THRESHOLD):
-    """Class map, see `clustering.class_map`, of an image of `shape` (h, w, ...) from a network's outputs of it."""
-    resized = {
-        name: cv2.resize(np.float32(outputs[name]), shape[1::-1], interpolation=cv2.INTER_LINEAR).reshape(
-            *shape[:2], -1
-        )
-        for name in ("semantic", "classes")
-        if name in outputs
-    }
-    return class_map(resized, list(network.classes.values()), lane_mask(resized, threshold))
 
 
 def segment_tiles(network, image, *settings):

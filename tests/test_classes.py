@@ -22,6 +22,7 @@ from evaluation.classes import ClassScore, class_confusion, class_iou, true_clas
 from export.formats import export
 from loss import class_loss
 from pipeline import segmentation
+from pipeline.classes import find_classes
 from run import train_step
 from run.checkpoint import start_from
 from run.command import UserError
@@ -486,7 +487,7 @@ def test_tiles_keep_the_classes():
     outputs, label_map = segmentation.segment_outputs(InTiles(), image)
     assert outputs["classes"].shape == (40, 50, 2) and not label_map.any()
     expected = np.where(image[:, :, 0] == 100, 0, 2)  # no instance anywhere: a car is none
-    assert np.array_equal(segmentation.find_classes(InTiles(), outputs, image.shape), expected)
+    assert np.array_equal(find_classes(InTiles(), outputs, image.shape), expected)
 
 
 def test_export_has_the_classes(tmp_path):

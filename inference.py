@@ -153,7 +153,7 @@ def describe_frame(frame):
 def load_network(args, images=None):
     """The network of `--modeldir`, ready to run on so many images (None: not known)."""
     jit = args.jit == "on" or args.jit == "auto" and segmentation.has_gpu() and (images or 0) >= JIT_IMAGES
-    network = segmentation.load_network(args.modeldir, args.size, jit)
+    network = segmentation.load_network(args.modeldir, args.size, jit, threads=1)  # as many images as cores at a time
     needs = {"save semantic": "semantic" in args.save or None}
     segmentation.require_head(network, args.modeldir, threshold=args.threshold, confidence=args.confidence, **needs)
     folder = utils.model_folder(args.modeldir)

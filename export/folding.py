@@ -15,7 +15,7 @@ class _BoundedPReLU(PReLU):
         return ops.maximum(inputs, self.alpha * inputs)
 
 
-def fold_batch_norm(model, bounded_prelu=True):
+def fold_batch_norm(model, lite=False):
     """Copy of a model for inference, every batch norm folded into the convolution before it and dropout left out.
 
     So is the rescaling of the image. A PReLU of a PReLU becomes one, and one whose slopes are all 0 a ReLU, which
@@ -24,8 +24,8 @@ def fold_batch_norm(model, bounded_prelu=True):
 
     Args:
         model: keras.Model of `enet.build_enet` that normalizes with moving averages.
-        bounded_prelu: write a PReLU of slopes up to 1 as a maximum, two passes over memory instead of TensorFlow's
-            five; TFLite knows PReLU as one operation.
+        lite: write it for TFLite, which knows PReLU as one operation (TensorFlow's graph has it as a maximum where the
+            slopes are at most 1, two passes over memory instead of five), and transposed convolutions as `_upsampling`.
 
     Returns:
         keras.Model with the same input and outputs; the layers that are left keep their names.
@@ -57,8 +57,10 @@ def fold_batch_norm(model, bounded_prelu=True):
             return lambda x, **_: x
         if layer.name in slopes and not slopes[layer.name].any():
             return layers.ReLU(name=layer.name)
-        if layer.name in slopes and not bounded_prelu:
+        if layer.name in slopes and lite:
             return layers.PReLU.from_config(config)  # the form that TFLite's converter knows
+        if isinstance(layer, layers.Conv2DTranspose) and lite:
+            return _upsampling(layer)
         if layer.name in slopes and slopes[layer.name].max() <= 1:
             return _BoundedPReLU.from_config(config)
         if layer.name in rescaled and not isinstance(layer, layers.Conv2D):  # the pool: a quarter is left to rescale
@@ -71,12 +73,14 @@ def fold_batch_norm(model, bounded_prelu=True):
     fast = keras.models.clone_model(model, clone_function=clone)
     for layer in fast.layers:
         source = model.get_layer(layer.name)
+        weights = source.get_weights() if layer.weights else []
         if layer.name in folded:
-            layer.set_weights(_fold(source, folded[layer.name]))
+            weights = _fold(source, folded[layer.name])
         elif isinstance(layer, layers.PReLU):
-            layer.set_weights([slopes[layer.name]])
-        elif layer.weights:
-            layer.set_weights(source.get_weights())
+            weights = [slopes[layer.name]]
+        if isinstance(source, layers.Conv2DTranspose) and lite:
+            weights = _split_kernel(*weights)
+        layer.set_weights(weights)
         if layer.name in rescaled and layer.weights:
             layer.kernel.assign(layer.kernel * rescale.scale)
     return fast
@@ -90,3 +94,31 @@ def _fold(convolution, norm):
     # a transposed convolution has its outputs on the last axis but one
     axis = (slice(None), None) if isinstance(convolution, layers.Conv2DTranspose) else slice(None)
     return [kernel * scale[axis], ((bias[0] if bias else 0) - mean) * scale + beta]
+
+
+def _upsampling(layer):
+    """A transposed convolution of stride 2 as a convolution that gives every pixel the 2x2 it becomes.
+
+    Unlike a transposed convolution's, none of its operations holds a size: what TFLite makes of it takes any image.
+    """
+    taps = (layer.kernel_size[0] + 1) // 2  # neighbors in each direction that a pixel of the output comes from
+    convolution = layers.Conv2D(
+        4 * layer.filters, taps, activation=layer.activation, dtype=layer.dtype_policy, name=layer.name
+    )
+
+    def call(x, **_):
+        x = ops.pad(x, ((0, 0), (taps - 1, 0), (taps - 1, 0), (0, 0))) if taps > 1 else x
+        return ops.depth_to_space(convolution(x), 2)
+
+    return call
+
+
+def _split_kernel(kernel, bias):
+    """[kernel, bias] of `_upsampling` from those of the transposed convolution, (k, k, outputs, inputs), k = 2 or 3.
+
+    Pixel 2i + a of its output is the sum over j of pixel i - j times the kernel's element 2j + a.
+    """
+    taps, (outputs, inputs) = (len(kernel) + 1) // 2, kernel.shape[2:]
+    kernel = np.pad(kernel, [(0, 2 * taps - side) for side in kernel.shape[:2]] + [(0, 0)] * 2)
+    kernel = kernel.reshape(taps, 2, taps, 2, outputs, inputs)[::-1, :, ::-1]  # (j, a) of the rows, of the columns
+    return [kernel.transpose(0, 2, 5, 1, 3, 4).reshape(taps, taps, inputs, 4 * outputs), np.tile(bias, 4)]

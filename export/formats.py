@@ -68,7 +68,7 @@ def export(modeldir, out, kind, image_size=None, overwrite=False):
         raise UserError(f"{modeldir}: found outputs that are not finite, expected a trained model; retrain it")
     with tqdm(total=3, desc="fold", unit="step", dynamic_ncols=True) as progress:
         norms = (layer for layer in model.layers if isinstance(layer, BatchNormalization))
-        network = model if any(norm.image_statistics for norm in norms) else fold_batch_norm(model, kind != "tflite")
+        network = model if any(norm.image_statistics for norm in norms) else fold_batch_norm(model, kind == "tflite")
         progress.update()
         progress.set_description("write")
         # The first beside `out`, so that it can be renamed; the second because TensorFlow takes a path with brackets
@@ -79,7 +79,7 @@ def export(modeldir, out, kind, image_size=None, overwrite=False):
             write(network, path)
             progress.update()
             progress.set_description("compare")
-            difference = _difference(images, expected, run(path))
+            difference = output_difference(images, expected, run(path))
             if not difference <= TOLERANCE:
                 raise UserError(
                     f"{out}: not written, the exported network differs from Keras by {difference:.1e} of the output's "
@@ -104,7 +104,7 @@ def _require(*packages):
             ) from None
 
 
-def _difference(images, expected, run):
+def output_difference(images, expected, run):
     """How far `run(image) -> {name: array}` is off `expected`, relative to the output's largest value.
 
     A near tie in a max-pool may fall either way (`fold_batch_norm`), which moves a few pixels around, the more the
@@ -119,20 +119,22 @@ def _difference(images, expected, run):
     return float(np.median(differences))
 
 
-def _signature(network, batch):
+def _signature(batch, size):
     import tensorflow as tf
 
-    return [tf.TensorSpec((batch, *network.input_shape[1:]), tf.float32, name="image")]
+    return [tf.TensorSpec((batch, *size, 3), tf.float32, name="image")]
 
 
-def _write_savedmodel(network, path, batch=None):
+def _write_savedmodel(network, path, batch=None, size=None):
     import tensorflow as tf
+
+    signature = _signature(batch, size or network.input_shape[1:3])
 
     # `network.export` traces the network once more for each signature, and keeps its weights twice
     module = tf.Module()
     module.weights = [weight.value for weight in network.weights]
     module.serve = tf.function(
-        lambda image: network(image, training=False), input_signature=_signature(network, batch), autograph=False
+        lambda image: network(image, training=False), input_signature=signature, autograph=False
     )
     tf.saved_model.save(module, str(path), signatures=module.serve)
 
@@ -145,30 +147,50 @@ def _run_savedmodel(path):
     return lambda image: loaded.signatures["serving_default"](image=tf.constant(image))
 
 
-def _write_tflite(network, path):
+def convert_to_tflite(network, size=None):
+    """TFLite file of a folded network for one image, as bytes.
+
+    Args:
+        network: keras.Model of `fold_batch_norm(..., lite=True)`.
+        size: (H, W) in pixels, default the network's own; an interpreter can take others.
+    """
     import tensorflow as tf
 
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        _write_savedmodel(network, folder, batch=1)
+    with tempfile.TemporaryDirectory() as folder:  # whose path has no brackets, see `export`
+        _write_savedmodel(network, folder, 1, size)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        path.write_bytes(converter.convert())
+        return converter.convert()
 
 
-def _run_tflite(path):
+def make_interpreter(content, threads=None):
+    """Function from a (1, H, W, 3) float32 image to {output: (1, H, W, C) float32}, not for two threads at once.
+
+    Args:
+        content: a TFLite file, as bytes.
+        threads: that share an image; default 1.
+    """
     import tensorflow as tf
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of a package to come in its place
-        runner = tf.lite.Interpreter(str(path)).get_signature_runner()
+        warnings.simplefilter("ignore", UserWarning)  # of ai-edge-litert, to come in its place
+        runner = tf.lite.Interpreter(model_content=content, num_threads=threads).get_signature_runner()
     return lambda image: runner(image=image)
+
+
+def _write_tflite(network, path):
+    path.write_bytes(convert_to_tflite(network))
+
+
+def _run_tflite(path):
+    return make_interpreter(path.read_bytes())
 
 
 def _write_onnx(network, path):
     import tensorflow as tf
     import tf2onnx
 
-    signature = _signature(network, 1)
+    signature = _signature(1, network.input_shape[1:3])
     function = tf.function(lambda image: network(image, training=False), input_signature=signature)
     tf2onnx.convert.from_function(function, signature, opset=ONNX_OPSET, output_path=str(path))
 

@@ -54,16 +54,16 @@ def networks_are_made_once():
 
     load, kept = segmentation.load_network, {}
 
-    def load_once(modeldir, image_size=None, jit=False):
+    def load_once(modeldir, image_size=None, jit=False, threads=None):
         try:
             paths = sorted(path for path in utils.model_folder(modeldir).iterdir() if path.is_file())
             files = [(path.name, hashlib.sha256(path.read_bytes()).digest()) for path in paths]
         except (UserError, OSError):
-            return load(modeldir, image_size, jit)
+            return load(modeldir, image_size, jit, threads)
         # some tests replace the function that builds it
-        key = *files, image_size and tuple(image_size), jit, utils.build_model
+        key = *files, image_size and tuple(image_size), jit, threads, utils.build_model
         if key not in kept:
-            kept[key] = load(modeldir, image_size, jit)
+            kept[key] = load(modeldir, image_size, jit, threads)
         return kept[key]
 
     segmentation.load_network = evaluation.__main__.load_network = load_once

@@ -16,7 +16,7 @@ import utils
 from enet import BatchNormalization, build_enet
 from export import __main__ as export_command
 from export.folding import fold_batch_norm
-from export.formats import _difference, export
+from export.formats import export, output_difference
 from run.command import UserError
 
 SIZE = (64, 96)
@@ -96,12 +96,12 @@ def test_difference_leaves_out_near_ties_but_nothing_that_is_wrong():
 
     def off_by(*counts):
         answers = iter(np.where(np.arange(1000) < count, value + 1, value) for count in counts)
-        return _difference([0, 1, 2], [{"embedding": value}] * 3, lambda _: {"embedding": next(answers)})
+        return output_difference([0, 1, 2], [{"embedding": value}] * 3, lambda _: {"embedding": next(answers)})
 
     assert off_by(9, 9, 9) == off_by(0, 0, 1000) == 0
     assert off_by(0, 1000, 1000) == off_by(11, 11, 11) == 0.25
     answers = iter([value, value + 1e-3, value * 1.0005])
-    assert 1e-4 < _difference([0, 1, 2], [{"embedding": value}] * 3, lambda _: {"embedding": next(answers)}) < 1e-3
+    assert 1e-4 < output_difference([0, 1, 2], [{"embedding": value}] * 3, lambda _: {"embedding": next(answers)}) < 1e-3
 
 
 def test_image_statistics_can_not_be_folded():

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from enet import BatchNormalization, PReLU
+from enet import BatchNormalization, MaxPoolWithPositions, PReLU
 from run.command import UserError
 
 
@@ -15,7 +15,28 @@ class _BoundedPReLU(PReLU):
         return ops.maximum(inputs, self.alpha * inputs)
 
 
-def fold_batch_norm(model, lite=False):
+class _LitePReLU(PReLU):
+    """PReLU of slopes that are all at most 1, which is as fast in TFLite and has operations that int8 has as well."""
+
+    def call(self, inputs):
+        return inputs + ops.relu((self.alpha - 1) * inputs)
+
+
+class _Int8MaxPoolWithPositions(MaxPoolWithPositions):
+    """As `enet.MaxPoolWithPositions`, without rounding up, which int8 has not; right for differences above 0.006."""
+
+    def call(self, x):
+        corners = ops.split(ops.space_to_depth(x, 2), 4, axis=3)
+        pooled = ops.max_pool(x, 2)
+        free, places = 1.0, []
+        for corner in corners:
+            other = ops.relu6((pooled - corner) * 1000) / 6  # 1 where it is not the maximum
+            places.append(free * (1 - other))
+            free = free * other
+        return pooled, ops.concatenate(places, axis=3)
+
+
+def fold_batch_norm(model, form="graph"):
     """Copy of a model for inference, every batch norm folded into the convolution before it and dropout left out.
 
     So is the rescaling of the image. A PReLU of a PReLU becomes one, and one whose slopes are all 0 a ReLU, which
@@ -24,8 +45,8 @@ def fold_batch_norm(model, lite=False):
 
     Args:
         model: keras.Model of `enet.build_enet` that normalizes with moving averages.
-        lite: write it for TFLite, which knows PReLU as one operation (TensorFlow's graph has it as a maximum where the
-            slopes are at most 1, two passes over memory instead of five), and transposed convolutions as `_upsampling`.
+        form: "graph" for TensorFlow; "lite" for TFLite, without operations that hold a size (`_upsampling`); "int8" for
+            TFLite with weights and values of 8 bits.
 
     Returns:
         keras.Model with the same input and outputs; the layers that are left keep their names.
@@ -57,12 +78,14 @@ def fold_batch_norm(model, lite=False):
             return lambda x, **_: x
         if layer.name in slopes and not slopes[layer.name].any():
             return layers.ReLU(name=layer.name)
-        if layer.name in slopes and lite:
-            return layers.PReLU.from_config(config)  # the form that TFLite's converter knows
-        if isinstance(layer, layers.Conv2DTranspose) and lite:
+        if isinstance(layer, layers.Conv2DTranspose) and form != "graph":
             return _upsampling(layer)
         if layer.name in slopes and slopes[layer.name].max() <= 1:
-            return _BoundedPReLU.from_config(config)
+            return (_BoundedPReLU if form == "graph" else _LitePReLU).from_config(config)
+        if layer.name in slopes and form != "graph":
+            return layers.PReLU.from_config(config)  # which TFLite knows as one operation, a slow one
+        if isinstance(layer, MaxPoolWithPositions) and form == "int8":
+            return _Int8MaxPoolWithPositions.from_config(config)
         if layer.name in rescaled and not isinstance(layer, layers.Conv2D):  # the pool: a quarter is left to rescale
             pool, after = type(layer).from_config(config), type(rescale).from_config(rescale.get_config())
             return lambda x, **_: after(pool(x))
@@ -78,7 +101,7 @@ def fold_batch_norm(model, lite=False):
             weights = _fold(source, folded[layer.name])
         elif isinstance(layer, layers.PReLU):
             weights = [slopes[layer.name]]
-        if isinstance(source, layers.Conv2DTranspose) and lite:
+        if isinstance(source, layers.Conv2DTranspose) and form != "graph":
             weights = _split_kernel(*weights)
         layer.set_weights(weights)
         if layer.name in rescaled and layer.weights:

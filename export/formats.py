@@ -19,11 +19,12 @@ from run.command import UserError
 from utils import load_model
 
 TOLERANCE = 1e-4
+INT8_TOLERANCE = 0.5  # which only what is broken exceeds; how good it is `python -m evaluation --int8` says
 ALIKE = 0.99  # fraction of the values that must agree: near ties in max-pools move up to 0.3 % of them
 ONNX_OPSET = 17
 
 
-def export(modeldir, out, kind, image_size=None, overwrite=False):
+def export(modeldir, out, kind, image_size=None, overwrite=False, calibration=()):
     """Write the network of a model folder for other programs, folded if it can be, and check it against Keras.
 
     Args:
@@ -32,6 +33,8 @@ def export(modeldir, out, kind, image_size=None, overwrite=False):
         kind: "savedmodel", "tflite" or "onnx".
         image_size: (H, W) in pixels, default the size the model was trained at.
         overwrite: replace `out` if it exists.
+        calibration: list of (H, W, 3) float32 network inputs; if there are any, the TFLite file's weights and values have
+            8 bits, within the range that these images show.
 
     Returns:
         the difference between the written network's outputs and those of the Keras model that 99 % of the values stay
@@ -61,14 +64,18 @@ def export(modeldir, out, kind, image_size=None, overwrite=False):
     model = load_model(modeldir, image_size)
     if None in model.input_shape[1:]:
         raise UserError(f"{modeldir}: found a model without a fixed size, expected one; give --size H W")
-    rng = np.random.default_rng(0)
-    images = [rng.uniform(0, 255, (1, *model.input_shape[1:])).astype(np.float32) for _ in range(3)]
+    if calibration:
+        images, tolerance, form = [image[None] for image in calibration[:3]], INT8_TOLERANCE, "int8"
+    else:
+        rng = np.random.default_rng(0)
+        images = [rng.uniform(0, 255, (1, *model.input_shape[1:])).astype(np.float32) for _ in range(3)]
+        tolerance, form = TOLERANCE, "lite" if kind == "tflite" else "graph"
     expected = [{name: np.asarray(y) for name, y in model(x, training=False).items()} for x in images]
     if not all(np.isfinite(y).all() for outputs in expected for y in outputs.values()):
         raise UserError(f"{modeldir}: found outputs that are not finite, expected a trained model; retrain it")
     with tqdm(total=3, desc="fold", unit="step", dynamic_ncols=True) as progress:
         norms = (layer for layer in model.layers if isinstance(layer, BatchNormalization))
-        network = model if any(norm.image_statistics for norm in norms) else fold_batch_norm(model, kind == "tflite")
+        network = model if any(norm.image_statistics for norm in norms) else fold_batch_norm(model, form)
         progress.update()
         progress.set_description("write")
         # The first beside `out`, so that it can be renamed; the second because TensorFlow takes a path with brackets
@@ -76,14 +83,14 @@ def export(modeldir, out, kind, image_size=None, overwrite=False):
         beside = tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.absolute().parent)
         with beside as folder, tempfile.TemporaryDirectory() as plain:
             path = Path(plain) / "model"
-            write(network, path)
+            write(network, path, *([calibration] if calibration else ()))
             progress.update()
             progress.set_description("compare")
             difference = output_difference(images, expected, run(path))
-            if not difference <= TOLERANCE:
+            if not difference <= tolerance:
                 raise UserError(
                     f"{out}: not written, the exported network differs from Keras by {difference:.1e} of the output's "
-                    f"largest value, expected at most {TOLERANCE:.0e}; report it with the versions of the packages"
+                    f"largest value, expected at most {tolerance:.0e}; report it with the versions of the packages"
                 )
             path = Path(shutil.move(path, folder))
             if out.exists() or out.is_symlink():
@@ -133,9 +140,7 @@ def _write_savedmodel(network, path, batch=None, size=None):
     # `network.export` traces the network once more for each signature, and keeps its weights twice
     module = tf.Module()
     module.weights = [weight.value for weight in network.weights]
-    module.serve = tf.function(
-        lambda image: network(image, training=False), input_signature=signature, autograph=False
-    )
+    module.serve = tf.function(lambda image: network(image, training=False), input_signature=signature, autograph=False)
     tf.saved_model.save(module, str(path), signatures=module.serve)
 
 
@@ -147,12 +152,13 @@ def _run_savedmodel(path):
     return lambda image: loaded.signatures["serving_default"](image=tf.constant(image))
 
 
-def convert_to_tflite(network, size=None):
+def convert_to_tflite(network, size=None, calibration=()):
     """TFLite file of a folded network for one image, as bytes.
 
     Args:
-        network: keras.Model of `fold_batch_norm(..., lite=True)`.
+        network: keras.Model of `fold_batch_norm` in the form "lite", or "int8" with calibration.
         size: (H, W) in pixels, default the network's own; an interpreter can take others.
+        calibration: list of (H, W, 3) float32 network inputs for 8 bits, input and outputs stay float32.
     """
     import tensorflow as tf
 
@@ -160,6 +166,10 @@ def convert_to_tflite(network, size=None):
         _write_savedmodel(network, folder, 1, size)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        if calibration:
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = lambda: ([image[None]] for image in calibration)
         return converter.convert()
 
 
@@ -178,8 +188,8 @@ def make_interpreter(content, threads=None):
     return lambda image: runner(image=image)
 
 
-def _write_tflite(network, path):
-    path.write_bytes(convert_to_tflite(network))
+def _write_tflite(network, path, calibration=()):
+    path.write_bytes(convert_to_tflite(network, calibration=calibration))
 
 
 def _run_tflite(path):

@@ -60,24 +60,30 @@ class LiteModel:
         return outputs
 
 
-def load_lite_model(folder, threads=1):
+def load_lite_model(folder, threads=1, int8=False):
     """The `LiteModel` of a model folder, from the cache or else made anew, and kept there if that can be.
 
     Args:
         folder: Path as of `utils.model_folder`, of a model that normalizes with moving averages.
         threads: that share an image.
+        int8: the one with 8 bits, which `python -m export --int8` makes.
 
     Returns:
         LiteModel, or None, with a line on stderr, if it can't be converted.
 
     Raises:
-        UserError: the model can't be built.
+        UserError: the model can't be built, or there is none with 8 bits.
     """
     network = utils.read_network(folder)
-    path, scale = cache_file(folder, network), network.get("coordinate_scale")
+    path, scale = cache_file(folder, network, int8), network.get("coordinate_scale")
     content = path and read(path)
     if content:
         return LiteModel(content, scale, threads)
+    if int8:
+        raise UserError(
+            f"--int8: found none of {folder} in {path and path.parent}, expected it from an earlier export; make it with "
+            f"python -m export {folder} int8.tflite --format tflite --int8 IMAGES"
+        )
     print("converting the network for this CPU, once, some ten seconds", file=sys.stderr)
     try:
         content = convert(utils.load_model(folder, (None, None)))
@@ -86,11 +92,7 @@ def load_lite_model(folder, threads=1):
     except Exception as error:  # whatever the converter raises: TensorFlow's graph can do it
         print(f"TensorFlow Lite can't take it ({' '.join(str(error).split())[:200]})", file=sys.stderr)
         return None
-    try:
-        if path:
-            write(path, content)
-    except OSError as error:
-        print(f"not kept: {one_line(error)}", file=sys.stderr)
+    keep(path, content)
     return LiteModel(content, scale, threads)
 
 
@@ -102,7 +104,7 @@ def convert(model):
     """
     outputs = {**model.output, "embedding": model.get_layer("embedding").output}
     model = keras.Model(model.input, outputs)
-    content = convert_to_tflite(fold_batch_norm(model, lite=True), CONVERTED)
+    content = convert_to_tflite(fold_batch_norm(model, "lite"), CONVERTED)
     rng = np.random.default_rng(0)
     images = [rng.uniform(0, 255, (1, *CHECKED, 3)).astype(np.float32) for _ in range(3)]
     expected = [{name: np.asarray(y) for name, y in model(x, training=False).items()} for x in images]
@@ -112,10 +114,10 @@ def convert(model):
     return content
 
 
-def cache_file(folder, network):
+def cache_file(folder, network, int8=False):
     """Path in the user's cache of the file of a model folder; None where the user has no home."""
     key = hashlib.sha256((folder / utils.MODEL_FILE).read_bytes())
-    key.update(json.dumps([network, tf.__version__, FORMAT], sort_keys=True).encode())
+    key.update(json.dumps([network, tf.__version__, FORMAT, int8], sort_keys=True).encode())
     try:
         return cache_folder() / f"{key.hexdigest()}.tflite"
     except RuntimeError:
@@ -137,7 +139,7 @@ def digest(path, content):
 
 
 def read(path):
-    """Content of a file that `write` wrote, None if there is none or it is broken."""
+    """Content of a file of `keep`, None if there is none or it is broken."""
     try:
         data = path.read_bytes()
     except OSError:
@@ -150,11 +152,16 @@ def read(path):
     return content
 
 
-def write(path, content):
-    """Keep a file, and of those before only the `KEPT` used last; raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with utils.replacing(path) as temporary:
-        Path(temporary).write_bytes(digest(path, content) + content)
-    files = [file for file in path.parent.iterdir() if re.fullmatch("[0-9a-f]{64}.tflite", file.name)]
-    for file in sorted(files, key=lambda file: file.stat().st_mtime)[:-KEPT]:
-        file.unlink(missing_ok=True)
+def keep(path, content):
+    """Keep a file, and of those before only the `KEPT` used last; says on stderr if that can't be."""
+    try:
+        if path is None:
+            raise UserError("found no home folder, expected one or XDG_CACHE_HOME")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with utils.replacing(path) as temporary:
+            Path(temporary).write_bytes(digest(path, content) + content)
+        files = [file for file in path.parent.iterdir() if re.fullmatch("[0-9a-f]{64}.tflite", file.name)]
+        for file in sorted(files, key=lambda file: file.stat().st_mtime)[:-KEPT]:
+            file.unlink(missing_ok=True)
+    except (UserError, OSError) as error:
+        print(f"the converted network is not kept: {one_line(error)}", file=sys.stderr)

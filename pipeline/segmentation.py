@@ -114,7 +114,7 @@ class Network:
         return {name: np.asarray(value[0]) for name, value in self._run(image[None]).items()}
 
 
-def load_network(modeldir, image_size=None, jit=False, threads=None):
+def load_network(modeldir, image_size=None, jit=False, threads=None, int8=False):
     """The `Network` of a model folder, folded if it can be, compiled and warm; says on stderr what runs it.
 
     Without a GPU that is XNNPACK, unless batch norm takes the statistics of each image; else TensorFlow's graph.
@@ -124,6 +124,7 @@ def load_network(modeldir, image_size=None, jit=False, threads=None):
         image_size: (H, W) to see every image at, default as the model was trained.
         jit: compile TensorFlow's graph with XLA, and run that.
         threads: of XNNPACK that share an image; default all cores.
+        int8: run the network of 8 bits that `python -m export --int8` has made, with XNNPACK in any case.
 
     Raises:
         UserError: no model there, or one that can't be built or run.
@@ -136,9 +137,9 @@ def load_network(modeldir, image_size=None, jit=False, threads=None):
             view = View(normalize=view.normalize)
         foldable = not network.get("image_statistics")
         model = None
-        if foldable and not jit and not has_gpu():
-            model = load_lite_model(folder, threads or cpu_count())
-        print(f"network: {'XNNPACK' if model else 'TensorFlow graph'}", file=sys.stderr)
+        if int8 or foldable and not jit and not has_gpu():
+            model = load_lite_model(folder, threads or cpu_count(), int8)
+        print(f"network: {'XNNPACK' if model else 'TensorFlow graph'}{', int8' * int8}", file=sys.stderr)
         if model is None:
             model = utils.load_model(folder, image_size if view.kind == "stretch" else (None, None))
             model = fold_batch_norm(model) if foldable else model

@@ -101,7 +101,9 @@ def test_difference_leaves_out_near_ties_but_nothing_that_is_wrong():
     assert off_by(9, 9, 9) == off_by(0, 0, 1000) == 0
     assert off_by(0, 1000, 1000) == off_by(11, 11, 11) == 0.25
     answers = iter([value, value + 1e-3, value * 1.0005])
-    assert 1e-4 < output_difference([0, 1, 2], [{"embedding": value}] * 3, lambda _: {"embedding": next(answers)}) < 1e-3
+    assert (
+        1e-4 < output_difference([0, 1, 2], [{"embedding": value}] * 3, lambda _: {"embedding": next(answers)}) < 1e-3
+    )
 
 
 def test_image_statistics_can_not_be_folded():

@@ -33,8 +33,8 @@ def export(modeldir, out, kind, image_size=None, overwrite=False, calibration=()
         kind: "savedmodel", "tflite" or "onnx".
         image_size: (H, W) in pixels, default the size the model was trained at.
         overwrite: replace `out` if it exists.
-        calibration: list of (H, W, 3) float32 network inputs; if there are any, the TFLite file's weights and values have
-            8 bits, within the range that these images show.
+        calibration: list of (H, W, 3) float32 network inputs; if there are any, the TFLite file's weights and values
+            have 8 bits, within the range that these images show.
 
     Returns:
         the difference between the written network's outputs and those of the Keras model that 99 % of the values stay

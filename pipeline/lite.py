@@ -81,8 +81,8 @@ def load_lite_model(folder, threads=1, int8=False):
         return LiteModel(content, scale, threads)
     if int8:
         raise UserError(
-            f"--int8: found none of {folder} in {path and path.parent}, expected it from an earlier export; make it with "
-            f"python -m export {folder} int8.tflite --format tflite --int8 IMAGES"
+            f"--int8: found none of {folder} in {path and path.parent}, expected that of an earlier export; "
+            f"run python -m export {folder} int8.tflite --format tflite --int8 IMAGES"
         )
     print("converting the network for this CPU, once, some ten seconds", file=sys.stderr)
     try:

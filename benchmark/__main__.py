@@ -11,7 +11,7 @@ network     TensorFlow's graph and XNNPACK with an image a core, then XNNPACK wi
 cluster     mean shift of scikit-learn and of clustering.py, on lane pixels as inference does it
 all pixels  the same on every pixel of one image at half the size
 decode, curves, paint, write    the other stages of inference.py, without a reference
-end-to-end  from file to painted file with both networks, an image a core
+end-to-end  from file to painted file with each network, an image a core
 training    a step of both heads on one 512x512 image, plain and compiled by XLA
 """
 
@@ -57,8 +57,8 @@ def on_every_core(function, items):
 
 def network_stage(inputs):
     images = inputs.images
-    yield "graph, image a core", partial(on_every_core, inputs.graph.predict, images), len(images)
-    yield "XNNPACK, image a core", partial(on_every_core, inputs.lite.predict, images), len(images)
+    for name, network in inputs.networks.items():
+        yield f"{name}, image a core", partial(on_every_core, network.predict, images), len(images)
     shared = segmentation.load_network(inputs.modeldir)
     yield "XNNPACK, cores share", lambda: [shared.predict(image) for image in images], len(images)
 
@@ -101,7 +101,7 @@ def end_to_end_stage(inputs):
         visualization.save_image(inputs.folder / f"{number}.png", painted)
 
     jobs = list(enumerate(inputs.paths * 4))
-    for name, network in (("graph", inputs.graph), ("XNNPACK", inputs.lite)):
+    for name, network in inputs.networks.items():
         yield name, partial(on_every_core, partial(process, network), jobs), len(jobs)
 
 
@@ -153,14 +153,17 @@ def measure(variants, repeat):
         )
 
 
-def prepare(modeldir, indir, folder):
-    """What the stages work on: images, both networks, and what becomes of the images."""
+def prepare(modeldir, indir, folder, int8):
+    """What the stages work on: images, networks, and what becomes of the images."""
     segmentation.use_cores()
     inputs = SimpleNamespace(modeldir=modeldir, folder=Path(folder), paths=list_images(indir))
     inputs.images = [read_image(path) for path in inputs.paths]
-    inputs.lite = lite = segmentation.load_network(modeldir, threads=1)
+    lite = segmentation.load_network(modeldir, threads=1)
     folded = fold_batch_norm(utils.load_model(modeldir, (None, None)))
-    inputs.graph = segmentation.Network(folded, lite.size, lite.view, min_pixels=lite.min_pixels)
+    graph = segmentation.Network(folded, lite.size, lite.view, min_pixels=lite.min_pixels)
+    inputs.networks = {"graph": graph, "XNNPACK": lite}
+    if int8:
+        inputs.networks["int8"] = segmentation.load_network(modeldir, threads=1, int8=True)
     inputs.outputs = [lite.predict(image) for image in inputs.images]
     inputs.label_maps = [segmentation.segment(lite, image) for image in inputs.images]
     return inputs
@@ -175,12 +178,15 @@ def main(argv=None):
     parser.add_argument("--modeldir", default="trained_model", help="model with semantic head; default %(default)s")
     parser.add_argument("--indir", default="inference_test/images", help="images; default %(default)s")
     parser.add_argument("--repeat", type=bounded(int, least=1), default=5, help="rounds; default %(default)s")
+    parser.add_argument(
+        "--int8", action="store_true", help="the network of 8 bits, too, that python -m export --int8 made"
+    )
     args = parser.parse_args(argv)
     for name in args.stages:
         if name not in STAGES:
             parser.error(f"found the stage {name}, expected some of {', '.join(STAGES)}")
     with tempfile.TemporaryDirectory() as folder:
-        inputs = prepare(args.modeldir, args.indir, folder)
+        inputs = prepare(args.modeldir, args.indir, folder, args.int8)
         row = "| {:10} | {:21} | {:>7} | {:>15} | {:>7} | {:>5} |".format
         print(row("stage", "variant", "ms", "range", "CPU ms", "ratio"))
         print(row("---", "---", "---", "---", "---", "---"))

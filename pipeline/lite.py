@@ -21,7 +21,7 @@ import tensorflow as tf
 import utils
 from export.folding import fold_batch_norm
 from export.formats import TOLERANCE, convert_to_tflite, make_interpreter, output_difference
-from run.command import UserError, one_line
+from run.command import UserError
 
 FOLDER = "discriminative-loss"
 KEPT = 8  # files, of 1.6 MB each
@@ -164,4 +164,5 @@ def keep(path, content):
         for file in sorted(files, key=lambda file: file.stat().st_mtime)[:-KEPT]:
             file.unlink(missing_ok=True)
     except (UserError, OSError) as error:
-        print(f"the converted network is not kept: {one_line(error)}", file=sys.stderr)
+        reason = getattr(error, "strerror", None) or error
+        print(f"the converted network is not kept in {path}: {reason}", file=sys.stderr)

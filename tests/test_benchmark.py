@@ -27,7 +27,7 @@ def test_every_stage_prints_its_rows(model, capsys):
         assert len(rows_of_it) == {"network": 3, "cluster": 2, "all pixels": 2, "end-to-end": 2, "training": 0}.get(
             stage, 1
         )
-        assert all(float(row[2]) > 0 and row[3].count("-") == 1 for row in rows_of_it)
+        assert all(float(row[2]) >= 0 and row[3].count("-") == 1 for row in rows_of_it)
         assert not rows_of_it or rows_of_it[0][5] == "1.00"
 
 

@@ -91,7 +91,7 @@ def test_broken_and_foreign_files_are_never_opened(damage, model, tmp_path, caps
     assert opened and broken[32:] not in opened and network(noise(64, 96))["embedding"].shape == (1, 64, 96, 3)
     error = capsys.readouterr().err
     if damage == "folder":
-        assert f"not kept: {path}" in error and (path / "mine").is_dir()
+        assert f"not kept in {path}" in error and (path / "mine").is_dir()
     else:
         assert lite.read(path) == opened[-1]
 
@@ -100,7 +100,7 @@ def test_a_cache_that_can_not_be_written(model, tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("mine")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert lite.load_lite_model(model)(noise(8, 8))["semantic"].shape == (1, 8, 8, 1)
-    assert f"not kept: {tmp_path / 'file'}" in capsys.readouterr().err and (tmp_path / "file").read_text() == "mine"
+    assert f"not kept in {tmp_path / 'file'}" in capsys.readouterr().err and (tmp_path / "file").read_text() == "mine"
     monkeypatch.delenv("XDG_CACHE_HOME")
 
 
@@ -175,5 +175,5 @@ def test_int8(model, tmp_path, capsys, monkeypatch):
     for name, value in utils.load_model(model)(scenes[0][None]).items():
         assert 1e-4 < np.abs(found[name] - value[0]).mean() / np.abs(value).max() < 0.05
     with pytest.raises(SystemExit):
-        export_command.main([*flags, str(ROOT / "doc"), "--overwrite"])
+        export_command.main([*flags, str(ROOT / "lanes"), "--overwrite"])
     assert out.stat().st_size > 1000

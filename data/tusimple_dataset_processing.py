@@ -30,11 +30,6 @@ from data.files import check_free, close_up, read_bgr, replacing_data, require_g
 from lanes.tusimple import draw_label, format_lines, read_lines
 from run.command import UserError, command, one_line
 
-if __package__:
-    pass
-else:  # of a script beside it
-    pass
-
 LABEL_FILES = ("label_data*.json", "test_label*.json")
 
 

@@ -252,46 +252,38 @@ class PReLU(layers.PReLU):
 class MaxPoolWithPositions(layers.Layer):
     """2x2 max-pool, stride 2, that also returns where each maximum stood.
 
-    Call: `x` (B, H, W, C), H and W even -> `pooled` (B, H/2, W/2, C) and `positions` (B, H/2, W/2, 4, C), the one-hot
-    place of the maximum in its window in row-major order; of equal values the first counts, as in TensorFlow's
-    `max_pool_with_argmax`.
+    Call: `x` (B, H, W, C), H and W even -> `pooled` (B, H/2, W/2, C) and `positions` (B, H/2, W/2, 4C), for each of the
+    four places of the window in row-major order 1 in the channels whose maximum stood there, else 0; of equal values
+    the first counts, as in TensorFlow's `max_pool_with_argmax`.
     """
 
     def call(self, x):
-        height, width, channels = ops.shape(x)[1], ops.shape(x)[2], x.shape[3]
-        # the four pixels of each window, (B, H/2, W/2, C); strided slices cost several times as much
-        upper, lower = ops.split(ops.reshape(x, (-1, height // 2, 2 * width * channels)), 2, axis=2)
-        pairs = [ops.reshape(row, (-1, height // 2, width // 2, 2 * channels)) for row in (upper, lower)]
-        corners = [corner for pair in pairs for corner in ops.split(pair, 2, axis=3)]
+        corners = ops.split(ops.space_to_depth(x, 2), 4, axis=3)  # the four pixels of each window, (B, H/2, W/2, C)
         pooled = ops.maximum(ops.maximum(*corners[:2]), ops.maximum(*corners[2:]))
         # 1 where a corner is the first maximum, else 0. In arithmetic: comparisons and logic would break TFLite's
-        # XNNPACK graph into pieces, which makes the exported network a third slower. A difference that isn't 0 is
-        # rounded up to 1, which is exact in float16 too.
+        # XNNPACK graph into pieces, which makes the network a third slower. A difference that isn't 0 is rounded up
+        # to 1, which is exact in float16 too.
         free, places = 1.0, []
         for corner in corners:
             places.append(free * (1 - ops.ceil(ops.minimum(pooled - corner, 1))))
             free = free - places[-1]
-        positions = ops.reshape(ops.concatenate(places, axis=3), (-1, height // 2, width // 2, 4, channels))
-        return pooled, ops.stop_gradient(positions)
+        return pooled, ops.stop_gradient(ops.concatenate(places, axis=3))
 
     def compute_output_shape(self, x_shape):
         batch, height, width, channels = x_shape
         pooled = (batch, height and height // 2, width and width // 2)
-        return (*pooled, channels), (*pooled, 4, channels)
+        return (*pooled, channels), (*pooled, 4 * channels)
 
 
 @keras.saving.register_keras_serializable(package="enet")
 class MaxUnpool(layers.Layer):
     """Inverse of `MaxPoolWithPositions`: each value goes back to its position, zeros elsewhere.
 
-    Call: `x` (B, H, W, C), `positions` (B, H, W, 4, C) -> (B, 2H, 2W, C).
+    Call: `x` (B, H, W, C), `positions` (B, H, W, 4C) -> (B, 2H, 2W, C).
     """
 
     def call(self, x, positions):
-        height, width, channels = ops.shape(x)[1], ops.shape(x)[2], x.shape[3]
-        windows = ops.concatenate([x] * 4, axis=3) * ops.reshape(positions, (-1, height, width, 4 * channels))
-        rows = [ops.reshape(row, (-1, height, 2 * width * channels)) for row in ops.split(windows, 2, axis=3)]
-        return ops.reshape(ops.concatenate(rows, axis=2), (-1, 2 * height, 2 * width, channels))
+        return ops.depth_to_space(ops.concatenate([x] * 4, axis=3) * positions, 2)
 
     def compute_output_shape(self, x_shape, positions_shape):
         batch, height, width, channels = x_shape

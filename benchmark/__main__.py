@@ -1,33 +1,18 @@
-"""Time each stage beside its reference, in one run on this machine.
+"""Time each stage of inference, and a training step, beside its reference in one run on this machine.
 
     python -m benchmark
-    python -m benchmark --markdown
-    python -m benchmark network --modeldir trained_model --size 512 512
-    python -m benchmark clustering --stress
+    python -m benchmark network end-to-end --repeat 15
 
-Without a stage's name it runs all of them, with shorter settings than a stage alone, and prints one table: median time
-and its range, and how many times faster than the reference, which is the stage's first row (in clustering the
-scikit-learn row above). Variants take turns in every round, so that a busy machine slows all of them alike: read the
-ratios rather than the times.
+Prints a line as each stage is done: median and range of the wall time and median of the processors' time, in ms an
+image, and how many times faster than the stage's first row it is, the median of the rounds. Variants take turns in
+every round, so that a busy machine slows all of them alike: read the ratios rather than the times.
 
-processing: `data/tusimple_dataset_processing.py` beside a one-thread loop of cv2's imread, imwrite and polylines.
-data: a training step on a batch at hand and on batches from files, decoded and augmented beside it.
-loss: the discriminative loss and its gradient beside a loop over images with `tf.unique_with_counts`.
-training: a step of both heads, plain, `--jit` and `--mixed-precision`; the last step's loss, all start alike.
-network: one image through the network as it was trained, with XLA, with batch norm folded, both, and as TensorFlow
-    Lite in two threads. Folding changes a few pixels visibly (see `export.fold_batch_norm`), the others by rounding.
-clustering: mean shift of `clustering.py` beside scikit-learn's, on all pixels and, as inference does it, on the lane
-    pixels alone. The embeddings are the network's with `--modeldir`, otherwise simulated: four lanes and background
-    with means at least 3 apart, as after training with the discriminative loss, and with means drawn together and a
-    wide spread, as early in training. The last columns: clusters found, largest distance between a center and
-    scikit-learn's in bandwidths (- if their numbers differ), pixels labeled alike. `--stress` adds 1280x720 pixels in 8
-    dimensions, where scikit-learn would take hours: well separated, which the ratio refers to, and diffuse, with the
-    memory used.
-curves: `lanes.fit_lanes` beside one parabola per instance, which says what the least costs; time per image.
-end-to-end: inference.py's pipeline, from file to painted lanes in a file, beside the same steps one after the other;
-    time per image.
-
-"off by" is the largest difference from the reference in units of the reference's largest value.
+network     TensorFlow's graph and XNNPACK with an image a core, then XNNPACK with all cores on one image
+cluster     mean shift of scikit-learn and of clustering.py, on lane pixels as inference does it
+all pixels  the same on every pixel of one image at half the size
+decode, curves, paint, write    the other stages of inference.py, without a reference
+end-to-end  from file to painted file with each network, an image a core
+training    a step of both heads on one 512x512 image, plain and compiled by XLA
 """
 
 if __name__ == "__main__":
@@ -36,105 +21,178 @@ if __name__ == "__main__":
     start()
 
 import argparse
+import itertools
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
-from benchmark.clustering import benchmark_clustering
-from benchmark.stages import (
-    TIMES,
-    benchmark_curves,
-    benchmark_data,
-    benchmark_end_to_end,
-    benchmark_loss,
-    benchmark_network,
-    benchmark_processing,
-    benchmark_training,
-)
-from run.command import bounded, command
+import cv2
+import numpy as np
+import tensorflow as tf
+from joblib import cpu_count
+from tqdm import tqdm
 
+import utils
+import visualization
+from clustering import cluster, instance_label_map, lane_mask
+from data.files import list_images
+from datagenerator import prepare_image, read_image
+from export.folding import fold_batch_norm
+from lanes.curves import fit_lanes
+from pipeline import segmentation
+from run import train_step
+from run.command import UserError, bounded, command
 
-def print_table(title, header, rows, markdown):
-    rows = [[str(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    edge = "|" if markdown else ""
-    lines = [
-        f"{edge} {f' {edge} '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} {edge}"
-        for row in rows
-    ]
-    if markdown:
-        lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    print(f"\n{title}\n", *(line.rstrip() for line in lines), sep="\n", flush=True)
+BANDWIDTH = 1.0
 
 
-FLAGS = {
-    "size": {
-        "nargs": 2,
-        "type": bounded(int, least=8, step=8),
-        "metavar": ("H", "W"),
-        "help": "multiples of 8; None: the model's own",
-    },
-    "batch_size": {"type": bounded(int, least=1), "help": "images per step"},
-    "steps": {"type": bounded(int, least=1), "help": "training steps per round"},
-    "images": {"type": bounded(int, least=1), "help": "per round; the samples over and over"},
-    "bandwidth": {"type": bounded(float, above=0), "nargs": "+", "help": "of the mean shift"},
-    "modeldir": {"help": "model folder or run folder; None: simulated embeddings"},
-    "indir": {"help": "folder of the images that the model sees"},
-    "stress": {"action": "store_true", "help": "add 1280x720 pixels in 8 dimensions"},
-}
-OLD_NAMES = {"size": ("--image-size",), "images": ("--pictures",)}
-MODEL = {"size": None, "modeldir": "trained_model", "indir": "inference_test/images"}
-# function and flags of each stage, and the flags that differ when all stages run
+def on_every_core(function, items):
+    """`function` of every item, as many at a time as there are cores."""
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        return list(pool.map(function, items))
+
+
+def network_stage(inputs):
+    images = inputs.images
+    for name, network in inputs.networks.items():
+        yield f"{name}, image a core", partial(on_every_core, network.predict, images), len(images)
+    shared = segmentation.load_network(inputs.modeldir)
+    yield "XNNPACK, cores share", lambda: [shared.predict(image) for image in images], len(images)
+
+
+def cluster_stage(inputs):
+    masked = [(outputs["embedding"], lane_mask(outputs)) for outputs in inputs.outputs]
+    if masked[0][1] is None:
+        raise UserError(
+            f"--modeldir {inputs.modeldir}: found a model without semantic head, expected one; name another"
+        )
+    for name, method in (("scikit-learn", "sklearn"), ("clustering.py", "fast")):
+        run = partial(instance_label_map, bandwidth=BANDWIDTH, method=method)
+        yield name, lambda run=run: [run(embedding, mask=mask) for embedding, mask in masked], len(masked)
+
+
+def pixels_stage(inputs):
+    embedding = inputs.outputs[0]["embedding"][::2, ::2]
+    pixels = embedding.reshape(-1, embedding.shape[-1])
+    for name, method in (("scikit-learn", "sklearn"), ("clustering.py", "fast")):
+        yield name, partial(cluster, pixels, BANDWIDTH, method=method), 1
+
+
+def single_stage(inputs, stage):
+    """A stage without a reference."""
+    run = {
+        "decode": lambda path, image, label_map: read_image(path),
+        "curves": lambda path, image, label_map: fit_lanes(label_map, image.shape[:2]),
+        "paint": lambda path, image, label_map: visualization.paint_instances(image, label_map),
+        "write": lambda path, image, label_map: visualization.save_image(inputs.folder / "image.png", image),
+    }[stage]
+    items = list(zip(inputs.paths, inputs.images, inputs.label_maps, strict=True))
+    yield "", lambda: [run(*item) for item in items], len(items)
+
+
+def end_to_end_stage(inputs):
+    def process(network, job):
+        number, path = job
+        image = read_image(path)
+        painted = visualization.paint_instances(image, segmentation.segment(network, image))
+        visualization.save_image(inputs.folder / f"{number}.png", painted)
+
+    jobs = list(enumerate(inputs.paths * 4))
+    for name, network in inputs.networks.items():
+        yield name, partial(on_every_core, partial(process, network), jobs), len(jobs)
+
+
+def training_stage(inputs):
+    size = (512, 512)
+    image = prepare_image(inputs.images[0], size)[None]
+    label = cv2.resize(inputs.label_maps[0], size, interpolation=cv2.INTER_NEAREST)[None]
+    for name, jit in (("plain", False), ("--jit", True)):
+        model = utils.build_model({"input_shape": (*size, 3)})
+        optimizer = train_step.make_optimizer("adam", 1, 1e-4)
+        optimizer.build(model.trainable_variables)
+        losses = train_step.make_losses(train_step.LossWeights(reg=0.001), not jit)
+        step = train_step.make_train_step(model, optimizer, losses, jit=jit)
+        yield name, lambda step=step: step(tf.constant(image), tf.constant(label)).numpy(), 1
+
+
 STAGES = {
-    "processing": (benchmark_processing, {"images": 48}, {"images": 12}),
-    "data": (benchmark_data, {"size": [256, 512], "batch_size": 4, "steps": 8}, {"steps": 4}),
-    "loss": (benchmark_loss, {"size": [512, 512], "batch_size": 4}, {}),
-    "training": (benchmark_training, {"size": [512, 512], "batch_size": 1}, {}),
-    "network": (benchmark_network, MODEL, {}),
-    "clustering": (
-        benchmark_clustering,
-        {**MODEL, "size": [512, 512], "modeldir": None, "bandwidth": [0.7, 1.0, 1.5], "stress": False},
-        {"size": [256, 512], "bandwidth": [1.0]},
-    ),
-    "curves": (benchmark_curves, MODEL, {}),
-    "end-to-end": (benchmark_end_to_end, {**MODEL, "images": 48}, {"images": 24}),
+    "network": network_stage,
+    "cluster": cluster_stage,
+    "all pixels": pixels_stage,
+    **{name: partial(single_stage, stage=name) for name in ("decode", "curves", "paint", "write")},
+    "end-to-end": end_to_end_stage,
+    "training": training_stage,
 }
 
 
-def parse_args(argv=None):
-    """One namespace per stage to run."""
-    parser = argparse.ArgumentParser(prog="benchmark", description=__doc__.split("\n", 1)[0])
-    stages = parser.add_subparsers(dest="stage", metavar="STAGE", help=", ".join(STAGES) + "; default all of them")
-    parsers = [stages.add_parser(name, formatter_class=argparse.ArgumentDefaultsHelpFormatter) for name in STAGES]
-    for one in (parser, *parsers):
-        # a stage's own default would hide what stands before its name
-        add = partial(one.add_argument, default=argparse.SUPPRESS)
-        add("--repeat", type=bounded(int, least=1), help="rounds, of which the median counts; default 5")
-        add("--markdown", action="store_true", help="print a table for a README")
-    parser.set_defaults(repeat=5, markdown=False)
-    for one, (_, flags, _) in zip(parsers, STAGES.values(), strict=True):
-        for flag, default in flags.items():
-            names = (f"--{flag.replace('_', '-')}", *OLD_NAMES.get(flag, ()))
-            one.add_argument(*names, default=default, **FLAGS[flag])
-    args = parser.parse_args(argv)
-    if args.stage:
-        return [args]
-    jobs = ({**flags, **short, "stage": name} for name, (_, flags, short) in STAGES.items())
-    return [argparse.Namespace(**{**vars(args), **job}) for job in jobs]
+def measure(variants, repeat):
+    """Table rows [name, ms, range, CPU ms, ratio] of (name, function, number of images) that take turns.
+
+    Each is called once before, for tracing and compiling.
+    """
+    variants = list(variants)
+    times = np.zeros((repeat + 1, len(variants), 2))
+    turns = list(itertools.product(range(repeat + 1), range(len(variants))))
+    for turn in tqdm(turns, leave=False, dynamic_ncols=True):
+        _, function, count = variants[turn[1]]
+        start = np.array([time.perf_counter(), time.process_time()])
+        function()
+        times[turn] = 1000 * (np.array([time.perf_counter(), time.process_time()]) - start) / count
+    for (name, _, _), each in zip(variants, times[1:].transpose(1, 0, 2), strict=True):
+        wall, cpu = each.T
+        ratio = np.median(times[1:, 0, 0] / wall)
+        yield (
+            name,
+            f"{np.median(wall):.1f}",
+            f"{wall.min():.1f}-{wall.max():.1f}",
+            f"{np.median(cpu):.1f}",
+            f"{ratio:.2f}",
+        )
 
 
-@command("benchmark")
+def prepare(modeldir, indir, folder, int8):
+    """What the stages work on: images, networks, and what becomes of the images."""
+    segmentation.use_cores()
+    inputs = SimpleNamespace(modeldir=modeldir, folder=Path(folder), paths=list_images(indir))
+    inputs.images = [read_image(path) for path in inputs.paths]
+    lite = segmentation.load_network(modeldir, threads=1)
+    folded = fold_batch_norm(utils.load_model(modeldir, (None, None)))
+    graph = segmentation.Network(folded, lite.size, lite.view, min_pixels=lite.min_pixels)
+    inputs.networks = {"graph": graph, "XNNPACK": lite}
+    if int8:
+        inputs.networks["int8"] = segmentation.load_network(modeldir, threads=1, int8=True)
+    inputs.outputs = [lite.predict(image) for image in inputs.images]
+    inputs.label_maps = [segmentation.segment(lite, image) for image in inputs.images]
+    return inputs
+
+
+@command("benchmark", "what is done is printed")
 def main(argv=None):
-    jobs = parse_args(argv)
-    summary = []
-    try:
-        for args in jobs:
-            title, header, rows = STAGES[args.stage][0](args)
-            if len(jobs) == 1:
-                print_table(title, header, rows, args.markdown)
-            ms = header.index("ms")
-            summary += [[title, ", ".join(map(str, row[:ms])), *row[ms : ms + 3]] for row in rows]
-    finally:
-        if len(jobs) > 1 and summary:
-            print_table("all stages", ["stage", "variant", *TIMES], summary, jobs[0].markdown)
+    parser = argparse.ArgumentParser(
+        prog="benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {', '.join(STAGES)}; default all")
+    parser.add_argument("--modeldir", default="trained_model", help="model with semantic head; default %(default)s")
+    parser.add_argument("--indir", default="inference_test/images", help="images; default %(default)s")
+    parser.add_argument("--repeat", type=bounded(int, least=1), default=5, help="rounds; default %(default)s")
+    parser.add_argument(
+        "--int8", action="store_true", help="the network of 8 bits, too, that python -m export --int8 made"
+    )
+    args = parser.parse_args(argv)
+    for name in args.stages:
+        if name not in STAGES:
+            parser.error(f"found the stage {name}, expected some of {', '.join(STAGES)}")
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = prepare(args.modeldir, args.indir, folder, args.int8)
+        row = "| {:10} | {:21} | {:>7} | {:>15} | {:>7} | {:>5} |".format
+        print(row("stage", "variant", "ms", "range", "CPU ms", "ratio"))
+        print(row("---", "---", "---", "---", "---", "---"))
+        for name in args.stages or STAGES:
+            for cells in measure(STAGES[name](inputs), args.repeat):
+                print(row(name, *cells), flush=True)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ from pipeline.segmentation import load_network, require_head
 from run.command import UserError, bounded, command
 
 LANES = {"images", "srcdir", "json", "verbose", "skip_empty_lanes"}
-MODEL = {"modeldir", "srcdir", "bandwidth", "threshold", "confidence", "cluster", "json"}
+MODEL = {"modeldir", "srcdir", "bandwidth", "threshold", "confidence", "cluster", "int8", "json"}
 
 
 def load(args):
@@ -62,7 +62,7 @@ def load(args):
     for name, read in (("bandwidth", utils.read_bandwidth), ("threshold", utils.read_threshold)):
         if name not in settings:
             settings[name] = read(args.modeldir)
-    network = load_network(args.modeldir)
+    network = load_network(args.modeldir, int8=args.int8)
     require_head(network, args.modeldir, threshold=args.threshold, confidence=args.confidence)
     settings["confidence"] = utils.read_confidence(args.modeldir) if args.confidence is None else args.confidence
     if (folder := utils.model_folder(args.modeldir)) != Path(args.modeldir):
@@ -222,6 +222,7 @@ def make_parser():
         help="mean lane probability of an instance; default the model's",
     )
     add("--cluster", choices=("fast", "sklearn"), help="mean shift; default that of inference.py")
+    add("--int8", action="store_true", help="the network of 8 bits that python -m export --int8 has made")
     add("--strict-time", action="store_true", help="score images over 200 ms 0, 0, 1 as the benchmark does")
     add = parser.add_argument_group("score CULane's lanes").add_argument
     add("--culane", nargs=2, metavar=("PRED_DIR", "GT_DIR"), help="folders of *.lines.txt of the same names")

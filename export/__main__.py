@@ -1,6 +1,7 @@
 """Write a network for other programs, or give an original checkpoint true batch norm averages.
 
 python -m export MODELDIR OUT --format savedmodel|tflite|onnx [--size H W]
+python -m export MODELDIR OUT --format tflite --int8 IMAGES
 python -m export calibrate MODELDIR IMAGES OUT
 """
 
@@ -13,6 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 import utils
@@ -29,8 +31,10 @@ from datagenerator import (
 )
 from export.calibration import calibrate
 from export.formats import export
+from pipeline import lite
 from run.command import UserError, bounded, command, one_line
 
+CALIBRATION = 100  # images at most, evenly from among those there are
 FORMATS = ("savedmodel", "tflite", "onnx")
 
 
@@ -52,8 +56,53 @@ def parse_args(argv=None):
     parser.add_argument("out", metavar="OUT", help="file, or with savedmodel folder, to write")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     parser.add_argument("--format", choices=FORMATS, required=True, help="of the file")
+    parser.add_argument(
+        "--int8",
+        metavar="IMAGES",
+        help="with tflite: 8 bits, in the range that real images show; for --int8 of inference",
+    )
     parser.add_argument("--size", type=side, nargs=2, metavar=("H", "W"), help="default: that of the training")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.int8 and args.format != "tflite":
+        parser.error(f"--int8: found --format {args.format}, expected tflite")
+    return args
+
+
+def read_inputs(paths, bad, folder):
+    """Network inputs (H, W, 3) float32 of images for the model in a folder; the bad are said and added to `bad`."""
+    size, view = utils.read_network(folder)["input_shape"][:2], view_of(utils.read_saved_config(folder), folder)
+    for path in tqdm(paths, unit="image", dynamic_ncols=True):
+        try:
+            image = read_image(path)
+        except UserError as error:
+            bad.append(path)
+            tqdm.write(f"skipped: {one_line(error)}", file=sys.stderr)
+            continue
+        image = enlarge(normalize(image) if view.normalize else image, view.zoom)
+        image = center_crop(image, size) if view.kind == "crop" else image
+        yield prepare_image(image, network_size(image.shape, size, view.kind), view.kind)
+
+
+def run_int8(args):
+    """Export with 8 bits and keep that for `--int8` of inference."""
+    folder = utils.model_folder(args.modeldir)
+    network = utils.read_network(folder)
+    if network.get("coordinate_scale"):
+        raise UserError(f"{folder}: found a model that adds coordinates, which need more than 8 bits; leave --int8 out")
+    height, width = args.size or network["input_shape"][:2]
+    paths, bad = list_images(args.int8), []
+    inputs = [image[:height, :width] for image in read_inputs(paths[:: -(-len(paths) // CALIBRATION)], bad, folder)]
+    if not inputs:
+        raise UserError(f"--int8 {args.int8}: found no image that can be read, expected some 50; name another folder")
+    missing = [(height - len(image), width - image.shape[1]) for image in inputs]
+    inputs = [
+        np.pad(image, ((0, rows), (0, columns), (0, 0)), "edge")
+        for image, (rows, columns) in zip(inputs, missing, strict=True)
+    ]
+    difference = export(args.modeldir, args.out, args.format, (height, width), args.overwrite, inputs)
+    print(f"{args.out}: int8, calibrated on {len(inputs)} images, within {difference:.2f} of the Keras model's outputs")
+    path = lite.cache_file(folder, network, int8=True)
+    lite.keep(path, Path(args.out).read_bytes())
 
 
 def run_calibration(args):
@@ -67,19 +116,8 @@ def run_calibration(args):
     paths, bad = list_images(args.images), []
     require_readable(paths)
 
-    def images():
-        for path in tqdm(paths, unit="image", dynamic_ncols=True):
-            try:
-                image = read_image(path)
-            except UserError as error:
-                bad.append(path)
-                tqdm.write(f"skipped: {one_line(error)}", file=sys.stderr)
-                continue
-            image = enlarge(normalize(image) if view.normalize else image, view.zoom)
-            image = center_crop(image, size) if view.kind == "crop" else image
-            yield prepare_image(image, network_size(image.shape, size, view.kind), view.kind)
-
-    model, network = calibrate(args.modeldir, images(), None if view.kind == "stretch" else (None, None))
+    images = read_inputs(paths, bad, folder)
+    model, network = calibrate(args.modeldir, images, None if view.kind == "stretch" else (None, None))
     network["input_shape"] = [*size, 3]
     # how the model sees images and what counts as an instance stay as they are
     config |= {"network": network, "calibrated": vars(args), **utils.code_version()}
@@ -96,6 +134,8 @@ def main(argv=None):
     args = parse_args(argv)
     if "images" in args:
         return run_calibration(args)
+    if args.int8:
+        return run_int8(args)
     difference = export(args.modeldir, args.out, args.format, args.size, args.overwrite)
     model = utils.model_folder(args.modeldir)
     print(f"{args.out}: within {difference:.1e} of the outputs of the Keras model in {model}")

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from enet import BatchNormalization, PReLU
+from enet import BatchNormalization, MaxPoolWithPositions, PReLU
 from run.command import UserError
 
 
@@ -15,7 +15,28 @@ class _BoundedPReLU(PReLU):
         return ops.maximum(inputs, self.alpha * inputs)
 
 
-def fold_batch_norm(model, bounded_prelu=True):
+class _LitePReLU(PReLU):
+    """PReLU of slopes that are all at most 1, which is as fast in TFLite and has operations that int8 has as well."""
+
+    def call(self, inputs):
+        return inputs + ops.relu((self.alpha - 1) * inputs)
+
+
+class _Int8MaxPoolWithPositions(MaxPoolWithPositions):
+    """As `enet.MaxPoolWithPositions`, without rounding up, which int8 has not; right for differences above 0.006."""
+
+    def call(self, x):
+        corners = ops.split(ops.space_to_depth(x, 2), 4, axis=3)
+        pooled = ops.max_pool(x, 2)
+        free, places = 1.0, []
+        for corner in corners:
+            other = ops.relu6((pooled - corner) * 1000) / 6  # 1 where it is not the maximum
+            places.append(free * (1 - other))
+            free = free * other
+        return pooled, ops.concatenate(places, axis=3)
+
+
+def fold_batch_norm(model, form="graph"):
     """Copy of a model for inference, every batch norm folded into the convolution before it and dropout left out.
 
     So is the rescaling of the image. A PReLU of a PReLU becomes one, and one whose slopes are all 0 a ReLU, which
@@ -24,8 +45,8 @@ def fold_batch_norm(model, bounded_prelu=True):
 
     Args:
         model: keras.Model of `enet.build_enet` that normalizes with moving averages.
-        bounded_prelu: write a PReLU of slopes up to 1 as a maximum, two passes over memory instead of TensorFlow's
-            five; TFLite knows PReLU as one operation.
+        form: "graph" for TensorFlow; "lite" for TFLite, without operations that hold a size (`_upsampling`); "int8" for
+            TFLite with weights and values of 8 bits.
 
     Returns:
         keras.Model with the same input and outputs; the layers that are left keep their names.
@@ -57,10 +78,14 @@ def fold_batch_norm(model, bounded_prelu=True):
             return lambda x, **_: x
         if layer.name in slopes and not slopes[layer.name].any():
             return layers.ReLU(name=layer.name)
-        if layer.name in slopes and not bounded_prelu:
-            return layers.PReLU.from_config(config)  # the form that TFLite's converter knows
+        if isinstance(layer, layers.Conv2DTranspose) and form != "graph":
+            return _upsampling(layer)
         if layer.name in slopes and slopes[layer.name].max() <= 1:
-            return _BoundedPReLU.from_config(config)
+            return (_BoundedPReLU if form == "graph" else _LitePReLU).from_config(config)
+        if layer.name in slopes and form != "graph":
+            return layers.PReLU.from_config(config)  # which TFLite knows as one operation, a slow one
+        if isinstance(layer, MaxPoolWithPositions) and form == "int8":
+            return _Int8MaxPoolWithPositions.from_config(config)
         if layer.name in rescaled and not isinstance(layer, layers.Conv2D):  # the pool: a quarter is left to rescale
             pool, after = type(layer).from_config(config), type(rescale).from_config(rescale.get_config())
             return lambda x, **_: after(pool(x))
@@ -71,12 +96,14 @@ def fold_batch_norm(model, bounded_prelu=True):
     fast = keras.models.clone_model(model, clone_function=clone)
     for layer in fast.layers:
         source = model.get_layer(layer.name)
+        weights = source.get_weights() if layer.weights else []
         if layer.name in folded:
-            layer.set_weights(_fold(source, folded[layer.name]))
+            weights = _fold(source, folded[layer.name])
         elif isinstance(layer, layers.PReLU):
-            layer.set_weights([slopes[layer.name]])
-        elif layer.weights:
-            layer.set_weights(source.get_weights())
+            weights = [slopes[layer.name]]
+        if isinstance(source, layers.Conv2DTranspose) and form != "graph":
+            weights = _split_kernel(*weights)
+        layer.set_weights(weights)
         if layer.name in rescaled and layer.weights:
             layer.kernel.assign(layer.kernel * rescale.scale)
     return fast
@@ -90,3 +117,31 @@ def _fold(convolution, norm):
     # a transposed convolution has its outputs on the last axis but one
     axis = (slice(None), None) if isinstance(convolution, layers.Conv2DTranspose) else slice(None)
     return [kernel * scale[axis], ((bias[0] if bias else 0) - mean) * scale + beta]
+
+
+def _upsampling(layer):
+    """A transposed convolution of stride 2 as a convolution that gives every pixel the 2x2 it becomes.
+
+    Unlike a transposed convolution's, none of its operations holds a size: what TFLite makes of it takes any image.
+    """
+    taps = (layer.kernel_size[0] + 1) // 2  # neighbors in each direction that a pixel of the output comes from
+    convolution = layers.Conv2D(
+        4 * layer.filters, taps, activation=layer.activation, dtype=layer.dtype_policy, name=layer.name
+    )
+
+    def call(x, **_):
+        x = ops.pad(x, ((0, 0), (taps - 1, 0), (taps - 1, 0), (0, 0))) if taps > 1 else x
+        return ops.depth_to_space(convolution(x), 2)
+
+    return call
+
+
+def _split_kernel(kernel, bias):
+    """[kernel, bias] of `_upsampling` from those of the transposed convolution, (k, k, outputs, inputs), k = 2 or 3.
+
+    Pixel 2i + a of its output is the sum over j of pixel i - j times the kernel's element 2j + a.
+    """
+    taps, (outputs, inputs) = (len(kernel) + 1) // 2, kernel.shape[2:]
+    kernel = np.pad(kernel, [(0, 2 * taps - side) for side in kernel.shape[:2]] + [(0, 0)] * 2)
+    kernel = kernel.reshape(taps, 2, taps, 2, outputs, inputs)[::-1, :, ::-1]  # (j, a) of the rows, of the columns
+    return [kernel.transpose(0, 2, 5, 1, 3, 4).reshape(taps, taps, inputs, 4 * outputs), np.tile(bias, 4)]

@@ -1,6 +1,7 @@
 """From an image to its instances: a model made ready for inference, its outputs, and their clusters."""
 
 import contextlib
+import sys
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ import utils
 from clustering import BANDWIDTH, MIN_FRACTION, THRESHOLD, find_instances
 from datagenerator import STRETCH, TILE, View, enlarge, network_size, normalize, prepare_image, view_of, zoomed_size
 from export.folding import fold_batch_norm
+from pipeline.lite import LiteModel, load_lite_model
 from pipeline.tiles import join_tiles, tile_starts
 from run.command import UserError
 
@@ -26,8 +28,8 @@ def has_gpu():
 def use_cores():
     """Give every core an image of its own; returns how many that are, the images to work on at a time.
 
-    ENet's operations are so small that sharing one among two cores makes it only 1.4 times faster: without a GPU
-    TensorFlow is told to run every operation in one thread, if it has not started already.
+    ENet's operations are so small that sharing one among two cores makes it only 1.4 times faster: where TensorFlow's
+    graph runs on a CPU it is told to run every operation in one thread, if it has not started already.
     """
     if not has_gpu():
         with contextlib.suppress(RuntimeError):  # TensorFlow has started already
@@ -54,10 +56,10 @@ class Network:
     """A model made ready for images of any size."""
 
     def __init__(self, model, size=None, view=STRETCH, jit=False, min_pixels=None):
-        """Take a model; it is compiled with its first image.
+        """Take a model; TensorFlow's graph is compiled with the first image.
 
         Args:
-            model: keras.Model of `enet.build_enet`, one whose size is open if `view` isn't "stretch".
+            model: keras.Model of `enet.build_enet`, one whose size is open if `view` isn't "stretch"; or a LiteModel.
             size: (H, W) it sees images at; default that of its input.
             view: how it sees them, a `datagenerator.View`.
             jit: compile it with XLA, for every size anew; else sizes after the first share one graph.
@@ -68,9 +70,10 @@ class Network:
         self.size = tuple(size or model.input_shape[1:3])
         self.tile = tuple(TILE * side for side in self.size)
         self.min_pixels = min_pixels or fewest_pixels(view)
-        self._run = tf.function(
+        graph = tf.function(
             lambda batch: model(batch, training=False), jit_compile=jit or None, reduce_retracing=not jit
         )
+        self._run = model if isinstance(model, LiteModel) else graph
 
     def predict(self, image):
         """Run the network on one image.
@@ -110,16 +113,20 @@ class Network:
         self._outputs(np.zeros((*self.size, 3), np.float32))
 
     def _outputs(self, image):
-        return {name: value[0].numpy() for name, value in self._run(tf.constant(image[None])).items()}
+        return {name: np.asarray(value[0]) for name, value in self._run(image[None]).items()}
 
 
-def load_network(modeldir, image_size=None, jit=False):
-    """The `Network` of a model folder, folded if it can be, compiled and warm.
+def load_network(modeldir, image_size=None, jit=False, threads=None, int8=False):
+    """The `Network` of a model folder, folded if it can be, compiled and warm; says on stderr what runs it.
+
+    Without a GPU that is XNNPACK, unless batch norm takes the statistics of each image; else TensorFlow's graph.
 
     Args:
         modeldir: path that `utils.load_model` accepts.
         image_size: (H, W) to see every image at, default as the model was trained.
-        jit: compile it with XLA.
+        jit: compile TensorFlow's graph with XLA, and run that.
+        threads: of XNNPACK that share an image; default all cores.
+        int8: run the network of 8 bits that `python -m export --int8` has made, with XNNPACK in any case.
 
     Raises:
         UserError: no model there, or one that can't be built or run.
@@ -130,9 +137,14 @@ def load_network(modeldir, image_size=None, jit=False):
         network, view = utils.read_network(folder), view_of(utils.read_saved_config(folder), folder)
         if image_size:
             view = View(normalize=view.normalize)
-        model = utils.load_model(folder, image_size if view.kind == "stretch" else (None, None))
-        if not network.get("image_statistics"):
-            model = fold_batch_norm(model)
+        foldable = not network.get("image_statistics")
+        model = None
+        if int8 or foldable and not jit and not has_gpu():
+            model = load_lite_model(folder, threads or cpu_count(), int8)
+        print(f"network: {'XNNPACK' if model else 'TensorFlow graph'}{', int8' * int8}", file=sys.stderr)
+        if model is None:
+            model = utils.load_model(folder, image_size if view.kind == "stretch" else (None, None))
+            model = fold_batch_norm(model) if foldable else model
         size = network["input_shape"][:2]
         few = read_min_pixels(folder)
         if few is None and image_size and network.get("coordinate_scale"):

@@ -25,6 +25,14 @@ SLOWEST = ["tiny_run"] + [
 ]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_tests(tmp_path_factory):
+    """Converted networks go to a folder of the tests', also those of the processes that they start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     """With `-n`, a file's tests go to one process, and so do all that need the tiny run, which is made once."""
@@ -54,16 +62,16 @@ def networks_are_made_once():
 
     load, kept = segmentation.load_network, {}
 
-    def load_once(modeldir, image_size=None, jit=False):
+    def load_once(modeldir, image_size=None, *args, **options):
         try:
             paths = sorted(path for path in utils.model_folder(modeldir).iterdir() if path.is_file())
             files = [(path.name, hashlib.sha256(path.read_bytes()).digest()) for path in paths]
         except (UserError, OSError):
-            return load(modeldir, image_size, jit)
+            return load(modeldir, image_size, *args, **options)
         # some tests replace the function that builds it
-        key = *files, image_size and tuple(image_size), jit, utils.build_model
+        key = *files, image_size and tuple(image_size), *args, *sorted(options.items()), utils.build_model
         if key not in kept:
-            kept[key] = load(modeldir, image_size, jit)
+            kept[key] = load(modeldir, image_size, *args, **options)
         return kept[key]
 
     segmentation.load_network = evaluation.__main__.load_network = load_once

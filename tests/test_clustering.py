@@ -11,8 +11,43 @@ from sklearn.cluster import MeanShift
 
 import clustering
 import utils
-from benchmark.stages import simulate_embedding
 from datagenerator import prepare_image, read_image
+
+
+def simulate_embedding(size, dimensions=3, count=4, trained=True, seed=0):
+    """Embeddings such as a network might give for a road image.
+
+    Args:
+        size: (H, W) in pixels.
+        dimensions: D.
+        count: number of lanes.
+        trained: means at least 3 apart and a spread of about 0.25, or means about 1 apart and a spread of about 0.9.
+        seed: of the random numbers.
+
+    Returns:
+        (embedding, label_map): (H, W, D) float32 and (H, W) int, 0 = background, 1 to `count` = lanes.
+    """
+    rng = np.random.default_rng(seed)
+    means = []
+    while len(means) <= count:
+        mean = rng.normal(0, 3, dimensions)
+        if all(np.linalg.norm(mean - other) >= 3 for other in means):
+            means.append(mean)
+    means = np.array(means) * (1 if trained else 0.3)
+    y, x = np.mgrid[: size[0], : size[1]] / np.reshape(size, (2, 1, 1))
+    depth = np.clip(y - 0.3, 0, None)
+    offsets = [np.abs(x - 0.5 - slope * depth) for slope in np.linspace(-1, 1, count)]
+    half = 0.01 * (0.3 + depth)  # half the width of a lane; over a tenth of it lane and background mix
+    fraction = np.stack([np.clip(5 * (half - offset) / half + 0.5, 0, 1) * (depth > 0) for offset in offsets])
+    label_map = np.where(fraction.max(axis=0) > 0.5, fraction.argmax(axis=0) + 1, 0)
+    fraction /= np.maximum(1, fraction.sum(axis=0))
+    embedding = means[0] + np.einsum("lhw,ld->hwd", fraction, means[1:] - means[0])
+    for axis in range(dimensions):
+        phases = [rng.uniform(1, 4, 2) @ [y.ravel(), x.ravel()] + rng.random() for _ in range(4)]
+        waves = sum(np.sin(2 * np.pi * phase) for phase in phases)
+        embedding[..., axis] += (0.1 if trained else 0.4) * waves.reshape(size)
+    embedding += rng.normal(0, 0.12 if trained else 0.3, embedding.shape)
+    return embedding.astype(np.float32), label_map
 
 
 def blobs(seed, number, dimensions, count, spread=0.2):

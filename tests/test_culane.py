@@ -293,7 +293,7 @@ def test_a_model_on_culane(folder, tmp_path, capsys, monkeypatch):
     from evaluation import __main__ as evaluation
     from evaluation import model
 
-    monkeypatch.setattr(evaluation, "load_network", lambda modeldir: None)
+    monkeypatch.setattr(evaluation, "load_network", lambda modeldir, int8: None)
     monkeypatch.setattr(evaluation.utils, "model_folder", Path)
     monkeypatch.setattr(utils, "read_confidence", lambda modeldir: 0.6)
     monkeypatch.setattr(evaluation, "require_head", lambda *args, **flags: None)

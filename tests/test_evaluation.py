@@ -109,7 +109,7 @@ def test_model_command_writes_submission_and_images(tusimple_folder, tmp_path, c
         clock.append(clock[-1] + (0.25 if number == 2 else 0.01))
         return label_map
 
-    monkeypatch.setattr(evaluation, "load_network", lambda modeldir: None)
+    monkeypatch.setattr(evaluation, "load_network", lambda modeldir, int8: None)
     monkeypatch.setattr(evaluation.utils, "model_folder", Path)
     monkeypatch.setattr(evaluation.utils, "read_confidence", lambda modeldir: 0.6)
     monkeypatch.setattr(model, "segment", segment)

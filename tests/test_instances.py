@@ -125,7 +125,7 @@ def test_own_instances_in_one_command(tmp_path, capsys, monkeypatch):
     for number, label in enumerate((truth, 0 * truth)):
         cv2.imwrite(str(tmp_path / f"labels/{number}.png"), label)
         cv2.imwrite(str(tmp_path / f"images/{number}.png"), np.dstack([np.uint8(label == 2)] * 3))
-    monkeypatch.setattr(evaluation, "load_network", lambda modeldir: None)
+    monkeypatch.setattr(evaluation, "load_network", lambda modeldir, int8: None)
     monkeypatch.setattr(evaluation.utils, "model_folder", Path)
     monkeypatch.setattr(evaluation, "require_head", lambda *args, **flags: None)
     monkeypatch.setattr(evaluation.utils, "read_confidence", lambda modeldir: 0.6)

@@ -1,0 +1,168 @@
+"""The network as it runs on a CPU: a TensorFlow Lite file, which XNNPACK takes in one piece, in the user's cache.
+
+The file is made once of a model, takes some ten seconds and serves images of every size. It is named by a digest of
+the weights, the network's arguments and TensorFlow's version, and begins with a digest of itself, as an interpreter
+that reads a broken file can end the process.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import sys
+from collections import deque
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import utils
+from export.folding import fold_batch_norm
+from export.formats import TOLERANCE, convert_to_tflite, make_interpreter, output_difference
+from run.command import UserError
+
+FOLDER = "discriminative-loss"
+KEPT = 8  # files, of 1.6 MB each
+FORMAT = 1  # to be raised when the same weights are to be converted anew
+CONVERTED, CHECKED = (64, 96), (72, 104)  # sizes; that the file takes any is checked, too
+
+
+class LiteModel:
+    """A network by XNNPACK, for images of any size, several at a time: each takes an interpreter that is free."""
+
+    def __init__(self, content, coordinate_scale=None, threads=1):
+        """Make the first interpreter.
+
+        Args:
+            content: TFLite file of `convert`, as bytes.
+            coordinate_scale: of `enet.AddCoordinates`, which depend on the size, so aren't in the file; or None.
+            threads: that share an image.
+        """
+        self.content, self.coordinate_scale, self.threads = content, coordinate_scale, threads
+        self.idle = deque([make_interpreter(content, threads)])
+        self.output = tuple(self(np.zeros((1, 8, 8, 3), np.float32)))
+
+    def __call__(self, batch):
+        """{output: (1, H, W, C) float32} of a batch of one image, (1, H, W, 3) float32, H and W multiples of 8."""
+        try:
+            run = self.idle.pop()
+        except IndexError:
+            run = make_interpreter(self.content, self.threads)
+        outputs = run(batch)
+        self.idle.append(run)
+        if self.coordinate_scale:
+            height, width = batch.shape[1:3]
+            columns, rows = (np.arange(side, dtype=np.float32) / self.coordinate_scale for side in (width, height))
+            outputs["embedding"][..., 0] += columns
+            outputs["embedding"][..., 1] += rows[:, None]
+        return outputs
+
+
+def load_lite_model(folder, threads=1, int8=False):
+    """The `LiteModel` of a model folder, from the cache or else made anew, and kept there if that can be.
+
+    Args:
+        folder: Path as of `utils.model_folder`, of a model that normalizes with moving averages.
+        threads: that share an image.
+        int8: the one with 8 bits, which `python -m export --int8` makes.
+
+    Returns:
+        LiteModel, or None, with a line on stderr, if it can't be converted.
+
+    Raises:
+        UserError: the model can't be built, or there is none with 8 bits.
+    """
+    network = utils.read_network(folder)
+    path, scale = cache_file(folder, network, int8), network.get("coordinate_scale")
+    content = path and read(path)
+    if content:
+        return LiteModel(content, scale, threads)
+    if int8:
+        raise UserError(
+            f"--int8: found none of {folder} in {path and path.parent}, expected that of an earlier export; "
+            f"run python -m export {folder} int8.tflite --format tflite --int8 IMAGES"
+        )
+    print("converting the network for this CPU, once, some ten seconds", file=sys.stderr)
+    try:
+        content = convert(utils.load_model(folder, (None, None)))
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # whatever the converter raises: TensorFlow's graph can do it
+        print(f"TensorFlow Lite can't take it ({' '.join(str(error).split())[:200]})", file=sys.stderr)
+        return None
+    keep(path, content)
+    return LiteModel(content, scale, threads)
+
+
+def convert(model):
+    """TFLite file, as bytes, of a keras.Model of open size; its coordinates, if it adds any, are left out.
+
+    Raises:
+        ValueError: outputs that differ from Keras' by more than the export's tolerance.
+    """
+    outputs = {**model.output, "embedding": model.get_layer("embedding").output}
+    model = keras.Model(model.input, outputs)
+    content = convert_to_tflite(fold_batch_norm(model, "lite"), CONVERTED)
+    rng = np.random.default_rng(0)
+    images = [rng.uniform(0, 255, (1, *CHECKED, 3)).astype(np.float32) for _ in range(3)]
+    expected = [{name: np.asarray(y) for name, y in model(x, training=False).items()} for x in images]
+    difference = output_difference(images, expected, make_interpreter(content))
+    if not difference <= TOLERANCE:
+        raise ValueError(f"its outputs are off by {difference:.1e} of the largest value")
+    return content
+
+
+def cache_file(folder, network, int8=False):
+    """Path in the user's cache of the file of a model folder; None where the user has no home."""
+    key = hashlib.sha256((folder / utils.MODEL_FILE).read_bytes())
+    key.update(json.dumps([network, tf.__version__, FORMAT, int8], sort_keys=True).encode())
+    try:
+        return cache_folder() / f"{key.hexdigest()}.tflite"
+    except RuntimeError:
+        return None
+
+
+def cache_folder():
+    """Where the platform keeps what can be made again; raises RuntimeError if there is no home."""
+    if os.environ.get("XDG_CACHE_HOME", "").startswith("/"):  # else it is to be ignored, says the standard
+        return Path(os.environ["XDG_CACHE_HOME"], FOLDER)
+    if sys.platform == "win32" and "LOCALAPPDATA" in os.environ:
+        return Path(os.environ["LOCALAPPDATA"], FOLDER)
+    return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / FOLDER
+
+
+def digest(path, content):
+    """Of a file's content and its name, so that no file passes for another."""
+    return hashlib.sha256(path.name.encode() + content).digest()
+
+
+def read(path):
+    """Content of a file of `keep`, None if there is none or it is broken."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    content = data[32:]
+    if data[:32] != digest(path, content):
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(path)  # those used last are kept
+    return content
+
+
+def keep(path, content):
+    """Keep a file, and of those before only the `KEPT` used last; says on stderr if that can't be."""
+    try:
+        if path is None:
+            raise UserError("found no home folder, expected one or XDG_CACHE_HOME")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with utils.replacing(path) as temporary:
+            Path(temporary).write_bytes(digest(path, content) + content)
+        files = [file for file in path.parent.iterdir() if re.fullmatch("[0-9a-f]{64}.tflite", file.name)]
+        for file in sorted(files, key=lambda file: file.stat().st_mtime)[:-KEPT]:
+            file.unlink(missing_ok=True)
+    except (UserError, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
+        print(f"the converted network is not kept in {path}: {reason}", file=sys.stderr)

@@ -379,7 +379,7 @@ def test_results_name_the_classes(folders, tmp_path, monkeypatch, capsys):
         miniature({"input_shape": [16, 16, 3], "classes": 3}),
         {"network": {"input_shape": [16, 16, 3], "classes": 3}, "classes": list(network.classes), "stuff": ["the sky"]},
     )
-    monkeypatch.setattr(inference.segmentation, "load_network", lambda *args: network)
+    monkeypatch.setattr(inference.segmentation, "load_network", lambda *args, **more: network)
     argv = (
         f"--modeldir {tmp_path / 'model'} --indir {folders / 'both/images'} --outdir {tmp_path / 'out'} --keep-names "
     )

@@ -45,7 +45,7 @@ import numpy as np
 
 import utils
 import visualization
-from clustering import find_instances, lane_probability, mean_probabilities
+from clustering import lane_probability, mean_probabilities
 from data.files import count_images
 from datagenerator import normalize, read_image, require_readable
 from lanes.curves import fit_lanes
@@ -71,10 +71,7 @@ class Finder:
     """Finds the instances of a Frame's image and, where they are wanted, its curves and scores; times itself."""
 
     network: segmentation.Network
-    bandwidth: float
-    threshold: float
-    method: str  # of the mean shift
-    confidence: float
+    settings: segmentation.Settings
     max_lanes: int | None
     curves: bool
     scores: bool
@@ -90,15 +87,14 @@ class Finder:
         return frame
 
     def _find_instances(self, frame):
-        settings = self.bandwidth, self.threshold, self.method, self.confidence
         if self.network.needs_tiles(frame.image.shape):
             with frame.timed("tiles"):
-                frame.prediction, frame.label_map = segmentation.segment_tiles(self.network, frame.image, *settings)
+                frame.prediction, frame.label_map = segmentation.segment_tiles(self.network, frame.image, self.settings)
             return
         with frame.timed("network"):
             frame.prediction = self.network.predict(frame.image)
         with frame.timed("cluster"):
-            frame.label_map = find_instances(frame.prediction, *settings, self.network.min_pixels)
+            frame.label_map = self.network.find_instances(frame.prediction, self.settings)
 
     def _find_curves(self, frame):
         size = frame.image.shape[:2]
@@ -117,10 +113,7 @@ def make_finder(args, network):
     """The Finder that the flags ask for; what they leave open is the model's."""
     return Finder(
         network,
-        utils.read_bandwidth(args.modeldir) if args.bandwidth is None else args.bandwidth,
-        utils.read_threshold(args.modeldir) if args.threshold is None else args.threshold,
-        args.cluster,
-        utils.read_confidence(args.modeldir) if args.confidence is None else args.confidence,
+        segmentation.read_settings(args.modeldir, args.bandwidth, args.threshold, args.cluster, args.confidence),
         args.max_lanes,
         curves=bool(args.json) or "lanes" in args.save,
         scores=bool(args.json),

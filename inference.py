@@ -50,7 +50,7 @@ import numpy as np
 
 import utils
 import visualization
-from clustering import find_instances, lane_probability, mean_probabilities
+from clustering import lane_probability, mean_probabilities
 from data.files import count_images
 from datagenerator import normalize, read_image, require_readable
 from lanes.curves import fit_lanes
@@ -77,10 +77,7 @@ class Finder:
     """Finds the instances of a Frame's image with their classes and what else is wanted of it; times itself."""
 
     network: segmentation.Network
-    bandwidth: float
-    threshold: float
-    method: str  # of the mean shift
-    confidence: float
+    settings: segmentation.Settings
     max_lanes: int | None
     wanted: set  # of "instances", their "curves" and "scores", and "class map"
 
@@ -94,17 +91,16 @@ class Finder:
             with frame.timed("classes"):
                 frame.classes = classes_of_instances(self.network, frame.prediction, frame.label_map)
                 if "class map" in self.wanted:
-                    settings = frame.prediction, frame.image.shape, self.threshold
+                    settings = frame.prediction, frame.image.shape, self.settings.threshold
                     frame.class_map = find_classes(self.network, *settings)
         if "curves" in self.wanted:
             self._find_curves(frame)
         return frame
 
     def _find_instances(self, frame):
-        settings = self.bandwidth, self.threshold, self.method, self.confidence
         if self.network.needs_tiles(frame.image.shape):
             with frame.timed("tiles"):
-                frame.prediction, frame.label_map = segmentation.segment_tiles(self.network, frame.image, *settings)
+                frame.prediction, frame.label_map = segmentation.segment_tiles(self.network, frame.image, self.settings)
             return
         with frame.timed("network"):
             frame.prediction = self.network.predict(frame.image)
@@ -112,7 +108,7 @@ class Finder:
             frame.label_map = np.zeros(next(iter(frame.prediction.values())).shape[:2], np.int32)
             return
         with frame.timed("cluster"):
-            frame.label_map = find_instances(frame.prediction, *settings, self.network.min_pixels)
+            frame.label_map = self.network.find_instances(frame.prediction, self.settings)
 
     def _find_curves(self, frame):
         size = frame.image.shape[:2]
@@ -133,10 +129,7 @@ def make_finder(args, network):
     """The Finder that the flags ask for; what they leave open is the model's."""
     return Finder(
         network,
-        utils.read_bandwidth(args.modeldir) if args.bandwidth is None else args.bandwidth,
-        utils.read_threshold(args.modeldir) if args.threshold is None else args.threshold,
-        args.cluster,
-        utils.read_confidence(args.modeldir) if args.confidence is None else args.confidence,
+        segmentation.read_settings(args.modeldir, args.bandwidth, args.threshold, args.cluster, args.confidence),
         args.max_lanes,
         {
             *(["instances"] if args.json or {*args.save} - {"semantic", "embedding", "classes"} else []),

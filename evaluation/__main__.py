@@ -48,7 +48,7 @@ from evaluation import instances
 from evaluation.model import predict_culane, predict_instances, predict_lanes, score_classes, write_images
 from lanes import culane, tusimple
 from lanes.tusimple import PREDICTION_KEYS, format_lines, read_labels, require_own_lines
-from pipeline.segmentation import load_network, require_head
+from pipeline.segmentation import load_network, read_settings, require_head
 from run.command import UserError, bounded, command
 
 LANES = {"images", "srcdir", "json", "verbose", "skip_empty_lanes"}
@@ -56,15 +56,10 @@ MODEL = {"modeldir", "srcdir", "bandwidth", "threshold", "confidence", "cluster"
 
 
 def load(args):
-    """(network, settings of `segment`) of `--modeldir`."""
-    flags = {"bandwidth": args.bandwidth, "threshold": args.threshold, "method": args.cluster}
-    settings = {name: value for name, value in flags.items() if value is not None}
-    for name, read in (("bandwidth", utils.read_bandwidth), ("threshold", utils.read_threshold)):
-        if name not in settings:
-            settings[name] = read(args.modeldir)
+    """(`Network`, `Settings`) of `--modeldir`."""
+    settings = read_settings(args.modeldir, args.bandwidth, args.threshold, args.cluster, args.confidence)
     network = load_network(args.modeldir, int8=args.int8)
     require_head(network, args.modeldir, threshold=args.threshold, confidence=args.confidence)
-    settings["confidence"] = utils.read_confidence(args.modeldir) if args.confidence is None else args.confidence
     if (folder := utils.model_folder(args.modeldir)) != Path(args.modeldir):
         print(f"model {folder}", file=sys.stderr)
     return network, settings
@@ -79,7 +74,7 @@ def run_model(args):
         raise UserError(f"--out {args.out}: found the labels themselves, expected another file to write; name one")
     require_own_lines(args.out, "--out")
     network, settings = load(args)
-    predictions = predict_lanes(network, args.srcdir, ground_truth, **settings)
+    predictions = predict_lanes(network, args.srcdir, ground_truth, settings)
     if args.out:
         with utils.replacing(args.out) as temporary:
             Path(temporary).write_text(format_lines(predictions), encoding="utf-8")
@@ -148,7 +143,7 @@ def run_culane(args, report):
         files = culane.list_files(args.srcdir, args.srcdir, args.labels)
         labels = [culane.read_lines(truth) for _, _, truth in files]
         network, settings = load(args)
-        lanes = predict_culane(network, args.srcdir, [image for image, _, _ in files], **settings)
+        lanes = predict_culane(network, args.srcdir, [image for image, _, _ in files], settings)
         if args.out:
             for (image, _, _), found in zip(files, lanes, strict=True):
                 path = culane.lines_path(Path(args.out) / image)
@@ -174,7 +169,7 @@ def run_instances(args, report):
     if args.modeldir:
         pairs = find_pairs(args.srcdir)
         network, settings = load(args)
-        found = predict_instances(network, pairs, args.ignore, **settings)
+        found = predict_instances(network, pairs, args.ignore, settings)
     else:
         found = instances.read_pairs(*args.instances, args.ignore)
     score = instances.instance_score(found, args.ignore)
@@ -190,7 +185,7 @@ def run_classes(args, report):
     network, settings = load(args)
     if not network.classes:
         raise UserError(f"--classes: found a model without classes in {args.modeldir}, expected one with; name another")
-    score = score_classes(network, samples, class_table(args.srcdir, network.classes), args.ignore, **settings)
+    score = score_classes(network, samples, class_table(args.srcdir, network.classes), args.ignore, settings)
     width = max(map(len, score), default=0)
     for name, value in score.items():
         report(f"{name:{width}} {value:7.4f}")

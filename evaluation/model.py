@@ -20,14 +20,14 @@ from visualization import draw_lanes, label_image, save_image
 ORANGE, BLUE = (255, 120, 0), (0, 160, 255)
 
 
-def predict_lanes(network, srcdir, labels, **settings):
+def predict_lanes(network, srcdir, labels, settings):
     """Run a model on the images of TuSimple labels.
 
     Args:
         network: `pipeline.segmentation.Network`.
         srcdir: folder that the labels' raw_file is relative to.
         labels: TuSimple dicts.
-        settings: bandwidth, threshold, method and confidence of `segmentation.segment`.
+        settings: `pipeline.segmentation.Settings`.
 
     Returns:
         TuSimple dicts; run_time is that from the decoded image to the lanes, in ms.
@@ -39,15 +39,15 @@ def predict_lanes(network, srcdir, labels, **settings):
     for label in tqdm(labels, unit="image", dynamic_ncols=True):
         image = read_image(Path(srcdir) / label["raw_file"])
         if not result:
-            segment(network, image, **settings)  # tracing is no part of the times
+            segment(network, image, settings)  # tracing is no part of the times
         size, start = image.shape[:2], time.perf_counter()
-        found = fit_lanes(segment(network, image, **settings), size)
+        found = fit_lanes(segment(network, image, settings), size)
         run_time = 1000 * (time.perf_counter() - start)
         result.append(tusimple_line(label["raw_file"], found, label["h_samples"], run_time, size))
     return result
 
 
-def predict_culane(network, srcdir, names, **settings):
+def predict_culane(network, srcdir, names, settings):
     """Run a model on images of CULane, 1640x590.
 
     Args:
@@ -61,12 +61,12 @@ def predict_culane(network, srcdir, names, **settings):
         UserError: an image that is missing or can't be decoded.
     """
     rows = h_samples(SIZE[0])
-    lines = predict_lanes(network, srcdir, [{"raw_file": name, "h_samples": rows} for name in names], **settings)
+    lines = predict_lanes(network, srcdir, [{"raw_file": name, "h_samples": rows} for name in names], settings)
     lanes = [[[(x, y) for x, y in zip(xs, rows, strict=True) if x >= 0] for xs in line["lanes"]] for line in lines]
     return [[np.array(points) for points in found if points] for found in lanes]
 
 
-def predict_instances(network, pairs, ignore=None, **settings):
+def predict_instances(network, pairs, ignore, settings):
     """Run a model on image and label pairs.
 
     Args:
@@ -82,11 +82,11 @@ def predict_instances(network, pairs, ignore=None, **settings):
     """
     for pair in tqdm(pairs, unit="image", dynamic_ncols=True):
         image, truth = read_pair(pair, ignore)
-        found = segment(network, image, **settings)
+        found = segment(network, image, settings)
         yield label_image(found, image.shape), truth
 
 
-def score_classes(network, samples, table, ignore=None, **settings):
+def score_classes(network, samples, table, ignore, settings):
     """Run a model with classes on a data folder's images.
 
     Args:
@@ -106,7 +106,7 @@ def score_classes(network, samples, table, ignore=None, **settings):
         image, truth = read_pair((image_path, label_path, ClassMap(class_path, table)), ignore)
         label, classes = np.moveaxis(truth, -1, 0)
         if label_path and not all(stuff):
-            outputs, found = segment_outputs(network, image, **settings)
+            outputs, found = segment_outputs(network, image, settings)
             found_classes, _ = instance_classes(outputs["classes"], found, stuff)
             classes_of = true_classes(label, classes)
             classes_of.pop(ignore, None)
@@ -117,10 +117,10 @@ def score_classes(network, samples, table, ignore=None, **settings):
             found = label_image(found, image.shape)
             score.add_instances(found, found_classes, label, classes_of, seen)
         elif network.needs_tiles(image.shape):
-            outputs, _ = segment_outputs(network, image, **settings)
+            outputs, _ = segment_outputs(network, image, settings)
         else:
             outputs = network.predict(image)
-        score.add_map(find_classes(network, outputs, image.shape, settings["threshold"]), classes)
+        score.add_map(find_classes(network, outputs, image.shape, settings.threshold), classes)
     return score.result()
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -50,6 +51,26 @@ def fewest_pixels(view):
     """Pixels that an instance needs at least, None for the share of the image of `clustering.find_instances`."""
     # crops show objects at their own scale, where what is too small to be one is known in pixels
     return MIN_PIXELS * view.zoom**2 if view.kind == "crop" else None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the instances are found in a network's outputs; see `clustering.find_instances`."""
+
+    bandwidth: float = BANDWIDTH
+    threshold: float = THRESHOLD
+    method: str = "fast"
+    confidence: float = 0.0
+
+
+def read_settings(modeldir, bandwidth=None, threshold=None, method=None, confidence=None):
+    """The `Settings` of a model: what is None is as its config says, of which UserError is raised if it is wrong."""
+    return Settings(
+        utils.read_bandwidth(modeldir) if bandwidth is None else bandwidth,
+        utils.read_threshold(modeldir) if threshold is None else threshold,
+        method or "fast",
+        utils.read_confidence(modeldir) if confidence is None else confidence,
+    )
 
 
 class Network:
@@ -103,6 +124,11 @@ class Network:
                 raise UserError(f"the model's {name} output is NaN or infinite; retrain it or name another")
         return outputs
 
+    def find_instances(self, outputs, settings=Settings()):
+        """Label map (H, W) int32 of outputs of `predict`, see `clustering.find_instances`."""
+        s = settings
+        return find_instances(outputs, s.bandwidth, s.threshold, s.method, s.confidence, self.min_pixels)
+
     def needs_tiles(self, shape):
         """Whether an image of `shape` (h, w, ...) is too large to go through the network at once."""
         large = zoomed_size(shape, self.view.zoom)
@@ -130,7 +156,6 @@ def load_network(modeldir, image_size=None, jit=False, threads=None, int8=False)
 
     Raises:
         UserError: no model there, or one that can't be built or run.
-        UserError: as `datagenerator.view_of`.
     """
     try:
         folder = utils.model_folder(modeldir)
@@ -146,11 +171,11 @@ def load_network(modeldir, image_size=None, jit=False, threads=None, int8=False)
             model = utils.load_model(folder, image_size if view.kind == "stretch" else (None, None))
             model = fold_batch_norm(model) if foldable else model
         size = network["input_shape"][:2]
-        few = read_min_pixels(folder)
-        if few is None and image_size and network.get("coordinate_scale"):
+        min_pixels = read_min_pixels(folder)
+        if min_pixels is None and image_size and network.get("coordinate_scale"):
             # at another size what isn't lanes is to be seen at the scale of the training, so small stays as small
-            few = round(MIN_FRACTION * np.prod(size))
-        result = Network(model, image_size or size, view, jit, few)
+            min_pixels = round(MIN_FRACTION * np.prod(size))
+        result = Network(model, image_size or size, view, jit, min_pixels)
         result.classes = utils.read_classes(folder)
         result.warm_up()
     except (UserError, OSError):
@@ -170,13 +195,13 @@ def require_head(network, modeldir, **flags):
             raise UserError(f"--{flag}: found a model without semantic head in {modeldir}; leave --{flag} out")
 
 
-def segment(network, image, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast", confidence=0.0):
+def segment(network, image, settings=Settings()):
     """Instances of one image.
 
     Args:
         network: `Network`.
         image: (h, w, 3) uint8 RGB of any size.
-        bandwidth, threshold, method, confidence: see `clustering.find_instances`.
+        settings: `Settings`.
 
     Returns:
         (H, W) int32 label map at the size at which the network sees the image, of tiles at its own; 0 = background.
@@ -184,19 +209,18 @@ def segment(network, image, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fa
     Raises:
         UserError: as `Network.predict`.
     """
-    return segment_outputs(network, image, bandwidth, threshold, method, confidence)[1]
+    return segment_outputs(network, image, settings)[1]
 
 
-def segment_outputs(network, image, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast", confidence=0.0):
+def segment_outputs(network, image, settings=Settings()):
     """As `segment`: (outputs, label map); the outputs as of `Network.predict` or `segment_tiles`."""
-    settings = bandwidth, threshold, method, confidence
     if network.needs_tiles(image.shape):
-        return segment_tiles(network, image, *settings)
+        return segment_tiles(network, image, settings)
     outputs = network.predict(image)
-    return outputs, find_instances(outputs, *settings, network.min_pixels)
+    return outputs, network.find_instances(outputs, settings)
 
 
-def segment_tiles(network, image, *settings):
+def segment_tiles(network, image, settings=Settings()):
     """As `segment`, of an image in overlapping tiles.
 
     Returns:
@@ -207,19 +231,17 @@ def segment_tiles(network, image, *settings):
     kept = {name: np.zeros((*image.shape[:2], depths[name]), np.float16) for name in depths if name in network.outputs}
 
     def tiles():
-        seen = normalize(image) if network.view.normalize else image
-        tile = [
-            int(side / network.view.zoom) for side in network.tile
-        ]  # which enlarged is no larger than the network's
+        normalized = normalize(image) if network.view.normalize else image
+        tile = [int(side / network.view.zoom) for side in network.tile]  # enlarged it is no larger than the network's
         rows, columns = (tile_starts(side, of, of // 4) for side, of in zip(image.shape[:2], tile, strict=True))
         for top in rows:
             for left in columns:
                 place = np.s_[top : top + tile[0], left : left + tile[1]]
-                outputs, size = network.predict_part(seen[place]), seen[place].shape[1::-1]
+                outputs, size = network.predict_part(normalized[place]), normalized[place].shape[1::-1]
                 for name, values in kept.items():
                     part = cv2.resize(outputs[name], size, interpolation=cv2.INTER_LINEAR)
                     values[place] = part.reshape(values[place].shape)
-                label_map = find_instances(outputs, *settings, network.min_pixels)
+                label_map = network.find_instances(outputs, settings)
                 yield top, left, cv2.resize(label_map, size, interpolation=cv2.INTER_NEAREST_EXACT)
 
     return kept, join_tiles(tiles(), image.shape[:2])

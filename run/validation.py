@@ -8,14 +8,14 @@ import numpy as np
 import tensorflow as tf
 
 import visualization
-from clustering import BANDWIDTH, THRESHOLD, class_map, find_instances, instance_label_map, lane_mask
+from clustering import BANDWIDTH, THRESHOLD, class_map, instance_label_map, lane_mask
 from data.files import IGNORED_CLASS
 from datagenerator import NO_LABEL, STRETCH, batches, make_dataset, read_image, read_pair, zoomed_size
 from evaluation.classes import class_confusion, class_iou
 from evaluation.instances import instance_score
 from lanes.curves import fit_lanes
 from lanes.tusimple import tusimple_line, tusimple_score
-from pipeline.segmentation import Network, segment_tiles
+from pipeline.segmentation import Network, Settings, segment_tiles
 from run.command import UserError
 from run.train_step import CLASS_TERM, loss_terms
 
@@ -123,28 +123,30 @@ class Validation:
     def _find_instances(self, pair, outputs):
         """Label maps (h, w), found and true, of the image's size, as `python -m evaluation --instances` has them."""
         image, truth = read_pair(pair[:2], self.settings.ignore)
-        label_map = self._find(lambda: image, truth.shape, outputs, self.settings.bandwidth, self.settings.threshold)
+        settings = Settings(self.settings.bandwidth, self.settings.threshold)
+        label_map = self._find(lambda: image, truth.shape, outputs, settings)
         return visualization.label_image(label_map, truth.shape), truth
 
     def _find_lanes(self, labeled, outputs):
         """TuSimple line of an image, `LabeledLanes`, that inference.py with its defaults would write."""
         path, size = labeled.line["raw_file"], labeled.size
-        label_map = self._find(lambda: read_image(path), size, outputs, BANDWIDTH, THRESHOLD)
+        label_map = self._find(lambda: read_image(path), size, outputs, Settings())
         return tusimple_line(path, fit_lanes(label_map, size), labeled.line["h_samples"], 0.0, size)
 
-    def _find(self, read, size, outputs, bandwidth, threshold):
+    def _find(self, read, size, outputs, settings):
         """Label map of the image that `read` gives, of `size` (h, w); of outputs that aren't finite, empty."""
-        try:
-            if self.network.needs_tiles(size):
-                return segment_tiles(self.network, read(), bandwidth, threshold, "fast", 0.0)[1]
-        except UserError:
-            return np.zeros(size, np.int32)
+        if self.network.needs_tiles(size):
+            image = read()
+            try:
+                return segment_tiles(self.network, image, settings)[1]
+            except UserError:
+                return np.zeros(size, np.int32)
         if self.network.view.kind == "crop":
             height, width = zoomed_size(size, self.network.view.zoom)
             outputs = {name: values[:height, :width] for name, values in outputs.items()}
         if not all(np.isfinite(values).all() for values in outputs.values()):
             return np.zeros(outputs["embedding"].shape[:2], np.int32)
-        return find_instances(outputs, bandwidth, threshold, min_pixels=self.network.min_pixels)
+        return self.network.find_instances(outputs, settings)
 
 
 class _Means:

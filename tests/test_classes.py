@@ -341,7 +341,7 @@ def test_evaluation_of_a_model_with_classes(folders, monkeypatch, capsys):
         car = (classes == 3) & (number > 0)
         image = np.dstack([np.zeros_like(label), label, np.where(car, 100, 200).astype(np.uint8)])
         cv2.imwrite(str(folders / f"both/images/{number}.png"), image)
-    monkeypatch.setattr(evaluation, "load", lambda args: (Drawn(), {"threshold": 0.5}))
+    monkeypatch.setattr(evaluation, "load", lambda args: (Drawn(), segmentation.Settings(threshold=0.5)))
     argv = f"--modeldir x --srcdir {folders / 'both'} --classes --json"
     assert evaluation.main(argv.split()) == 0
     score = {entry["name"]: entry["value"] for entry in json.loads(capsys.readouterr().out)}

@@ -15,6 +15,7 @@ from evaluation import model
 from lanes import tusimple
 from lanes.curves import fit_lanes
 from lanes.tusimple import tusimple_line
+from pipeline.segmentation import Settings
 
 
 def write_lines(path, entries):
@@ -99,7 +100,7 @@ def test_model_command_writes_submission_and_images(tusimple_folder, tmp_path, c
     calls, clock = [], [0.0]
     monkeypatch.setattr(model, "time", SimpleNamespace(perf_counter=lambda: clock[-1]))
 
-    def segment(network, image, **settings):
+    def segment(network, image, settings):
         """Right answers, but the second image's first line is lost; the third image takes 0.25 s, the others 0.01."""
         number = max(len(calls) - 1, 0)  # the first image comes twice, once for tracing
         calls.append(settings)
@@ -119,7 +120,7 @@ def test_model_command_writes_submission_and_images(tusimple_folder, tmp_path, c
     monkeypatch.chdir(tmp_path / "elsewhere")
     write_lines(tmp_path / "elsewhere/label_data.json", entries[:1])  # of another folder: that in --srcdir counts
     evaluation.main([*argv, "--out", str(out), "--images", str(images), "--json"])
-    assert calls == [{"bandwidth": 0.7, "threshold": 0.7, "confidence": 0.6}] * 4
+    assert calls == [Settings(0.7, 0.7, "fast", 0.6)] * 4
     captured = capsys.readouterr()
     values = {entry["name"]: entry["value"] for entry in json.loads(captured.out)}
     assert values["Accuracy"] > 0.87 and values["FP"] == 0 and values["FN"] == pytest.approx(1 / 9)

@@ -68,6 +68,7 @@ class Stub:
     """Stands for a network: two lines of another embedding, the same in every image."""
 
     view, min_pixels, outputs = segmentation.STRETCH, 3, ("embedding", "semantic")
+    find_instances = segmentation.Network.find_instances
 
     def __init__(self):
         lanes = np.zeros((64, 96, 1), np.float32)
@@ -234,7 +235,7 @@ def test_every_kind_of_output(tiny_run, images, tmp_path, monkeypatch):
         assert all(change[y, x].any() for x, y in inside)
 
     network = segmentation.Network(utils.load_model(tiny_run))
-    label_map = segmentation.segment(network, image, threshold=utils.read_threshold(tiny_run))
+    label_map = segmentation.segment(network, image, segmentation.read_settings(tiny_run))
     labels = output("labels")
     assert labels.dtype == np.uint16 and labels.shape == (720, 1280)
     # network pixel (r, c) shows the image's rows around 720 (r + 0.5) / 64

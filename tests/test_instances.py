@@ -10,6 +10,7 @@ from conftest import evaluation_error as fails
 
 from evaluation import __main__ as evaluation
 from evaluation import instances, model
+from pipeline.segmentation import Settings
 
 
 def test_instance_metrics_by_hand():
@@ -130,13 +131,13 @@ def test_own_instances_in_one_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(evaluation, "require_head", lambda *args, **flags: None)
     monkeypatch.setattr(evaluation.utils, "read_confidence", lambda modeldir: 0.6)
     settings = []
-    see = lambda network, image, **flags: settings.append(flags) or image[::2, ::2, 0].astype(np.int32)  # noqa: E731
+    see = lambda network, image, given: settings.append(given) or image[::2, ::2, 0].astype(np.int32)  # noqa: E731
     monkeypatch.setattr(model, "segment", see)
     flags = ["--modeldir", "m", "--srcdir", str(tmp_path), "--instances", "--bandwidth", "0.7"]
     evaluation.main([*flags, "--json"])
     values = [entry["value"] for entry in json.loads(capsys.readouterr().out)]
     np.testing.assert_allclose(values, [0.75, 0.5, 0.75, 0.75, 1 / 1.5])  # SBD 0.5 and 1, PQ over both
-    assert settings == [{"bandwidth": 0.7, "threshold": 0.7, "confidence": 0.6}] * 2
+    assert settings == [Settings(0.7, 0.7, "fast", 0.6)] * 2
     assert "found 0 folders" in fails(capsys, "--instances")
     assert "--srcdir: found nothing" in fails(capsys, "--modeldir", "m", "--instances")
     assert "--labels: found with" in fails(capsys, *flags, "--labels", "a.json")

@@ -89,7 +89,7 @@ def test_a_network_of_crops_takes_large_images_in_tiles():
     for height, width in ((60, 64), (150, 130)):
         found = segment(network, painted[:height, :width])
         assert found.shape == (height, width) and same_partition(found, truth[:height, :width].astype(int))
-    outputs, found = segment_tiles(network, painted, 1.0, 0.7, "fast", 0.0)
+    outputs, found = segment_tiles(network, painted)
     np.testing.assert_allclose(outputs["semantic"][:, :, 0], 10.0 * truth - 50, rtol=1e-2)
     assert not network.needs_tiles((64, 64)) and network.needs_tiles((65, 64))
 
@@ -101,7 +101,7 @@ def test_tiles_of_a_network_that_sees_images_normalized_are_as_bright_as_the_ima
     model = keras.Model(image, {"embedding": gray, "semantic": 10 * gray})
     network = Network(model, (32, 32), View("crop", normalize=True))
     truth = 10 + np.arange(150, dtype=np.uint8)[:, None].repeat(130, axis=1) // 3
-    outputs, _ = segment_tiles(network, cv2.merge([truth] * 3), 1.0, 0.7, "fast", 0.0)
+    outputs, _ = segment_tiles(network, cv2.merge([truth] * 3))
     low, high = np.percentile(truth, (1, 99.8))
     expected = np.clip((truth - low) * (255 / (high - low)), 0, 255)
     np.testing.assert_allclose(outputs["semantic"][:, :, 0], expected, atol=1)
@@ -123,7 +123,7 @@ def test_a_network_of_enlarged_crops_sees_images_and_tiles_enlarged(zoom):
     assert not network.needs_tiles((side, side)) and network.needs_tiles((side + 2, side))
     part = painted[: side // 2 * 2, : side // 2 * 2]
     assert network.predict(part)["embedding"].shape[:2] == tuple(round(zoom * length) for length in part.shape[:2])
-    outputs, found = segment_tiles(network, painted, 1.0, 0.7, "fast", 0.0)
+    outputs, found = segment_tiles(network, painted)
     assert found.shape == truth.shape == outputs["semantic"].shape[:2]
     inside = [found[cv2.erode(np.uint8(truth == value), np.ones((5, 5))) > 0] for value in np.unique(truth)[1:]]
     assert all(ids.min() == ids.max() > 0 for ids in inside) and len({ids[0] for ids in inside}) == 5

@@ -12,7 +12,7 @@ from data.files import find_pairs
 from datagenerator import STRETCH, View, read_image
 from evaluation.instances import instance_score
 from evaluation.model import predict_instances
-from pipeline.segmentation import Network
+from pipeline.segmentation import Network, Settings
 from run import train_step
 from run.command import UserError
 from run.config import new_config
@@ -152,7 +152,7 @@ def test_enlarged_images_score_as_in_the_evaluation(lane_data):
     (lane_data / "labels.json").unlink()
     pairs, network = find_pairs(lane_data), gray_network((None, None))
     result = validate(network, {"a": pairs}, (720, 1280), 1, View("crop", 1.5)).run()
-    found = predict_instances(Network(network, (720, 1280), View("crop", 1.5)), pairs, bandwidth=1.0, threshold=0.7)
+    found = predict_instances(Network(network, (720, 1280), View("crop", 1.5)), pairs, None, Settings())
     expected = instance_score(found)
     assert {name: result[name] for name in expected} == pytest.approx(expected, abs=1e-5) and result["SBD"] < 0.8
 
@@ -170,7 +170,7 @@ def test_images_larger_than_two_crops_are_validated_in_tiles(lane_data):
             (lane_data / "labels.json").unlink()
     whole = read_image(pairs[0][0])
     assert len(seen) == 4 and (seen[0][0].numpy() == whole[160:560, 320:960]).all()
-    found = predict_instances(Network(network, (200, 320), View("crop")), pairs, bandwidth=1.0, threshold=0.7)
+    found = predict_instances(Network(network, (200, 320), View("crop")), pairs, None, Settings())
     expected = instance_score(found)
     assert {name: result[name] for name in expected} == pytest.approx(expected, abs=1e-5) and result["SBD"] > 0.5
 

@@ -95,6 +95,44 @@ def mean_probabilities(outputs, label_map):
     return (sums / np.maximum(sizes, 1))[1:]
 
 
+def class_map(outputs, stuff, mask=None):
+    """Class of each pixel of a model's outputs: `(H, W)` uint8, 1 to C, 0 = none of them.
+
+    Args:
+        outputs: of the model, with "classes", `(H, W, C)` logits.
+        stuff: C bools, which classes have no instances.
+        mask: `(H, W)` bool, pixels of instances: elsewhere a class that has instances counts as none; None: anywhere.
+    """
+    classes = outputs["classes"].argmax(axis=-1).astype(np.uint8)
+    return classes + 1 if mask is None else np.where(mask | np.array(stuff)[classes], classes + 1, 0).astype(np.uint8)
+
+
+def class_probabilities(logits):
+    """Softmax of `(..., C)` class logits, float32."""
+    exponents = np.exp(np.float32(logits) - np.float32(logits).max(axis=-1, keepdims=True))
+    return exponents / exponents.sum(axis=-1, keepdims=True)
+
+
+def instance_classes(logits, label_map, stuff):
+    """Classes of the instances 1..N of a `(H, W)` label map: those of the highest mean probability, but stuff.
+
+    Args:
+        logits: `(H, W, C)`.
+        label_map: `(H, W)` integers, 0 = background.
+        stuff: C bools, which classes have no instances.
+
+    Returns:
+        `(N,)` int from 1 on, 0 for an instance without pixels or if all classes are stuff, and `(N,)` probabilities.
+    """
+    chosen = label_map > 0
+    labels, probabilities = label_map[chosen], class_probabilities(logits[chosen])
+    sizes = np.bincount(labels)[1:]
+    sums = [np.bincount(labels, column, len(sizes) + 1)[1:] for column in probabilities.T]
+    means = np.where(stuff, 0, np.transpose(sums) / np.maximum(sizes, 1)[:, None])  # (N, C)
+    best = means.max(axis=1)
+    return np.where(best > 0, means.argmax(axis=1) + 1, 0), best
+
+
 def instance_label_map(embedding, bandwidth, mask=None, min_fraction=MIN_FRACTION, method="fast"):
     """Labels the instances of one image.
 

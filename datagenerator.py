@@ -1,9 +1,9 @@
 """Image and label files as a `tf.data` pipeline, and the one place that says how an image becomes network input.
 
 A data folder holds `images/` (whatever OpenCV reads) and `labels/` (8- or 16-bit single-channel png whose gray values
-are instance ids, 0 = background); an image and its label have the same stem. Images are resized bilinearly and labels
-by nearest neighbor. Sample number n of a run depends on the seed and n alone, so that a run can be repeated or
-continued whatever the number of threads.
+are instance ids, 0 = background) or `classes/` (class maps) or both; what belongs together has the same stem. Images
+are resized bilinearly and labels by nearest neighbor. Sample number n of a run depends on the seed and n alone, so that
+a run can be repeated or continued whatever the number of threads.
 """
 
 import re
@@ -20,8 +20,11 @@ import tensorflow as tf
 from sklearn.model_selection import train_test_split
 
 from data.files import (
+    CLASS_FILE,
     IGNORED,
+    IGNORED_CLASS,
     IMAGES,
+    UNKNOWN_CLASS,
     decode,
     is_turn_unknown,
     lossy_kind,
@@ -37,6 +40,7 @@ PERCENTILES = 1.0, 99.8  # of an image, that become black and white; those of St
 MAX_AREA = 2
 MAX_ZOOM = 16
 TILE = 2  # sides of the largest part of an image that a network of crops sees at once, in those of the crops
+NO_LABEL = 2**16  # every pixel's id in an image without label: none of a file
 DAYLIGHT = 75.0  # mean gray value; nearly all road images by day are brighter
 _TURNED = count()  # images that were read turned though nothing tells whether their labels are
 
@@ -113,30 +117,75 @@ def require_ignored(label, path, ignore):
         raise UserError(f"{path}: found the label value {IGNORED}, which means ignored, expected --ignore {IGNORED}")
 
 
+class ClassMap(NamedTuple):
+    """A class map's file and what a run makes of its ids."""
+
+    path: str
+    table: bytes  # of `data.files.class_table`
+
+
+def read_classes(class_map):
+    """Read a `ClassMap` as (h, w) uint8: 0 = no class, 1 to C, 255 = to be ignored.
+
+    Raises:
+        UserError: as `read_label`, or an id that `classes.txt` doesn't have.
+    """
+    ids = read_label(class_map.path)
+    known = np.frombuffer(class_map.table, np.uint8)
+    unknown = np.ones(ids.shape, bool) if ids.max(initial=0) > 255 else known[ids] == UNKNOWN_CLASS
+    if unknown.any():
+        raise UserError(
+            f"{class_map.path}: found class {ids[unknown].max()}, expected those of {CLASS_FILE} beside classes/, 0 "
+            f"or {IGNORED_CLASS}; add it there or fix the image"
+        )
+    return known[ids]
+
+
 def read_pair(pair, ignore=None):
-    """Read an image and its label, of a pair of paths.
+    """Read an image and its label.
 
     An image that is to be shown turned (EXIF) is read so, unless only the stored view has the size of the label.
 
+    Args:
+        pair: (image path, label path); in a run with classes (image path, label path or None, `ClassMap` or None).
+        ignore: id that is no instance, or None.
+
     Returns:
-        (h, w, 3) uint8 RGB and (h, w) uint8 or uint16 ids.
+        (h, w, 3) uint8 RGB and (h, w) uint8 or uint16 ids; with classes (h, w, 2) uint16, ids and what `read_classes`
+        says, where what the image lacks is 0.
 
     Raises:
-        UserError: as `read_image`, `read_label` and `require_ignored`, or the sizes differ.
+        UserError: as `read_image`, `read_label`, `read_classes` and `require_ignored`, or the sizes differ.
     """
-    image, label = read_image(pair[0]), read_label(pair[1])
-    require_ignored(label, pair[1], ignore)
-    if image.shape[:2] == label.shape[::-1] != label.shape:
-        stored = read_image(pair[0], cv2.IMREAD_IGNORE_ORIENTATION)
-        image = stored if stored.shape[:2] == label.shape else image
-    elif is_turn_unknown(pair[0], label.shape):
-        _say_turned(pair[0])
-    if image.shape[:2] != label.shape:
-        raise UserError(
-            f"{pair[1]}: found {label.shape[1]}x{label.shape[0]} pixels, expected "
-            f"{image.shape[1]}x{image.shape[0]} as in {pair[0]}; make the label of that image again"
-        )
-    return image, label
+    path, class_map = pair[1], pair[2] if pair[2:] else None
+    layers = {}
+    if path:
+        layers[path] = read_label(path)
+        require_ignored(layers[path], path, ignore)
+    if class_map:
+        layers[class_map.path] = read_classes(class_map)
+    image = _read_as_drawn(pair[0], next(iter(layers.values())).shape)
+    for file, layer in layers.items():
+        if image.shape[:2] != layer.shape:
+            raise UserError(
+                f"{file}: found {layer.shape[1]}x{layer.shape[0]} pixels, expected "
+                f"{image.shape[1]}x{image.shape[0]} as in {pair[0]}; make the label of that image again"
+            )
+    if not pair[2:]:
+        return image, layers[path]
+    absent, paths = np.zeros(image.shape[:2]), (path, class_map and class_map.path)
+    return image, np.dstack([layers.get(file, absent) for file in paths]).astype(np.uint16)
+
+
+def _read_as_drawn(path, shape):
+    """Image in the view, turned or as stored, that has the `shape` (h, w) of its label, if one has."""
+    image = read_image(path)
+    if image.shape[:2] == shape[::-1] != shape:
+        stored = read_image(path, cv2.IMREAD_IGNORE_ORIENTATION)
+        return stored if stored.shape[:2] == shape else image
+    if is_turn_unknown(path, shape):
+        _say_turned(path)
+    return image
 
 
 def _say_turned(path):
@@ -229,8 +278,8 @@ def zoomed_size(shape, zoom):
 
 
 def enlarge(array, zoom):
-    """Resize an image (h, w, 3) bilinearly, a label (h, w) by nearest neighbor to `zoomed_size`; itself at zoom 1."""
-    kind = cv2.INTER_LINEAR if array.ndim == 3 else cv2.INTER_NEAREST_EXACT
+    """Resize an image (h, w, 3) bilinearly, a label by nearest neighbor to `zoomed_size`; itself at zoom 1."""
+    kind = cv2.INTER_LINEAR if array.shape[2:] == (3,) else cv2.INTER_NEAREST_EXACT
     return array if zoom == 1 else cv2.resize(array, zoomed_size(array.shape, zoom)[::-1], interpolation=kind)
 
 
@@ -281,7 +330,10 @@ def center_crop(array, size):
 
 
 def prepare_label(label, size, kind="stretch"):
-    """Resize (h, w) ids to (H, W) int32 by nearest neighbor, no id appears that was not there; `kind` as for images."""
+    """Resize (h, w) or (h, w, 2) ids to (H, W) or (H, W, 2) int32 by nearest neighbor, so that no new id appears.
+
+    `kind` as for images.
+    """
     if kind == "crop":
         return _fill_up(label, size).astype(np.int32)
     # INTER_NEAREST takes the upper left of the nearest pixels, which moves labels against the bilinear image
@@ -297,7 +349,7 @@ def augment(image, label, size, rng, kind="stretch", ignore=None):
 
     Args:
         image: (h, w, 3) uint8 RGB.
-        label: (h, w) uint8 or uint16 ids.
+        label: (h, w) uint8 or uint16 ids, or with classes (h, w, 2), see `read_pair`.
         size: (H, W) in pixels.
         rng: numpy Generator.
         kind: of the `View`. With "aspect" both axes are scaled alike, so that the width fits; where the height
@@ -306,7 +358,7 @@ def augment(image, label, size, rng, kind="stretch", ignore=None):
         ignore: id that is no instance, or None.
 
     Returns:
-        (H, W, 3) float32 in 0..255 and (H, W) int32.
+        (H, W, 3) float32 in 0..255 and (H, W) or (H, W, 2) int32.
     """
     shown = _instance_pixel(label, rng, ignore) if kind == "crop" else None
     frame = _frame(image.shape[:2], size, kind, None if kind == "stretch" else rng, shown)
@@ -317,6 +369,7 @@ def augment(image, label, size, rng, kind="stretch", ignore=None):
 
 def _instance_pixel(label, rng, ignore):
     """(row, column) of a pixel of a random instance, each instance as likely as the other; None if there is none."""
+    label = label if label.ndim == 2 else label[:, :, 0]
     ids = np.flatnonzero(np.bincount(label.ravel()))
     ids = [i for i in ids if i not in (0, ignore)]
     if not ids:
@@ -429,7 +482,7 @@ def make_dataset(pairs, size, batch_size, seed=None, augmented=False, share=Shar
     """Batches of network input and labels, decoded in parallel and prefetched.
 
     Args:
-        pairs: list of (image path, label path).
+        pairs: as `read_pair` takes them, all without or all with classes.
         size: (H, W) in pixels, multiples of 8.
         batch_size: images per batch.
         seed: None reads every pair once in order (the last batch may be smaller). An int repeats without end, each
@@ -441,7 +494,9 @@ def make_dataset(pairs, size, batch_size, seed=None, augmented=False, share=Shar
         ignore: id that is no instance, or None; see `augment`.
 
     Returns:
-        tf.data.Dataset of (image (B, H, W, 3) float32, label (B, H, W) int32, index (B,) int64 into `pairs`).
+        tf.data.Dataset of (image (B, H, W, 3) float32, label (B, H, W) int32, index (B,) int64 into `pairs`). With
+        classes the label is (B, H, W, 2): ids, all `NO_LABEL` of an image without label, and classes, all
+        `IGNORED_CLASS` of an image without.
         Iterate it through `batches` to get UserError for files that can't be used.
     """
 
@@ -455,19 +510,24 @@ def make_dataset(pairs, size, batch_size, seed=None, augmented=False, share=Shar
         if augmented:
             image, label = augment(image, label, size, np.random.default_rng([seed, sample]), view.kind, ignore)
         elif view.kind != "stretch" and seed is not None:
-            image, label = _warp(image, label, np.eye(2, 3), _frame(label.shape, size, view.kind), size)
+            image, label = _warp(image, label, np.eye(2, 3), _frame(image.shape[:2], size, view.kind), size)
             image, label = image.astype(np.float32), label.astype(np.int32)
         else:
             if view.kind == "crop":
                 image, label = center_crop(image, size), center_crop(label, size)
             seen = network_size(label.shape, size, view.kind)
             image, label = prepare_image(image, seen, view.kind), prepare_label(label, seen, view.kind)
+        for layer, (file, filling) in enumerate(zip(pairs[index][1:], (NO_LABEL, IGNORED_CLASS), strict=False)):
+            if file is None:
+                label[:, :, layer] = filling
         return image, label, np.int64(index)
 
     def load_tensors(number):
         image, label, index = tf.numpy_function(load, [number], (tf.float32, tf.int32, tf.int64))
         seen = size if view.kind == "stretch" or seed is not None else (None, None)
-        return tf.ensure_shape(image, (*seen, 3)), tf.ensure_shape(label, seen), tf.ensure_shape(index, ())
+        return tf.ensure_shape(image, (*seen, 3)), tf.ensure_shape(label, (*seen, *layers)), tf.ensure_shape(index, ())
+
+    layers = [2] if len(pairs[0]) == 3 else []
 
     stop = len(pairs) if seed is None else 2**62
     dataset = tf.data.Dataset.range(stop).map(load_tensors, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

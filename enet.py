@@ -33,6 +33,7 @@ def build_enet(
     image_statistics=False,
     synchronized=False,
     coordinate_scale=None,
+    classes=0,
 ):
     """Build ENet for RGB images with values in 0..255.
 
@@ -50,10 +51,12 @@ def build_enet(
         synchronized: in training, batch statistics over all replicas of a strategy (TensorFlow backend only).
         coordinate_scale: pixels per unit of the coordinates that are added to the embedding, see `AddCoordinates`;
             None: the embedding is a convolution's alone.
+        classes: number of classes; 0: no such head.
 
     Returns:
         keras.Model, (B, H, W, 3) of any numeric dtype -> {"embedding": (B, H, W, embedding_dim) float32,
-        "semantic": (B, H, W, 1) float32 logits (with `semantic` only)}.
+        "semantic": (B, H, W, 1) float32 logits (with `semantic` only), "classes": (B, H, W, classes) float32 logits
+        (with `classes` only)}.
 
     Raises:
         ValueError: a size that is no multiple of 8, or an argument out of range.
@@ -114,6 +117,8 @@ def build_enet(
         )
     if semantic:
         outputs["semantic"] = head(1, name="semantic")(x)
+    if classes:  # after the others, whose first weights stay as they are without it
+        outputs["classes"] = head(classes, name="classes")(x)
     return keras.Model(image, outputs, name="enet")
 
 

@@ -15,10 +15,15 @@ EXIF data say) in the order of their names and writes to `--outdir` what `--save
     semantic   semantic_0000.png   lane probability, 0..255
     embedding  embedding_0000.png  the first three channels as color
     lanes      lanes_0000.png      the image with the fitted curves
+    classes    classes_0000.png    the image with the classes of its pixels, of a model that has classes
+
+The overlay of a model with classes names that of each instance: the one of the highest mean probability over its
+pixels, but none that has no instances.
 
 The lines of `--json` are TuSimple's, with "scores", the mean lane probability along each lane, and "instance_scores",
-that of the pixels of instances 1, 2, ...; of a video also with "time", seconds since its first frame. `--save none`
-writes nothing else. What isn't written isn't computed.
+that of the pixels of instances 1, 2, ...; of a model with classes "classes" and "class_scores", those of these
+instances and their probabilities, and "lane_classes", those along the lanes; of a video also with "time", seconds since
+its first frame. `--save none` writes nothing else. What isn't written isn't computed.
 
 Of a video, `--every N` takes one frame of N, `--from` and `--to` those between two times; the result takes as long as
 they do, and the lines keep the numbers and times that the frames have in the video.
@@ -51,6 +56,7 @@ from datagenerator import normalize, read_image, require_readable
 from lanes.curves import fit_lanes
 from lanes.tusimple import h_samples, lane_scores, require_own_lines, tusimple_line
 from pipeline import segmentation, video
+from pipeline.classes import classes_of_instances, find_classes, name_classes
 from pipeline.instance_files import FILES, describe_instances, instance_files, require_own
 from pipeline.outputs import find_images, json_lines, name_outputs, output_folder
 from pipeline.stages import Frame, run_frames
@@ -58,8 +64,8 @@ from pipeline.tracking import FrameTracker
 from run.command import UserError, bounded, command
 
 INDIR = ["inference_test/images"]
-KINDS = ("overlay", "labels", "semantic", "embedding", "lanes")
-VIDEO_KINDS = ("overlay", "lanes")
+KINDS = ("overlay", "labels", "semantic", "embedding", "lanes", "classes")
+VIDEO_KINDS = ("overlay", "lanes", "classes")
 IMAGE_KINDS = (*KINDS, *FILES)
 # With a GPU. On CPU cores with an image each XLA is slower: 76 ms an image where TensorFlow's kernels take 59.
 JIT_IMAGES = 500
@@ -68,13 +74,12 @@ MAX_CURVES = 5  # TuSimple's labels have no more
 
 @dataclass
 class Finder:
-    """Finds the instances of a Frame's image and, where they are wanted, its curves and scores; times itself."""
+    """Finds the instances of a Frame's image with their classes and what else is wanted of it; times itself."""
 
     network: segmentation.Network
     settings: segmentation.Settings
     max_lanes: int | None
-    curves: bool
-    scores: bool
+    wanted: set  # of "instances", their "curves" and "scores", and "class map"
 
     def __call__(self, frame):
         if self.network.view.normalize:  # painted on as well: a microscope's image can be nearly black
@@ -82,7 +87,14 @@ class Finder:
         self._find_instances(frame)
         if self.max_lanes:
             frame.label_map[frame.label_map > self.max_lanes] = 0  # the largest come first
-        if self.curves:
+        if self.network.classes:
+            with frame.timed("classes"):
+                frame.classes = classes_of_instances(self.network, frame.prediction, frame.label_map)
+                if "class map" in self.wanted:
+                    frame.class_map = find_classes(
+                        self.network, frame.prediction, frame.image.shape, self.settings.threshold
+                    )
+        if "curves" in self.wanted:
             self._find_curves(frame)
         return frame
 
@@ -93,6 +105,9 @@ class Finder:
             return
         with frame.timed("network"):
             frame.prediction = self.network.predict(frame.image)
+        if "instances" not in self.wanted:  # a model may know classes alone
+            frame.label_map = np.zeros(next(iter(frame.prediction.values())).shape[:2], np.int32)
+            return
         with frame.timed("cluster"):
             frame.label_map = self.network.find_instances(frame.prediction, self.settings)
 
@@ -102,7 +117,9 @@ class Finder:
             curves = fit_lanes(frame.label_map, size, self.max_lanes or MAX_CURVES)
         run_time = 1000 * sum(frame.seconds.get(stage, 0) for stage in ("network", "cluster", "tiles", "curves"))
         frame.line = tusimple_line(frame.raw_file, curves, h_samples(size[0]), run_time, size)
-        if self.scores and "semantic" in frame.prediction:
+        if "scores" in self.wanted and not all(self.network.classes.values()):
+            frame.line |= name_classes(self.network, frame)
+        if "scores" in self.wanted and "semantic" in frame.prediction:
             probability = lane_probability(frame.prediction["semantic"][:, :, 0])
             frame.line["scores"] = np.round(lane_scores(frame.line, probability, size), 4).tolist()
             means = mean_probabilities(frame.prediction, frame.label_map)
@@ -115,17 +132,25 @@ def make_finder(args, network):
         network,
         segmentation.read_settings(args.modeldir, args.bandwidth, args.threshold, args.cluster, args.confidence),
         args.max_lanes,
-        curves=bool(args.json) or "lanes" in args.save,
-        scores=bool(args.json),
+        {
+            *(["instances"] if args.json or {*args.save} - {"semantic", "embedding", "classes"} else []),
+            *(["curves"] if args.json or "lanes" in args.save else []),
+            *(["scores"] if args.json else []),
+            *(["class map"] if "classes" in args.save else []),
+        },
     )
 
 
-def paint(frame, kinds, lane_colors=None):
-    """Paint a Frame's image in each of the kinds of `--save`."""
+def paint(frame, kinds, class_names, lane_colors=None):
+    """Paint a Frame's image in each of the kinds of `--save`; `class_names` are those of the network's classes."""
     shape, prediction = frame.image.shape, frame.prediction
     for kind in kinds:
         if kind == "overlay":
             painted = visualization.paint_instances(frame.image, frame.label_map)
+            names = {identity: class_names[number - 1] for identity, (number, _) in frame.classes.items()}
+            visualization.write_names(painted, frame.label_map, names)
+        elif kind == "classes":
+            painted = visualization.paint_classes(frame.image, frame.class_map, class_names)
         elif kind == "labels":
             painted = visualization.label_image(frame.label_map, shape)
         elif kind == "semantic":
@@ -140,7 +165,11 @@ def paint(frame, kinds, lane_colors=None):
 def describe_frame(frame):
     """`describe_instances` of a Frame, at the size of its image."""
     scores = mean_probabilities(frame.prediction, frame.label_map) if "semantic" in frame.prediction else None
-    return describe_instances(visualization.label_image(frame.label_map, frame.image.shape), scores)
+    instances = describe_instances(visualization.label_image(frame.label_map, frame.image.shape), scores)
+    for one in instances:
+        one["class"], score = frame.classes.get(one["id"], (0, 0.0))
+        one["class_score"] = round(score, 4)
+    return instances
 
 
 def load_network(args, images=None):
@@ -150,6 +179,8 @@ def load_network(args, images=None):
     network = segmentation.load_network(args.modeldir, args.size, jit, threads=1, int8=args.int8)
     needs = {"save semantic": "semantic" in args.save or None}
     segmentation.require_head(network, args.modeldir, threshold=args.threshold, confidence=args.confidence, **needs)
+    if "classes" in args.save and not network.classes:
+        raise UserError(f"--save classes: found a model without classes in {args.modeldir}; leave it out")
     folder = utils.model_folder(args.modeldir)
     if folder != Path(args.modeldir):
         print(f"model {folder}")
@@ -168,7 +199,7 @@ def run_images(args, threads):
     with (
         output_folder(args.outdir),
         json_lines(args.json) as write_line,
-        instance_files(args.outdir, tables) as write_instances,
+        instance_files(args.outdir, tables, utils.read_classes(args.modeldir)) as write_instances,
     ):
         find = make_finder(args, load_network(args, len(images)))
 
@@ -235,7 +266,7 @@ def process_image(frame, find, kinds, describe, lines):
             frame.instances = describe_frame(frame)
     if kinds:
         with frame.timed("paint"):
-            paint(frame, kinds)
+            paint(frame, kinds, list(find.network.classes))
         with frame.timed("write"):
             for kind, image in frame.painted.items():
                 frame.outputs[kind].parent.mkdir(parents=True, exist_ok=True)
@@ -266,7 +297,7 @@ def run_video(args, threads):
 
         def finish(frame):
             nonlocal last
-            finish_frame(frame, tracker, writers, write_line)
+            finish_frame(frame, tracker, writers, write_line, list(find.network.classes))
             last = frame.number, frame.time
 
         result = run_frames(video_frames(clip), find, finish, threads, clip.frames, "frame")
@@ -311,7 +342,7 @@ def video_frames(clip):
         yield frame
 
 
-def finish_frame(frame, tracker, writers, write_line):
+def finish_frame(frame, tracker, writers, write_line, class_names=()):
     """Paint and write a video's Frame; to be called in their order.
 
     Args:
@@ -319,15 +350,19 @@ def finish_frame(frame, tracker, writers, write_line):
         tracker: FrameTracker.
         writers: {kind of `--save`: function of `video.writing`}.
         write_line: function of `json_lines`.
+        class_names: of the network's classes.
     """
     lane_colors = None
     with frame.timed("track"):
         if "overlay" in writers:
+            ids, first = np.unique(frame.label_map, return_index=True)
             frame.label_map = tracker.renumber(frame.label_map)
+            ids = dict(zip(ids.tolist(), frame.label_map.ravel()[first].tolist(), strict=True))
+            frame.classes = {ids[i]: values for i, values in frame.classes.items() if i in ids}
         if "lanes" in writers:
             lane_colors = tracker.lane_colors(frame.line, frame.image.shape[1])
     with frame.timed("paint"):
-        paint(frame, writers, lane_colors)
+        paint(frame, writers, class_names, lane_colors)
     with frame.timed("write"):
         for kind, write_frame in writers.items():
             write_frame(frame.painted[kind], frame.time)

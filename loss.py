@@ -1,4 +1,4 @@
-"""The discriminative loss of De Brabandere, Neven and Van Gool (arXiv 1708.02551), and the semantic loss beside it.
+"""The discriminative loss of De Brabandere, Neven and Van Gool (arXiv 1708.02551), semantic and class loss beside it.
 
 Everything is computed for the whole batch at once with static shapes, so that it compiles under XLA. An instance is a
 set of pixels with the same id in `correct_label`; the background (id 0) is an instance like any other, as in the
@@ -130,6 +130,28 @@ def pixel_weights(correct_label, lane_weight=LANE_WEIGHT, ignore=None):
     """Weights of the pixels in `semantic_loss`, of which see the arguments: float32, of the label's shape."""
     weight = 1.0 + (lane_weight - 1.0) * ops.cast(correct_label > 0, "float32")
     return weight if ignore is None else ops.where(correct_label == ignore, 0.0, weight)
+
+
+def class_loss(logits, classes, weights):
+    """Softmax cross entropy over the classes, weighted.
+
+    Args:
+        logits: (B, H, W, C), any float dtype.
+        classes: (B, H, W) integers, 1 to C; others have weight 0.
+        weights: C numbers, one per class.
+
+    Returns:
+        float32 scalar, the weighted mean over all pixels of a class; 0 without any.
+    """
+    weight = class_pixel_weights(classes, weights)
+    target = ops.one_hot(classes - 1, len(weights))  # of other numbers zeros
+    entropy = -ops.sum(target * ops.log_softmax(ops.cast(logits, "float32")), axis=-1)
+    return ops.sum(weight * entropy) / ops.maximum(ops.sum(weight), 1e-6)
+
+
+def class_pixel_weights(classes, weights):
+    """Weights of the pixels in `class_loss`, of which see the arguments: float32, of the shape of `classes`."""
+    return ops.sum(ops.one_hot(classes - 1, len(weights)) * ops.convert_to_tensor(weights, "float32"), axis=-1)
 
 
 def _norm(x):

@@ -6,13 +6,13 @@
     python training.py @doc/runs/sixth.args
     TF_CONFIG=... python training.py --strategy multiworker
 
-Reads `images/` and `labels/` of the data folder(s). Writes to the run folder `--outdir`: `config.json` (every flag,
-package versions, git commit), `log.jsonl` (one line per epoch), `checkpoint.npz` (to go on from), the model folders
-`best/` and `last/`, and a folder named after the loss weights with plots of one validation image's embeddings.
-TensorBoard events go to `--logdir`. Ctrl-C saves and ends; `--resume` goes on, after a crash too, as if nothing had
-been (`--deterministic`: bit for bit). If the validation folder has the `labels.json` of the data scripts, the best
-model is the one of the best TuSimple score, else that of the highest average precision of instances. @FILE stands for
-the flags in a file, `#` begins a comment there.
+Reads `images/`, `labels/` and, where there are any, `classes/` of the data folder(s). Writes to the run folder
+`--outdir`: `config.json` (every flag, package versions, git commit), `log.jsonl` (one line per epoch), `checkpoint.npz`
+(to go on from), the model folders `best/` and `last/`, and a folder named after the loss weights with plots of one
+validation image's embeddings. TensorBoard events go to `--logdir`. Ctrl-C saves and ends; `--resume` goes on, after a
+crash too, as if nothing had been (`--deterministic`: bit for bit). If the validation folder has the `labels.json` of
+the data scripts, the best model is the one of the best TuSimple score, else that of the highest average precision of
+instances. @FILE stands for the flags in a file, `#` begins a comment there.
 """
 
 if __name__ == "__main__":
@@ -37,7 +37,7 @@ from run.config import Config, new_config, resumed_config, settle_flags
 from run.flags import parse_args
 from run.folder import Run, check_writable, take_folder
 from run.pairs import collect_data, find_copies
-from run.train_step import LOSS_TERMS, LossSettings, WeightAverages, make_losses, make_optimizer, make_train_step
+from run.train_step import LossSettings, WeightAverages, loss_terms, make_losses, make_optimizer, make_train_step
 from run.validation import InstanceSettings, SummaryLog, Validation
 
 
@@ -50,7 +50,7 @@ def main(argv=None):
         if chief:
             check_writable("--logdir", flags.logdir)
         data = collect_data(flags)
-        config = resumed_config(flags, saved) if saved else new_config(flags, data)
+        config = resumed_config(flags, data, saved) if saved else new_config(flags, data)
         return train(make_job(config, data, strategy))
 
 
@@ -71,7 +71,7 @@ class Job:
 
 def train(job):
     """Make the steps of a `Job`; returns the exit code."""
-    flags, run, log = job.config.flags, job.run, job.log
+    flags, run, log, names = job.config.flags, job.run, job.log, loss_terms(job.run.model.output)
     bar = tqdm(total=job.steps, initial=run.step, unit="step", dynamic_ncols=True, disable=not run.chief)
     try:
         with bar, deferred_signals("finishing the step; once more ends at once") as stop:
@@ -85,7 +85,7 @@ def train(job):
                     stop_on_non_finite(run, terms, job.files_of(index))
                 step = run.count(terms)
                 bar.update()
-                bar.set_postfix({n: f"{term:.3f}" for n, term in zip(LOSS_TERMS, terms, strict=False)}, refresh=False)
+                bar.set_postfix({n: f"{term:.3f}" for n, term in zip(names, terms, strict=False)}, refresh=False)
                 if log:
                     log.follow(step, {**run.means(), "learning_rate": float(run.optimizer.learning_rate)})
                 if step % (job.steps_per_epoch * flags.val_every) == 0 or step == job.steps:
@@ -132,7 +132,7 @@ def make_job(config, data, strategy):
             raise UserError(
                 f"--resume {flags.outdir}: found --steps {steps}, expected more than the {run.step} it has made"
             )
-    settings = loss_settings(config)
+    settings = loss_settings(config, data)
     validation = log = None
     if chief:
         validation = make_validation(config, data, model, make_losses(settings))
@@ -159,7 +159,7 @@ def build(config, strategy, steps):
     with strategy.scope():
         model = utils.build_model(network, strategy.num_replicas_in_sync > 1, flags.resume or flags.modeldir)
         if starts_from:
-            fresh = start_from(model, starts_from)
+            fresh = start_from(model, starts_from, config.classes)
             heads = f", fresh head: {', '.join(fresh)}" if fresh else ""
             print(f"weights from {utils.model_folder(starts_from)}{heads}")
         optimizer = make_optimizer(flags.optimizer, steps, flags.lr, flags.schedule, flags.warmup, flags.weight_decay)
@@ -167,12 +167,14 @@ def build(config, strategy, steps):
         return model, optimizer, WeightAverages(model, flags.ema) if flags.ema else None
 
 
-def loss_settings(config):
+def loss_settings(config, data):
     """The `LossSettings` of a run."""
     flags = config.flags
-    weights = {name: getattr(flags, name) for name in ("var", "dist", "reg", "dvar", "ddist", "sem", "ignore")}
-    background = not config.network.get("coordinate_scale")
-    return LossSettings(**weights, foreground=config.foreground_weight, background=background)
+    settings = {name: getattr(flags, name) for name in ("var", "dist", "reg", "dvar", "ddist", "sem", "ignore", "cls")}
+    if not data.has_labels:
+        settings |= dict.fromkeys(("var", "dist", "reg", "sem"), 0.0)
+    settings |= {"foreground": config.foreground_weight, "class_weights": tuple(config.class_weights)}
+    return LossSettings(**settings, background=not config.network.get("coordinate_scale"))
 
 
 def make_validation(config, data, model, losses):
@@ -183,7 +185,8 @@ def make_validation(config, data, model, losses):
         threshold=config.threshold,
         min_pixels=config.min_pixels,
         ignore=flags.ignore,
-        scored=bool(flags.var or flags.dist),
+        scored=bool(flags.var or flags.dist) and data.has_labels,
+        stuff=tuple(config.classes.values()),
     )
     return Validation(model, losses, data, config.size, flags.batch_size, config.view, settings)
 
@@ -219,7 +222,8 @@ def describe_validation(flags, data):
 
 def stop_on_non_finite(run, terms, files):
     """Raise the UserError that tells of a loss that is not finite, on which files, and where the model is."""
-    values = ", ".join(f"{name} {value:g}" for name, value in zip((*LOSS_TERMS, "gradient norm"), terms, strict=True))
+    names = loss_terms(run.model.output)
+    values = ", ".join(f"{name} {value:g}" for name, value in zip((*names, "gradient norm"), terms, strict=True))
     raise UserError(
         f"step {run.step + 1}: loss or gradient is not finite ({values}) on {', '.join(files)}; the model "
         f"before that step is in {run.outdir / 'last'}; check these files, lower --lr or set --clip-norm"

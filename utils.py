@@ -171,6 +171,25 @@ def read_bandwidth(modeldir):
     return 2.0 * require_number(folder, "dvar", margin, lambda x: 0 <= x < np.inf, "from 0 on") or 1.0
 
 
+def read_classes(modeldir):
+    """Classes of a model, {name: whether it is stuff} in the order of its output; {} for one without.
+
+    Raises:
+        UserError: as `read_config`, or "classes" and "stuff" in it don't fit each other or the network.
+    """
+    folder = model_folder(modeldir)
+    config = read_saved_config(folder)
+    names, stuff = config.get("classes", []), config.get("stuff", [])
+    is_right = all(type(x) is list and {*map(type, x)} <= {str} for x in (names, stuff)) and {*stuff} <= {*names}
+    count = config.get("network", {}).get("classes", 0)
+    if not is_right or len({*names}) != count:
+        raise UserError(
+            f"{folder / CONFIG_FILE}: classes: found {names!r}, stuff {stuff!r}, expected {count} names and some of "
+            "them; restore the file"
+        )
+    return {name: name in stuff for name in names}
+
+
 def require_number(folder, name, value, is_right, expected):
     """`value`, of `name` in a folder's config, if it is a number and `is_right` says so of it, else UserError."""
     if type(value) not in (int, float) or not is_right(value):

@@ -26,6 +26,8 @@ from datagenerator import read_image, read_label
 from run.command import command
 
 ALPHA = 0.3
+CLASS_ALPHA = 0.5
+FONT = cv2.FONT_HERSHEY_SIMPLEX
 MAX_LEGEND = 20  # instances that a scatter plot names
 
 
@@ -44,6 +46,58 @@ def paint_instances(image, label_map, alpha=ALPHA):
     painted = resize_nearest(np.take(colors, label_map, axis=0), image.shape)
     # into the same array: fresh memory costs as much as the blending
     return cv2.addWeighted(image, 1.0, painted, alpha, 0.0, painted)  # no color is black, so black leaves the image
+
+
+def write_names(image, label_map, names):
+    """Write the names of instances on an image, in place, each in the middle of the instance's middle row.
+
+    Args:
+        image: (h, w, 3) uint8 RGB.
+        label_map: (H, W) integers of any size.
+        names: {id of an instance: str}.
+    """
+    pixels = np.flatnonzero(label_map)
+    ids = label_map.ravel()[pixels]
+    pixels, ids = (values[np.argsort(ids, kind="stable")] for values in (pixels, ids))
+    for identity, name in names.items():
+        start, end = np.searchsorted(ids, (identity, identity + 1))
+        if start < end:
+            rows, columns = np.unravel_index(pixels[start:end], label_map.shape)
+            row = rows[len(rows) // 2]
+            place = (np.array([columns[rows == row].mean(), row]) + 0.5) * image.shape[1::-1] / label_map.shape[::-1]
+            (width, height), _ = cv2.getTextSize(name, FONT, _text_size(image), 1)
+            x, y = np.clip(place + (-width / 2, height / 2), (0, height), image.shape[1::-1]).astype(int).tolist()
+            _write(image, name, (max(0, min(x, image.shape[1] - width)), y))
+
+
+def _text_size(image):
+    return max(0.35, image.shape[0] / 1400)
+
+
+def _write(image, text, place):
+    """White text with a dark rim, its lower left corner at `place` (x, y), in place."""
+    size = _text_size(image)
+    for color, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+        cv2.putText(image, text, place, FONT, size, color, max(1, round(2 * size * width)), cv2.LINE_AA)
+
+
+def paint_classes(image, class_map, names):
+    """Blend the color of each class over an image, with a legend.
+
+    Args:
+        image: (h, w, 3) uint8 RGB.
+        class_map: (h, w) uint8, 0 = no class.
+        names: of the classes 1 to C.
+
+    Returns:
+        (h, w, 3) uint8 RGB.
+    """
+    painted, colors = paint_instances(image, class_map, CLASS_ALPHA), instance_colors(len(names)).tolist()
+    side = max(4, min(image.shape[0] // 30, image.shape[0] // (len(names) + 1)))
+    for number, (name, color) in enumerate(zip(names, colors, strict=True)):
+        cv2.rectangle(painted, (side // 2, number * side + side // 2), (3 * side // 2, (number + 1) * side), color, -1)
+        _write(painted, name, (2 * side, (number + 1) * side))
+    return painted
 
 
 def resize_nearest(array, shape):

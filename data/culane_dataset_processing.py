@@ -23,19 +23,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from data.files import (
-    IMAGE_SUFFIXES,
-    check_free,
-    close_up,
-    find_file,
-    read_bgr,
-    replacing_data,
-    require_good,
-    run_all,
-    select_files,
-    walk_files,
-    write_png,
-)
+from data.files import IMAGE_SUFFIXES, find_file, read_bgr, select_files, walk_files
+from data.writing import check_free, close_up, replacing_data, require_good, run_all, write_png
 from lanes.culane import SUFFIX, lines_path, read_lines, read_list
 from lanes.tusimple import THICKNESS, draw_lanes
 from run.command import UserError, command, one_line

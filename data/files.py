@@ -1,32 +1,34 @@
-"""Data folders on disk: which files are images, which belong together, what their bytes hold, writing a new folder.
+"""Data folders on disk: which files are images, which belong together, what their bytes hold.
 
-A data folder holds `images/` and `labels/`, files of the same stems. Nothing here needs TensorFlow.
+A data folder holds `images/` and beside it `labels/` or `classes/` or both, files of the same stems. Nothing here needs
+TensorFlow.
 """
 
 import contextlib
 import glob
 import io
 import os
-import shutil
 import struct
 import sys
-import tempfile
 import unicodedata
 import zlib
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from joblib import cpu_count
-from tqdm import tqdm
 
-from run.command import UserError, ignored_signals
+from run.command import UserError
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what OpenCV says of a file, our one line says
 
-PARTS = ("images", "labels", "labels.json")  # of a data folder
+CLASS_FILE = "classes.txt"
+PARTS = ("images", "labels", "classes", CLASS_FILE, "labels.json")  # of a data folder
+NO_CLASS, IGNORED_CLASS = 0, 255  # in class maps: none of the classes, unknown
+MAX_CLASS = 250  # largest id of a class
+UNKNOWN_CLASS = MAX_CLASS + 1  # of an id that isn't in classes.txt
+LEFT_OUT = "-"  # name of what is to be ignored
 IGNORED = 65535  # label value of pixels that are neither background nor an instance, in 16 bits
 
 # what OpenCV reads into 8 bits
@@ -257,20 +259,97 @@ def find_pairs(folder):
     Raises:
         UserError: a folder is missing or empty, a stem stands twice, or a file has no partner.
     """
+    return [sample[:2] for sample in find_samples(folder, ["labels"])]
+
+
+def find_samples(folder, parts=None):
+    """As `find_pairs`, of a folder with `labels/`, `classes/` or both.
+
+    Args:
+        folder: path of the data folder.
+        parts: of "labels" and "classes", those that are wanted; default those that there are.
+
+    Returns:
+        list of (image path, label path or None, class map's path or None) as str, sorted by stem.
+    """
     folder = Path(folder)
-    images = list_by_stem(folder / "images", IMAGE_SUFFIXES)
-    labels = list_by_stem(folder / "labels", LABEL_SUFFIXES)
-    pairs, unpaired = pair_up(dict(sorted(images.items())), labels)
-    for alone, missing in (
-        ([image for image, label in pairs if label is None], "labels"),
-        (sorted(unpaired), "images"),
-    ):
-        if alone:
+    images = dict(sorted(list_by_stem(folder / "images", IMAGE_SUFFIXES).items()))
+    files = {"images": list(images.values()), "labels": [None] * len(images), "classes": [None] * len(images)}
+    for part in parts or [part for part in ("labels", "classes") if (folder / part).exists()] or ["labels"]:
+        pairs, unpaired = pair_up(images, list_by_stem(folder / part, LABEL_SUFFIXES))
+        files[part] = [label for _, label in pairs]
+        for alone, missing in (([image for image, label in pairs if label is None], part), (unpaired, "images")):
+            if alone:
+                raise UserError(
+                    f"{min(alone)}: no file of that stem in {folder / missing} ({len(alone)} such file(s)), "
+                    "expected one label per image; add the missing files or remove these"
+                )
+    return [tuple(path and str(path) for path in sample) for sample in zip(*files.values(), strict=True)]
+
+
+class ClassName(NamedTuple):
+    """A line of `classes.txt`: an id of class maps and what it stands for."""
+
+    id: int
+    name: str  # ids of one name are one class, those of `LEFT_OUT` are ignored
+    stuff: bool = False  # a class without instances, as the sky
+
+
+def read_class_names(folder):
+    """The `ClassName`s of a data folder's `classes.txt`, "ID NAME [stuff]" a line.
+
+    Raises:
+        UserError: there is no such file, or a line in it says something else or an id again.
+    """
+    path, names = Path(folder) / CLASS_FILE, {}
+    expected = f'"ID NAME" or "ID NAME stuff" a line, ids up to {MAX_CLASS}, each once'
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "found bytes that are no text"
+        raise UserError(f"{path}: {reason}, expected {expected}; write it") from None
+    for number, line in enumerate(lines, start=1):
+        first, *words = line.split() or [""]
+        stuff = words[1:] and words[-1] == "stuff"
+        name = " ".join(words[:-1] if stuff else words)
+        if first.isdecimal() and int(first) <= MAX_CLASS and int(first) not in names and name:
+            names[int(first)] = ClassName(int(first), name, bool(stuff))
+        elif first:
+            raise UserError(f"{path}:{number}: found {line!r}, expected {expected}; fix the line")
+    return list(names.values())
+
+
+def class_table(folder, classes):
+    """What a run's or a model's classes make of the ids of a data folder's class maps.
+
+    Args:
+        folder: data folder with a `classes.txt`.
+        classes: their names, iterable; number i is of the i-th, from 1 on.
+
+    Returns:
+        256 bytes: of each id the number of its class, `NO_CLASS`, `IGNORED_CLASS`, or `UNKNOWN_CLASS` of one that the
+        file doesn't have.
+
+    Raises:
+        UserError: as `read_class_names`, or a name that isn't one of the classes.
+    """
+    numbers = {LEFT_OUT: IGNORED_CLASS, **{name: number for number, name in enumerate(classes, start=1)}}
+    table = bytearray([UNKNOWN_CLASS]) * 256
+    table[0], table[255] = NO_CLASS, IGNORED_CLASS
+    for identity, name, _ in read_class_names(folder):
+        if identity and name not in numbers:
             raise UserError(
-                f"{alone[0]}: no file of that stem in {folder / missing} ({len(alone)} such file(s)), "
-                "expected one label per image; add the missing files or remove these"
+                f"{Path(folder, CLASS_FILE)}: found {name}, expected the model's classes, {', '.join(classes)}; "
+                f"rename it there, to {LEFT_OUT} to ignore it, or train a model with it"
             )
-    return [(str(image), str(label)) for image, label in pairs]
+        table[identity] = numbers.get(name, NO_CLASS) if identity else IGNORED_CLASS * (name == LEFT_OUT)
+    return bytes(table)
+
+
+def write_class_names(folder, names):
+    """Write the `classes.txt` of a data folder, of `ClassName`s."""
+    lines = (f"{number} {name}{' stuff' if stuff else ''}\n" for number, name, stuff in names)
+    Path(folder, CLASS_FILE).write_text("".join(lines), encoding="utf-8")
 
 
 def list_by_stem(folder, suffixes):
@@ -347,93 +426,3 @@ def find_file(folder, name):
     """Path of the file `name` in `folder`, else by itself; in this order, as many folders have labels of one name."""
     inside = Path(folder) / name
     return inside if inside.is_file() or not Path(name).is_file() else Path(name)
-
-
-def check_free(outdir, overwrite):
-    """Raise UserError if `outdir` is no folder, or holds a data set that may not be replaced."""
-    if Path(outdir).exists() and not Path(outdir).is_dir():
-        raise UserError(f"{outdir}: found a file, expected a folder to write; name another with -o")
-    there = [Path(outdir) / part for part in PARTS if (Path(outdir) / part).exists()]
-    if there and not overwrite:
-        raise UserError(f"{there[0]}: found a data set, expected none; --overwrite replaces it, -o names another")
-
-
-@contextlib.contextmanager
-def replacing_data(outdir, parts=PARTS):
-    """Make a data set; at the end of the block it takes the place of what `outdir` holds of one, as a whole.
-
-    Args:
-        outdir: folder, made if absent; if the block raises, it is as it was.
-        parts: names of what a data set consists of; the last is written last.
-
-    Yields:
-        a hidden folder with empty `images/` and `labels/` to write in; `labels.json` may come beside them.
-    """
-    outdir = Path(outdir)
-    fresh = not outdir.exists()
-    outdir.mkdir(parents=True, exist_ok=True)
-    # hidden beside the result, so that renaming stays within one file system
-    work = Path(tempfile.mkdtemp(prefix=".processing-", dir=outdir))
-    try:
-        for part in ("images", "labels", "before"):
-            (work / part).mkdir()
-        yield work
-        with ignored_signals():  # all of it or nothing; it takes milliseconds
-            for part in parts:
-                if (outdir / part).exists():
-                    os.replace(outdir / part, work / "before" / part)
-                if (work / part).exists():
-                    os.replace(work / part, outdir / part)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        if fresh and not any(outdir.iterdir()):
-            outdir.rmdir()
-
-
-def run_all(calls, skip_bad):
-    """Call functions on all cores and show the progress.
-
-    Args:
-        calls: list of functions without arguments.
-        skip_bad: go on after a UserError.
-
-    Returns:
-        (what they return, in their order; the UserErrors that were raised).
-
-    Raises:
-        UserError: the first one, unless `skip_bad`.
-    """
-    pool, results, errors = ThreadPoolExecutor(cpu_count()), [], []
-    try:
-        tasks = [pool.submit(call) for call in calls]
-        for task in tqdm(tasks, desc="processing", unit="image", dynamic_ncols=True):
-            try:
-                results.append(task.result())
-            except UserError as error:
-                require_good([error], skip_bad)
-                errors.append(error)
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return results, errors
-
-
-def require_good(errors, skip_bad):
-    """Raise the first of the UserErrors, if there is one, unless `skip_bad`."""
-    if errors and not skip_bad:
-        raise UserError(f"{errors[0]}; fix it or use --skip-bad")
-
-
-def close_up(work, done):
-    """Rename the images and labels of the numbers `done` to 0, 1, ...: what was skipped leaves no gap."""
-    for new, old in enumerate(done):
-        for part in ("images", "labels"):
-            os.replace(work / part / f"{old:04d}.png", work / part / f"{new:04d}.png")
-
-
-def write_png(path, array):
-    """Write an image or a label; raises OSError."""
-    try:
-        Path(path).write_bytes(cv2.imencode(".png", array)[1])  # OpenCV dies of names that aren't UTF-8
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise OSError(f"{path}: could not be written ({reason}); free space or name another folder with -o") from None

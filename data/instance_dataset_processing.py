@@ -41,18 +41,8 @@ import numpy as np
 from data.annotations import coco, cvat, labelme, rasters, yolo
 from data.annotations.shapes import AnnotatedImage, count_touching, paint
 from data.annotations.sources import MORE_PAGES, Source, attempt, list_files, read_bytes, read_json, read_view
-from data.files import (
-    IGNORED,
-    IMAGE_SUFFIXES,
-    PARTS,
-    check_free,
-    count_images,
-    normalize_name,
-    replacing_data,
-    require_good,
-    run_all,
-    write_png,
-)
+from data.files import IGNORED, IMAGE_SUFFIXES, PARTS, count_images, normalize_name
+from data.writing import check_free, replacing_data, require_good, run_all, write_png
 from run.command import UserError, bounded, command, one_line
 
 READERS = {

@@ -32,9 +32,9 @@ import numpy as np
 from joblib import cpu_count
 from tqdm import tqdm
 
-from data.files import replacing_data
 from data.road.geometry import HEIGHT
 from data.road.rendering import render_scene
+from data.writing import replacing_data
 from lanes.tusimple import format_lines, read_lines
 from run.command import UserError, bounded, command
 

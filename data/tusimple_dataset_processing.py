@@ -2,12 +2,16 @@
 
     python data/tusimple_dataset_processing.py train_set
     python data/tusimple_dataset_processing.py train_set extra_set -o data/tusimple
+    python data/tusimple_dataset_processing.py train_set -o data/kinds --lane-classes lane_classes.json
 
 Reads every `label_data*.json` and `test_label*.json` of the folder(s), one JSON object per line: `raw_file` (a clip's
 jpg, relative to the folder), `lanes` (lists of x in pixels, -2 = no point) and `h_samples` (rows y in pixels, 48 or 56
 of them). Writes
 `images/0000.png`, ... (the clips), `labels/0000.png`, ... (8-bit, lane i drawn 7 px wide with its own gray value, 50
 * i + 20 for the first five, background 0) and `labels.json` (the TuSimple line of each image, in the same order).
+With `--lane-classes` also `classes/0000.png`, ..., each lane drawn with its class, and `classes.txt`, their names: the
+file has {"classes": {"1": "dashed", ...}} in its first line and then, for images whose own lines have no "classes",
+{"raw_file": ..., "classes": [1, ...]}, a class for each lane. Lanes of images without are to be ignored.
 Numbers follow the order of the folders, of their JSON files and of the lines. Nothing appears in the output folder
 before every image is done, and a data set that is there is replaced only with `--overwrite`.
 """
@@ -26,8 +30,11 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from data.files import check_free, close_up, read_bgr, replacing_data, require_good, run_all, write_png
-from lanes.tusimple import draw_label, format_lines, read_lines
+import numpy as np
+
+from data.files import IGNORED_CLASS, MAX_CLASS, ClassName, read_bgr, write_class_names
+from data.writing import check_free, close_up, replacing_data, require_good, run_all, write_png
+from lanes.tusimple import GRAY_VALUES, are_classes, draw_label, format_lines, read_lane_classes, read_lines
 from run.command import UserError, command, one_line
 
 LABEL_FILES = ("label_data*.json", "test_label*.json")
@@ -72,7 +79,7 @@ def find_clips(folders):
     return clips, bad
 
 
-def process(folders, outdir, skip_bad=False, overwrite=False):
+def process(folders, outdir, skip_bad=False, overwrite=False, lane_classes=None):
     """Write the data set of TuSimple `folders` to `outdir`.
 
     Args:
@@ -80,6 +87,7 @@ def process(folders, outdir, skip_bad=False, overwrite=False):
         outdir: folder to write `images/`, `labels/` and `labels.json` in, made if absent.
         skip_bad: leave out what can't be used.
         overwrite: replace the data set that `outdir` holds.
+        lane_classes: file of `lanes.tusimple.read_lane_classes`; then `classes/` and `classes.txt` too.
 
     Returns:
         (number of images written, list of UserErrors skipped).
@@ -88,10 +96,16 @@ def process(folders, outdir, skip_bad=False, overwrite=False):
         UserError: bad input and not `skip_bad`, nothing usable, or a data set in `outdir` and not `overwrite`.
     """
     check_free(outdir, overwrite)
+    kinds = read_lane_classes(lane_classes) if lane_classes else None
+    if kinds and max(kinds[0], default=0) > MAX_CLASS:
+        raise UserError(f"{lane_classes}: found class {max(kinds[0])}, expected at most {MAX_CLASS}; change its number")
     clips, bad = find_clips(folders)
     require_good(bad, skip_bad)
     with replacing_data(outdir) as work:
-        calls = [partial(_process_clip, work, number, *clip) for number, clip in enumerate(clips)]
+        if kinds:
+            (work / "classes").mkdir()
+            write_class_names(work, (ClassName(identity, name) for identity, name in sorted(kinds[0].items())))
+        calls = [partial(_process_clip, work, number, *clip, kinds) for number, clip in enumerate(clips)]
         done, damaged = run_all(calls, skip_bad)
         bad += damaged
         if not done:
@@ -101,11 +115,26 @@ def process(folders, outdir, skip_bad=False, overwrite=False):
     return len(done), bad
 
 
-def _process_clip(work, number, clip, label):
+def _process_clip(work, number, clip, label, kinds):
     image = read_bgr(clip)
+    drawn = draw_label(label, image.shape[:2])
+    if kinds:
+        write_png(work / "classes" / f"{number:04d}.png", _class_table(clip, label, *kinds)[drawn])
     write_png(work / "images" / f"{number:04d}.png", image)
-    write_png(work / "labels" / f"{number:04d}.png", draw_label(label, image.shape[:2]))
+    write_png(work / "labels" / f"{number:04d}.png", drawn)
     return number
+
+
+def _class_table(clip, label, names, classes):
+    """Class of each gray value of a drawn label: (256,) uint8."""
+    lanes = label["lanes"]
+    ids = label.get("classes", classes.get(label["raw_file"], [IGNORED_CLASS] * len(lanes)))
+    if not are_classes(ids, {*names, IGNORED_CLASS}) or len(ids) != len(lanes):
+        expected = f"one of {', '.join(map(str, names))} for each of its {len(lanes)} lanes"
+        raise UserError(f"{clip}: found classes {ids}, expected {expected}; fix its line")
+    table = np.zeros(256, np.uint8)
+    table[list(GRAY_VALUES[: len(lanes)])] = ids
+    return table
 
 
 @command("tusimple_dataset_processing.py")
@@ -117,8 +146,9 @@ def main(argv=None):
     )
     parser.add_argument("--skip-bad", action="store_true", help="leave out bad lines and clips, and list them")
     parser.add_argument("--overwrite", action="store_true", help="replace the data set that the folder holds")
+    parser.add_argument("--lane-classes", metavar="FILE", help="kinds of lanes, for classes/ and classes.txt")
     args = parser.parse_args(argv)
-    count, bad = process(args.train_data_dir, args.outdir, args.skip_bad, args.overwrite)
+    count, bad = process(args.train_data_dir, args.outdir, args.skip_bad, args.overwrite, args.lane_classes)
     for error in bad:
         print(f"skipped: {one_line(error)}", file=sys.stderr)
     print(f"{count} images in {args.outdir}" + (f", {len(bad)} skipped" if bad else ""))

@@ -6,14 +6,17 @@
     python -m evaluation --culane predicted_lines culane --list list/test.txt
     python -m evaluation --instances predicted_labels true_labels
     python -m evaluation --modeldir my_run --srcdir my_data --instances
+    python -m evaluation --modeldir my_run --srcdir my_data --classes
 
 The first scores a submission file. The second runs a model on the labeled images of a TuSimple folder and scores that;
 `--out` writes the submission file. `--images` (both ways; needs `--srcdir`) writes the images with prediction (orange)
 and label (blue) drawn over them, worst first. The third runs it on CULane's images, recognized by a list that ends in
 .txt; `--out` is then a folder. The fourth scores CULane's `*.lines.txt` of the same names in two folders, by the list
 or all of the second folder. The fifth compares label maps (png; equal values = one instance, 0 = background) of the
-same name in two folders, the last those that a model finds in a data folder's `images/` with its `labels/`; pixels
-whose label is `--ignore` count nowhere.
+same name in two folders, the sixth those that a model finds in a data folder's `images/` with its `labels/`; pixels
+whose label is `--ignore` count nowhere. The last scores a model's classes by the folder's `classes/`: IoU of the class
+maps; where there are labels AP of each class, over all images, and how many instances have the right class, of pairs
+that match at an IoU above 0.5 and of all true instances by the class of their pixels.
 
 Accuracy, FP and FN are those of TuSimple's evaluate/lane.py, quirks included: FP can be negative, and a label without a
 point counts as a lane, which only a prediction without a point finds (`--skip-empty-lanes` leaves such labels out;
@@ -40,9 +43,9 @@ from typing import NamedTuple
 import numpy as np
 
 import utils
-from data.files import find_file, find_pairs
+from data.files import class_table, find_file, find_pairs, find_samples
 from evaluation import instances
-from evaluation.model import predict_culane, predict_instances, predict_lanes, write_images
+from evaluation.model import predict_culane, predict_instances, predict_lanes, score_classes, write_images
 from lanes import culane, tusimple
 from lanes.tusimple import PREDICTION_KEYS, format_lines, read_labels, require_own_lines
 from pipeline.segmentation import load_network, read_settings, require_head
@@ -175,6 +178,20 @@ def run_instances(args, report):
     return score
 
 
+def run_classes(args, report):
+    """Score the classes that `--modeldir` finds; returns {metric: value}."""
+    parts = ["labels"] if Path(args.srcdir, "labels").exists() else []
+    samples = find_samples(args.srcdir, [*parts, "classes"])
+    network, settings = load(args)
+    if not network.classes:
+        raise UserError(f"--classes: found a model without classes in {args.modeldir}, expected one with; name another")
+    score = score_classes(network, samples, class_table(args.srcdir, network.classes), args.ignore, settings)
+    width = max(map(len, score), default=0)
+    for name, value in score.items():
+        report(f"{name:{width}} {value:7.4f}")
+    return score
+
+
 def make_parser():
     parser = argparse.ArgumentParser(
         prog="evaluation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -208,6 +225,8 @@ def make_parser():
     add = parser.add_argument_group("score label maps").add_argument
     add("--instances", nargs="*", metavar="DIR", help="PRED_DIR GT_DIR, of label maps; none: --modeldir's")
     add("--ignore", type=bounded(int, least=1, most=65535), metavar="ID", help="label value to ignore")
+    add = parser.add_argument_group("score classes").add_argument
+    add("--classes", action="store_true", help="score the classes that --modeldir finds, by --srcdir's classes/")
     add = parser.add_argument_group("output").add_argument
     add("--json", action="store_true", help="print the benchmark's JSON list; all else goes to stderr")
     add("--verbose", action="store_true", help="print every image's score, worst first")
@@ -244,6 +263,8 @@ def choose_mode(args, fail):
     given = [name for name in ("pred", "modeldir", "culane", "instances") if getattr(args, name) is not None]
     if given == ["modeldir", "instances"] and not args.instances:
         return "model's instances"
+    if given == ["modeldir"] and args.classes:
+        return "model's classes"
     if len(given) != 1:
         fail(f"found {len(given)} of --pred, --modeldir, --culane and --instances, expected one")
     if given == ["instances"] and len(args.instances) != 2:
@@ -268,6 +289,7 @@ MODES = {
         run_culane, "a list of CULane", ("modeldir", "srcdir", "labels"), {"out", "verbose"} | MODEL
     ),
     "model's instances": Mode(run_instances, "--instances", ("modeldir", "srcdir", "instances"), {"ignore"} | MODEL),
+    "model's classes": Mode(run_classes, "--classes", ("modeldir", "srcdir", "classes"), {"ignore"} | MODEL),
     "culane": Mode(run_culane, "--culane", ("culane",), {"list", "json", "verbose"}),
     "instances": Mode(run_instances, "--instances", ("instances",), {"ignore", "json"}),
 }

@@ -77,13 +77,18 @@ def average_precision(prediction, truth, thresholds=IOU_THRESHOLDS):
     iou = iou_matrix(prediction, truth)
     if not sum(iou.shape):
         return np.ones(len(thresholds))
-    precision = []
+    matches = count_matches(iou, thresholds)
+    return matches / (sum(iou.shape) - matches)
+
+
+def count_matches(iou, thresholds=IOU_THRESHOLDS):
+    """Number of pairs of a (P, G) `iou_matrix` at IoU thresholds, matched one to one: (len(thresholds),) int."""
+    matches = []
     for threshold in thresholds:
         hit = iou >= threshold - 1e-9  # linspace's 0.6 lies above the fraction 3 / 5
         rows, columns = linear_sum_assignment(hit * (1 + iou / 1000), maximize=True)  # most matches, then best ones
-        matches = hit[rows, columns].sum()
-        precision.append(matches / (sum(iou.shape) - matches))
-    return np.array(precision)
+        matches.append(int(hit[rows, columns].sum()))
+    return np.array(matches)
 
 
 def panoptic_parts(prediction, truth):

@@ -6,12 +6,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from datagenerator import read_image, read_pair
+from clustering import instance_classes
+from datagenerator import ClassMap, prepare_label, read_image, read_pair
+from evaluation.classes import ClassScore, true_classes
 from lanes.culane import SIZE
 from lanes.curves import fit_lanes
 from lanes.tusimple import h_samples, tusimple_line, worst_first
+from pipeline.classes import find_classes
 from pipeline.outputs import output_folder
-from pipeline.segmentation import segment
+from pipeline.segmentation import segment, segment_outputs
 from visualization import draw_lanes, label_image, save_image
 
 ORANGE, BLUE = (255, 120, 0), (0, 160, 255)
@@ -81,6 +84,44 @@ def predict_instances(network, pairs, ignore, settings):
         image, truth = read_pair(pair, ignore)
         found = segment(network, image, settings)
         yield label_image(found, image.shape), truth
+
+
+def score_classes(network, samples, table, ignore, settings):
+    """Run a model with classes on a data folder's images.
+
+    Args:
+        network, settings: see `predict_lanes`.
+        samples: of `data.files.find_samples`, with class maps; where there are labels, instances are scored too.
+        table: of `data.files.class_table`.
+        ignore: id of labels that is no instance, or None.
+
+    Returns:
+        dict of `ClassScore.result`.
+
+    Raises:
+        UserError: a file that can't be used.
+    """
+    score, stuff = ClassScore(network.classes), list(network.classes.values())
+    for image_path, label_path, class_path in tqdm(samples, unit="image", dynamic_ncols=True):
+        image, truth = read_pair((image_path, label_path, ClassMap(class_path, table)), ignore)
+        label, classes = np.moveaxis(truth, -1, 0)
+        if label_path and not all(stuff):
+            outputs, found = segment_outputs(network, image, settings)
+            found_classes, _ = instance_classes(outputs["classes"], found, stuff)
+            classes_of = true_classes(label, classes)
+            classes_of.pop(ignore, None)
+            ids = np.unique(np.append(0, label))
+            small = np.searchsorted(ids, prepare_label(label, found.shape))
+            seen, _ = instance_classes(outputs["classes"], small, stuff)
+            seen = {int(ids[number]): int(value) for number, value in enumerate(seen, start=1) if value}
+            found = label_image(found, image.shape)
+            score.add_instances(found, found_classes, label, classes_of, seen)
+        elif network.needs_tiles(image.shape):
+            outputs, _ = segment_outputs(network, image, settings)
+        else:
+            outputs = network.predict(image)
+        score.add_map(find_classes(network, outputs, image.shape, settings.threshold), classes)
+    return score.result()
 
 
 def write_images(folder, srcdir, predictions, ground_truth, scores):

@@ -1,7 +1,7 @@
 """The network in the formats of other programs: SavedModel, TFLite, ONNX.
 
-The exported network takes "image", float32 RGB in 0..255, and gives "embedding" and "semantic" (logits, of models
-with that head). A SavedModel takes any number of images at once, the other two formats one.
+The exported network takes "image", float32 RGB in 0..255, and gives "embedding", "semantic" and "classes" (logits, of
+models with these heads). A SavedModel takes any number of images at once, the other two formats one.
 """
 
 import importlib

@@ -73,6 +73,43 @@ def read_lines(path, keys=LABEL_KEYS):
     return lines
 
 
+def read_lane_classes(path):
+    """Read the classes of lanes: in the first line their names, in each other those of an image's lanes in their order.
+
+        {"classes": {"1": "dashed", "2": "double dashed"}}
+        {"raw_file": "clips/0313-1/6040/20.jpg", "classes": [1, 1, 2]}
+
+    Returns:
+        ({id: name}, {raw_file: list of ids}).
+
+    Raises:
+        UserError: the file can't be read, or a line says something else or an image again.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        names, *entries = [json.loads(line) for line in lines if line.strip()] or [None]
+        names, classes = {int(key): str(name) for key, name in names["classes"].items()}, {}
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path}: {type(error).__name__}: {error}, expected one JSON object per line, the first "
+            '{"classes": {"1": "dashed", ...}}; name another file'
+        ) from None
+    for entry in entries:
+        file, ids = (entry.get(key) if isinstance(entry, dict) else None for key in ("raw_file", "classes"))
+        if type(file) is not str or file in classes or not are_classes(ids, names):
+            raise UserError(
+                f"{path}: found {json.dumps(entry)[:200]}, expected raw_file, each once, and classes, of "
+                f"{', '.join(map(str, names))}; fix the line"
+            )
+        classes[file] = ids
+    return names, classes
+
+
+def are_classes(ids, names):
+    """Whether what JSON gave is a list of ids of `read_lane_classes`."""
+    return isinstance(ids, list) and all(type(identity) is int and identity in names for identity in ids)
+
+
 def format_lines(entries):
     """Text of a TuSimple file of dicts: a line of JSON each."""
     return "".join(json.dumps(entry) + "\n" for entry in entries)

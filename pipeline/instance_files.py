@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from pipeline.outputs import room_for
 from run.command import UserError
 
 FILES = ("instances.json", "instances.csv")
-COCO_HEAD = '{"categories": [{"id": 1, "name": "instance"}],\n"annotations": ['
+COCO_HEAD = '{"categories": %s,\n"annotations": ['
+CLASS_COLUMNS = ("class", "class_score")
 COLUMNS = ("image", "id", "area", "center_x", "center_y", "left", "top", "width", "height", "confidence")
 
 
@@ -62,11 +64,12 @@ def require_own(outdir, names):
     Annotations of the user's have the same usual names.
     """
     for name in names:
-        path, head = Path(outdir, name), COCO_HEAD if name == "instances.json" else ",".join(COLUMNS)
+        path = Path(outdir, name)
+        head = COCO_HEAD.replace("[", r"\[") % ".*" if name == "instances.json" else ",".join(COLUMNS)
         replaceable = not path.exists()
         if path.is_file():
             with open(path, encoding="utf-8", errors="replace") as file:
-                replaceable = file.read(len(head)) == head
+                replaceable = bool(re.match(head, file.readline(2**20) + file.readline(len(COCO_HEAD))))
         if not replaceable:
             raise UserError(
                 f"{path}: found a file that inference.py didn't write, expected none or its own; name another --outdir"
@@ -74,13 +77,16 @@ def require_own(outdir, names):
 
 
 @contextlib.contextmanager
-def instance_files(outdir, names):
+def instance_files(outdir, names, classes=None):
     """Yield a function (image name, (h, w), instances of `describe_instances`) that writes them.
 
     Args:
         outdir: folder; the files appear in it if the block ends well.
         names: of `FILES`.
+        classes: of the network, {name: whether it is stuff}; then instances have "class", its number or 0 for none, and
+            "class_score".
     """
+    classes = {} if not classes or all(classes.values()) else classes
     with contextlib.ExitStack() as stack:
         files = []
         for name in names:
@@ -88,7 +94,7 @@ def instance_files(outdir, names):
             temporary = stack.enter_context(utils.replacing(path))
             file = open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace")
             stack.callback(_close, file)
-            files.append((path, file, _Coco(file) if name == "instances.json" else _Table(file)))
+            files.append((path, file, (_Coco if name == "instances.json" else _Table)(file, classes)))
 
         def write(*image):
             for path, file, form in files:
@@ -112,14 +118,17 @@ def _close(file):
 class _Table:
     """A row for each instance."""
 
-    def __init__(self, file):
-        self.table = csv.writer(file)
-        self.table.writerow(COLUMNS)
+    def __init__(self, file, classes):
+        self.table, self.names = csv.writer(file), ["", *classes]
+        self.table.writerow([*COLUMNS, *(CLASS_COLUMNS if classes else ())])
 
     def write(self, image, size, instances):
         for one in instances:
             center = [round(value, 2) for value in one["center"]]
-            self.table.writerow([image, one["id"], one["area"], *center, *one["box"], one["confidence"]])
+            row = [image, one["id"], one["area"], *center, *one["box"], one["confidence"]]
+            if self.names[1:]:
+                row += [self.names[one["class"]], one["class_score"]]
+            self.table.writerow(row)
 
     def end(self):
         pass
@@ -128,9 +137,10 @@ class _Table:
 class _Coco:
     """Annotations are written as they come: an image can have thousands of them."""
 
-    def __init__(self, file):
-        self.file, self.images, self.count = file, [], 0
-        file.write(COCO_HEAD)
+    def __init__(self, file, classes):
+        self.file, self.images, self.count, self.classes = file, [], 0, classes
+        things = [{"id": i, "name": name} for i, (name, stuff) in enumerate(classes.items(), start=1) if not stuff]
+        file.write(COCO_HEAD % json.dumps(things or [{"id": 1, "name": "instance"}]))
 
     def write(self, image, size, instances):
         height, width = size
@@ -140,7 +150,7 @@ class _Coco:
             annotation = {
                 "id": self.count,
                 "image_id": len(self.images),
-                "category_id": 1,
+                "category_id": one["class"] if self.classes else 1,
                 "iscrowd": 0,
                 "area": one["area"],
                 "bbox": one["box"],

@@ -87,6 +87,7 @@ class Network:
             min_pixels: of an instance, default `fewest_pixels`.
         """
         self.outputs, self.view = tuple(model.output), view
+        self.classes = {}  # {name: whether it is stuff} in the order of the output "classes"
         self.size = tuple(size or model.input_shape[1:3])
         self.tile = tuple(TILE * side for side in self.size)
         self.min_pixels = min_pixels or fewest_pixels(view)
@@ -102,8 +103,9 @@ class Network:
             image: (h, w, 3) uint8 RGB.
 
         Returns:
-            {"embedding": (H, W, D) float32, "semantic": (H, W, 1) float32 logits if the model has that head}, at the
-            size at which the network sees the image; with the view "crop" that is (h, w) enlarged.
+            {"embedding": (H, W, D) float32, "semantic": (H, W, 1) and "classes": (H, W, C) float32 logits if the model
+            has these heads}, at the size at which the network sees the image; with the view "crop" that is (h, w)
+            enlarged.
 
         Raises:
             UserError: an output that is not finite, as of a network whose training diverged.
@@ -174,6 +176,7 @@ def load_network(modeldir, image_size=None, jit=False, threads=None, int8=False)
             # at another size what isn't lanes is to be seen at the scale of the training, so small stays as small
             min_pixels = round(MIN_FRACTION * np.prod(size))
         result = Network(model, image_size or size, view, jit, min_pixels)
+        result.classes = utils.read_classes(folder)
         result.warm_up()
     except (UserError, OSError):
         raise
@@ -206,19 +209,26 @@ def segment(network, image, settings=Settings()):
     Raises:
         UserError: as `Network.predict`.
     """
+    return segment_outputs(network, image, settings)[1]
+
+
+def segment_outputs(network, image, settings=Settings()):
+    """As `segment`: (outputs, label map); the outputs as of `Network.predict` or `segment_tiles`."""
     if network.needs_tiles(image.shape):
-        return segment_tiles(network, image, settings)[1]
-    return network.find_instances(network.predict(image), settings)
+        return segment_tiles(network, image, settings)
+    outputs = network.predict(image)
+    return outputs, network.find_instances(outputs, settings)
 
 
 def segment_tiles(network, image, settings=Settings()):
     """As `segment`, of an image in overlapping tiles.
 
     Returns:
-        ({"semantic": (h, w, 1) float16 logits if the network has that head}, (h, w) int32 label map). Embeddings of two
-        tiles have nothing in common, so they aren't kept.
+        ({"semantic": (h, w, 1) and "classes": (h, w, C) float16 logits if the network has these heads}, (h, w) int32
+        label map). Embeddings of two tiles have nothing in common, so they aren't kept.
     """
-    kept = {"semantic": np.zeros((*image.shape[:2], 1), np.float16)} if "semantic" in network.outputs else {}
+    depths = {"semantic": 1, "classes": len(network.classes)}
+    kept = {name: np.zeros((*image.shape[:2], depths[name]), np.float16) for name in depths if name in network.outputs}
 
     def tiles():
         normalized = normalize(image) if network.view.normalize else image
@@ -229,7 +239,8 @@ def segment_tiles(network, image, settings=Settings()):
                 place = np.s_[top : top + tile[0], left : left + tile[1]]
                 outputs, size = network.predict_part(normalized[place]), normalized[place].shape[1::-1]
                 for name, values in kept.items():
-                    values[place] = cv2.resize(outputs[name], size, interpolation=cv2.INTER_LINEAR)[:, :, None]
+                    part = cv2.resize(outputs[name], size, interpolation=cv2.INTER_LINEAR)
+                    values[place] = part.reshape(values[place].shape)
                 label_map = network.find_instances(outputs, settings)
                 yield top, left, cv2.resize(label_map, size, interpolation=cv2.INTER_NEAREST_EXACT)
 

@@ -26,6 +26,8 @@ class Frame:
     note: str = ""  # what the user is to know of it
     prediction: dict | None = None  # of `segmentation.predict`
     label_map: np.ndarray | None = None  # (H, W) int32
+    classes: dict = field(default_factory=dict)  # id of an instance: (number of its class, mean probability)
+    class_map: np.ndarray | None = None  # (h, w) uint8, see `classes.find_classes`
     line: dict | None = None  # of TuSimple
     instances: list = field(default_factory=list)  # of `instance_files.describe_instances`
     painted: dict = field(default_factory=dict)  # kind of output: (h, w, 3) uint8 RGB or (h, w)

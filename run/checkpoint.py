@@ -74,10 +74,15 @@ def load_checkpoint(folder, variables):
     return state
 
 
-def start_from(model, modeldir):
+def start_from(model, modeldir, classes=()):
     """Copy the weights of the model in `modeldir` into `model`, layer by layer of the same name.
 
     Heads that only one of the two has, or of another depth, keep their fresh weights; anything else must fit.
+
+    Args:
+        model: keras.Model.
+        modeldir: path that `utils.load_model` accepts, or of a semantic checkpoint of the original.
+        classes: names of the model's classes; the head of one with others stays fresh too.
 
     Returns:
         names of the layers of `model` that were left as they were.
@@ -91,6 +96,8 @@ def start_from(model, modeldir):
     else:
         source = utils.build_model(utils.read_network(folder))
         absent_heads = utils.copy_original_weights(source, folder)
+    if list(utils.read_classes(folder)) != list(classes):
+        absent_heads = [*absent_heads, "classes"]
     trained = {layer.name: layer for layer in source.layers if layer.weights and layer.name not in absent_heads}
     fresh = []
     for layer in model.layers:
@@ -99,7 +106,7 @@ def start_from(model, modeldir):
         other = trained.get(layer.name)
         if other is not None and [w.shape for w in other.weights] == [w.shape for w in layer.weights]:
             layer.set_weights(other.get_weights())
-        elif layer.name in ("embedding", "semantic"):
+        elif layer.name in ("embedding", "semantic", "classes"):
             fresh.append(layer.name)
         else:
             raise UserError(

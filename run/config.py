@@ -11,7 +11,7 @@ from loss import LANE_WEIGHT
 from run.checkpoint import CHECKPOINT_FILE
 from run.command import UserError
 from run.flags import check_flags, parse_args
-from run.label_statistics import measure_labels
+from run.label_statistics import measure_class_weights, measure_labels
 
 # flags that may change when a run goes on
 RESUMABLE = {"steps", "epochs", "logdir", "save_every", "plot_every", "cluster_every"}
@@ -28,6 +28,8 @@ class Config:
     foreground_weight: float  # of a pixel in the semantic loss, background 1
     threshold: float  # lane probability from which a pixel belongs to an instance
     min_pixels: float | None  # of an instance
+    classes: dict  # {name: whether it is stuff}
+    class_weights: list  # of the classes, in the class loss
     origin: dict  # versions, commit and command; of a run to go on with its config.json
 
     @property
@@ -47,7 +49,15 @@ class Config:
             "foreground_weight": self.foreground_weight,
             "threshold": self.threshold,
             "min_pixels": self.min_pixels,
-        }
+        } | (
+            {
+                "classes": list(self.classes),
+                "stuff": [name for name, stuff in self.classes.items() if stuff],
+                "class_weights": self.class_weights,
+            }
+            if self.classes
+            else {}
+        )
 
 
 def input_size(flags):
@@ -96,7 +106,8 @@ def read_run(folder):
     Raises:
         UserError: it is missing or broken.
     """
-    config = {"foreground_weight": LANE_WEIGHT, "threshold": THRESHOLD, "min_pixels": None, **utils.read_config(folder)}
+    config = {"foreground_weight": LANE_WEIGHT, "threshold": THRESHOLD, "min_pixels": None, "class_weights": []}
+    config |= utils.read_config(folder)
     flags = config.get("flags")
     if not isinstance(flags, dict) or not flags:
         path = Path(folder) / utils.CONFIG_FILE
@@ -111,10 +122,10 @@ def read_run(folder):
     return {**config, "flags": flags}
 
 
-def resumed_config(flags, saved):
-    """The `Config` of a run to go on with, of its flags and its `config.json`; raises UserError as `view_of`."""
-    numbers = {name: saved[name] for name in ("foreground_weight", "threshold", "min_pixels")}
-    return Config(flags, saved["network"], view_of(saved, flags.outdir), **numbers, origin=saved)
+def resumed_config(flags, data, saved):
+    """The `Config` of a run to go on with, of its flags, data and `config.json`; raises UserError as `view_of`."""
+    numbers = {name: saved[name] for name in ("foreground_weight", "threshold", "min_pixels", "class_weights")}
+    return Config(flags, saved["network"], view_of(saved, flags.outdir), **numbers, classes=data.classes, origin=saved)
 
 
 def new_config(flags, data):
@@ -129,14 +140,15 @@ def new_config(flags, data):
     """
     view = new_view(flags)
     statistics = measure_labels(data.pairs, input_size(flags), view, flags.ignore)
-    network = new_network(flags, statistics)
+    network = new_network(flags, data, statistics)
     foreground_weight = flags.foreground_weight or statistics.foreground_weight()
     # a network trained so says w / (w + 1) where foreground is as likely as not
     threshold = THRESHOLD if any(data.lanes.values()) else round(foreground_weight / (foreground_weight + 1), 3)
     # lanes need no such limit: they are all of about one size
     min_pixels = statistics.small_area or None if network["coordinate_scale"] else None
+    class_weights = measure_class_weights(data, input_size(flags), view)
     origin = {"command": flags.command, **utils.code_version()}
-    return Config(flags, network, view, foreground_weight, threshold, min_pixels, origin)
+    return Config(flags, network, view, foreground_weight, threshold, min_pixels, data.classes, class_weights, origin)
 
 
 def new_view(flags):
@@ -148,11 +160,12 @@ def new_view(flags):
     return View(kind, flags.zoom, normalize)
 
 
-def new_network(flags, statistics):
+def new_network(flags, data, statistics):
     """Arguments of `enet.build_enet` for a new run; what belongs to the weights it starts from is as they have it.
 
     Args:
         flags: of `settle_flags`.
+        data: `pairs.Data`.
         statistics: `LabelStatistics`. With --coordinates a typical instance becomes as wide as the distance that the
             loss asks of two means, 2 ddist; without it a model that has them keeps its scale.
     """
@@ -169,11 +182,13 @@ def new_network(flags, statistics):
     if flags.coordinates and flags.feature_dim < 2:
         raise UserError(f"--feature-dim: found {flags.feature_dim}, expected at least 2 with --coordinates; raise it")
     scale = round(max(statistics.diameter, 1.0) / (2 * flags.ddist or 3.0), 3)
+    network.pop("classes", None)
     return network | {
         "input_shape": [*input_size(flags), 3],
         "embedding_dim": flags.feature_dim,
-        "semantic": flags.sem > 0,
+        "semantic": flags.sem > 0 and data.has_labels,
         "dropout": not flags.no_dropout and network.get("dropout", True),
         "skip_connections": bool(flags.skip_connections or network.get("skip_connections")),
         "coordinate_scale": scale if flags.coordinates else network.get("coordinate_scale"),
+        **({"classes": len(data.classes)} if data.classes else {}),
     }

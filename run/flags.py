@@ -101,6 +101,7 @@ def make_parser():
         metavar="W",
         help="of an instance's pixel in the semantic loss, background 1; default by their fraction in the labels",
     )
+    add("--cls", type=least_zero, default=1.0, help="weight of the class loss, 0: as if there were no classes/")
     add = parser.add_argument_group("optimizer").add_argument
     add("--lr", type=least_zero, default=1e-4, help="highest learning rate")
     add("--optimizer", choices=("adam", "adamw"), default="adam", help="adamw: with weight decay")

@@ -14,7 +14,7 @@ import numpy as np
 import utils
 from run.checkpoint import CHECKPOINT_FILE, checkpoint_variables, load_checkpoint, save_checkpoint
 from run.command import UserError
-from run.train_step import LOSS_TERMS
+from run.train_step import loss_terms
 from run.validation import choose_measure, figure_of_merit
 
 try:
@@ -125,7 +125,7 @@ class Run:
             "measure": None,
             "best": math.inf,
             "seconds": 0.0,
-            "sums": [0.0] * (len(LOSS_TERMS) + 1),
+            "sums": [0.0] * (len(loss_terms(model.output)) + 1),
             "count": 0,
         }
 
@@ -168,7 +168,8 @@ class Run:
     def means(self):
         """Mean training losses and gradient norm since the last validation."""
         means = np.array(self.state["sums"]) / max(1, self.state["count"])
-        return dict(zip((*LOSS_TERMS, "gradient_norm"), means.round(5).tolist(), strict=True))
+        names = (*loss_terms(self.model.output), "gradient_norm")
+        return dict(zip(names, means.round(5).tolist(), strict=True))
 
     def finish_epoch(self, epoch, validation, log):
         """Validate, write a line to the log, keep the model if it is the best so far, save.

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.ndimage import find_objects
 from tqdm import tqdm
 
-from datagenerator import STRETCH, enlarge, network_size, prepare_label, read_label, require_ignored
+from datagenerator import STRETCH, enlarge, network_size, prepare_label, read_classes, read_label, require_ignored
 from loss import LANE_WEIGHT, MAX_INSTANCES
 
 MAX_LABELS = 200  # that are measured, evenly spread: what is wrong with labels is wrong with many
@@ -99,7 +99,7 @@ def measure_labels(pairs, size, view=STRETCH, ignore=None):
     """Measure labels, and warn on stderr of what a training run would make of them without a word.
 
     Args:
-        pairs: list of (image path, label path), of which up to `MAX_LABELS` are measured.
+        pairs: of `datagenerator.read_pair`; up to `MAX_LABELS` of the labels are measured.
         size: (H, W) of the network.
         view: `datagenerator.View`.
         ignore: id that is no instance, or None.
@@ -110,11 +110,9 @@ def measure_labels(pairs, size, view=STRETCH, ignore=None):
     Raises:
         UserError: a label that can't be used.
     """
-    paths = list(dict.fromkeys(label for _, label in pairs))
-    paths = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, MAX_LABELS).astype(int))]
-    with ThreadPoolExecutor() as pool:
-        tasks = pool.map(partial(measure_label, size=size, view=view, ignore=ignore), paths)
-        labels = list(tqdm(tasks, "labels", len(paths), unit="label", dynamic_ncols=True, leave=False))
+    labels = _measure(partial(measure_label, size=size, view=view, ignore=ignore), [pair[1] for pair in pairs])
+    if not labels:
+        return LabelStatistics(0.0)
     _warn_of(labels, size)
     foreground = float(np.mean([label.foreground for label in labels]))
     areas = np.concatenate([np.array(label.areas, float) for label in labels])
@@ -122,6 +120,41 @@ def measure_labels(pairs, size, view=STRETCH, ignore=None):
         return LabelStatistics(foreground)
     diameter = float(np.median(np.sqrt(4 / np.pi * areas)))
     return LabelStatistics(foreground, diameter, float(np.percentile(areas, SMALL_PERCENT)))
+
+
+def measure_class_weights(data, size, view=STRETCH):
+    """Weights of the classes in the class loss, a list: 1 / log(1.02 + p) (Paszke et al. 2016, section 5.2).
+
+    p is the fraction of a class among the pixels that have one, at the network's size.
+
+    Args:
+        data: `pairs.Data`, of whose training images up to `MAX_LABELS` are measured.
+        size, view: as in `measure_labels`.
+
+    Raises:
+        UserError: a class map that can't be used.
+    """
+    if not data.classes:
+        return []
+    counts = _measure(partial(_count_classes, size=size, view=view), [pair[2] for pair in data.pairs])
+    pixels = np.sum(counts, axis=0)[1 : len(data.classes) + 1]
+    return [round(1 / math.log(1.02 + p), 3) for p in pixels / max(1, pixels.sum())]
+
+
+def _count_classes(class_map, size, view):
+    classes = enlarge(read_classes(class_map), view.zoom)
+    return np.bincount(
+        prepare_label(classes, network_size(classes.shape, size, view.kind), view.kind).ravel(), minlength=256
+    )
+
+
+def _measure(measure, files):
+    """What `measure` says of up to `MAX_LABELS` of the files, evenly spread; those that are None are left out."""
+    files = [file for file in dict.fromkeys(files) if file]
+    files = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, MAX_LABELS).astype(int))] if files else []
+    with ThreadPoolExecutor() as pool:
+        tasks = pool.map(measure, files)
+        return list(tqdm(tasks, "labels", len(files), unit="label", dynamic_ncols=True, leave=False))
 
 
 def _warn_of(labels, size):

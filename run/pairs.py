@@ -1,18 +1,19 @@
-"""The data of a run: image and label pairs of its folders, none on both sides of the split, and lines of lanes."""
+"""The data of a run: image and label pairs of its folders, none on both sides of the split; lines of lanes; classes."""
 
 import hashlib
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from data.files import find_pairs
-from datagenerator import read_label, split_pairs
+import utils
+from data.files import CLASS_FILE, LEFT_OUT, MAX_CLASS, class_table, find_samples, read_class_names
+from datagenerator import ClassMap, read_label, split_pairs
 from lanes.tusimple import read_labels, read_lines
 from run.command import UserError
 
@@ -21,9 +22,15 @@ from run.command import UserError
 class Data:
     """What a run trains on and is validated with."""
 
-    pairs: list  # (image path, label path) of the training images, in every epoch so often as they stand here
+    pairs: list  # of `datagenerator.read_pair`, the training images, in every epoch so often as they stand here
     folders: dict  # {name of a validation folder: its pairs}
     lanes: dict  # {name of a validation folder: `read_lanes` of its pairs}
+    classes: dict = field(default_factory=dict)  # {name: whether it is stuff} in the order of the network's output
+
+    @property
+    def has_labels(self):
+        """Whether there is an image with a label to train on; else there are classes alone."""
+        return any(pair[1] for pair in self.pairs)
 
     @property
     def val_pairs(self):
@@ -50,9 +57,56 @@ def collect_data(flags):
         UserError: an image, a label or a `labels.json` that can't be used.
     """
     pairs, folders = collect_pairs(flags.srcdir, flags.valdir, flags.balance, flags.ignore)
+    classes = collect_classes(pairs, flags.resume or flags.modeldir) if flags.cls else {}
+    pairs = number_classes(pairs, classes)
+    folders = {name: number_classes(val_pairs, classes) for name, val_pairs in folders.items()}
     # without a semantic head no lane is found
     lanes = {name: read_lanes(val_pairs) if flags.sem else None for name, val_pairs in folders.items()}
-    return Data(pairs, folders, lanes)
+    return Data(pairs, folders, lanes, classes)
+
+
+def collect_classes(pairs, modeldir):
+    """The classes of training pairs, {name: whether it is stuff}; those of the model of `modeldir` first, in its order.
+
+    Raises:
+        UserError: a `classes.txt` that can't be used, or that differs from another in what is stuff.
+    """
+    classes, first = {}, {}
+    for folder in dict.fromkeys(_class_folder(pair) for pair in pairs if pair[2:]):
+        for identity, name, stuff in read_class_names(folder):
+            if identity and name != LEFT_OUT and classes.setdefault(name, stuff) != stuff:
+                raise UserError(
+                    f"{folder / CLASS_FILE}: found {name}{'' if stuff else ' not'} to be stuff, expected the same "
+                    f"as in {first[name] / CLASS_FILE}; change one"
+                )
+            first.setdefault(name, folder)
+    if len(classes) > MAX_CLASS:
+        raise UserError(f"--srcdir: found {len(classes)} classes, expected at most {MAX_CLASS}; leave some out")
+    known = utils.read_classes(modeldir) if classes and modeldir.lower() != "none" else {}
+    return {name: classes[name] for name in dict.fromkeys([*known, *classes]) if name in classes}
+
+
+def number_classes(pairs, classes):
+    """Pairs of `collect_pairs` as `datagenerator.read_pair` takes them.
+
+    Raises:
+        UserError: a `classes.txt` that can't be used, or an image without label in a run without classes.
+    """
+    if classes:
+        table = lru_cache(None)(lambda folder: class_table(folder, classes))
+        maps = [ClassMap(pair[2], table(_class_folder(pair))) if pair[2:] else None for pair in pairs]
+        return [(*pair[:2], class_map) for pair, class_map in zip(pairs, maps, strict=True)]
+    for image, label, *_ in pairs:
+        if label is None:
+            raise UserError(
+                f"{image}: found it in classes/ alone, expected a label too in a run without classes; add classes/ to "
+                "--srcdir or labels/ to that folder, and leave out --cls 0"
+            )
+    return [pair[:2] for pair in pairs]
+
+
+def _class_folder(pair):
+    return Path(pair[2]).parent.parent
 
 
 def collect_pairs(srcdir, valdir=None, balance=False, ignore=None):
@@ -66,7 +120,7 @@ def collect_pairs(srcdir, valdir=None, balance=False, ignore=None):
         balance, ignore: repeat pairs with a rare number of instances, see `balance_pairs`.
 
     Returns:
-        (training pairs, {name of a validation folder: its pairs}).
+        (training pairs, {name of a validation folder: its pairs}), of `find_pairs`.
     """
     pairs, val_pairs = [], []
     for source in srcdir:
@@ -95,6 +149,11 @@ def collect_pairs(srcdir, valdir=None, balance=False, ignore=None):
     names = [Path(folder).resolve().name for folder in folders]
     names = names if len(set(names)) == len(names) else folders
     return pairs, {name: find_pairs(folder) for name, folder in zip(names, folders, strict=True)}
+
+
+def find_pairs(folder):
+    """Pairs of a data folder: (image path, label path), with `classes/` (image path, label path or None, its path)."""
+    return [sample if sample[2] else sample[:2] for sample in find_samples(folder)]
 
 
 def balance_pairs(pairs, ignore=None):
@@ -130,6 +189,8 @@ def balance_pairs(pairs, ignore=None):
 
 
 def _count_instances(pair, ignore=None):
+    if pair[1] is None:
+        return 0
     label = read_label(pair[1])
     return np.count_nonzero(np.bincount(label[label != ignore])[1:])
 
@@ -146,7 +207,7 @@ def find_copies(pairs, others):
         return {content(image) for image in by_size.get(size, ())}
 
     by_size = {}
-    for image, _ in pairs:
+    for image, *_ in pairs:
         by_size.setdefault(Path(image).stat().st_size, []).append(image)
     different = dict.fromkeys(others).keys() - set(pairs)
     sizes = {other: Path(other[0]).stat().st_size for other in different}
@@ -157,15 +218,20 @@ def describe_pairs(pairs):
     """What identifies a data set: number of pairs, and a digest of names, image sizes (bytes) and labels.
 
     Args:
-        pairs: list of (image path, label path).
+        pairs: list of pairs.
 
     Returns:
         {"images": int, "digest": str}; the same wherever the folders lie.
     """
 
     def describe(pair):
-        image, label = map(Path, pair)
-        return f"{image.name} {image.stat().st_size} {hashlib.sha256(label.read_bytes()).hexdigest()}"
+        image, label, class_map = Path(pair[0]), pair[1], (*pair[2:], None)[0]
+        digests = [
+            hashlib.sha256(Path(path).read_bytes()).hexdigest()
+            for path in (label, class_map and class_map.path)
+            if path
+        ]
+        return f"{image.name} {image.stat().st_size} {' '.join(digests)}" + (class_map.table.hex() if class_map else "")
 
     with ThreadPoolExecutor() as pool:
         different = list(dict.fromkeys(pairs))
@@ -180,7 +246,7 @@ def read_lanes(pairs):
     A `labels.json` without any such line is another program's: no pair has a line then, and it is said.
 
     Args:
-        pairs: list of (image path, label path); image 0012.png belongs to line 13.
+        pairs: list of pairs; image 0012.png belongs to line 13.
 
     Returns:
         list of `LabeledLanes`, or None if a pair has no line.
@@ -189,12 +255,12 @@ def read_lanes(pairs):
         UserError: a `labels.json` that can't be read, a label that can't be decoded, or lanes that don't lie on it.
     """
     lines, labeled = {}, []
-    for image, label in pairs:
+    for image, label, *_ in pairs:
         path = Path(image).parent.parent / "labels.json"
         if path not in lines:
             lines[path] = _read_lines(path) if path.is_file() else []
         number = int(Path(image).stem) if Path(image).stem.isdecimal() else len(lines[path])
-        if number >= len(lines[path]):
+        if label is None or number >= len(lines[path]):
             return None
         # nobody can find a lane without a point, see --skip-empty-lanes of the evaluation
         line = lines[path][number]

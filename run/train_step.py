@@ -10,9 +10,18 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from loss import LANE_WEIGHT, discriminative_loss, pixel_weights, semantic_loss
+from datagenerator import NO_LABEL
+from loss import (
+    LANE_WEIGHT,
+    class_loss,
+    class_pixel_weights,
+    discriminative_loss,
+    pixel_weights,
+    semantic_loss,
+)
 
 LOSS_TERMS = ("loss", "l_var", "l_dist", "l_reg", "l_sem")
+CLASS_TERM = "l_class"  # after these, of a network with classes
 DECAY, DECAY_STEPS = 0.96, 5000
 
 
@@ -98,10 +107,20 @@ class LossSettings:
     # Whether the background is an instance for the discriminative loss. With coordinates in the embedding it can't be
     # one: it is everywhere.
     background: bool = True
+    cls: float = 0.0  # weight of the class loss
+    class_weights: tuple = ()  # of its classes
+
+
+def loss_terms(outputs):
+    """Names of the losses of a network with these outputs, any container of their names."""
+    return (*LOSS_TERMS, CLASS_TERM) if "classes" in outputs else LOSS_TERMS
 
 
 def make_losses(settings, jit=True):
-    """Function (outputs, label) -> the float32 scalars `LOSS_TERMS`.
+    """Function (outputs, label) -> the float32 scalars of `loss_terms`.
+
+    With classes, (B, H, W, 2) as `datagenerator.make_dataset` has them, each loss is a mean over the images that have
+    what it compares with, and 0 without any.
 
     Args:
         settings: `LossSettings`.
@@ -112,36 +131,61 @@ def make_losses(settings, jit=True):
 
     def losses(outputs, label):
         loss = l_var = l_dist = l_reg = l_sem = tf.constant(0.0)
+        ignore, share, classes = s.ignore, None, None
+        if len(label.shape) == 4:
+            label, classes = label[..., 0], label[..., 1]
+            share = _labeled_share(label)
+            ignore = NO_LABEL if ignore is None else ignore
+            label = tf.where(label == NO_LABEL, ignore, label)
         if s.var or s.dist or s.reg:
-            ids, no_instance = label, s.ignore
+            ids, no_instance = label, ignore
             if not s.background:
-                ids, no_instance = label if s.ignore is None else tf.where(label == s.ignore, 0, label), 0
+                ids, no_instance = label if ignore is None else tf.where(label == ignore, 0, label), 0
             loss, l_var, l_dist, l_reg = embedding_loss(
                 outputs["embedding"], ids, s.dvar, s.ddist, s.var, s.dist, s.reg, ignore=no_instance
             )
+            if share is not None:
+                loss, l_var, l_dist, l_reg = (tf.math.divide_no_nan(x, share) for x in (loss, l_var, l_dist, l_reg))
         if s.sem:
-            l_sem = s.sem * semantic_loss(outputs["semantic"], label, s.foreground, s.ignore)
-            l_sem *= _replica_weight(label, s.foreground, s.ignore)
-        return loss + l_sem, l_var, l_dist, l_reg, l_sem
+            l_sem = s.sem * semantic_loss(outputs["semantic"], label, s.foreground, ignore)
+            l_sem *= _replica_weight(lambda: pixel_weights(label, s.foreground, ignore))
+        if "classes" not in outputs:
+            return loss + l_sem, l_var, l_dist, l_reg, l_sem
+        l_class = s.cls * class_loss(outputs["classes"], classes, s.class_weights)
+        l_class *= _replica_weight(lambda: class_pixel_weights(classes, s.class_weights))
+        return loss + l_sem + l_class, l_var, l_dist, l_reg, l_sem, l_class
 
     return losses
 
 
-def _replica_weight(label, foreground, ignore):
-    """Weight of this replica's pixels in the semantic loss over the mean of all replicas.
+def _labeled_share(label):
+    """Fraction of the images that have a label, over all replicas."""
+    return _replica_mean(tf.reduce_mean(tf.cast(tf.reduce_any(label != NO_LABEL, axis=(1, 2)), tf.float32)))
 
-    The semantic loss divides by the weight of all pixels of the batch. With this factor the mean over the replicas is
-    what one replica finds on the whole batch.
+
+def _replica_weight(weights):
+    """Weight of this replica's pixels, what `weights()` gives, in a loss over the mean of all replicas.
+
+    Such a loss divides by the weight of all pixels of the batch. With this factor the mean over the replicas is what
+    one replica finds on the whole batch.
     """
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return 1.0
-    weight = tf.reduce_sum(pixel_weights(label, foreground, ignore))
-    return weight / context.all_reduce(tf.distribute.ReduceOp.MEAN, weight)
+    weight = tf.reduce_sum(weights())
+    return tf.math.divide_no_nan(weight, _replica_mean(weight))
+
+
+def _replica_mean(value):
+    """Mean of a number over all replicas."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return value
+    return context.all_reduce(tf.distribute.ReduceOp.MEAN, value)
 
 
 def make_train_step(model, optimizer, losses, strategy=None, averages=None, clip_norm=0.0, jit=False):
-    """Compiled function (image (B, H, W, 3), label (B, H, W)) that makes one optimizer step.
+    """Compiled function (image (B, H, W, 3), label (B, H, W) or (B, H, W, 2)) that makes one optimizer step.
 
     If the loss or the gradient is not finite, weights and statistics stay as they were before the step.
 
@@ -155,7 +199,7 @@ def make_train_step(model, optimizer, losses, strategy=None, averages=None, clip
         jit: compile the whole step with XLA.
 
     Returns:
-        tf.function whose result is float32 (6,): `LOSS_TERMS` and the gradient's global norm before clipping.
+        tf.function whose result is float32: the `loss_terms` and the gradient's global norm before clipping.
     """
     strategy = strategy or tf.distribute.get_strategy()
     replicas, variables = strategy.num_replicas_in_sync, model.trainable_variables

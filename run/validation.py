@@ -8,14 +8,16 @@ import numpy as np
 import tensorflow as tf
 
 import visualization
-from clustering import BANDWIDTH, THRESHOLD, instance_label_map, lane_mask
-from datagenerator import STRETCH, batches, make_dataset, read_image, read_pair, zoomed_size
+from clustering import BANDWIDTH, THRESHOLD, class_map, instance_label_map, lane_mask
+from data.files import IGNORED_CLASS
+from datagenerator import NO_LABEL, STRETCH, batches, make_dataset, read_image, read_pair, zoomed_size
+from evaluation.classes import class_confusion, class_iou
 from evaluation.instances import instance_score
 from lanes.curves import fit_lanes
 from lanes.tusimple import tusimple_line, tusimple_score
 from pipeline.segmentation import Network, Settings, segment_tiles
 from run.command import UserError
-from run.train_step import LOSS_TERMS
+from run.train_step import CLASS_TERM, loss_terms
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class InstanceSettings:
     min_pixels: float | None = None  # of an instance, see `segmentation.Network`
     ignore: int | None = None  # id of the pixels that don't count
     scored: bool = True  # a network without trained embeddings finds none
+    stuff: tuple = ()  # of each class, whether it has no instances
 
 
 class Validation:
@@ -40,7 +43,7 @@ class Validation:
 
         Args:
             model: keras.Model.
-            losses: function (outputs, label) -> the losses `LOSS_TERMS`.
+            losses: function (outputs, label) -> the losses of `loss_terms`.
             data: `pairs.Data`.
             size: (H, W) of the network.
             batch_size: images per batch.
@@ -65,9 +68,10 @@ class Validation:
         """Validate the model.
 
         Returns:
-            Mean losses `LOSS_TERMS` over the images, and Accuracy, FP and FN of TuSimple if there are labels, else
-            those of `instances.instance_score`; a dict. Of several folders the means of these, of what all of them
-            have, and under "folders" {name: its own}.
+            Mean losses of `loss_terms` over the images that have what these compare with, and Accuracy, FP and FN of
+            TuSimple if there are labels, else those of `instances.instance_score`; where there are classes their mean
+            IoU, "mIoU", at the size that the network sees; a dict. Of several folders the means of these, of what all
+            of them have, and under "folders" {name: its own}.
         """
         folders = {name: self._validate(name) for name in self.datasets}
         first = next(iter(folders.values()))
@@ -80,33 +84,45 @@ class Validation:
     def _validate(self, name):
         """As `run`, of one folder."""
         pairs, lanes = self.data.folders[name], self.data.lanes[name]
-        total, count = np.zeros(len(LOSS_TERMS)), 0
+        means, confusion = _Means(loss_terms(self.network.outputs)), 0
 
         def outputs_of_images():
-            nonlocal total, count
+            nonlocal confusion
             for image, label, index in batches(self.datasets[name]):
                 terms, outputs = self.step(image, label)
-                total += len(label) * terms.numpy()
-                count += len(label)
-                for number, *values in zip(index.numpy(), *(value.numpy() for value in outputs.values()), strict=True):
-                    yield number, dict(zip(outputs, values, strict=True))
+                means.add(terms.numpy(), label.numpy())
+                parts = (index, label, *outputs.values())
+                for number, truth, *values in zip(*(part.numpy() for part in parts), strict=True):
+                    found = dict(zip(outputs, values, strict=True))
+                    if "classes" in outputs:
+                        confusion = confusion + self._count_classes(found, truth[:, :, 1])
+                    yield number, found
 
         score = {}
         if lanes:
             lines = [self._find_lanes(lanes[number], outputs) for number, outputs in outputs_of_images()]
             score = tusimple_score(lines, [labeled.line for labeled in lanes], math.inf)
-        elif self.settings.scored:
+        elif self.settings.scored and all(pair[1] for pair in pairs):
             label_maps = (self._find_instances(pairs[number], outputs) for number, outputs in outputs_of_images())
             score = instance_score(label_maps, self.settings.ignore)
         else:
             for _ in outputs_of_images():
                 pass
-        result = dict(zip(LOSS_TERMS, (total / count).round(5).tolist(), strict=True))
-        return result | {name: round(value, 5) for name, value in score.items()}
+        if np.any(confusion):
+            score["mIoU"] = float(np.nanmean(class_iou(confusion)))
+        return means.result() | {name: round(value, 5) for name, value in score.items()}
+
+    def _count_classes(self, outputs, truth):
+        """`class_confusion` of an image, all zeros if outputs aren't finite."""
+        stuff = self.settings.stuff
+        if not all(np.isfinite(values).all() for values in outputs.values()):
+            return np.zeros(2 * [len(stuff) + 1], int)
+        mask = lane_mask(outputs, self.settings.threshold)
+        return class_confusion(class_map(outputs, stuff, mask), truth, len(stuff))
 
     def _find_instances(self, pair, outputs):
         """Label maps (h, w), found and true, of the image's size, as `python -m evaluation --instances` has them."""
-        image, truth = read_pair(pair, self.settings.ignore)
+        image, truth = read_pair(pair[:2], self.settings.ignore)
         settings = Settings(self.settings.bandwidth, self.settings.threshold)
         label_map = self._find(lambda: image, truth.shape, outputs, settings)
         return visualization.label_image(label_map, truth.shape), truth
@@ -133,6 +149,31 @@ class Validation:
         return self.network.find_instances(outputs, settings)
 
 
+class _Means:
+    """Mean losses over images; each counts those images that have what it compares with."""
+
+    def __init__(self, names):
+        self.names, self.sums, self.counts = names, np.zeros(len(names)), np.zeros(len(names))
+
+    def add(self, terms, label):
+        """Take up the losses of a batch and its label, (B, H, W) or (B, H, W, 2)."""
+        counts = np.full(len(terms), float(len(label)))
+        if CLASS_TERM in self.names:
+            labeled, classed = (
+                (label[..., i] != absent).any(axis=(1, 2)).sum() for i, absent in enumerate((NO_LABEL, IGNORED_CLASS))
+            )
+            counts[:] = [classed if name == CLASS_TERM else labeled for name in self.names]
+        self.sums += counts * terms
+        self.counts += counts
+
+    def result(self):
+        """{name: mean}."""
+        means = self.sums / np.maximum(self.counts, 1)
+        if CLASS_TERM in self.names:
+            means[0] = means[1:].sum()  # the loss
+        return dict(zip(self.names, means.round(5).tolist(), strict=True))
+
+
 def _flatten(values, prefix=""):
     """(name, number) of a dict of numbers and dicts, whose names come before those in them."""
     for key, value in values.items():
@@ -143,12 +184,13 @@ def _flatten(values, prefix=""):
 
 
 def choose_measure(validation):
-    """What measures the best model: "score" where there is TuSimple's, else "AP" of instances, else "loss"."""
-    return "score" if "Accuracy" in validation else "AP" if "AP" in validation else "loss"
+    """What measures the best model: "score" where there is TuSimple's, else "AP" of instances, "mIoU" or "loss"."""
+    kinds = {"Accuracy": "score", "AP": "AP", "mIoU": "mIoU"}
+    return next((measure for key, measure in kinds.items() if key in validation), "loss")
 
 
 def figure_of_merit(validation, measure):
-    """The number that the best model has the least of: FP + FN - Accuracy for "score", - AP for "AP", or the loss.
+    """The number that the best model has the least of: FP + FN - Accuracy for "score", - AP, - mIoU, or the loss.
 
     Raises:
         UserError: there is no such score any more.
@@ -157,8 +199,8 @@ def figure_of_merit(validation, measure):
         return validation["loss"]
     if choose_measure(validation) != measure:
         raise UserError("--valdir: found another labels.json than when the run began, or none; restore it")
-    if measure == "AP":
-        return 1e-6 * validation["loss"] - validation["AP"]  # the loss parts models that find nothing
+    if measure in ("AP", "mIoU"):
+        return 1e-6 * validation["loss"] - validation[measure]  # the loss parts models that find nothing
     return validation["FP"] + validation["FN"] - validation["Accuracy"]
 
 
@@ -183,6 +225,8 @@ class SummaryLog:
         self.model, self.plots, self.settings = model, plots, settings
         self.plot_every, self.cluster_every = plot_every, cluster_every
         self.image, self.label = shown[0], shown[1][0].numpy()
+        if self.label.ndim == 3:
+            self.label = np.where(self.label[..., 0] == NO_LABEL, 0, self.label[..., 0])
         if settings.ignore is not None:
             self.label = np.where(self.label == settings.ignore, 0, self.label)
         self.predict = tf.function(lambda image: model(image, training=False))

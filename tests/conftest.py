@@ -173,7 +173,7 @@ def fake_step(monkeypatch, losses):
         return step
 
     monkeypatch.setattr(training, "make_train_step", make)
-    monkeypatch.setattr(training.Validation, "run", lambda self: dict.fromkeys(training.LOSS_TERMS, 1.0))
+    monkeypatch.setattr(training.Validation, "run", lambda self: dict.fromkeys(training.loss_terms(()), 1.0))
     monkeypatch.setattr(training.SummaryLog, "images", lambda *args: None)
     monkeypatch.setattr(training.SummaryLog, "weights", lambda *args: None)
 
@@ -197,6 +197,8 @@ def miniature(network, synchronized=False, folder=""):
     outputs = {"embedding": layers.Conv2DTranspose(depth, 2, strides=2, dtype="float32", name="embedding")(x)}
     if network.get("semantic", True):
         outputs["semantic"] = layers.Conv2DTranspose(1, 2, strides=2, dtype="float32", name="semantic")(x)
+    if classes := network.get("classes"):
+        outputs["classes"] = layers.Conv2DTranspose(classes, 2, strides=2, dtype="float32", name="classes")(x)
     return keras.Model(image, outputs, name="miniature")
 
 

@@ -67,7 +67,7 @@ def test_every_image_is_painted_at_its_own_size(tiny_run, images, tmp_path, caps
 class Stub:
     """Stands for a network: two lines of another embedding, the same in every image."""
 
-    view, min_pixels, outputs = segmentation.STRETCH, 3, ("embedding", "semantic")
+    view, min_pixels, outputs, classes = segmentation.STRETCH, 3, ("embedding", "semantic"), {}
     find_instances = segmentation.Network.find_instances
 
     def __init__(self):

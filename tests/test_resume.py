@@ -311,7 +311,7 @@ def test_the_measure_of_the_best_model_stays(tiny_data, tmp_path, monkeypatch):
     monkeypatch.setattr(utils, "build_model", miniature)
     small_run(tiny_data, tmp_path / "run", monkeypatch, [1.0] * 2, "--steps 2")  # validation loss 1
     fake_step(monkeypatch, [1.0] * 2)
-    scored = {**dict.fromkeys(training.LOSS_TERMS, 2.0), "Accuracy": 1.0, "FP": 0.0, "FN": 0.0}
+    scored = {**dict.fromkeys(training.loss_terms(()), 2.0), "Accuracy": 1.0, "FP": 0.0, "FN": 0.0}
     monkeypatch.setattr(training.Validation, "run", lambda self: scored)
     assert training.main(["--resume", str(tmp_path / "run"), "--steps", "4"]) == 0
     assert utils.read_config(tmp_path / "run/best")["step"] == 2

@@ -11,7 +11,11 @@ FILES = {
     for path in (*ROOT.glob("*.py"), *(p for init in ROOT.glob("*/__init__.py") for p in init.parent.rglob("*.py")))
 }
 COMMANDS = {"training", "inference", *(name for name in FILES if name.endswith(".__main__"))}
-COMMANDS |= {f"data.{path.stem}" for path in (ROOT / "data").glob("*.py")} - {"data.__init__", "data.files"}
+COMMANDS |= {f"data.{path.stem}" for path in (ROOT / "data").glob("*.py")} - {
+    "data.__init__",
+    "data.files",
+    "data.writing",
+}
 BOTTOM = {"data.files", "run.command"}  # the two modules that flat ones may import, too
 FLAT = {name for name in FILES if "." not in name and FILES[name].name != "__init__.py"} - COMMANDS
 

@@ -20,7 +20,7 @@ from run import config
 from run.checkpoint import start_from
 from run.command import UserError
 from run.label_statistics import LabelStatistics
-from run.pairs import collect_pairs
+from run.pairs import Data, collect_pairs
 from run.train_step import LossSettings
 
 
@@ -31,8 +31,8 @@ def flags(data, folder, more=""):
 def test_run_folder_is_complete(tiny_run):
     rows = [json.loads(line) for line in (tiny_run / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [30, 60]
-    assert set(rows[0]["train"]) == {*training.LOSS_TERMS, "gradient_norm"} and set(rows[0]["val"]) == {
-        *training.LOSS_TERMS,
+    assert set(rows[0]["train"]) == {*training.loss_terms(()), "gradient_norm"} and set(rows[0]["val"]) == {
+        *training.loss_terms(()),
         *("SBD", "|DiC|", "AP50", "AP", "PQ"),
     }
     assert rows[-1]["train"]["loss"] < 0.5 * rows[0]["train"]["loss"]
@@ -55,7 +55,7 @@ def test_what_starts_from_a_run_has_its_network(tmp_path):
     network = {}
     for name, words in (("first", "none"), ("second", "none --no-dropout"), ("third", tmp_path / "second")):
         flags = training.parse_args(f"--modeldir {words} --image-size 64 96".split())
-        network[name] = config.new_network(flags, statistics)
+        network[name] = config.new_network(flags, Data([("image", "label")], {}, {}), statistics)
         (tmp_path / name).mkdir()
         utils.write_json(tmp_path / name / "config.json", {"network": network[name]})
         (tmp_path / name / "model.keras").touch()

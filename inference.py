@@ -91,8 +91,9 @@ class Finder:
             with frame.timed("classes"):
                 frame.classes = classes_of_instances(self.network, frame.prediction, frame.label_map)
                 if "class map" in self.wanted:
-                    settings = frame.prediction, frame.image.shape, self.settings.threshold
-                    frame.class_map = find_classes(self.network, *settings)
+                    frame.class_map = find_classes(
+                        self.network, frame.prediction, frame.image.shape, self.settings.threshold
+                    )
         if "curves" in self.wanted:
             self._find_curves(frame)
         return frame

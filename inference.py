@@ -458,6 +458,8 @@ def check_flags(args, error):
             error(f"{flag}: found with{'' if args.video else 'out'} --video, expected the other; leave it out")
     if args.end is not None and args.end <= (args.begin or 0):
         error(f"--to: found {args.end:g}, expected more seconds than --from has, {args.begin or 0:g}")
+    if args.int8 and args.jit == "on":
+        error("--int8: found with --jit on, expected one of them")
     if args.json and not Path(args.json).absolute().parent.is_dir():
         if Path(args.json).absolute().parent != Path(args.outdir).absolute():
             error(f"--json: found no folder for {args.json}, expected an existing one")

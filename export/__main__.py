@@ -87,8 +87,13 @@ def run_int8(args):
     """Export with 8 bits and keep that for `--int8` of inference."""
     folder = utils.model_folder(args.modeldir)
     network = utils.read_network(folder)
-    if network.get("coordinate_scale"):
-        raise UserError(f"{folder}: found a model that adds coordinates, which need more than 8 bits; leave --int8 out")
+    for unfit, what in (
+        (network.get("coordinate_scale"), "adds coordinates, which need more than 8 bits"),
+        (network.get("image_statistics"), "normalizes with the statistics of each image"),
+        (None in network["input_shape"], "has no fixed size"),
+    ):
+        if unfit:
+            raise UserError(f"{folder}: found a model that {what}, expected another; leave --int8 out")
     height, width = args.size or network["input_shape"][:2]
     paths, bad = list_images(args.int8), []
     inputs = [image[:height, :width] for image in read_inputs(paths[:: -(-len(paths) // CALIBRATION)], bad, folder)]
@@ -101,8 +106,8 @@ def run_int8(args):
     ]
     difference = export(args.modeldir, args.out, args.format, (height, width), args.overwrite, inputs)
     print(f"{args.out}: int8, calibrated on {len(inputs)} images, within {difference:.2f} of the Keras model's outputs")
-    path = lite.cache_file(folder, network, int8=True)
-    lite.keep(path, Path(args.out).read_bytes())
+    lite.keep(lite.cache_file(folder, network, int8=True), Path(args.out).read_bytes())
+    return 3 if bad else 0
 
 
 def run_calibration(args):

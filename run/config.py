@@ -39,7 +39,7 @@ class Config:
 
     def to_json(self):
         """Content of `config.json`."""
-        return {
+        config = {
             **self.origin,
             "network": self.network,
             "flags": {name: value for name, value in vars(self.flags).items() if name not in NOT_SAVED},
@@ -49,15 +49,12 @@ class Config:
             "foreground_weight": self.foreground_weight,
             "threshold": self.threshold,
             "min_pixels": self.min_pixels,
-        } | (
-            {
-                "classes": list(self.classes),
-                "stuff": [name for name, stuff in self.classes.items() if stuff],
-                "class_weights": self.class_weights,
-            }
-            if self.classes
-            else {}
-        )
+        }
+        if self.classes:
+            config["classes"] = list(self.classes)
+            config["stuff"] = [name for name, stuff in self.classes.items() if stuff]
+            config["class_weights"] = self.class_weights
+        return config
 
 
 def input_size(flags):

@@ -120,14 +120,14 @@ def collect_pairs(srcdir, valdir=None, balance=False, ignore=None):
         balance, ignore: repeat pairs with a rare number of instances, see `balance_pairs`.
 
     Returns:
-        (training pairs, {name of a validation folder: its pairs}), of `find_pairs`.
+        (training pairs, {name of a validation folder: its pairs}), of `find_training_pairs`.
     """
     pairs, val_pairs = [], []
     for source in srcdir:
         folder, _, times = source.rpartition(":")
         is_repeated = folder and times.isdigit() and int(times) and not Path(source).exists()
         folder, times = (folder, int(times)) if is_repeated else (source, 1)
-        train_pairs = find_pairs(folder)
+        train_pairs = find_training_pairs(folder)
         if valdir is None:
             train_pairs, held_out = split_pairs(train_pairs)
             val_pairs += held_out
@@ -148,10 +148,10 @@ def collect_pairs(srcdir, valdir=None, balance=False, ignore=None):
     folders = list(dict.fromkeys(valdir))
     names = [Path(folder).resolve().name for folder in folders]
     names = names if len(set(names)) == len(names) else folders
-    return pairs, {name: find_pairs(folder) for name, folder in zip(names, folders, strict=True)}
+    return pairs, {name: find_training_pairs(folder) for name, folder in zip(names, folders, strict=True)}
 
 
-def find_pairs(folder):
+def find_training_pairs(folder):
     """Pairs of a data folder: (image path, label path), with `classes/` (image path, label path or None, its path)."""
     return [sample if sample[2] else sample[:2] for sample in find_samples(folder)]
 

@@ -312,13 +312,8 @@ def test_scores_of_instances_by_hand():
 class Drawn:
     """In place of a `Network`: it finds what a folder's files say, classes 1 and 2 swapped in the first image."""
 
-    classes, outputs, min_pixels, view = (
-        {"car": False, "the sky": True},
-        ("embedding", "semantic", "classes"),
-        1,
-        View(),
-    )
-    find_instances = segmentation.Network.find_instances
+    classes, outputs = {"car": False, "the sky": True}, ("embedding", "semantic", "classes")
+    min_pixels, view, find_instances = 1, View(), segmentation.Network.find_instances
 
     def needs_tiles(self, shape):
         return False
@@ -342,7 +337,7 @@ def test_evaluation_of_a_model_with_classes(folders, monkeypatch, capsys):
         car = (classes == 3) & (number > 0)
         image = np.dstack([np.zeros_like(label), label, np.where(car, 100, 200).astype(np.uint8)])
         cv2.imwrite(str(folders / f"both/images/{number}.png"), image)
-    monkeypatch.setattr(evaluation, "load", lambda args: (Drawn(), {"threshold": 0.5}))
+    monkeypatch.setattr(evaluation, "load", lambda args: (Drawn(), segmentation.Settings(threshold=0.5)))
     argv = f"--modeldir x --srcdir {folders / 'both'} --classes --json"
     assert evaluation.main(argv.split()) == 0
     score = {entry["name"]: entry["value"] for entry in json.loads(capsys.readouterr().out)}
@@ -380,7 +375,7 @@ def test_results_name_the_classes(folders, tmp_path, monkeypatch, capsys):
         miniature({"input_shape": [16, 16, 3], "classes": 3}),
         {"network": {"input_shape": [16, 16, 3], "classes": 3}, "classes": list(network.classes), "stuff": ["the sky"]},
     )
-    monkeypatch.setattr(inference.segmentation, "load_network", lambda *args, **flags: network)
+    monkeypatch.setattr(inference.segmentation, "load_network", lambda *args, **more: network)
     argv = (
         f"--modeldir {tmp_path / 'model'} --indir {folders / 'both/images'} --outdir {tmp_path / 'out'} --keep-names "
     )

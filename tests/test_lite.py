@@ -177,3 +177,15 @@ def test_int8(model, tmp_path, capsys, monkeypatch):
     with pytest.raises(SystemExit):
         export_command.main([*flags, str(ROOT / "lanes"), "--overwrite"])
     assert out.stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    "unfit", [{"coordinate_scale": 5.0}, {"image_statistics": True}, {"input_shape": [None, None, 3]}]
+)
+def test_models_that_have_no_int8(unfit, model, tmp_path, capsys):
+    utils.write_json(model / "config.json", {"network": {"input_shape": [64, 96, 3], **unfit}})
+    with pytest.raises(SystemExit):
+        export_command.main(
+            f"{model} {tmp_path / 'out'} --format tflite --int8 {ROOT / 'inference_test/images'}".split()
+        )
+    assert f"{model}: found a model that" in capsys.readouterr().err and not (tmp_path / "out").exists()

@@ -237,9 +237,9 @@ def instances_figure(data_folder, results, path, count=4, side=256):
     """
     chosen = []
     for image, label in find_pairs(data_folder):
-        found, embedding = (Path(results, f"{Path(image).stem}_{kind}.png") for kind in ("labels", "embedding"))
-        if found.is_file() and embedding.is_file():
-            chosen.append((len(np.unique(read_label(label))), image, label, found, embedding))
+        label_file, embedding = (Path(results, f"{Path(image).stem}_{kind}.png") for kind in ("labels", "embedding"))
+        if label_file.is_file() and embedding.is_file():
+            chosen.append((len(np.unique(read_label(label))), image, label, label_file, embedding))
     if not chosen:
         raise FileNotFoundError(
             f"{results}: found no results of the images in {data_folder}, expected those of inference.py "
@@ -248,10 +248,10 @@ def instances_figure(data_folder, results, path, count=4, side=256):
     chosen.sort()
     places = (np.arange(min(count, len(chosen))) + 0.5) * len(chosen) / min(count, len(chosen))
     rows = []
-    for _, image, label, found, embedding in (chosen[int(place)] for place in places):
+    for _, image, label, label_file, embedding in (chosen[int(place)] for place in places):
         image = embedding_to_color(read_image(image))
         black = np.zeros_like(image)
-        shown = [paint_instances(black, sequential_ids(read_label(name)), alpha=1.0) for name in (label, found)]
+        shown = [paint_instances(black, sequential_ids(read_label(name)), alpha=1.0) for name in (label, label_file)]
         size = np.maximum(np.array(image.shape[1::-1]) * side // max(image.shape[:2]), 1)
         tiles = [
             cv2.resize(tile, size, interpolation=cv2.INTER_AREA) for tile in (image, *shown, read_image(embedding))

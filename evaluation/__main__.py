@@ -169,10 +169,10 @@ def run_instances(args, report):
     if args.modeldir:
         pairs = find_pairs(args.srcdir)
         network, settings = load(args)
-        found = predict_instances(network, pairs, args.ignore, settings)
+        label_maps = predict_instances(network, pairs, args.ignore, settings)
     else:
-        found = instances.read_pairs(*args.instances, args.ignore)
-    score = instances.instance_score(found, args.ignore)
+        label_maps = instances.read_pairs(*args.instances, args.ignore)
+    score = instances.instance_score(label_maps, args.ignore)
     for name, value in score.items():
         report(f"{name:9} {value:7.4f}")
     return score

@@ -41,9 +41,9 @@ def predict_lanes(network, srcdir, labels, settings):
         if not result:
             segment(network, image, settings)  # tracing is no part of the times
         size, start = image.shape[:2], time.perf_counter()
-        found = fit_lanes(segment(network, image, settings), size)
+        lanes = fit_lanes(segment(network, image, settings), size)
         run_time = 1000 * (time.perf_counter() - start)
-        result.append(tusimple_line(label["raw_file"], found, label["h_samples"], run_time, size))
+        result.append(tusimple_line(label["raw_file"], lanes, label["h_samples"], run_time, size))
     return result
 
 
@@ -63,7 +63,7 @@ def predict_culane(network, srcdir, names, settings):
     rows = h_samples(SIZE[0])
     lines = predict_lanes(network, srcdir, [{"raw_file": name, "h_samples": rows} for name in names], settings)
     lanes = [[[(x, y) for x, y in zip(xs, rows, strict=True) if x >= 0] for xs in line["lanes"]] for line in lines]
-    return [[np.array(points) for points in found if points] for found in lanes]
+    return [[np.array(points) for points in image_lanes if points] for image_lanes in lanes]
 
 
 def predict_instances(network, pairs, ignore, settings):
@@ -82,8 +82,8 @@ def predict_instances(network, pairs, ignore, settings):
     """
     for pair in tqdm(pairs, unit="image", dynamic_ncols=True):
         image, truth = read_pair(pair, ignore)
-        found = segment(network, image, settings)
-        yield label_image(found, image.shape), truth
+        label_map = segment(network, image, settings)
+        yield label_image(label_map, image.shape), truth
 
 
 def score_classes(network, samples, table, ignore, settings):

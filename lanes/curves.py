@@ -210,9 +210,9 @@ def _join(pieces, geometry):
         error = np.add.reduceat(distance**2, starts, axis=1)
         pair = np.arange(len(one))
         high, low = np.minimum.reduceat(rows, starts), np.maximum.reduceat(rows, starts)
-        seen = np.array([len(np.unique(piece[:, 0])) for piece in pieces])
+        row_counts = np.array([len(np.unique(piece[:, 0])) for piece in pieces])
         span = (np.maximum(low[one], low[other]) - np.minimum(high[one], high[other])) / geometry.row_height + 1
-        cover = np.minimum((seen[one] + seen[other]) / span, 1)
+        cover = np.minimum((row_counts[one] + row_counts[other]) / span, 1)
         cost = (error[pair, one] + error[pair, other]) / (counts[one] + counts[other]) / cover
         fits = (fraction[pair, one] > 0.8) & (fraction[pair, other] > 0.8) & (cover > MIN_COVER)
         if not fits.any():

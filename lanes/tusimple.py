@@ -119,15 +119,15 @@ def require_own_lines(path, flag):
     """Raise UserError if there is a file to write lanes to that doesn't begin with such a line, as labels don't."""
     if not path or not Path(path).exists():
         return
-    own = Path(path).is_file()  # a pipe would be waited for, a device replaced
+    replaceable = Path(path).is_file()  # a pipe would be waited for, a device replaced
     try:
-        if own:
+        if replaceable:
             with open(path, encoding="utf-8") as file:
                 first = file.readline(2**20)
-                own = not first or "run_time" in json.loads(first)
+                replaceable = not first or "run_time" in json.loads(first)
     except (OSError, ValueError, RecursionError, TypeError):
-        own = False
-    if not own:
+        replaceable = False
+    if not replaceable:
         raise UserError(
             f"{flag} {path}: found a file of something else, expected none or an earlier result; name another"
         )

@@ -93,10 +93,10 @@ class Validation:
                 means.add(terms.numpy(), label.numpy())
                 parts = (index, label, *outputs.values())
                 for number, truth, *values in zip(*(part.numpy() for part in parts), strict=True):
-                    found = dict(zip(outputs, values, strict=True))
+                    image_outputs = dict(zip(outputs, values, strict=True))
                     if "classes" in outputs:
-                        confusion = confusion + self._count_classes(found, truth[:, :, 1])
-                    yield number, found
+                        confusion = confusion + self._count_classes(image_outputs, truth[:, :, 1])
+                    yield number, image_outputs
 
         score = {}
         if lanes:

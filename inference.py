@@ -58,7 +58,7 @@ from lanes.tusimple import h_samples, lane_scores, require_own_lines, tusimple_l
 from pipeline import segmentation, video
 from pipeline.classes import classes_of_instances, find_classes, name_classes
 from pipeline.instance_files import FILES, describe_instances, instance_files, require_own
-from pipeline.outputs import find_images, json_lines, name_outputs, output_folder
+from pipeline.outputs import find_images, fit_name, json_lines, name_outputs, output_folder
 from pipeline.stages import Frame, run_frames
 from pipeline.tracking import FrameTracker
 from run.command import UserError, bounded, command
@@ -315,9 +315,8 @@ def run_video(args, threads):
 def name_videos(args, clip):
     """Files to write for a Video: {kind: Path}; raises UserError if one is the video, or another file of the user's."""
     source = video.local_path(args.video)
-    paths = {
-        kind: Path(args.outdir, clip.stem + ("" if kind == "overlay" else f"_{kind}") + ".mp4") for kind in args.save
-    }
+    stem = fit_name(clip.stem, args.outdir)
+    paths = {kind: Path(args.outdir, stem + ("" if kind == "overlay" else f"_{kind}") + ".mp4") for kind in args.save}
     for path in (*paths.values(), *([args.json] if args.json else ())):
         if os.path.realpath(path) == os.path.realpath(source):
             raise UserError(f"{path}: found the video itself there, expected to write to it; name another --outdir")

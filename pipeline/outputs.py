@@ -1,14 +1,18 @@
 """Images found, the names of what is made of them, and outputs that appear whole or not at all."""
 
 import contextlib
+import hashlib
 import itertools
 import os
+import sys
 from pathlib import Path
 
 import utils
 from data.files import list_images, pattern_base
 from lanes.tusimple import format_lines
 from run.command import UserError
+
+LONGEST_ENDING = 24  # bytes, of what follows an image's or a video's name in those of its outputs
 
 
 def find_images(sources, recursive=False):
@@ -34,17 +38,20 @@ def name_outputs(names, outdir, kinds, keep_names):
         names: relative paths of the images.
         outdir: folder.
         kinds: of `--save`.
-        keep_names: name the files after the images; the second image a, of another suffix or folder, becomes a-2.
+        keep_names: name the files after the images; the second image a, of another suffix or folder, becomes a-2, and
+            names that are too long for one of the outputs are shortened for all of them, which is said.
 
     Returns:
         list of {kind: Path}, one per image.
     """
-    taken, result = set(), []
+    taken, result, shortened = set(), [], []
     for number, name in enumerate(names):
         stem = name.with_suffix("").as_posix()
         tries = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+        if fit_name(stem, outdir) != stem:
+            shortened.append(name)
         # some file systems don't tell upper from lower case
-        stem = next(tried for tried in tries if tried.lower() not in taken)
+        stem = next(tried for tried in (fit_name(tried, outdir) for tried in tries) if tried.lower() not in taken)
         taken.add(stem.lower())
         named = "{stem}_{prefix}.png" if keep_names else "{prefix}_{number:04d}.png"
         files = {
@@ -52,7 +59,24 @@ def name_outputs(names, outdir, kinds, keep_names):
             for kind in kinds
         }
         result.append({kind: Path(outdir, file) for kind, file in files.items()})
+    if keep_names and kinds and shortened:
+        print(
+            f"{len(shortened)} names, too long for their outputs, are shortened, first {shortened[0]}", file=sys.stderr
+        )
     return result
+
+
+def fit_name(stem, outdir):
+    """A stem, perhaps with folders, for names that the file system takes; a longer one ends in a digest instead."""
+    folder, (folders, slash, name) = Path(outdir).absolute(), stem.rpartition("/")
+    try:
+        most = os.pathconf(next(path for path in (folder, *folder.parents) if path.exists()), "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):  # Windows has no such function
+        most = 255
+    most, encoded = most - LONGEST_ENDING, os.fsencode(name)
+    if len(encoded) <= most:
+        return stem
+    return f"{folders}{slash}{encoded[: most - 9].decode(errors='ignore')}-{hashlib.sha256(encoded).hexdigest()[:8]}"
 
 
 @contextlib.contextmanager

@@ -51,14 +51,14 @@ import numpy as np
 import utils
 import visualization
 from clustering import lane_probability, mean_probabilities
-from data.files import count_images
+from data.files import count_images, fit_name
 from datagenerator import normalize, read_image, require_readable
 from lanes.curves import fit_lanes
 from lanes.tusimple import h_samples, lane_scores, require_own_lines, tusimple_line
 from pipeline import segmentation, video
 from pipeline.classes import classes_of_instances, find_classes, name_classes
 from pipeline.instance_files import FILES, describe_instances, instance_files, require_own
-from pipeline.outputs import find_images, fit_name, json_lines, name_outputs, output_folder
+from pipeline.outputs import find_images, json_lines, name_outputs, output_folder
 from pipeline.stages import Frame, run_frames
 from pipeline.tracking import FrameTracker
 from run.command import UserError, bounded, command

@@ -1,18 +1,15 @@
 """Images found, the names of what is made of them, and outputs that appear whole or not at all."""
 
 import contextlib
-import hashlib
 import itertools
 import os
 import sys
 from pathlib import Path
 
 import utils
-from data.files import list_images, pattern_base
+from data.files import fit_name, list_images, pattern_base
 from lanes.tusimple import format_lines
 from run.command import UserError
-
-LONGEST_ENDING = 24  # bytes, of what follows an image's or a video's name in those of its outputs
 
 
 def find_images(sources, recursive=False):
@@ -64,19 +61,6 @@ def name_outputs(names, outdir, kinds, keep_names):
             f"{len(shortened)} names, too long for their outputs, are shortened, first {shortened[0]}", file=sys.stderr
         )
     return result
-
-
-def fit_name(stem, outdir):
-    """A stem, perhaps with folders, for names that the file system takes; a longer one ends in a digest instead."""
-    folder, (folders, slash, name) = Path(outdir).absolute(), stem.rpartition("/")
-    try:
-        most = os.pathconf(next(path for path in (folder, *folder.parents) if path.exists()), "PC_NAME_MAX")
-    except (AttributeError, OSError, ValueError):  # Windows has no such function
-        most = 255
-    most, encoded = most - LONGEST_ENDING, os.fsencode(name)
-    if len(encoded) <= most:
-        return stem
-    return f"{folders}{slash}{encoded[: most - 9].decode(errors='ignore')}-{hashlib.sha256(encoded).hexdigest()[:8]}"
 
 
 @contextlib.contextmanager

@@ -51,7 +51,7 @@ import numpy as np
 import utils
 import visualization
 from clustering import lane_probability, mean_probabilities
-from data.files import count_images
+from data.files import count_images, fit_name
 from datagenerator import normalize, read_image, require_readable
 from lanes.curves import fit_lanes
 from lanes.tusimple import h_samples, lane_scores, require_own_lines, tusimple_line
@@ -315,9 +315,8 @@ def run_video(args, threads):
 def name_videos(args, clip):
     """Files to write for a Video: {kind: Path}; raises UserError if one is the video, or another file of the user's."""
     source = video.local_path(args.video)
-    paths = {
-        kind: Path(args.outdir, clip.stem + ("" if kind == "overlay" else f"_{kind}") + ".mp4") for kind in args.save
-    }
+    stem = fit_name(clip.stem, args.outdir)
+    paths = {kind: Path(args.outdir, stem + ("" if kind == "overlay" else f"_{kind}") + ".mp4") for kind in args.save}
     for path in (*paths.values(), *([args.json] if args.json else ())):
         if os.path.realpath(path) == os.path.realpath(source):
             raise UserError(f"{path}: found the video itself there, expected to write to it; name another --outdir")

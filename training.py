@@ -9,7 +9,7 @@
 Reads `images/`, `labels/` and, where there are any, `classes/` of the data folder(s). Writes to the run folder
 `--outdir`: `config.json` (every flag, package versions, git commit), `log.jsonl` (one line per epoch), `checkpoint.npz`
 (to go on from), the model folders `best/` and `last/`, and a folder named after the loss weights with plots of one
-validation image's embeddings. TensorBoard events go to `--logdir`. Ctrl-C saves and ends; `--resume` goes on, after a
+validation image's embeddings. TensorBoard events go to its `log/`. Ctrl-C saves and ends; `--resume` goes on, after a
 crash too, as if nothing had been (`--deterministic`: bit for bit). If the validation folder has the `labels.json` of
 the data scripts, the best model is the one of the best TuSimple score, else that of the highest average precision of
 instances. @FILE stands for the flags in a file, `#` begins a comment there.
@@ -37,6 +37,7 @@ from run.config import Config, new_config, resumed_config, settle_flags
 from run.flags import parse_args
 from run.folder import Run, check_writable, take_folder
 from run.pairs import collect_data, find_copies
+from run.split import warn_of_near_equal
 from run.train_step import LossSettings, WeightAverages, loss_terms, make_losses, make_optimizer, make_train_step
 from run.validation import InstanceSettings, SummaryLog, Validation
 
@@ -51,7 +52,10 @@ def main(argv=None):
             check_writable("--logdir", flags.logdir)
         data = collect_data(flags)
         config = resumed_config(flags, data, saved) if saved else new_config(flags, data)
-        return train(make_job(config, data, strategy))
+        if chief and not saved:
+            warn_of_near_equal(data.pairs, data.val_pairs)
+        job = make_job(config, data, strategy)
+        return train(job) if job else 0
 
 
 @dataclass
@@ -102,12 +106,14 @@ def train(job):
         print(f"interrupted at step {run.step}, saved; go on with: python training.py --resume {run.outdir}")
         return 130
     if run.chief:
-        print(f"step {run.step}: validation {run.state.get('validation')}; models in {run.outdir / 'best'} and last")
+        print(f"step {run.step}: {describe_scores(run)}; models in {run.outdir / 'best'} and last")
     return 0
 
 
 def make_job(config, data, strategy):
     """The `Job` of a config: network, optimizer, run folder and data; prints what it is about to do.
+
+    None for a run to go on with that is finished, which is said.
 
     Args:
         config: `config.Config`.
@@ -127,11 +133,15 @@ def make_job(config, data, strategy):
     run = Run(flags.outdir, config.to_json(), data.describe(), model, optimizer, averages, chief)
     if flags.resume:
         run.load()
-        print(f"{flags.outdir}: going on from step {run.step}")
         if steps < run.step:
             raise UserError(
                 f"--resume {flags.outdir}: found --steps {steps}, expected more than the {run.step} it has made"
             )
+        if steps == run.step:
+            longer = f"python training.py --resume {flags.outdir} --steps {2 * steps}"
+            print(f"{flags.outdir}: finished at step {steps}, {describe_scores(run)}; to train longer: {longer}")
+            return None
+        print(f"{flags.outdir}: going on from step {run.step}")
     settings = loss_settings(config, data)
     validation = log = None
     if chief:
@@ -148,6 +158,12 @@ def make_job(config, data, strategy):
     train_step = make_train_step(model, optimizer, losses, strategy, averages, flags.clip_norm, flags.jit)
     stream = make_stream(config, data.pairs, strategy, run.step)
     return Job(config, run, stream, train_step, validation, log, steps, steps_per_epoch, files_of)
+
+
+def describe_scores(run):
+    """Loss and scores of a run's last validation, in words."""
+    scores = {name: value for name, value in (run.state.get("validation") or {}).items() if name != "folders"}
+    return "validation " + ", ".join(f"{n} {value:.4g}" for n, value in scores.items() if not n.startswith("l_"))
 
 
 def build(config, strategy, steps):

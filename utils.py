@@ -369,7 +369,7 @@ def write_text(path, text):
 def replacing(path):
     """Yield a new path of the same suffix beside `path`; on success it replaces `path`, else it is removed."""
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
+    temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")  # no longer than what a name may be
     try:
         yield str(temporary)
         os.replace(temporary, path)

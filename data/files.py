@@ -6,6 +6,7 @@ TensorFlow.
 
 import contextlib
 import glob
+import hashlib
 import io
 import os
 import struct
@@ -30,6 +31,8 @@ MAX_CLASS = 250  # largest id of a class
 UNKNOWN_CLASS = MAX_CLASS + 1  # of an id that isn't in classes.txt
 LEFT_OUT = "-"  # name of what is to be ignored
 IGNORED = 65535  # label value of pixels that are neither background nor an instance, in 16 bits
+
+LONGEST_ENDING = 24  # bytes, of what follows the name of an image or a video in those of its outputs
 
 # what OpenCV reads into 8 bits
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".webp", ".avif", ".gif", ".tif")
@@ -404,6 +407,19 @@ def list_images(source, recursive=False):
         inside = "" if recursive or not source.is_dir() else " (--recursive looks into subfolders)"
         raise UserError(f"{source}: found no {IMAGES}{inside}; name another folder")
     return paths
+
+
+def fit_name(stem, outdir):
+    """A stem, perhaps with folders, for names that the file system takes; a longer one ends in a digest instead."""
+    folder, (folders, slash, name) = Path(outdir).absolute(), stem.rpartition("/")
+    try:
+        most = os.pathconf(next(path for path in (folder, *folder.parents) if path.exists()), "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):  # Windows has no such function
+        most = 255
+    most, encoded = most - LONGEST_ENDING, name.encode(errors="surrogatepass")
+    if len(encoded) <= most:
+        return stem
+    return f"{folders}{slash}{encoded[: most - 9].decode(errors='ignore')}-{hashlib.sha256(encoded).hexdigest()[:8]}"
 
 
 def pattern_base(pattern):

@@ -41,7 +41,7 @@ import numpy as np
 from data.annotations import coco, cvat, labelme, rasters, yolo
 from data.annotations.shapes import AnnotatedImage, count_touching, paint
 from data.annotations.sources import MORE_PAGES, Source, attempt, list_files, read_bytes, read_json, read_view
-from data.files import IGNORED, IMAGE_SUFFIXES, PARTS, count_images, normalize_name
+from data.files import IGNORED, IMAGE_SUFFIXES, PARTS, count_images, fit_name, normalize_name
 from data.writing import check_free, replacing_data, require_good, run_all, write_png
 from run.command import UserError, bounded, command, one_line
 
@@ -149,7 +149,7 @@ def process(source, outdir, form=None, classes=None, overwrite=False, skip_bad=F
         keep_classes(images, classes)
     images += unannotated if is_kept else []
     _check_apart(source.path, images, outdir)
-    stems = name_outputs(images)
+    stems = name_outputs(images, outdir)
     with replacing_data(outdir) as work:
         write = partial(_process_image, work, skip_bad)
         written, damaged = run_all([partial(write, *pair) for pair in zip(stems, images, strict=True)], skip_bad)
@@ -209,21 +209,23 @@ def _check_apart(path, images, outdir):
             raise UserError(f"{path}: found in the data set to replace, expected it elsewhere; name another with -o")
 
 
-def name_outputs(images):
+def name_outputs(images, outdir):
     """Stems of the files to write, in the order of the images.
 
-    The stem of the image; where several have the same one (however written), its folders come before it.
+    The stem of the image; where several have the same one (however written), all images of their folders have the
+    folders before it, so that those of a video go on having one beginning.
 
     Raises:
         UserError: two images have the same name but for the suffix.
     """
     paths = [PurePosixPath(image.name.replace("\\", "/")) for image in images]
     counts = Counter(normalize_name(path.stem) for path in paths)
+    named = {path.parent for path in paths if counts[normalize_name(path.stem)] > 1}
     stems, owners = [], {}
     for path, image in zip(paths, images, strict=True):
-        folders = path.parts[:-1] if counts[normalize_name(path.stem)] > 1 else ()
+        folders = path.parts[:-1] if path.parent in named else ()
         stem = "-".join([*(name for name in folders if name not in ("..", "/")), path.stem])
-        stems.append(stem.lstrip(".") or "image")  # what is hidden, training would pass over
+        stems.append(fit_name(stem.lstrip(".") or "image", outdir))  # what is hidden, training would pass over
         owner = owners.setdefault(normalize_name(stems[-1]), image)
         if owner is not image:
             raise UserError(

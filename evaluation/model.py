@@ -7,6 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from clustering import instance_classes
+from data.files import fit_name
 from datagenerator import ClassMap, prepare_label, read_image, read_pair
 from evaluation.classes import ClassScore, true_classes
 from lanes.culane import SIZE
@@ -144,7 +145,8 @@ def write_images(folder, srcdir, predictions, ground_truth, scores):
                 predicted_rows = predictions[index].get("h_samples", rows)
                 image = draw_lanes(image, predictions[index]["lanes"], predicted_rows, ORANGE, 3)
                 flat = Path(name).with_suffix("").as_posix().replace("/", "-")
-                written.append(Path(folder) / f"{rank:04d}_{scores[index, 0]:.3f}_{flat}.jpg")
+                name = fit_name(f"{rank:04d}_{scores[index, 0]:.3f}_{flat}", folder)
+                written.append(Path(folder, f"{name}.jpg"))
                 save_image(written[-1], image)
         except BaseException:  # all of them or none
             for path in written:

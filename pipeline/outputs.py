@@ -3,10 +3,11 @@
 import contextlib
 import itertools
 import os
+import sys
 from pathlib import Path
 
 import utils
-from data.files import list_images, pattern_base
+from data.files import fit_name, list_images, pattern_base
 from lanes.tusimple import format_lines
 from run.command import UserError
 
@@ -34,17 +35,20 @@ def name_outputs(names, outdir, kinds, keep_names):
         names: relative paths of the images.
         outdir: folder.
         kinds: of `--save`.
-        keep_names: name the files after the images; the second image a, of another suffix or folder, becomes a-2.
+        keep_names: name the files after the images; the second image a, of another suffix or folder, becomes a-2, and
+            names that are too long for one of the outputs are shortened for all of them, which is said.
 
     Returns:
         list of {kind: Path}, one per image.
     """
-    taken, result = set(), []
+    taken, result, shortened = set(), [], []
     for number, name in enumerate(names):
         stem = name.with_suffix("").as_posix()
         tries = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+        if fit_name(stem, outdir) != stem:
+            shortened.append(name)
         # some file systems don't tell upper from lower case
-        stem = next(tried for tried in tries if tried.lower() not in taken)
+        stem = next(tried for tried in (fit_name(tried, outdir) for tried in tries) if tried.lower() not in taken)
         taken.add(stem.lower())
         named = "{stem}_{prefix}.png" if keep_names else "{prefix}_{number:04d}.png"
         files = {
@@ -52,6 +56,10 @@ def name_outputs(names, outdir, kinds, keep_names):
             for kind in kinds
         }
         result.append({kind: Path(outdir, file) for kind, file in files.items()})
+    if keep_names and kinds and shortened:
+        print(
+            f"{len(shortened)} names, too long for their outputs, are shortened, first {shortened[0]}", file=sys.stderr
+        )
     return result
 
 

@@ -43,6 +43,15 @@ def save_checkpoint(folder, variables, state):
         np.savez(file, state=np.array(json.dumps(state)), **arrays)
 
 
+def read_state(folder):
+    """`state` of the checkpoint of a run folder; {} where none can be read, of which `load_checkpoint` tells."""
+    try:
+        with np.load(Path(folder) / CHECKPOINT_FILE) as saved:
+            return json.loads(str(saved["state"]))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return {}
+
+
 def load_checkpoint(folder, variables):
     """Read a checkpoint of `save_checkpoint` into variables of the same names.
 

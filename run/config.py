@@ -1,6 +1,7 @@
 """The config of a run: complete before anything is built, of a new run or as the run to go on with has it."""
 
 import argparse
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,13 +9,15 @@ import utils
 from clustering import THRESHOLD
 from datagenerator import View, view_of
 from loss import LANE_WEIGHT
-from run.checkpoint import CHECKPOINT_FILE
+from run.checkpoint import CHECKPOINT_FILE, read_state
 from run.command import UserError
 from run.flags import check_flags, parse_args
 from run.label_statistics import measure_class_weights, measure_labels
+from run.pairs import parse_source
 
 # flags that may change when a run goes on
-RESUMABLE = {"steps", "epochs", "logdir", "save_every", "plot_every", "cluster_every"}
+RESUMABLE = {"steps", "epochs", "logdir", "save_every", "plot_every", "cluster_every", "srcdir", "valdir"}
+LOG_FOLDER = "log"  # of the run folder, unless --logdir names another
 NOT_SAVED = {"resume", "given", "command"}  # of the flags, in config.json
 
 
@@ -79,9 +82,11 @@ def settle_flags(args):
     if args.strategy == "multiworker" and not args.resume and (Path(args.outdir) / CHECKPOINT_FILE).exists():
         args.resume = args.outdir
     if not args.resume:
+        args.logdir = args.logdir or str(Path(args.outdir, LOG_FOLDER))
         return args, None
     saved = read_run(args.resume)
     flags = {**saved["flags"], "outdir": args.resume, "resume": args.resume, "command": args.command}
+    find_folders(flags, saved["flags"]["outdir"], args.given)
     if "epochs" in args.given:
         flags["steps"] = None
     for name in sorted(args.given):
@@ -95,6 +100,37 @@ def settle_flags(args):
             )
     check_flags(flags, Path(args.resume) / utils.CONFIG_FILE)
     return argparse.Namespace(**flags), saved
+
+
+def find_folders(flags, outdir, given):
+    """Make the folders of the flags of a run to go on with those that are meant.
+
+    Relative ones were meant from the working directory that the run had; its own log folder goes with the run folder.
+
+    Args:
+        flags: {name: value}; `srcdir`, `valdir` and `logdir` are changed.
+        outdir: what the run folder was called.
+        given: names of the flags of the command line, which are left as they are.
+
+    Raises:
+        UserError: a data folder isn't there any more.
+    """
+    before = read_state(flags["resume"]).get("folder", os.getcwd())
+
+    def find(folder):
+        there = os.path.join(before, folder)
+        return folder if before == os.getcwd() or not Path(parse_source(there)[0]).exists() else there
+
+    for name in {"srcdir", "valdir"} - given:
+        flags[name] = flags[name] and [find(folder) for folder in flags[name]]
+        for folder in flags[name] or ():
+            if not Path(parse_source(folder)[0]).exists():
+                raise UserError(
+                    f"--resume {flags['resume']}: found no folder {folder}, expected the run's data; "
+                    f"--{name} names where they are now"
+                )
+    is_own = flags["logdir"] in (None, str(Path(outdir, LOG_FOLDER)))
+    flags["logdir"] = str(Path(flags["resume"], LOG_FOLDER)) if is_own else find(flags["logdir"])
 
 
 def read_run(folder):

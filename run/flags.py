@@ -32,6 +32,7 @@ def make_parser():
         nargs="+",
         help="validation data folders, each counts alike and is reported; default 10 %% of srcdir, random state 42",
     )
+    add("--split-by", choices=("image", "clip"), default="image", help="of these 10 %%: single images or whole clips")
     add(
         "--image-size",
         nargs=2,
@@ -69,8 +70,12 @@ def make_parser():
     )
     add = parser.add_argument_group("run").add_argument
     add("-o", "--outdir", default="saved_model", help="run folder to write, a new or empty one")
-    add("--resume", metavar="RUN_FOLDER", help="go on with a run and its own flags; --steps or --epochs: longer")
-    add("-l", "--logdir", default="log", help="folder of the TensorBoard events")
+    add(
+        "--resume",
+        metavar="RUN_FOLDER",
+        help="go on with a run and its flags; --steps or --epochs: longer; --srcdir, --valdir: where its data are now",
+    )
+    add("-l", "--logdir", help="folder of the TensorBoard events; default OUTDIR/log")
     add("--epochs", type=count, default=50, help="rounds over the training images")
     add("--steps", type=count, help="optimizer steps, instead of --epochs")
     add("--seed", type=bounded(int, least=0, below=2**32), default=42, help="of weights, data order and augmentation")
@@ -140,6 +145,7 @@ def parse_args(argv=None):
         (args.crop and "image_size" in args.given, "image-size", "--crop"),
         (args.crop and args.keep_aspect, "keep-aspect", "--crop"),
         (args.jit and args.strategy != "none", "jit", f"--strategy {args.strategy}"),
+        ("split_by" in args.given and args.valdir, "split-by", "--valdir"),
         (args.warmup and args.schedule != "cosine", "warmup", "--schedule original"),
         ("weight_decay" in args.given and args.optimizer == "adam", "weight-decay", "--optimizer adam"),
     ):

@@ -99,9 +99,9 @@ def _locked(outdir):
 class Run:
     """A run folder and what changes during the run: weights, optimizer, averages, and `state`.
 
-    `state` is saved with the checkpoint: step, data, the last validation, what measures the best model ("score",
-    "AP" or "loss") and its best value so far, seconds, and sum and number of the training losses since the last
-    validation.
+    `state` is saved with the checkpoint: step, data, working directory, the last validation, what measures the best
+    model ("score", "AP" or "loss") and its best value so far, seconds, and sum and number of the training losses since
+    the last validation.
     """
 
     def __init__(self, outdir, config, data, model, optimizer, averages=None, chief=True):
@@ -122,6 +122,7 @@ class Run:
         self.state = {
             "step": 0,
             "data": data,
+            "folder": os.getcwd(),
             "measure": None,
             "best": math.inf,
             "seconds": 0.0,
@@ -141,13 +142,14 @@ class Run:
             UserError: no checkpoint that fits, or the data are not those of the checkpoint.
         """
         data_now = self.state["data"]
-        self.state |= load_checkpoint(self.outdir, self._variables())
+        self.state |= {**load_checkpoint(self.outdir, self._variables()), "folder": os.getcwd()}
         for kind, data in data_now.items():
             data_before = self.state["data"][kind]
             if data != data_before:
                 raise UserError(
                     f"--resume {self.outdir}: found other {kind} data ({data['images']} images) than when it started "
-                    f"({data_before['images']}), expected the same files; restore them or start a new run"
+                    f"({data_before['images']}), expected the same files; restore them, name them by --srcdir and "
+                    "--valdir, or start a new run"
                 )
         self.saved = self.step
         path = self.outdir / LOG_FILE

@@ -16,6 +16,7 @@ from data.files import CLASS_FILE, LEFT_OUT, MAX_CLASS, class_table, find_sample
 from datagenerator import ClassMap, read_label, split_pairs
 from lanes.tusimple import read_labels, read_lines
 from run.command import UserError
+from run.split import hold_out_clips
 
 
 @dataclass
@@ -56,7 +57,7 @@ def collect_data(flags):
     Raises:
         UserError: an image, a label or a `labels.json` that can't be used.
     """
-    pairs, folders = collect_pairs(flags.srcdir, flags.valdir, flags.balance, flags.ignore)
+    pairs, folders = collect_pairs(flags.srcdir, flags.valdir, flags.balance, flags.ignore, flags.split_by)
     classes = collect_classes(pairs, flags.resume or flags.modeldir) if flags.cls else {}
     pairs = number_classes(pairs, classes)
     folders = {name: number_classes(val_pairs, classes) for name, val_pairs in folders.items()}
@@ -109,7 +110,7 @@ def _class_folder(pair):
     return Path(pair[2]).parent.parent
 
 
-def collect_pairs(srcdir, valdir=None, balance=False, ignore=None):
+def collect_pairs(srcdir, valdir=None, balance=False, ignore=None, split_by="image"):
     """Training and validation pairs; those that are equal to a held-out one are left out of the training, and said.
 
     With `valdir`, which somebody has chosen, they stay.
@@ -118,20 +119,23 @@ def collect_pairs(srcdir, valdir=None, balance=False, ignore=None):
         srcdir: data folders; one given as FOLDER:N counts N times.
         valdir: validation folders; None holds 10 % of every source out.
         balance, ignore: repeat pairs with a rare number of instances, see `balance_pairs`.
+        split_by: "image", or "clip": 10 % of all images, in whole clips.
 
     Returns:
         (training pairs, {name of a validation folder: its pairs}), of `find_training_pairs`.
     """
+    sources = [(find_training_pairs(folder), times) for folder, times in map(parse_source, srcdir)]
     pairs, val_pairs = [], []
-    for source in srcdir:
-        folder, _, times = source.rpartition(":")
-        is_repeated = folder and times.isdigit() and int(times) and not Path(source).exists()
-        folder, times = (folder, int(times)) if is_repeated else (source, 1)
-        train_pairs = find_training_pairs(folder)
-        if valdir is None:
+    if valdir is None and split_by == "clip":
+        val_pairs = hold_out_clips(list(dict.fromkeys(pair for source, _ in sources for pair in source)))
+    clips = set(val_pairs)
+    for train_pairs, times in sources:
+        if clips:
+            train_pairs = [pair for pair in train_pairs if pair not in clips]
+        elif valdir is None:
             train_pairs, held_out = split_pairs(train_pairs)
             val_pairs += held_out
-        pairs += (balance_pairs(train_pairs, ignore) if balance else train_pairs) * times
+        pairs += (balance_pairs(train_pairs, ignore) if balance and train_pairs else train_pairs) * times
     if valdir is None:
         val_pairs = list(dict.fromkeys(val_pairs))
         copies = set(find_copies(val_pairs, pairs))
@@ -149,6 +153,13 @@ def collect_pairs(srcdir, valdir=None, balance=False, ignore=None):
     names = [Path(folder).resolve().name for folder in folders]
     names = names if len(set(names)) == len(names) else folders
     return pairs, {name: find_training_pairs(folder) for name, folder in zip(names, folders, strict=True)}
+
+
+def parse_source(source):
+    """(folder, how often its images count) of FOLDER or FOLDER:N."""
+    folder, _, times = source.rpartition(":")
+    is_repeated = folder and times.isdigit() and int(times) and not Path(source).exists()
+    return (folder, int(times)) if is_repeated else (source, 1)
 
 
 def find_training_pairs(folder):

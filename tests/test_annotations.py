@@ -116,6 +116,17 @@ def test_labelme_images_of_equal_names_in_a_folder_of_their_own(tmp_path, capsys
     assert abs(values[0] - 50.0) <= 1 and abs(values[1] - 51.0) <= 1
 
 
+def test_names_of_videos_in_folders_of_their_own(tmp_path):
+    """The folders come before all names of a folder where one stands elsewhere too; what gets too long is cut."""
+    box, long = ("rectangle", "x", [[0, 0], [9, 9]]), 120 * "v"
+    for name in ("a/1", "a/2", "b/1", "c/3", f"{long}/{long}/{long}", f"{long}/d/{long}"):
+        write_image(tmp_path / f"in/{name}.jpg")
+        write_json(tmp_path / f"in/{name}.json", labelme(f"{name.rpartition('/')[2]}.jpg", box))
+    stems = set(convert(tmp_path / "in", tmp_path / "out"))
+    assert {"a-1", "a-2", "b-1", "3"} < stems and len(stems) == 6
+    assert all(len(stem) < 240 and stem.startswith(long) for stem in stems - {"a-1", "a-2", "b-1", "3"})
+
+
 def test_what_lies_beside_labelme_files(tmp_path, capsys):
     """Another program's list and XML are passed over, an image that nobody annotated is counted, not a skipped one."""
     for name in ("a", "unlabeled"):

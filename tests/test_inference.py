@@ -270,6 +270,26 @@ def test_names_folders_and_patterns(tiny_run, tmp_path, monkeypatch):
     assert names == ["[1].bmp", "a.JPG", "in/a.png", "sub dir/Ä.webp", "other/a.png"]
 
 
+def test_names_that_outputs_make_too_long(tiny_run, tmp_path, monkeypatch, capsys):
+    """Cut alike for all outputs of an image, whatever the bytes of a letter, and never to the name of another."""
+    monkeypatch.chdir(tmp_path)
+    scene = cv2.imencode(".bmp", draw_scene(np.random.default_rng(3))[0])[1].tobytes()
+    names = ["a", 248 * "x" + "12", 248 * "x" + "13", 125 * "Ä", 231 * "b"]  # bytes: 1, 250, 250, 250, 231
+    for name in names:
+        Path("in/sub").mkdir(parents=True, exist_ok=True)
+        Path(f"in/sub/{name}.bmp").write_bytes(scene)
+    kinds = "labels,semantic,embedding"
+    inference.main(f"--modeldir {tiny_run} --keep-names --outdir out --save {kinds} -r --indir in".split())
+    stems = [
+        {path.name.removesuffix(f"_{kind}.png") for path in Path("out/sub").glob(f"*_{kind}.png")}
+        for kind in kinds.split(",")
+    ]
+    assert stems[0] == stems[1] == stems[2] and len(stems[0]) == 5 and {"a", 231 * "b"} <= stems[0]
+    cut = stems[0] - set(names)
+    assert len(cut) == 3 and all(name.startswith((200 * "x", 100 * "Ä")) for name in cut)
+    assert "3 names" in capsys.readouterr().err
+
+
 def find(source, recursive=False):
     return [path.as_posix() for path, _ in outputs.find_images([source], recursive)]
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from conftest import ROOT, fake_step, miniature
@@ -264,6 +265,54 @@ def test_resume_trains_longer_but_takes_no_other_flag(tiny_data, tmp_path, monke
     assert f"--logdir: found that {logdir} is no folder" in run_error(
         capsys, "--resume", tmp_path / "run", "--steps", 7
     )
+
+
+def test_data_that_moved_and_another_working_directory(tiny_data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(utils, "build_model", miniature)
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(tmp_path / "home")
+    for name in ("data", "val"):
+        shutil.copytree(tiny_data, name)
+    flags = "--srcdir data:2 --valdir val --modeldir none --image-size 64 96 --batch-size 4 --outdir run --steps 1"
+    fake_step(monkeypatch, [1.0])
+    assert training.main(flags.split()) == 0
+    # it finds its data, and writes its events to its own folder
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    fake_step(monkeypatch, [1.0])
+    assert training.main("--resume ../home/run --steps 2".split()) == 0
+    assert not list((tmp_path / "elsewhere").iterdir())
+    home = tmp_path / "home"
+    assert {path.name for path in home.iterdir()} == {"data", "val", "run"}
+    assert len({path.parent for path in (home / "run/log").rglob("events*")}) == 2  # train/ and validation/
+    # moved, with the run folder: a line says so, then the new names count
+    shutil.copytree(home, tmp_path / "new")
+    shutil.rmtree(home)
+    monkeypatch.chdir(tmp_path / "new")
+    (tmp_path / "new/data").rename(tmp_path / "new/images_of_mine")
+    assert "data:2, expected the run's data; --srcdir names where" in run_error(capsys, "--resume", "run", "--steps", 3)
+    fake_step(monkeypatch, [1.0])
+    there = ["--srcdir", "images_of_mine:2", "--valdir", "val"]
+    assert training.main(["--resume", "run", "--steps", "3", *there]) == 0
+    saved = utils.read_config("run")["flags"]
+    assert (saved["srcdir"], saved["valdir"], saved["logdir"]) == (["images_of_mine:2"], ["val"], "run/log")
+    assert saved["steps"] == 3
+    # the same number of images is not enough
+    cv2.imwrite("val/labels/0003.png", 255 - cv2.imread("val/labels/0003.png", cv2.IMREAD_GRAYSCALE))
+    assert "other validation data" in run_error(capsys, "--resume", "run", "--steps", 4)
+    assert "other training data" in run_error(capsys, "--resume", "run", "--steps", 4, "--srcdir", "images_of_mine")
+
+
+def test_a_run_that_is_finished_says_so(tiny_data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(utils, "build_model", miniature)
+    small_run(tiny_data, tmp_path / "run", monkeypatch, [1.0] * 2, "--steps 2")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert training.main(["--resume", str(tmp_path / "run")]) == 0
+    line = capsys.readouterr().out.strip()
+    assert "finished at step 2, validation loss 1;" in line and f"--resume {tmp_path / 'run'} --steps 4" in line
+    assert "{" not in line and len(line.splitlines()) == 1
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize("holding", ["a model", "a run that never saved", "a file"])

@@ -119,8 +119,9 @@ def test_documented_defaults():
         ["data"],
         "pretrained_semantic_model",
         "saved_model",
-        "log",
+        None,
     )
+    assert config.settle_flags(args)[0].logdir == "saved_model/log"
     assert (args.epochs, args.var, args.dist, args.reg, args.dvar, args.ddist) == (50, 1.0, 1.0, 1.0, 0.5, 1.5)
     assert (args.image_size, args.batch_size, args.lr, args.feature_dim) == ([512, 512], 1, 1e-4, 3)
 

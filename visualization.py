@@ -85,14 +85,17 @@ def paint_classes(image, class_map, names):
     """Blend the color of each class over an image, with a legend.
 
     Args:
-        image: (h, w, 3) uint8 RGB.
+        image: (h, w, 3) uint8 RGB; stays as it is where there is no class.
         class_map: (h, w) uint8, 0 = no class.
         names: of the classes 1 to C.
 
     Returns:
         (h, w, 3) uint8 RGB.
     """
-    painted, colors = paint_instances(image, class_map, CLASS_ALPHA), instance_colors(len(names)).tolist()
+    colors = instance_colors(len(names)).tolist()
+    painted = np.take(np.array([(0, 0, 0), *colors], np.uint8), class_map, axis=0)
+    painted = cv2.addWeighted(image, 1 - CLASS_ALPHA, painted, CLASS_ALPHA, 0.0, painted)
+    painted[class_map == 0] = image[class_map == 0]
     side = max(4, min(image.shape[0] // 30, image.shape[0] // (len(names) + 1)))
     for number, (name, color) in enumerate(zip(names, colors, strict=True)):
         cv2.rectangle(painted, (side // 2, number * side + side // 2), (3 * side // 2, (number + 1) * side), color, -1)

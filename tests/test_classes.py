@@ -397,7 +397,7 @@ def test_results_name_the_classes(folders, tmp_path, monkeypatch, capsys):
     classes = cv2.imread(str(tmp_path / "out/0_classes.png"))
     image = cv2.imread(str(folders / "both/images/0.png"))
     assert classes.shape == image.shape
-    colors = {tuple((classes[y, x].astype(int) - image[y, x]).tolist()) for y, x in ((18, 12), (31, 40), (25, 30))}
+    colors = {tuple((2 * classes[y, x].astype(int) - image[y, x]).tolist()) for y, x in ((18, 12), (31, 40), (25, 30))}
     assert len(colors) == 2  # a car, and the sky and what looks like it
     assert inference.main(argv.split()) == 0  # its own files may be replaced
     (tmp_path / "out/instances.json").write_text('{"categories": [{"id": 1, "name": "car"}], "annotations": []}')

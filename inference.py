@@ -126,11 +126,12 @@ class Finder:
             frame.line["instance_scores"] = np.round(means, 4).tolist()
 
 
-def make_finder(args, network):
-    """The Finder that the flags ask for; what they leave open is the model's."""
+def make_finder(args, images=None):
+    """The Finder that the flags ask for, of so many images (None: not known); what they leave open is the model's."""
+    settings = segmentation.read_settings(args.modeldir, args.bandwidth, args.threshold, args.cluster, args.confidence)
     return Finder(
-        network,
-        segmentation.read_settings(args.modeldir, args.bandwidth, args.threshold, args.cluster, args.confidence),
+        load_network(args, images),
+        settings,
         args.max_lanes,
         {
             *(["instances"] if args.json or {*args.save} - {"semantic", "embedding", "classes"} else []),
@@ -201,7 +202,7 @@ def run_images(args, threads):
         json_lines(args.json) as write_line,
         instance_files(args.outdir, tables, utils.read_classes(args.modeldir)) as write_instances,
     ):
-        find = make_finder(args, load_network(args, len(images)))
+        find = make_finder(args, len(images))
 
         def process(frame):
             return process_image(frame, find, kinds, bool(tables), bool(args.json))
@@ -286,7 +287,7 @@ def run_video(args, threads):
         )
     with contextlib.ExitStack() as stack:
         stack.enter_context(output_folder(args.outdir))
-        find = make_finder(args, load_network(args, clip.frames))
+        find = make_finder(args, clip.frames)
         write_line = stack.enter_context(json_lines(args.json))
         codec = video.choose_codec(clip.size, clip.result_fps) if paths else None
         writers = {

@@ -124,9 +124,10 @@ def read_network(folder):
         return original_network(folder)
     network = dict(read_config(folder)["network"])
     shape = network.get("input_shape")
-    if not isinstance(shape, list) or len(shape) != 3:
+    if not isinstance(shape, list) or len(shape) != 3 or not all(type(x) is int and x % 8 == 0 for x in shape[:2]):
         raise UserError(
-            f"{folder / CONFIG_FILE}: 'network' has {shape!r} for input_shape, expected [height, width, 3]; restore it"
+            f"{folder / CONFIG_FILE}: 'network' has {shape!r} for input_shape, expected [height, width, 3] with "
+            "multiples of 8; restore it"
         )
     return network
 

@@ -101,6 +101,7 @@ def convert(model):
 
     Raises:
         ValueError: outputs that differ from Keras' by more than the export's tolerance.
+        UserError: outputs that are not finite, as of a network whose training diverged.
     """
     outputs = {**model.output, "embedding": model.get_layer("embedding").output}
     model = keras.Model(model.input, outputs)
@@ -108,6 +109,9 @@ def convert(model):
     rng = np.random.default_rng(0)
     images = [rng.uniform(0, 255, (1, *CHECKED, 3)).astype(np.float32) for _ in range(3)]
     expected = [{name: np.asarray(y) for name, y in model(x, training=False).items()} for x in images]
+    for name in outputs:
+        if not all(np.isfinite(values[name]).all() for values in expected):
+            raise UserError(f"the model's {name} output is NaN or infinite; retrain it or name another")
     difference = output_difference(images, expected, make_interpreter(content))
     if not difference <= TOLERANCE:
         raise ValueError(f"its outputs are off by {difference:.1e} of the largest value")

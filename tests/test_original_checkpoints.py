@@ -6,6 +6,7 @@ common with `enet.py`.
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import cv2
 import keras
@@ -395,7 +396,8 @@ def test_training_starts_from_it(kind, checkpoint, tmp_path):
         folder = write_checkpoint(tmp_path, values, "saved_model-29999")
         del kernels["embedding"]
     flags = training.parse_args(["--modeldir", str(folder), "--image-size", "64", "96"])
-    network = new_network(flags, LabelStatistics(foreground=0.1))
+    data = SimpleNamespace(has_labels=True, classes={})
+    network = new_network(flags, data, LabelStatistics(foreground=0.1))
     assert network.items() >= {**ORIGINAL, "dropout": True}.items()
     model = utils.build_model(network)
     fresh = start_from(model, folder)

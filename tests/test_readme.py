@@ -179,7 +179,9 @@ def test_readme_is_short():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
-    targets = [target for target in re.findall(r"\]\(([^)\s]+)\)", text) if not target.startswith(("https://", "http://"))]
+    targets = [
+        target for target in re.findall(r"\]\(([^)\s]+)\)", text) if not target.startswith(("https://", "http://"))
+    ]
     assert [target for target in targets if not (page.parent / target).exists()] == []
     # pages named in the text without a link are named from the root
     assert [name for name in re.findall(r"`(doc/[\w./]*)`", text) if not (ROOT / name).exists()] == []

@@ -124,7 +124,8 @@ def read_network(folder):
         return original_network(folder)
     network = dict(read_config(folder)["network"])
     shape = network.get("input_shape")
-    if not isinstance(shape, list) or len(shape) != 3 or not all(type(x) is int and x % 8 == 0 for x in shape[:2]):
+    sides = shape[:2] if isinstance(shape, list) and len(shape) == 3 else [0]
+    if not all(side is None or type(side) is int and side > 0 and side % 8 == 0 for side in sides):
         raise UserError(
             f"{folder / CONFIG_FILE}: 'network' has {shape!r} for input_shape, expected [height, width, 3] with "
             "multiples of 8; restore it"

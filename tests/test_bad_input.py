@@ -339,7 +339,7 @@ def said(err):
     for line in err.split("\n"):
         line = line.split("\r")[-1].rstrip()
         usage = line.startswith("usage:") or usage and line.startswith("  ")
-        about_network = line.startswith(("network: ", "converting the network"))
+        about_network = line.startswith(("network: ", "converting the network", "INFO: Created TensorFlow Lite"))
         if (
             line
             and not usage

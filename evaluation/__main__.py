@@ -21,7 +21,9 @@ that match at an IoU above 0.5 and of all true instances by the class of their p
 Accuracy, FP and FN are those of TuSimple's evaluate/lane.py, quirks included: FP can be negative, and a label without a
 point counts as a lane, which only a prediction without a point finds (`--skip-empty-lanes` leaves such labels out;
 `label_data_0313.json` has many). The benchmark also scores an image 0 that took over 200 ms; with `--modeldir` only
-`--strict-time` does so. Repeated images, which the benchmark adds up, are errors here.
+`--strict-time` does so. Repeated images, which the benchmark adds up, are errors here. Images without a lane, which the
+benchmark gives an Accuracy of 0 whatever is drawn, are counted apart as well. A submission with h_samples of its own is
+compared at the rows of the labels, which it must have.
 
 CULane's F1 is that of its own tool: lanes 30 px wide on 1640x590, one to one, found above an IoU of 0.5.
 """

@@ -515,8 +515,8 @@ def make_dataset(pairs, size, batch_size, seed=None, augmented=False, share=Shar
         else:
             if view.kind == "crop":
                 image, label = center_crop(image, size), center_crop(label, size)
-            seen = network_size(label.shape, size, view.kind)
-            image, label = prepare_image(image, seen, view.kind), prepare_label(label, seen, view.kind)
+            target = network_size(label.shape, size, view.kind)
+            image, label = prepare_image(image, target, view.kind), prepare_label(label, target, view.kind)
         for layer, (file, filling) in enumerate(zip(pairs[index][1:], (NO_LABEL, IGNORED_CLASS), strict=False)):
             if file is None:
                 label[:, :, layer] = filling
@@ -524,8 +524,12 @@ def make_dataset(pairs, size, batch_size, seed=None, augmented=False, share=Shar
 
     def load_tensors(number):
         image, label, index = tf.numpy_function(load, [number], (tf.float32, tf.int32, tf.int64))
-        seen = size if view.kind == "stretch" or seed is not None else (None, None)
-        return tf.ensure_shape(image, (*seen, 3)), tf.ensure_shape(label, (*seen, *layers)), tf.ensure_shape(index, ())
+        sides = size if view.kind == "stretch" or seed is not None else (None, None)
+        return (
+            tf.ensure_shape(image, (*sides, 3)),
+            tf.ensure_shape(label, (*sides, *layers)),
+            tf.ensure_shape(index, ()),
+        )
 
     layers = [2] if len(pairs[0]) == 3 else []
 

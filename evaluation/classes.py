@@ -70,14 +70,14 @@ class ClassScore:
         known = np.isin(truth, list(classes_of))
         prediction, truth = np.where(known | (truth == 0), prediction, 0), np.where(known, truth, 0)
         iou = iou_matrix(prediction, truth)
-        found = np.array([found_classes[i - 1] for i in np.unique(prediction) if i], int)
+        predicted = np.array([found_classes[i - 1] for i in np.unique(prediction) if i], int)
         true = np.array([classes_of[i] for i in np.unique(truth) if i], int)
-        for number in {*found, *true}:
-            self.matches[number] += count_matches(iou[found == number][:, true == number])
-        self.found += np.bincount(found, minlength=len(self.found))
+        for number in {*predicted, *true}:
+            self.matches[number] += count_matches(iou[predicted == number][:, true == number])
+        self.found += np.bincount(predicted, minlength=len(self.found))
         self.true += np.bincount(true, minlength=len(self.true))
         rows, columns = np.nonzero(iou > 0.5)
-        self.right["right class"] += (found[rows] == true[columns]).tolist()
+        self.right["right class"] += (predicted[rows] == true[columns]).tolist()
         self.right["right class of true instances"] += [
             classes_seen[i] == classes_of[i] for i in classes_of if i in classes_seen
         ]

@@ -107,16 +107,15 @@ def score_classes(network, samples, table, ignore, settings):
         image, truth = read_pair((image_path, label_path, ClassMap(class_path, table)), ignore)
         label, classes = np.moveaxis(truth, -1, 0)
         if label_path and not all(stuff):
-            outputs, found = segment_outputs(network, image, settings)
-            found_classes, _ = instance_classes(outputs["classes"], found, stuff)
+            outputs, label_map = segment_outputs(network, image, settings)
+            predicted_classes, _ = instance_classes(outputs["classes"], label_map, stuff)
             classes_of = true_classes(label, classes)
             classes_of.pop(ignore, None)
             ids = np.unique(np.append(0, label))
-            small = np.searchsorted(ids, prepare_label(label, found.shape))
-            seen, _ = instance_classes(outputs["classes"], small, stuff)
-            seen = {int(ids[number]): int(value) for number, value in enumerate(seen, start=1) if value}
-            found = label_image(found, image.shape)
-            score.add_instances(found, found_classes, label, classes_of, seen)
+            small = np.searchsorted(ids, prepare_label(label, label_map.shape))
+            of_true, _ = instance_classes(outputs["classes"], small, stuff)
+            of_true = {int(ids[number]): int(value) for number, value in enumerate(of_true, start=1) if value}
+            score.add_instances(label_image(label_map, image.shape), predicted_classes, label, classes_of, of_true)
         elif network.needs_tiles(image.shape):
             outputs, _ = segment_outputs(network, image, settings)
         else:

@@ -29,11 +29,12 @@ def classes_of_instances(network, outputs, label_map):
 def name_classes(network, frame):
     """What the line of a `stages.Frame` says of classes: those of instances 1, 2, ..., and those of its lanes."""
     names, stuff = list(network.classes), list(network.classes.values())
-    found = [frame.classes.get(identity, (0, 0.0)) for identity in range(1, int(frame.label_map.max(initial=0)) + 1)]
+    count = int(frame.label_map.max(initial=0))
+    numbered = [frame.classes.get(identity, (0, 0.0)) for identity in range(1, count + 1)]
     probabilities = np.where(stuff, 0, class_probabilities(frame.prediction["classes"]))  # (H, W, C)
     scores = [lane_scores(frame.line, channel, frame.image.shape) for channel in np.moveaxis(probabilities, -1, 0)]
     return {
-        "classes": [names[number - 1] if number else None for number, _ in found],
-        "class_scores": [round(score, 4) for _, score in found],
+        "classes": [names[number - 1] if number else None for number, _ in numbered],
+        "class_scores": [round(score, 4) for _, score in numbered],
         "lane_classes": [names[number] for number in np.argmax(scores, axis=0)],
     }

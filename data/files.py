@@ -19,10 +19,12 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from run.command import UserError
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what OpenCV says of a file, our one line says
+Image.MAX_IMAGE_PIXELS = None  # files are no stranger's
 
 CLASS_FILE = "classes.txt"
 PARTS = ("images", "labels", "classes", CLASS_FILE, "labels.json")  # of a data folder
@@ -40,13 +42,14 @@ IMAGE_SUFFIXES += (".tiff", ".jp2", ".pbm", ".pgm", ".ppm", ".pnm", ".ras", ".sr
 LABEL_SUFFIXES = (".png", ".bmp", ".gif", ".tif", ".tiff")  # without loss
 IMAGES = "image that OpenCV reads (jpg, png, tif, webp, avif, gif, bmp, ...)"
 CAMERA_BITS = 8, 10, 12, 14, 16
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how its files begin
+SEVERAL = (*TIFF, b"GIF8", b"\x89PNG", b"RIFF")  # and those of what may hold several images
 
 
 def walk_files(folder):
     """Paths of all files of a folder and its subfolders, links to folders too, each folder once.
 
-    Raises:
-        OSError: a subfolder that isn't hidden and can't be read: it must not pass for an empty one.
+    A subfolder that isn't hidden and can't be read is an OSError: it must not pass for an empty one.
     """
 
     def is_hidden(path):
@@ -79,12 +82,8 @@ def normalize_name(name):
 def pair_up(images, labels, endings=("",)):
     """Which label belongs to which image: that of the same key, else of the same key after `normalize_name`.
 
-    Args:
-        images, labels: {key: path}, keys being stems, perhaps with folders.
-        endings: what may follow an image's key in a label's.
-
-    Returns:
-        (list of (image, label or None) in the order of the images, list of the labels left).
+    Both are {key: path}, keys being stems, perhaps with folders; an ending may follow an image's key in a label's.
+    Returns (list of (image, label or None) in the order of the images, list of the labels left).
     """
     label_of, unpaired = {}, dict(labels)
     for alike in (str, normalize_name):
@@ -97,13 +96,10 @@ def pair_up(images, labels, endings=("",)):
 
 
 def select_files(paths, suffixes, folder=None, say=True):
-    """Files with one of the suffixes, in the order of their names.
+    """Those of the paths, in the order of their names, that are files of one of the suffixes (in lower case).
 
-    Args:
-        paths: iterable of Path; folders among them are passed over.
-        suffixes: lower-case, with their dots.
-        folder: what is hidden in it, as a Mac's `._0.png`, is left out; None: nothing is.
-        say: whether to tell on stderr how many files were left out and why, if some were chosen.
+    What is hidden in `folder`, as a Mac's `._0.png`, is left out; with `say` it is told on stderr how many files were
+    left out and why, if some were chosen.
     """
     chosen, others = [], Counter()
     for path in sorted(paths):
@@ -166,6 +162,13 @@ def read_color(data, flags=0):
     return image if image is None or image.dtype == np.uint8 else cv2.imdecode(data, cv2.IMREAD_COLOR | flags)
 
 
+def _ask_pillow(file, question):
+    """What `question` says of Pillow's image of a path or bytes, not decoded yet; None for what Pillow can't read."""
+    with contextlib.suppress(OSError, ValueError, SyntaxError, struct.error):  # who reads it says so
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+            return question(image)
+
+
 def palette_ids(data):
     """(h, w) uint8 numbers of a whole png's colors, 0 where it is transparent, if its palette begins with black.
 
@@ -173,9 +176,6 @@ def palette_ids(data):
     """
     if not data.startswith(b"\x89PNG") or data[25:26] != b"\3":
         return None
-    from PIL import Image
-
-    Image.MAX_IMAGE_PIXELS = None  # the file is no stranger's
     image = Image.open(io.BytesIO(data))
     if image.getpalette()[:3] != [0, 0, 0]:
         return None
@@ -189,43 +189,32 @@ def count_images(data):
 
     A tiff's smaller versions of a page don't count. 1 for what isn't known to hold several.
     """
-    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        order, count, known = "little" if data.startswith(b"II") else "big", 0, set()
-        # lengths of an offset, of the number of tags and of a tag; BigTIFF's are longer
-        offset, head, length = (8, 8, 20) if b"+" in data[:4] else (4, 2, 12)
-        start = int.from_bytes(data[offset : 2 * offset], order)
-        while start and start not in known:
-            known.add(start)
-            first = start + head
-            end = first + length * min(int.from_bytes(data[start:first], order), 2**16)
-            tags = [data[place : place + length] for place in range(first, end, length)]
-            reduced = [int.from_bytes(tag[:2], order) == 254 and b"\1" in tag[-offset:] for tag in tags]
-            count += not any(reduced)
-            start = int.from_bytes(data[end : end + offset], order)
-        return max(count, 1)
-    if data.startswith(b"GIF8") or data.startswith(b"\x89PNG") and b"acTL" in data[:200] or data[8:16] == b"WEBPVP8X":
-        from PIL import Image
 
-        Image.MAX_IMAGE_PIXELS = None
-        with contextlib.suppress(OSError, ValueError, SyntaxError):  # what is damaged is said by who reads it
-            return getattr(Image.open(io.BytesIO(data)), "n_frames", 1)
-    return 1
+    def count(image):
+        if image.format != "TIFF":
+            return getattr(image, "n_frames", 1)
+        pages = 0
+        for page in range(image.n_frames):
+            image.seek(page)
+            pages += not image.tag_v2.get(254, 0) & 1
+        return pages
+
+    # not of a jpg, where the others are previews
+    return data.startswith(SEVERAL) and _ask_pillow(data, count) or 1
 
 
 def is_turn_unknown(file, size=None):
-    """Whether an image is to be shown turned (EXIF) and `size` fits both the turned view and the stored one.
+    """Whether an image, a path or bytes, is to be shown turned (EXIF) and both views may be that of its annotation.
 
-    Args:
-        file: path, or binary file object.
-        size: (h, w) of its annotation, or None if that isn't known.
+    They may where the turn doesn't show in the annotation's size, (h, w), or that isn't known, None.
     """
-    from PIL import Image
 
-    Image.MAX_IMAGE_PIXELS, orientation = None, 1
-    with contextlib.suppress(OSError, ValueError, SyntaxError, struct.error), Image.open(file) as image:
-        if "exif" in image.info or image.format == "TIFF":  # else PIL would decode a png to look behind its pixels
-            orientation = image.getexif().get(274, 1)
-    return 2 <= orientation <= 4 or 5 <= orientation <= 8 and (size is None or size[0] == size[1])
+    def orientation(image):
+        # of others PIL would decode a png to look behind its pixels
+        return image.getexif().get(274) if "exif" in image.info or image.format == "TIFF" else 1
+
+    turn = _ask_pillow(file, orientation) or 1
+    return 2 <= turn <= 4 or 5 <= turn <= 8 and (size is None or size[0] == size[1])
 
 
 def lossy_kind(data):
@@ -234,46 +223,23 @@ def lossy_kind(data):
         return "a jpg"
     if data.startswith((b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51")) or data[4:12] in (b"ftypavif", b"ftypheic"):
         return "a lossy image (JPEG 2000, AVIF or HEIC)"
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        place = 12
-        while place < len(data):
-            if data[place : place + 4] == b"VP8 ":
-                return "a lossy webp"
-            place += 8 + (int.from_bytes(data[place + 4 : place + 8], "little") + 1) // 2 * 2
-    if data.startswith((b"II*\0", b"MM\0*")):
-        order = "little" if data.startswith(b"II") else "big"
-        start = int.from_bytes(data[4:8], order)
-        for entry in range(int.from_bytes(data[start : start + 2], order)):
-            tag = data[start + 2 + 12 * entry : start + 14 + 12 * entry]
-            if int.from_bytes(tag[:2], order) == 259 and int.from_bytes(tag[8:10], order) in (6, 7):  # compression
-                return "a tiff of jpg tiles"
-    return ""
+    if data[8:12] == b"WEBP" and b"VP8L" not in data:  # the chunk of the lossless kind
+        return "a lossy webp"
+    compression = data.startswith(TIFF) and _ask_pillow(data, lambda image: image.info.get("compression"))
+    return "a tiff of jpg tiles" if compression in ("jpeg", "tiff_jpeg") else ""
 
 
 def find_pairs(folder):
-    """Pair the images of `folder/images` with the labels of `folder/labels` by stem.
-
-    Args:
-        folder: path of the data folder.
-
-    Returns:
-        list of (image path, label path) as str, sorted by stem.
-
-    Raises:
-        UserError: a folder is missing or empty, a stem stands twice, or a file has no partner.
-    """
+    """(image path, label path) of `folder/images` and `folder/labels`, a list; see `find_samples`."""
     return [sample[:2] for sample in find_samples(folder, ["labels"])]
 
 
 def find_samples(folder, parts=None):
-    """As `find_pairs`, of a folder with `labels/`, `classes/` or both.
+    """Pair the images of a data folder with its labels and class maps by stem.
 
-    Args:
-        folder: path of the data folder.
-        parts: of "labels" and "classes", those that are wanted; default those that there are.
-
-    Returns:
-        list of (image path, label path or None, class map's path or None) as str, sorted by stem.
+    Returns (image path, label path or None, class map's path or None) as str, sorted by stem, a list. `parts` are those
+    of "labels" and "classes" that are wanted, None those that there are. UserError for a folder that is missing or
+    empty, a stem that stands twice, or a file without partner.
     """
     folder = Path(folder)
     images = dict(sorted(list_by_stem(folder / "images", IMAGE_SUFFIXES).items()))
@@ -283,10 +249,9 @@ def find_samples(folder, parts=None):
         files[part] = [label for _, label in pairs]
         for alone, missing in (([image for image, label in pairs if label is None], part), (unpaired, "images")):
             if alone:
-                raise UserError(
-                    f"{min(alone)}: no file of that stem in {folder / missing} ({len(alone)} such file(s)), "
-                    "expected one label per image; add the missing files or remove these"
-                )
+                found = f"no file of that stem in {folder / missing} ({len(alone)} such file(s))"
+                expected = "one label per image; add the missing files or remove these"
+                raise UserError(f"{min(alone)}: {found}, expected {expected}")
     return [tuple(path and str(path) for path in sample) for sample in zip(*files.values(), strict=True)]
 
 
@@ -299,11 +264,7 @@ class ClassName(NamedTuple):
 
 
 def read_class_names(folder):
-    """The `ClassName`s of a data folder's `classes.txt`, "ID NAME [stuff]" a line.
-
-    Raises:
-        UserError: there is no such file, or a line in it says something else or an id again.
-    """
+    """The `ClassName`s of a data folder's `classes.txt`, "ID NAME [stuff]" a line; raises UserError."""
     path, names = Path(folder) / CLASS_FILE, {}
     expected = f'"ID NAME" or "ID NAME stuff" a line, ids up to {MAX_CLASS}, each once'
     try:
@@ -323,28 +284,19 @@ def read_class_names(folder):
 
 
 def class_table(folder, classes):
-    """What a run's or a model's classes make of the ids of a data folder's class maps.
+    """What a run's or a model's classes, their names, make of the ids of a data folder's class maps: 256 bytes.
 
-    Args:
-        folder: data folder with a `classes.txt`.
-        classes: their names, iterable; number i is of the i-th, from 1 on.
-
-    Returns:
-        256 bytes: of each id the number of its class, `NO_CLASS`, `IGNORED_CLASS`, or `UNKNOWN_CLASS` of one that the
-        file doesn't have.
-
-    Raises:
-        UserError: as `read_class_names`, or a name that isn't one of the classes.
+    Of each id the number of its class, from 1 on, `NO_CLASS`, `IGNORED_CLASS`, or `UNKNOWN_CLASS` where `classes.txt`
+    doesn't have it. UserError as from `read_class_names`, and for a name that isn't one of the classes.
     """
     numbers = {LEFT_OUT: IGNORED_CLASS, **{name: number for number, name in enumerate(classes, start=1)}}
     table = bytearray([UNKNOWN_CLASS]) * 256
     table[0], table[255] = NO_CLASS, IGNORED_CLASS
     for identity, name, _ in read_class_names(folder):
         if identity and name not in numbers:
-            raise UserError(
-                f"{Path(folder, CLASS_FILE)}: found {name}, expected the model's classes, {', '.join(classes)}; "
-                f"rename it there, to {LEFT_OUT} to ignore it, or train a model with it"
-            )
+            expected = f"expected the model's classes, {', '.join(classes)}"
+            todo = f"rename it there, to {LEFT_OUT} to ignore it, or train a model with it"
+            raise UserError(f"{Path(folder, CLASS_FILE)}: found {name}, {expected}; {todo}")
         table[identity] = numbers.get(name, NO_CLASS) if identity else IGNORED_CLASS * (name == LEFT_OUT)
     return bytes(table)
 
@@ -355,50 +307,40 @@ def write_class_names(folder, names):
     Path(folder, CLASS_FILE).write_text("".join(lines), encoding="utf-8")
 
 
-def list_by_stem(folder, suffixes):
-    """Files of a folder that `select_files` takes: {stem: Path}.
+def list_by_stem(folder, suffixes, recursive=False, endings=("",), say=True):
+    """Files of a folder that `select_files` takes: {stem, with the folders before it: Path}.
 
-    Raises:
-        UserError: no such folder, no file in it, or two of one stem.
+    Only those whose stem has one of the endings, which is cut off. UserError: no such folder, no file, two of one stem.
     """
     if not folder.is_dir():
-        raise UserError(
-            f"{folder}: no such folder, expected images/ and labels/ in the data folder; "
-            "make them with data/tusimple_dataset_processing.py or name another folder"
-        )
+        expected = f"{suffixes[0]}, ... in it; make a data folder by data/*_dataset_processing.py or name another"
+        raise UserError(f"{folder}: no such folder, expected {expected}")
     files = {}
-    for path in select_files(folder.iterdir(), suffixes, folder):
-        if path.stem in files:
-            raise UserError(
-                f"{path}: {files[path.stem].name} has the same stem, expected one file per stem; rename one"
-            )
-        files[path.stem] = path
+    for path in select_files(walk_files(folder) if recursive else folder.iterdir(), suffixes, folder, say):
+        ending = next((ending for ending in endings if path.stem.endswith(ending)), None)
+        if ending is not None:
+            stem = (path.relative_to(folder).parent / path.stem.removesuffix(ending)).as_posix()
+            if files.setdefault(stem, path) is not path:
+                same = f"{files[stem].name} has the same stem"
+                raise UserError(f"{path}: {same}, expected one file per stem; rename or remove one")
     if not files:
         raise UserError(f"{folder}: found no file, expected {' '.join(suffixes)}; fill it or name another folder")
     return files
 
 
 def list_images(source, recursive=False):
-    """Find the images that a folder, a file's name or a glob pattern stands for.
+    """Images that a folder, a file's name or a glob pattern (`**`: any number of folders) stands for, a list of Path.
 
-    Args:
-        source: folder; or a file, whatever its suffix; or a pattern, in which `**` stands for any number of folders.
-        recursive: look into the folder's subfolders too.
-
-    Returns:
-        list of Path in the order of their names; of folders and patterns those that `select_files` takes.
-
-    Raises:
-        UserError: nothing there.
+    With `recursive` a folder's subfolders too. A file is taken whatever its suffix, of the others what `select_files`
+    takes. UserError if there is none.
     """
     source = Path(source)
+    if not source.exists() and not glob.has_magic(str(source)):
+        raise UserError(f"{source}: no such file or folder, expected images; name another one")
     if source.is_dir():
         paths = walk_files(source) if recursive else source.iterdir()
-    elif source.exists() or not glob.has_magic(str(source)):
-        paths = [source]
-        if not source.exists():
-            raise UserError(f"{source}: no such file or folder, expected images; name another one")
-        return paths
+    elif source.exists():
+        return [source]
     else:  # whose wildcards stand for nothing hidden
         base = pattern_base(source)
         paths = [base / path for path in glob.glob(str(source.relative_to(base)), root_dir=base, recursive=True)]
@@ -432,7 +374,7 @@ def read_bgr(path):
     try:
         image, state = decode(Path(path).read_bytes(), read_color)
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}, expected a jpg image") from None
+        image, state = None, error.strerror
     if image is None:
         raise UserError(f"{path}: {state}, expected a jpg image")
     return image

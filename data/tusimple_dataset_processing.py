@@ -5,15 +5,12 @@
     python data/tusimple_dataset_processing.py train_set -o data/kinds --lane-classes lane_classes.json
 
 Reads every `label_data*.json` and `test_label*.json` of the folder(s), one JSON object per line: `raw_file` (a clip's
-jpg, relative to the folder), `lanes` (lists of x in pixels, -2 = no point) and `h_samples` (rows y in pixels, 48 or 56
-of them). Writes
+jpg, relative to the folder), `lanes` (lists of x in pixels, -2 = no point) and `h_samples` (rows y in pixels). Writes
 `images/0000.png`, ... (the clips), `labels/0000.png`, ... (8-bit, lane i drawn 7 px wide with its own gray value, 50
 * i + 20 for the first five, background 0) and `labels.json` (the TuSimple line of each image, in the same order).
 With `--lane-classes` also `classes/0000.png`, ..., each lane drawn with its class, and `classes.txt`, their names: the
 file has {"classes": {"1": "dashed", ...}} in its first line and then, for images whose own lines have no "classes",
 {"raw_file": ..., "classes": [1, ...]}, a class for each lane. Lanes of images without are to be ignored.
-Numbers follow the order of the folders, of their JSON files and of the lines. Nothing appears in the output folder
-before every image is done, and a data set that is there is replaced only with `--overwrite`.
 """
 
 if __name__ == "__main__":
@@ -33,67 +30,46 @@ from pathlib import Path
 import numpy as np
 
 from data.files import IGNORED_CLASS, MAX_CLASS, ClassName, read_bgr, write_class_names
-from data.writing import check_free, close_up, replacing_data, require_good, run_all, write_png
+from data.writing import add_flags, check_free, replacing_data, require_good, say_written, write_numbered, write_png
 from lanes.tusimple import GRAY_VALUES, are_classes, draw_label, format_lines, read_lane_classes, read_lines
-from run.command import UserError, command, one_line
+from run.command import UserError, command
 
 LABEL_FILES = ("label_data*.json", "test_label*.json")
 
 
 def find_clips(folders):
-    """List the labelled clips of TuSimple folders.
-
-    Returns:
-        (clips, bad): clips are (path of the jpg, label dict) in order, each once, bad are UserErrors.
-
-    Raises:
-        UserError: a folder without label files or without a line in them.
-    """
+    """([(path of the jpg, label dict) of each labelled clip of TuSimple folders, once], [UserErrors of bad lines])."""
     clips, bad, repeated, known = [], [], [], {}
     for folder in map(Path, folders):
         files = sorted(path for pattern in LABEL_FILES for path in folder.glob(pattern))
-        if not files:
-            found = f"no {' or '.join(LABEL_FILES)}" if folder.is_dir() else "no such folder"
+        lines = [(f"{file}:{number}", label) for file in files for number, label in read_lines(file)]
+        if not lines:
+            found = f"no line in {' or '.join(LABEL_FILES)}" if folder.is_dir() else "no such folder"
             raise UserError(f"{folder}: {found}, expected a TuSimple folder with clips/ and its label files")
-        before = len(clips) + len(bad) + len(repeated)
-        for file in files:
-            for number, label in read_lines(file):
-                if isinstance(label, UserError):
-                    bad.append(label)
-                    continue
-                clip, where = folder / label["raw_file"], f"{file}:{number}"
-                if not clip.is_file():
-                    bad.append(UserError(f"{where}: no file {clip}, expected the clip's jpg"))
-                    continue
-                other, first = known.setdefault(os.path.realpath(clip), (label, where))
-                if first == where:
-                    clips.append((clip, label))
-                elif any(other[key] != label[key] for key in ("lanes", "h_samples")):
-                    bad.append(UserError(f"{where}: found {clip} with other lanes in {first}, expected it once"))
-                else:
-                    repeated.append(where)
-        if len(clips) + len(bad) + len(repeated) == before:
-            raise UserError(f"{folder}: found label files without a line, expected one JSON object per image")
+        for where, label in lines:
+            if isinstance(label, UserError):
+                bad.append(label)
+                continue
+            clip = folder / label["raw_file"]
+            if not clip.is_file():
+                bad.append(UserError(f"{where}: no file {clip}, expected the clip's jpg"))
+                continue
+            other, first = known.setdefault(os.path.realpath(clip), (label, where))
+            if first == where:
+                clips.append((clip, label))
+            elif any(other[key] != label[key] for key in ("lanes", "h_samples")):
+                bad.append(UserError(f"{where}: found {clip} with other lanes in {first}, expected it once"))
+            else:
+                repeated.append(where)
     if repeated:
         print(f"{len(repeated)} lines repeat an image with its lanes, first {repeated[0]}: left out", file=sys.stderr)
     return clips, bad
 
 
 def process(folders, outdir, skip_bad=False, overwrite=False, lane_classes=None):
-    """Write the data set of TuSimple `folders` to `outdir`.
+    """Write the data set of TuSimple `folders` to `outdir`; returns (number of images, list of the errors skipped).
 
-    Args:
-        folders: TuSimple folders.
-        outdir: folder to write `images/`, `labels/` and `labels.json` in, made if absent.
-        skip_bad: leave out what can't be used.
-        overwrite: replace the data set that `outdir` holds.
-        lane_classes: file of `lanes.tusimple.read_lane_classes`; then `classes/` and `classes.txt` too.
-
-    Returns:
-        (number of images written, list of UserErrors skipped).
-
-    Raises:
-        UserError: bad input and not `skip_bad`, nothing usable, or a data set in `outdir` and not `overwrite`.
+    With `lane_classes`, a file of `lanes.tusimple.read_lane_classes`, `classes/` and `classes.txt` too.
     """
     check_free(outdir, overwrite)
     kinds = read_lane_classes(lane_classes) if lane_classes else None
@@ -105,21 +81,17 @@ def process(folders, outdir, skip_bad=False, overwrite=False, lane_classes=None)
         if kinds:
             (work / "classes").mkdir()
             write_class_names(work, (ClassName(identity, name) for identity, name in sorted(kinds[0].items())))
-        calls = [partial(_process_clip, work, number, *clip, kinds) for number, clip in enumerate(clips)]
-        done, damaged = run_all(calls, skip_bad)
-        bad += damaged
-        if not done:
-            raise UserError(f"{folders[0]}: found no usable image, expected at least one; fix the data ({bad[0]})")
-        close_up(work, done)
-        (work / "labels.json").write_text(format_lines(clips[number][1] for number in done), encoding="utf-8")
+        done = write_numbered(work, partial(_process_clip, work, kinds), clips, bad, skip_bad)
+        (work / "labels.json").write_text(format_lines(label for _, label in done), encoding="utf-8")
     return len(done), bad
 
 
-def _process_clip(work, number, clip, label, kinds):
-    image = read_bgr(clip)
+def _process_clip(work, kinds, number, clip):
+    path, label = clip
+    image = read_bgr(path)
     drawn = draw_label(label, image.shape[:2])
     if kinds:
-        write_png(work / "classes" / f"{number:04d}.png", _class_table(clip, label, *kinds)[drawn])
+        write_png(work / "classes" / f"{number:04d}.png", _class_table(path, label, *kinds)[drawn])
     write_png(work / "images" / f"{number:04d}.png", image)
     write_png(work / "labels" / f"{number:04d}.png", drawn)
     return number
@@ -141,17 +113,12 @@ def _class_table(clip, label, names, classes):
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="tusimple_dataset_processing.py", description=__doc__.split("\n", 1)[0])
     parser.add_argument("train_data_dir", nargs="+", help="TuSimple folder(s) with clips/ and label files")
-    parser.add_argument(
-        "-o", "--outdir", default=Path(__file__).resolve().parent, help="folder to write, default: this script's"
-    )
-    parser.add_argument("--skip-bad", action="store_true", help="leave out bad lines and clips, and list them")
-    parser.add_argument("--overwrite", action="store_true", help="replace the data set that the folder holds")
     parser.add_argument("--lane-classes", metavar="FILE", help="kinds of lanes, for classes/ and classes.txt")
+    own = Path(__file__).resolve().parent
+    add_flags(parser, required=False, default=own, help="folder to write, default: this script's")
     args = parser.parse_args(argv)
     count, bad = process(args.train_data_dir, args.outdir, args.skip_bad, args.overwrite, args.lane_classes)
-    for error in bad:
-        print(f"skipped: {one_line(error)}", file=sys.stderr)
-    print(f"{count} images in {args.outdir}" + (f", {len(bad)} skipped" if bad else ""))
+    say_written([f"{count} images in {args.outdir}"], bad)
 
 
 if __name__ == "__main__":

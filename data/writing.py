@@ -3,8 +3,10 @@
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -12,7 +14,22 @@ from joblib import cpu_count
 from tqdm import tqdm
 
 from data.files import PARTS
-from run.command import UserError, ignored_signals
+from run.command import UserError, ignored_signals, one_line
+
+
+def add_flags(parser, **outdir):
+    """Give a command's parser the flags that all of them have; `outdir` is what --outdir has of its own."""
+    add = parser.add_argument
+    add("-o", "--outdir", metavar="OUT", **({"required": True, "help": "folder to write"} | outdir))
+    add("--skip-bad", action="store_true", help="leave out what can't be used, and list it")
+    add("--overwrite", action="store_true", help="replace the data set that the folder holds")
+
+
+def say_written(lines, skipped):
+    """Print the lines that sum up what was written, and on stderr the errors of what was skipped."""
+    for error in skipped:
+        print(f"skipped: {one_line(error)}", file=sys.stderr)
+    print("\n".join([*lines, *([f"{len(skipped)} skipped"] if skipped else [])]))
 
 
 def check_free(outdir, overwrite):
@@ -28,12 +45,8 @@ def check_free(outdir, overwrite):
 def replacing_data(outdir, parts=PARTS):
     """Make a data set; at the end of the block it takes the place of what `outdir` holds of one, as a whole.
 
-    Args:
-        outdir: folder, made if absent; if the block raises, it is as it was.
-        parts: names of what a data set consists of; the last is written last.
-
-    Yields:
-        a hidden folder with empty `images/` and `labels/` to write in; others of `parts` may come beside them.
+    Yields a hidden folder with empty `images/` and `labels/` to write in; others of `parts` may come beside them, the
+    last is written last. If the block raises, `outdir` is as it was.
     """
     outdir = Path(outdir)
     fresh = not outdir.exists()
@@ -57,17 +70,9 @@ def replacing_data(outdir, parts=PARTS):
 
 
 def run_all(calls, skip_bad):
-    """Call functions on all cores and show the progress.
+    """Call functions without arguments on all cores and show the progress.
 
-    Args:
-        calls: list of functions without arguments.
-        skip_bad: go on after a UserError.
-
-    Returns:
-        (what they return, in their order; the UserErrors that were raised).
-
-    Raises:
-        UserError: the first one, unless `skip_bad`.
+    Returns (what they return, in their order; the UserErrors that were raised), or raises the first, unless `skip_bad`.
     """
     pool, results, errors = ThreadPoolExecutor(cpu_count()), [], []
     try:
@@ -83,17 +88,26 @@ def run_all(calls, skip_bad):
     return results, errors
 
 
-def require_good(errors, skip_bad):
-    """Raise the first of the UserErrors, if there is one, unless `skip_bad`."""
-    if errors and not skip_bad:
-        raise UserError(f"{errors[0]}; fix it or use --skip-bad")
+def write_numbered(work, make, records, bad, skip_bad):
+    """Write the files 0000.png, 0001.png, ... of records in a folder of `replacing_data`, without a gap.
 
-
-def close_up(work, done):
-    """Rename the images and labels of the numbers `done` to 0, 1, ...: what was skipped leaves no gap."""
+    `make(number, record)` writes those of one and returns the number; errors are appended to `bad`, see `run_all`.
+    Returns the records written, a list, or raises UserError if there is none.
+    """
+    done, damaged = run_all([partial(make, *record) for record in enumerate(records)], skip_bad)
+    bad += damaged
+    if not done:
+        raise UserError(f"{bad[0]}; found no usable image, expected at least one")
     for part in ("images", "labels", "classes"):
         for new, old in enumerate(done if (work / part).exists() else ()):
             os.replace(work / part / f"{old:04d}.png", work / part / f"{new:04d}.png")
+    return [records[number] for number in done]
+
+
+def require_good(errors, skip_bad):
+    """Raise the first of the UserErrors, if there is one, unless `skip_bad`."""
+    if errors and not skip_bad:
+        raise UserError(f"{errors[0]}; or use --skip-bad")
 
 
 def write_png(path, array):

@@ -1,13 +1,13 @@
 """COCO instances: one JSON file with images, annotations and categories."""
 
-import math
 from functools import partial
 
 from data.files import IGNORED
 from run.command import UserError
 
-from .shapes import AnnotatedImage, AnnotatedShape, expand_runs, fill_polygons, place_mask
-from .sources import FAR, attempt, find_image, get_value, read_json, read_points, read_size
+from . import sources
+from .shapes import AnnotatedShape, expand_runs, fill_polygons
+from .sources import attempt, get, require
 
 
 def is_coco(value):
@@ -18,26 +18,31 @@ def is_coco(value):
 def read_coco(source):
     """Images of a COCO file, those without an annotation included; crowds are ignored, boxes without a mask left out.
 
-    Images lie in the folder named, else beside the file or in the usual folders near it. What belongs to no image
-    stands among them as UserErrors.
+    Images lie in the folder named, else beside the file or in the usual folders near it.
     """
-    path = source.one_file("COCO", ".json", lambda path: is_coco(read_json(path, lenient=True)))
-    file = read_json(path)
-    names = {}
-    for number, category in enumerate(get_value(file, "categories", list, path), start=1):
-        where = f"{path}: category {number}"
-        names[_id(category, "id", where)] = get_value(category, "name", str, where)
-    images, errors = _read_images(file, _image_folders(source, path), path)
-    for number, annotation in enumerate(get_value(file, "annotations", list, path), start=1):
-        where = f"{path}: annotation {number}"
-        key = attempt(_id, annotation, "image_id", where)
+    path = source.one_file("COCO", ".json", lambda path: is_coco(sources.read_json(path, lenient=True)))
+    file = sources.read_json(path)
+    entries, annotations, categories = (
+        require(path, get, file, key, list) for key in ("images", "annotations", "categories")
+    )
+    names = dict(require(f"{path}: categories", _read_category, category) for category in categories)
+    folders, images, errors = _image_folders(source, path), {}, []
+    for number, entry in enumerate(entries, start=1):
+        where = f"{path}: image {number}"
+        key = attempt(where, _read_id, entry, "id")
+        if key in images:  # which of them an annotation is for, nobody knows
+            raise UserError(f"{where}: found the id {key} again, expected each once; number the images anew")
         if isinstance(key, UserError):
             errors.append(key)
-        elif key not in images:
-            problem = f"found image_id {key} that is none of images, expected one of them; fix it"
-            errors.append(UserError(f"{where}: {problem}"))
+        else:
+            images[key] = attempt(where, _read_image, entry, folders, where)
+    for number, annotation in enumerate(annotations, start=1):
+        where = f"{path}: annotation {number}"
+        key = attempt(where, _read_id, annotation, "image_id", images)
+        if isinstance(key, UserError):
+            errors.append(key)
         elif not isinstance(images[key], UserError):
-            images[key].add(_read_shape, annotation, number, names, where)
+            images[key] = attempt(where, images[key].add, where, _read_shape, annotation, number, names)
     return [*errors, *images.values()]
 
 
@@ -50,89 +55,58 @@ def _image_folders(source, path):
     return [folder for folder in folders if folder.is_dir()]
 
 
-def _read_images(file, folders, path):
-    """({id: AnnotatedImage or UserError}, UserErrors of images without an id of their own)."""
-    images, errors = {}, []
-    for number, entry in enumerate(get_value(file, "images", list, path), start=1):
-        where = f"{path}: image {number}"
-        key = attempt(_id, entry, "id", where)
-        if isinstance(key, UserError):
-            errors.append(key)
-        elif key in images:  # which of them an annotation is for, nobody knows
-            errors.append(UserError(f"{where}: found the id {key} again, expected each once; remove one"))
-            if not isinstance(first := images[key], UserError):
-                images[key] = UserError(f"{first.where}: found its id {key} again, expected each once; remove one")
-        else:
-            images[key] = attempt(_read_image, entry, folders, where)
-    return images, errors
+def _read_id(record, key, known=None):
+    value = get(record, key, int, str)
+    if known is not None and value not in known:
+        raise ValueError(f"found {key} {value}, expected one of those in the file; fix it")
+    return value
 
 
-def _id(entry, key, where):
-    return get_value(entry, key, (int, str), where, most=math.inf)
+def _read_category(category):
+    return _read_id(category, "id"), get(category, "name", str)
 
 
 def _read_image(entry, folders, where):
-    name = get_value(entry, "file_name", str, where)
-    file = find_image(name, folders, where)
-    return AnnotatedImage(name, where, file, size=read_size(entry, "height", "width", where))
+    name, size = get(entry, "file_name", str), sources.read_size(entry, "height", "width")
+    return sources.AnnotatedImage(name, where, sources.find_image(name, folders), size=size)
 
 
-def _read_shape(annotation, number, names, where):
-    category = _id(annotation, "category_id", where)
-    if category not in names:
-        raise UserError(f"{where}: found category_id {category} that is none of categories, expected one; fix it")
+def _read_shape(annotation, number, names):
+    category = _read_id(annotation, "category_id", names)
+    is_crowd = get(annotation, "iscrowd", int, bool, default=0)
     segmentation = annotation.get("segmentation")
-    is_crowd = get_value(annotation, "iscrowd", (int, bool), where, 0)
     if not segmentation:
         return "box without a mask"
-    shape = AnnotatedShape(number, (names[category], str(category)), _read_segmentation(segmentation, where), where)
+    if isinstance(segmentation, dict):
+        counts = get(segmentation, "counts", list, str)
+        counts = decode_counts(counts) if isinstance(counts, str) else counts
+        region = partial(_place_runs, counts, get(segmentation, "size", list))
+    else:
+        region = partial(fill_polygons, [sources.read_points(polygon, 3) for polygon in segmentation])
+    shape = AnnotatedShape(number, (names[category], str(category)), region)
     if is_crowd:  # whose members may have masks of their own, which count
         shape.value, shape.depth = IGNORED, -1
     return shape
 
 
-def _read_segmentation(value, where):
-    if isinstance(value, dict):
-        size, counts = get_value(value, "size", list, where), get_value(value, "counts", (list, str), where)
-        if len(size) != 2 or not all(type(side) is int and 0 < side < FAR for side in size):
-            raise UserError(f"{where}: found another size of its run lengths, expected [height, width]; fix it")
-        counts = decode_counts(counts, where) if isinstance(counts, str) else counts
-        if not all(type(count) is int for count in counts):
-            raise UserError(f"{where}: found counts that are no whole numbers, expected run lengths; fix it")
-        return partial(_place_runs, counts, tuple(size))
-    if not isinstance(value, list) or not all(isinstance(polygon, list) for polygon in value):
-        raise UserError(f"{where}: found another segmentation, expected [[x, y, x, y, ...], ...] or an RLE; fix it")
-    polygons = []
-    for numbers in value:
-        if len(numbers) % 2:
-            raise UserError(f"{where}: found {len(numbers)} coordinates, expected x and y of each point; fix it")
-        pairs = [list(pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
-        polygons.append(read_points(pairs, 3, where))
-    return partial(fill_polygons, polygons)
-
-
 def _place_runs(counts, runs_size, size):
-    if runs_size != size:
-        height, width = runs_size
-        raise ValueError(f"found run lengths of {width}x{height} pixels, expected {size[1]}x{size[0]}; fix it")
-    return place_mask(expand_runs(counts, size[::-1]).T, 0, 0, size)  # they go down the columns
+    if runs_size != list(size):
+        raise ValueError(f"found run lengths of the size {sources.shorten(runs_size)}, expected {list(size)}; fix it")
+    return expand_runs(counts, size[::-1]).T, 0, 0  # they go down the columns
 
 
-def decode_counts(text, where):
-    """Run lengths of COCO's compressed form.
+def decode_counts(text):
+    """Run lengths of COCO's compressed form; ValueError for another character, or an end within a number.
 
     Each character holds six bits, from "0" on: five of a number, least significant first, and one that says whether
     more follow. The highest bit of the last five is the sign. From the fourth number on it is the difference to the
     number two before.
-
-    Raises:
-        UserError: another character, or an end within a number.
     """
     counts, value, shift = [], 0, 0
     for character in text:
         bits = ord(character) - 48
         if not 0 <= bits < 64 or shift > 60:
-            raise UserError(f"{where}: found {character!r} in counts, expected COCO's compressed run lengths; fix it")
+            raise ValueError(f"found {character!r} in counts, expected COCO's compressed run lengths; fix it")
         value |= (bits & 31) << shift
         shift += 5
         if not bits & 32:
@@ -141,5 +115,5 @@ def decode_counts(text, where):
             counts.append(value + counts[-2] if len(counts) > 2 else value)
             value, shift = 0, 0
     if shift:
-        raise UserError(f"{where}: found counts that end within a number, expected whole ones; export them again")
+        raise ValueError("found counts that end within a number, expected whole ones; export them again")
     return counts

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data.files import IGNORED, IMAGE_SUFFIXES, count_images, lossy_kind, palette_ids
+from data.files import IGNORED, IMAGE_SUFFIXES, count_images, list_by_stem, lossy_kind, palette_ids
 from run.command import UserError
 
-from .shapes import MOST, AnnotatedImage, AnnotatedShape, Painted, PlacedMask, paint
-from .sources import MORE_PAGES, attempt, decode_raw, list_files, pair_files, read_bytes
+from .shapes import MOST, AnnotatedShape, Painted, paint
+from .sources import MORE_PAGES, AnnotatedImage, attempt, decode_image, list_files, pair_files, read_bytes
 
 LABEL_FOLDERS = ("labels", "masks")
 ENDINGS = ("", "_mask", "_masks", "_label", "_labels")  # of a label's stem, after its image's
@@ -24,16 +24,16 @@ COUNTED = range(24, 34)  # Cityscapes' classes of instances, person to bicycle; 
 def read_label_images(source):
     """Images of `images/` and their label images of `labels/` or `masks/`, in the same subfolders."""
     folders = [source.path / name for name in LABEL_FOLDERS]
-    label_folder = next((path for path in folders if path.is_dir()), folders[0])
-    image_folder = source.images or source.path / "images"
-    return _label_images(image_folder, label_folder, _read_label, endings=ENDINGS)
+    labels = list_by_stem(next((path for path in folders if path.is_dir()), folders[0]), IMAGE_SUFFIXES, True)
+    return _label_images(source.images or source.path / "images", labels, read_ids, ENDINGS)
 
 
 def read_voc(source):
     """Images of `JPEGImages/` with the ids of `SegmentationObject/`, where 255 is ignored."""
     folders = [name for name in OBJECT_FOLDERS if (source.path / name).is_dir()] or list(OBJECT_FOLDERS)
-    read_label = partial(_read_voc_label, source.path / OBJECT_FOLDERS[folders[-1]])
-    return _label_images(source.images or source.path / "JPEGImages", source.path / folders[-1], read_label)
+    labels = list_by_stem(source.path / folders[-1], IMAGE_SUFFIXES, True)
+    read_label = partial(_read_voc_ids, source.path / OBJECT_FOLDERS[folders[-1]])
+    return _label_images(source.images or source.path / "JPEGImages", labels, read_label)
 
 
 def is_cityscapes(path):
@@ -44,44 +44,39 @@ def is_cityscapes(path):
 def read_cityscapes(source):
     """Images of `leftImg8bit/` with the ids of `gtFine/` or `gtCoarse/`; these folders or the one that has them."""
     label_folder = next((path for name in GT_FOLDERS if (path := source.path / name).is_dir()), source.path)
+    endings = [f"_{name}_instanceIds" for name in GT_FOLDERS]
+    labels = list_by_stem(label_folder, IMAGE_SUFFIXES, True, endings, say=False)
     names = ["leftImg8bit" if name in GT_FOLDERS else name for name in label_folder.absolute().parts]
-    endings = {"label_endings": [f"_{name}_instanceIds" for name in GT_FOLDERS], "image_endings": ["_leftImg8bit"]}
-    image_folder = source.images or Path(*names)
-    return _label_images(image_folder, label_folder, _read_cityscapes_label, **endings)
+    return _label_images(source.images or Path(*names), labels, _read_cityscapes_ids, image_endings=["_leftImg8bit"])
 
 
-def _label_images(folder, label_folder, read_label, **endings):
-    """Images of a folder with what `read_label` gives for their labels' paths; `endings` as in `pair_files`."""
-    labels = list_files(label_folder, IMAGE_SUFFIXES, say="label_endings" not in endings)
-    pairs, results = pair_files(folder, label_folder, labels, **endings)
+def _label_images(folder, labels, read_label, *endings, **image_endings):
+    """Images of a folder with the ids that `read_label` gives for their labels' paths; arguments as of `pair_files`."""
+    pairs, results = pair_files(folder, labels, *endings, **image_endings)
     for path, label in pairs:
         image = AnnotatedImage(path.relative_to(folder).as_posix(), str(label or path), path, is_annotated=bool(label))
-        image.label = partial(read_label, label) if label else None
+        image.label = partial(_paint_label, read_label, label) if label else None
         results.append(image)
     return results
 
 
-def _read_label(path):
-    return _painted(read_ids(path), path)
+def _paint_label(read_label, path):
+    return Painted(read_label(path), Counter({MORE_PAGES: count_images(read_bytes(path)) - 1}))
 
 
-def _painted(label, path):
-    return Painted(label, Counter({MORE_PAGES: count_images(read_bytes(path)) - 1}))
-
-
-def _read_voc_label(class_folder, path):
+def _read_voc_ids(class_folder, path):
     """Ids without those of background and ignored classes: labelme parts these only in SegmentationClass."""
-    label = _ids_of_voc(path)
+    label = _number_voc(path)
     class_path = class_folder / path.name
     if class_path.is_file():
-        classes = _ids_of_voc(class_path)
+        classes = _number_voc(class_path)
         if classes.shape != label.shape:
             raise UserError(f"{class_path}: found {classes.shape}, expected {label.shape} as in {path}; export both")
         label = np.where((classes == 0) | (classes == IGNORED), classes, label)
-    return _painted(label, path)
+    return label
 
 
-def _ids_of_voc(path):
+def _number_voc(path):
     values = _read_values(path)
     is_ignored = np.zeros(values.shape, bool)
     if values.dtype == np.uint64:
@@ -91,11 +86,11 @@ def _ids_of_voc(path):
     return np.where(is_ignored, IGNORED, _number(np.where(is_ignored, 0, values), path)).astype(np.uint16)
 
 
-def _read_cityscapes_label(path):
+def _read_cityscapes_ids(path):
     ids = read_ids(path)
     if ids.max() < 4:  # what isn't in a scene, as the image's border
         raise UserError(f"{path}: found no class, as in test images, expected labels; name gtFine/train, or so")
-    return _painted(np.where(np.isin(ids, COUNTED), IGNORED, np.where(ids < 1000, 0, ids)).astype(np.uint16), path)
+    return np.where(np.isin(ids, COUNTED), IGNORED, np.where(ids < 1000, 0, ids)).astype(np.uint16)
 
 
 def read_ids(path):
@@ -115,12 +110,15 @@ def read_ids(path):
 
 def _read_values(path):
     """(h, w) of a label image's values, uint64 if they stand for colors."""
-    values = _read_lossless(path)
-    numbers = palette_ids(read_bytes(path))
+    data = read_bytes(path)
+    if kind := lossy_kind(data):
+        found = f"found {kind}, whose compression changes values and so invents instances"
+        raise UserError(f"{path}: {found}, expected a lossless label, as png; export it anew, don't convert this file")
+    values, numbers = decode_image(data, path), palette_ids(data)
     values = values if numbers is None else numbers
-    if values.ndim == 3 and values.shape[2] == 1:
-        values = values[:, :, 0]
-    return values if values.ndim == 2 else _pack_colors(values)
+    if values.ndim == 2:
+        return values
+    return values[:, :, 0] if values.shape[2] < 3 else _pack_colors(values)
 
 
 def _number(values, path):
@@ -139,22 +137,11 @@ def _number(values, path):
 
 def _pack_colors(values):
     """One uint64 per pixel of (h, w, 3 or 4) BGR(A), 0 where it is black or transparent, above `IGNORED` elsewhere."""
-    red, green, blue = (values[:, :, channel].astype(np.uint64) for channel in (2, 1, 0))
+    blue, green, red = np.moveaxis(values[:, :, :3].astype(np.uint64), 2, 0)
     packed = (red << 32) | (green << 16) | blue
     if values.shape[2] == 4:
         packed[values[:, :, 3] == 0] = 0
     return np.where(packed > 0, packed + (1 << 48), 0)
-
-
-def _read_lossless(path):
-    data = read_bytes(path)
-    kind = lossy_kind(data)
-    if kind:
-        raise UserError(
-            f"{path}: found {kind}, whose compression changes values and so invents instances, expected a png or "
-            "another lossless label; export it anew, don't convert this file"
-        )
-    return decode_raw(data, path)
 
 
 def is_mask_folders(path):
@@ -169,43 +156,29 @@ def read_mask_folders(source):
     if not source.path.is_dir():
         raise UserError(f"{source.path}: found a file, expected a folder of ID/images/ and ID/masks/; name another one")
     folders = [path for path in sorted(source.path.iterdir()) if path.is_dir()]
-    return [attempt(_read_folder, path) for path in folders if not path.name.startswith((".", "__MACOSX"))]
+    return [attempt(path, _read_folder, path) for path in folders if not path.name.startswith((".", "__MACOSX"))]
 
 
 def _read_folder(folder):
     files = list_files(folder / "images", IMAGE_SUFFIXES)
     if len(files) != 1:
-        raise UserError(
-            f"{folder / 'images'}: found {len(files)} images, expected one, whose instances are the files of "
-            f"masks/; where each of these is the label of an image, name {folder} itself"
-        )
+        expected = f"one, with a file of masks/ for each instance; where each is an image's label, name {folder} itself"
+        raise UserError(f"{folder / 'images'}: found {len(files)} images, expected {expected}")
     image = AnnotatedImage(f"{folder.name}/{files[0].name}", str(folder), files[0])
     image.is_annotated = (folder / "masks").is_dir()
     masks = list_files(folder / "masks", IMAGE_SUFFIXES, say=True) if image.is_annotated else []
-    if masks:
-        image.label = partial(_paint_masks, masks)
+    image.label = partial(_paint_masks, masks) if masks else None
     return image
 
 
 def _paint_masks(paths):
-    # of the size of the first that can be read, so that an image that is shown turned is taken as they have it
-    masks = (attempt(_read_mask, path) for path in paths)
-    size = next((mask.shape for mask in masks if not isinstance(mask, UserError)), None) or _read_mask(paths[0]).shape
-    return paint([AnnotatedShape(path, (), partial(_place_mask, path), str(path)) for path in paths], size)
+    size = _read_values(paths[0]).shape  # so that an image that is shown turned is taken as they have it
+    return paint([AnnotatedShape(path, (), partial(_place_file, path), where=str(path)) for path in paths], size)
 
 
-def _place_mask(path, size):
-    mask = _read_mask(path)
+def _place_file(path, size):
+    mask = _read_values(path) > 0
     if mask.shape != size:
-        raise ValueError(
-            f"found {mask.shape[1]}x{mask.shape[0]} pixels, expected {size[1]}x{size[0]} as in the other masks; "
-            "make it again"
-        )
-    return PlacedMask(mask, 0, 0)
-
-
-def _read_mask(path):
-    values = _read_lossless(path)
-    if values.ndim == 3 and values.shape[2] > 2:
-        values = _pack_colors(values)
-    return values > 0 if values.ndim == 2 else values[:, :, 0] > 0
+        found, expected = (f"{width}x{height}" for height, width in (mask.shape, size))
+        raise ValueError(f"found {found} pixels, expected {expected} as in the other masks; make it again")
+    return mask, 0, 0

@@ -3,12 +3,10 @@
 import re
 from functools import partial
 
-import numpy as np
+from data.files import list_by_stem
 
-from run.command import UserError
-
-from .shapes import AnnotatedImage, AnnotatedShape, fill_polygon
-from .sources import attempt, list_files, pair_files, read_number, read_text
+from .shapes import AnnotatedShape, fill_polygon
+from .sources import AnnotatedImage, attempt, list_files, pair_files, read_points, read_text
 
 SLACK = 0.01  # beyond 0 and 1, which rounding and hasty clicks leave
 
@@ -19,39 +17,36 @@ def read_yolo(source):
     `images/` and `labels/` have the same subfolders; class names are from `classes.txt`, `labels/classes.txt`, a
     `*.yaml` with `names` or a `data.yaml` beside the folder, if there is one.
     """
-    folder, text_folder = source.images or source.path / "images", source.path / "labels"
-    names = _read_names(source.path)
-    texts = [path for path in list_files(text_folder, (".txt",)) if path != text_folder / "classes.txt"]
-    pairs, results = pair_files(folder, text_folder, texts)
-    for path, text in pairs:
-        image = AnnotatedImage(path.relative_to(folder).as_posix(), str(text or path), path, is_annotated=bool(text))
-        content = attempt(read_text, text) if text else ""
-        if isinstance(content, UserError):
-            image.errors.append(content)
-        else:
-            for number, line in enumerate(content.splitlines(), start=1):
-                if line.strip():
-                    image.add(_read_line, line, number, names, f"{text}:{number}")
-        results.append(image)
-    return results
+    folder, names = source.images or source.path / "images", _read_names(source.path)
+    texts = list_by_stem(source.path / "labels", (".txt",), recursive=True)
+    texts.pop("classes", None)
+    pairs, errors = pair_files(folder, texts)
+    return errors + [attempt(text, _read_image, path, path.relative_to(folder), text, names) for path, text in pairs]
 
 
-def _read_line(line, number, names, where):
-    words = line.split()
-    if len(words) == 5:
-        raise UserError(f"{where}: found a box, expected a class and a polygon (x y of 3 points or more); export masks")
+def _read_image(path, name, text, names):
+    image = AnnotatedImage(name.as_posix(), str(text or path), path, is_annotated=bool(text))
+    for number, line in enumerate(read_text(text).splitlines() if text else (), start=1):
+        if line.strip():
+            image.add(f"{text}:{number}", _read_line, line.split(), number, names)
+    return image
+
+
+def _read_line(words, number, names):
     if len(words) < 7 or len(words) % 2 == 0:
-        raise UserError(f"{where}: found {len(words)} words, expected a class and x y of 3 points or more; fix it")
+        found = "a box" if len(words) == 5 else f"{len(words)} words"
+        raise ValueError(f"found {found}, expected a class and x y of 3 points or more; fix it or export masks")
     if not re.fullmatch(r"\d{1,6}", words[0]):
-        raise UserError(f"{where}: found the class {words[0][:40]}, expected a whole number; fix it")
-    points = [read_number(word, where, -SLACK, 1 + SLACK) for word in words[1:]]
+        raise ValueError(f"found the class {words[0][:40]}, expected a whole number; fix it")
+    points = read_points(words[1:], 3)
+    if points.min() < -SLACK or points.max() > 1 + SLACK:
+        raise ValueError(f"found {points.min():g} to {points.max():g}, expected fractions of the image's size; fix it")
     key = str(int(words[0]))
-    region = partial(_fill_fractions, np.array(points).reshape(-1, 2))
-    return AnnotatedShape(number, (names.get(key, key), key), region, where)
+    return AnnotatedShape(number, (names.get(key, ""), key), partial(_fill_fractions, points))
 
 
 def _fill_fractions(points, size):
-    return fill_polygon(points * (size[1], size[0]), size)
+    return fill_polygon(points * size[::-1], size)
 
 
 def _read_names(folder):
@@ -74,12 +69,10 @@ def _parse_names(text):
     quoted, number = r"""("[^"]*"|'(?:[^']|'')*')""", r"""["']?(\d+)["']?[ \t]*:[ \t]*"""
     flow = rf"[ \t]*(?:{number})?{quoted}(?=[ \t]*(?:[,\n]|$))|[^,\n]+"
     pattern = flow if text[0] in "[{" else r".+"
-    items = [item.group().strip() for item in re.finditer(pattern, text.strip("[]{}"))]
     names = {}
-    for item in items:
+    for item in (item.group().strip() for item in re.finditer(pattern, text.strip("[]{}"))):
         if item and not item.startswith("#"):
             form = rf"(?:-[ \t]+)?(?:{number})?(?:{quoted}|(.*?))(?:[ \t]+#.*|[ \t]*)"
             key, name, plain = re.fullmatch(form, item).groups()
-            name = name[1:-1].replace("''", "'") if name else plain
-            names[key or str(len(names))] = name
+            names[key or str(len(names))] = name[1:-1].replace("''", "'") if name else plain
     return names

@@ -35,6 +35,13 @@ def convert(source, out, *flags):
     return labels
 
 
+def class_map(out, name="a"):
+    """`classes/NAME.png` of a data folder, checked to be 8 bits of one channel."""
+    classes = cv2.imread(str(out / f"classes/{name}.png"), cv2.IMREAD_UNCHANGED)
+    assert classes.dtype == np.uint8 and classes.ndim == 2
+    return classes
+
+
 def fails(capsys, source, out, *flags):
     """The one line of a command that fails, which writes nothing."""
     before = sorted(out.parent.rglob("*"))

@@ -8,11 +8,13 @@ import cv2
 import numpy as np
 import pytest
 from annotation_files import (
+    BOXES,
     CAR,
     CVAT,
     FORMS,
     SIZE,
     annotation,
+    class_map,
     coco_file,
     convert,
     fails,
@@ -27,6 +29,7 @@ from annotation_files import (
 from test_shapes import even_odd
 
 from data.annotations import coco, yolo
+from data.files import ClassName, read_class_names
 
 
 def test_labelme_shapes(tmp_path, capsys):
@@ -84,7 +87,7 @@ def test_rotated_rectangles(tmp_path, kind):
 
 
 def test_labelme_finds_its_images(tmp_path):
-    """Windows' paths, names in another Unicode form or case, equal names in two folders, Mac's twins, embedded ones."""
+    """Windows' paths, names in another Unicode form or case, equal names in two folders, Mac's twins."""
     box = ("rectangle", "a", [[1, 1], [3, 3]])
     source = tmp_path / "in"
     write_image(source / "one/a.jpg", value=10)
@@ -95,36 +98,27 @@ def test_labelme_finds_its_images(tmp_path):
     write_json(source / "x/u.json", labelme("..\\images\\Grün.JPG", box))
     (source / "one/._a.json").write_bytes(b"\0\5\26\7")
     write_json(source / "notes.json", {"what": "no annotation"})
-    data = cv2.imencode(".jpg", np.full((*SIZE, 3), 40, np.uint8))[1].tobytes()
-    write_json(source / "x/e.json", labelme("gone.jpg", box, imageData=base64.b64encode(data).decode()))
     labels = convert(source, tmp_path / "out")
-    assert set(labels) == {"one-a", "two-a", "Grün", "gone"}
+    assert set(labels) == {"one-a", "two-a", "x-Grün"}
     for label in labels.values():
         assert label.sum() == 4 and (label[1:3, 1:3] == 1).all()
     grays = {path.stem: cv2.imread(str(path))[0, 0, 0] for path in (tmp_path / "out/images").iterdir()}
-    assert grays == {"one-a": 10, "two-a": 20, "Grün": 30, "gone": 40}
-    assert (tmp_path / "out/images/gone.jpg").read_bytes() == data
-
-
-def test_labelme_images_of_equal_names_in_a_folder_of_their_own(tmp_path, capsys):
-    for number, folder in enumerate("ab"):
-        write_image(tmp_path / "images" / folder / "1.jpg", value=50 + number)
-        write_json(tmp_path / "in" / folder / "1.json", labelme("1.jpg", ("rectangle", "x", [[0, 0], [9, 9 + number]])))
-    labels = convert(tmp_path / "in", tmp_path / "out", "--images", tmp_path / "images")
-    assert {stem: int((label > 0).sum()) for stem, label in labels.items()} == {"a-1": 81, "b-1": 90}
-    values = [cv2.imread(str(tmp_path / f"out/images/{folder}-1.jpg"))[0, 0, 0] for folder in "ab"]
-    assert abs(values[0] - 50.0) <= 1 and abs(values[1] - 51.0) <= 1
+    assert grays == {"one-a": 10, "two-a": 20, "x-Grün": 30}
 
 
 def test_names_of_videos_in_folders_of_their_own(tmp_path):
-    """The folders come before all names of a folder where one stands elsewhere too; what gets too long is cut."""
+    """Where one comes twice, the folders come before all names; what gets too long is cut; images elsewhere."""
     box, long = ("rectangle", "x", [[0, 0], [9, 9]]), 120 * "v"
-    for name in ("a/1", "a/2", "b/1", "c/3", f"{long}/{long}/{long}", f"{long}/d/{long}"):
-        write_image(tmp_path / f"in/{name}.jpg")
+    for name in ("a/1", "a/2", "b/1", f"{long}/{long}/{long}", f"{long}/d/{long}"):
+        write_image(tmp_path / f"images/{name}.jpg", value=200 * (name == "b/1"))
         write_json(tmp_path / f"in/{name}.json", labelme(f"{name.rpartition('/')[2]}.jpg", box))
-    stems = set(convert(tmp_path / "in", tmp_path / "out"))
-    assert {"a-1", "a-2", "b-1", "3"} < stems and len(stems) == 6
-    assert all(len(stem) < 240 and stem.startswith(long) for stem in stems - {"a-1", "a-2", "b-1", "3"})
+    stems = set(convert(tmp_path / "in", tmp_path / "out", "--images", tmp_path / "images"))
+    assert {"a-1", "a-2", "b-1"} < stems and len(stems) == 5
+    assert all(len(stem) < 240 and stem.startswith(long) for stem in stems - {"a-1", "a-2", "b-1"})
+    assert [cv2.imread(str(tmp_path / f"out/images/{name}.jpg")).max() > 190 for name in ("a-1", "b-1")] == [
+        False,
+        True,
+    ]
 
 
 def test_what_lies_beside_labelme_files(tmp_path, capsys):
@@ -135,10 +129,6 @@ def test_what_lies_beside_labelme_files(tmp_path, capsys):
     write_json(tmp_path / "in/classes.json", ["x"])
     (tmp_path / "in/a.xml").write_text("<other/>")
     assert list(convert(tmp_path / "in", tmp_path / "out")) == ["a"]
-    assert "1 left out: images without an annotation" in capsys.readouterr().out
-    write_image(tmp_path / "in/bad.jpg")
-    write_json(tmp_path / "in/bad.json", labelme("bad.jpg", ("polygon", "x", [[0, 0]])))
-    assert list(convert(tmp_path / "in", tmp_path / "skipped", "--skip-bad")) == ["a"]
     assert "1 left out: images without an annotation" in capsys.readouterr().out
 
 
@@ -318,11 +308,49 @@ def test_names_that_tools_reserve(tmp_path, capsys, form):
     expected[5:7, 7:9] = 2
     np.testing.assert_array_equal(convert(tmp_path / "in", tmp_path / "out")["a"], expected)
     out = capsys.readouterr().out
-    assert "2 instances" in out and "1 holes" in out and "72 pixels of 1 images are ignored" in out
-    assert "largest 168" in out and "--ignore 65535" in out and "touch" in out
+    assert "2 instances" in out and "72 pixels of 1 images are ignored" in out
+    assert "largest 168" in out and "--ignore 65535" in out and "touch" in out and "classes: 1 leaf, 1 stem" in out
+    classes = np.choose(np.minimum(expected, 3), [0, 1, 2, 255])
+    np.testing.assert_array_equal(class_map(tmp_path / "out"), classes)
+    assert read_class_names(tmp_path / "out") == [ClassName(1, "leaf"), ClassName(2, "stem")]
     expected[expected == 1] = 0
     expected[expected == 2] = 1
-    label = convert(tmp_path / "in", tmp_path / "stems", "--classes", "stem")["a"]
+    label = convert(tmp_path / "in", tmp_path / "stems", "--classes", "stem=the stalk")["a"]
     np.testing.assert_array_equal(label, expected)
+    np.testing.assert_array_equal(class_map(tmp_path / "stems"), np.where(expected == 65535, 255, expected))
+    assert (tmp_path / "stems/classes.txt").read_text() == "1 the stalk\n"
     line = fails(capsys, tmp_path / "in", tmp_path / "no", "--classes", "__ignore__")
     assert "--classes __ignore__: found" in line and "leaf" in line and "_background_" not in line
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_kinds_become_one_class(tmp_path, capsys, form):
+    """By name or, where there is one, by id; of two words or the same; others are left out; ids go by the name."""
+    boxes = [("truck", 0, 0, 4, 4), ("car", 10, 0, 14, 4), ("bus", 20, 0, 24, 4), ("bike", 30, 0, 34, 4)]
+    flags = ["truck=car", "car", "0=cycle" if form in ("coco", "yolo") else "bike=cycle"]
+    label = convert(write_boxes(form, tmp_path / "in", boxes), tmp_path / "out", "--classes", *flags)["a"]
+    assert label[0, ::10][:4].tolist() == [1, 2, 0, 3]
+    assert class_map(tmp_path / "out")[0, ::10][:4].tolist() == [1, 1, 0, 2]
+    assert (tmp_path / "out/classes.txt").read_text() == "1 car\n2 cycle\n"
+    assert "1 left out: of other classes" in capsys.readouterr().out
+
+
+def test_sets_without_classes(tmp_path, capsys):
+    """YOLO without names: one kind is none, two are their numbers; labelme's empty label is none."""
+    write_boxes("yolo", tmp_path / "one", BOXES[:1])
+    write_boxes("yolo", tmp_path / "two", [BOXES[0], BOXES[3]])
+    for name in ("one", "two"):
+        (tmp_path / name / "classes.txt").unlink()
+        convert(tmp_path / name, tmp_path / f"{name}_out")
+    assert sorted(path.name for path in (tmp_path / "one_out").iterdir()) == ["images", "labels"]
+    assert (tmp_path / "two_out/classes.txt").read_text() == "1 0\n2 1\n"
+    write_boxes("labelme", tmp_path / "some", [("", 0, 0, 4, 4), ("x  y", 10, 0, 14, 4)])
+    assert convert(tmp_path / "some", tmp_path / "some_out")["a"].max() == 2
+    assert class_map(tmp_path / "some_out")[0, [0, 10]].tolist() == [0, 1]
+    assert (tmp_path / "some_out/classes.txt").read_text() == "1 x y\n"
+    convert(tmp_path / "one", tmp_path / "some_out", "--overwrite")
+    assert sorted(path.name for path in (tmp_path / "some_out").iterdir()) == ["images", "labels"]
+    write_boxes("labelme", tmp_path / "stuff", [("other stuff", 0, 0, 4, 4)])
+    assert "--classes 'other stuff=NEW'" in fails(capsys, tmp_path / "stuff", tmp_path / "no")
+    boxes = [(f"kind {number}", 0, 0, 4, 4) for number in range(251)]
+    assert "found 251 classes" in fails(capsys, write_boxes("labelme", tmp_path / "many", boxes), tmp_path / "no")

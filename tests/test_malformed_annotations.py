@@ -33,8 +33,8 @@ def one_shape(kind, points, label="a", **more):
     return labelme("a.jpg", (kind, label, points, more))
 
 
-def polygon(*points, **more):
-    return one_shape("polygon", [*TRIANGLE[: 3 * (len(points) == 1)], *points], **more)
+def polygon(point, **more):
+    return one_shape("polygon", [*TRIANGLE, point], **more)
 
 
 # what the labelme file holds, what the line must say

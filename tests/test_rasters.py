@@ -194,18 +194,14 @@ def test_what_is_assumed_of_turned_images_is_said(tmp_path, capsys, form, orient
     assert label.shape == (SIZE[::-1] if orientation == 6 and form == "yolo" else SIZE)
 
 
-def test_tiff_becomes_png(tmp_path):
-    """And one of 12 bits no darker than it was."""
-    images = {"a": np.random.default_rng(4).integers(0, 255, (*SIZE, 3), np.uint8), "b": np.zeros(SIZE, np.uint16)}
-    images["b"][:20], images["b"][20:, :9] = 4095, 2048
-    for name, image in images.items():
-        write_labeled(tmp_path / "in", name)
-        (tmp_path / f"in/images/{name}.jpg").unlink()
-        cv2.imwrite(str(tmp_path / f"in/images/{name}.TIF"), image)
+def test_tiffs_are_copied_if_training_reads_them(tmp_path, capsys):
+    write_labeled(tmp_path / "in")
+    (tmp_path / "in/images/a.jpg").unlink()
+    cv2.imwrite(str(tmp_path / "in/images/a.TIF"), LABEL * np.uint16(9))
     np.testing.assert_array_equal(convert(tmp_path / "in", tmp_path / "out")["a"], LABEL)
-    written, gray = (cv2.imread(str(tmp_path / f"out/images/{name}.png"), cv2.IMREAD_UNCHANGED) for name in "ab")
-    np.testing.assert_array_equal(written, images["a"])
-    assert gray[0, 0, 0] == 255 and abs(int(gray[30, 0, 0]) - 127.5) <= 1 and gray[30, 30, 0] == 0
+    assert (tmp_path / "out/images/a.tif").read_bytes() == (tmp_path / "in/images/a.TIF").read_bytes()
+    cv2.imwrite(str(tmp_path / "in/images/a.TIF"), LABEL * np.float32(0.1))
+    assert "a.TIF: found pixels of float32" in fails(capsys, tmp_path / "in", tmp_path / "no")
 
 
 def test_labels_named_with_an_ending_of_images_that_have_it_too(tmp_path):
@@ -267,3 +263,21 @@ def test_names_that_are_no_utf_8(tmp_path):
     name, out = os.fsdecode(b"stra\xdfe"), tmp_path / os.fsdecode(b"o\xfct")
     write_labeled(tmp_path / "in", name)
     np.testing.assert_array_equal(convert(tmp_path / "in", out)[name], LABEL)
+
+
+def test_components_are_parted_and_named_where_they_look_like_instances(tmp_path, capsys):
+    """What shares a corner is one piece; 65535 stays; ids that touch stay apart."""
+    label = np.zeros(SIZE, np.uint16)
+    label[2:5, 2:5] = label[5:7, 5:7] = label[2:5, 20:24] = 1
+    label[20:, :5] = 65535
+    for name, image in (("a", label), ("b", label), ("c", label // 65535)):
+        write_labeled(tmp_path / "in", name, image)
+    np.testing.assert_array_equal(convert(tmp_path / "in", tmp_path / "out")["a"], label)
+    assert capsys.readouterr().out.count("--components") == 1
+    label[2:5, 24:26] = 7
+    write_labeled(tmp_path / "in", "a", label)
+    convert(tmp_path / "in", tmp_path / "two")
+    expected = np.where(label == 7, 3, label)
+    expected[2:5, 20:24] = 2
+    np.testing.assert_array_equal(convert(tmp_path / "in", tmp_path / "parted", "--components")["a"], expected)
+    assert "--components" not in capsys.readouterr().out

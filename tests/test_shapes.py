@@ -77,7 +77,7 @@ def test_what_is_outside_has_no_pixel_and_what_is_far_outside_is_an_error():
 
 def test_later_shapes_lie_on_top_and_are_counted():
     def shape(instance, *corners):
-        return shapes.AnnotatedShape(instance, ("a",), shapes.box(*corners), "here")
+        return shapes.AnnotatedShape(instance, ("a",), shapes.box(*corners))
 
     painted = shapes.paint(
         [
@@ -95,12 +95,12 @@ def test_later_shapes_lie_on_top_and_are_counted():
     expected[:10, :5], expected[:10, 5:15], expected[:1, 15:16] = 1, 2, 2
     expected[18:26, 18:26], expected[30:33, 30:33] = 3, 4
     np.testing.assert_array_equal(painted.label, expected)
-    assert +painted.counts == {"covered": 1, "hidden": 1, "empty": 1}
+    assert painted.counts == {"covered": 1, "unseen": 2} and painted.names == ["a"] * 4
     assert shapes.count_touching(painted.label) == 2
     assert shapes.count_touching(np.array([[1, 0, 5], [0, 2, 0], [0, 0, 0], [9, 9, 0]])) == 3  # by corners
 
 
 def test_16_bits_of_instances():
-    many = [shapes.AnnotatedShape(number, (), shapes.box(0, 0, 1, 1), "here") for number in range(65535)]
+    many = [shapes.AnnotatedShape(number, (), shapes.box(0, 0, 1, 1), where="here") for number in range(65535)]
     with pytest.raises(UserError, match="here: found 65535 instances"):
         shapes.paint(many, SIZE)

@@ -9,7 +9,6 @@ import glob
 import hashlib
 import io
 import os
-import struct
 import sys
 import unicodedata
 import zlib
@@ -129,21 +128,15 @@ def is_whole_png(data):
     return True
 
 
-def damage_of(data):
-    """What OpenCV wouldn't say of an image's bytes: "damaged, no end of the jpg", "cut off or damaged", or ""."""
-    # it fills a jpg whose rest is zeros with gray
-    if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[len(data) // 2 :]:
-        return "damaged, no end of the jpg"
-    return "cut off or damaged" if data.startswith(b"\x89PNG") and not is_whole_png(data) else ""
-
-
 def decode(data, read):
     """(image, "") or (None, what is wrong) of the bytes of a file; `read` gets them as `cv2.imdecode` does."""
-    damage = damage_of(data)
-    if damage or not data:
-        return None, damage or "could not be decoded"
+    # OpenCV fills a jpg whose rest is zeros with gray
+    if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[len(data) // 2 :]:
+        return None, "damaged, no end of the jpg"
+    if data.startswith(b"\x89PNG") and not is_whole_png(data):
+        return None, "cut off or damaged"
     try:
-        image = read(np.frombuffer(data, np.uint8))
+        image = read(np.frombuffer(data, np.uint8)) if data else None
     except cv2.error as error:
         return None, " ".join(error.err.split())
     return image, "could not be decoded" if image is None else ""
@@ -164,7 +157,7 @@ def read_color(data, flags=0):
 
 def _ask_pillow(file, question):
     """What `question` says of Pillow's image of a path or bytes, not decoded yet; None for what Pillow can't read."""
-    with contextlib.suppress(OSError, ValueError, SyntaxError, struct.error):  # who reads it says so
+    with contextlib.suppress(Exception):  # it raises whatever damage leads to; who reads the file says so
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
             return question(image)
 

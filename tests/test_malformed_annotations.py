@@ -251,9 +251,9 @@ RASTERS = [
     (lambda path: path.write_bytes(cv2.imencode(".png", GRAY)[1].tobytes()[:60]), "cut off or damaged"),
     (encoded(".png", GRAY[:-1]), "found 60x40 pixels, expected 60x39"),
     (encoded(".png", GRAY), "without an instance"),
-    (encoded(".tiff", GRAY.astype(np.int32) - 1), "found the id -1"),
-    (encoded(".tiff", GRAY + np.float32(0.5)), "found fractions"),
-    (encoded(".tiff", GRAY + np.float32(np.nan)), "found fractions"),
+    (encoded(".tiff", GRAY.astype(np.int32) - 1), "found values from -1 to -1"),
+    (encoded(".tiff", GRAY + np.float32(0.5)), "found values from 0.5 to 0.5"),
+    (encoded(".tiff", GRAY + np.float32(np.nan)), "found values from nan to nan"),
     (encoded(".tiff", np.arange(70000, dtype=np.int32).reshape(250, 280)), "found 69999 instances"),
     (os.mkdir, "labels: found no file"),
 ]

@@ -16,7 +16,8 @@ from .sources import MORE_PAGES, AnnotatedImage, attempt, decode_image, list_fil
 LABEL_FOLDERS = ("labels", "masks")
 ENDINGS = ("", "_mask", "_masks", "_label", "_labels")  # of a label's stem, after its image's
 OBJECT_FOLDERS = {"SegmentationObject": "SegmentationClass", "SegmentationObjectPNG": "SegmentationClassPNG"}
-VOID_COLOR = np.uint8([[[192, 224, 224]]])  # BGR, of 255 in VOC's palette
+# VOC's 255, and what `_pack_colors` makes of its color; where ids have more bits, 255 is one of them
+VOID = {np.dtype(np.uint8): 255, np.dtype(np.uint64): (1 << 48) | (224 << 32) | (224 << 16) | 192}
 GT_FOLDERS = ("gtFine", "gtCoarse")
 COUNTED = range(24, 34)  # Cityscapes' classes of instances, person to bicycle; these ids themselves are groups
 
@@ -66,24 +67,13 @@ def _paint_label(read_label, path):
 
 def _read_voc_ids(class_folder, path):
     """Ids without those of background and ignored classes: labelme parts these only in SegmentationClass."""
-    label = _number_voc(path)
-    class_path = class_folder / path.name
-    if class_path.is_file():
-        classes = _number_voc(class_path)
-        if classes.shape != label.shape:
-            raise UserError(f"{class_path}: found {classes.shape}, expected {label.shape} as in {path}; export both")
-        label = np.where((classes == 0) | (classes == IGNORED), classes, label)
-    return label
-
-
-def _number_voc(path):
-    values = _read_values(path)
-    is_ignored = np.zeros(values.shape, bool)
-    if values.dtype == np.uint64:
-        is_ignored = values == _pack_colors(VOID_COLOR)
-    elif values.dtype == np.uint8:  # where ids have more bits, 255 is one of them
-        is_ignored = values == 255
-    return np.where(is_ignored, IGNORED, _number(np.where(is_ignored, 0, values), path)).astype(np.uint16)
+    ids, class_path = read_ids(path, has_void=True), class_folder / path.name
+    if not class_path.is_file():
+        return ids
+    classes = read_ids(class_path, has_void=True)
+    if classes.shape != ids.shape:
+        raise UserError(f"{class_path}: found {classes.shape}, expected {ids.shape} as in {path}; export both")
+    return np.where(np.isin(classes, (0, IGNORED)), classes, ids)
 
 
 def _read_cityscapes_ids(path):
@@ -93,19 +83,25 @@ def _read_cityscapes_ids(path):
     return np.where(np.isin(ids, COUNTED), IGNORED, np.where(ids < 1000, 0, ids)).astype(np.uint16)
 
 
-def read_ids(path):
-    """Instance ids of a label image.
+def read_ids(path, has_void=False):
+    """Instance ids of a label image, (h, w) uint16; UserError for no image, a lossy one, or what can't be ids.
 
     One gray channel, or a palette that begins with black, holds the ids, as they are if 16 bits hold them, `IGNORED`
     included. Of colors, each is one instance, numbered in the order of their values, but black and transparent.
-
-    Returns:
-        (h, w) uint16.
-
-    Raises:
-        UserError: no image, one that was compressed with loss, or values that can't be ids.
+    With `has_void`, VOC's 255 or its color is `IGNORED`.
     """
-    return _number(_read_values(path), path)
+    values = _read_values(path)
+    is_void = (values == VOID.get(values.dtype)) & has_void
+    values = np.where(is_void, 0, values)
+    if not (np.isfinite(values) & (values == np.rint(values)) & (values >= 0)).all():
+        found = f"found values from {values.min():g} to {values.max():g}"
+        raise UserError(f"{path}: {found}, expected whole numbers from 0 on as instance ids; convert the label")
+    if values.max() > IGNORED:
+        distinct, ids = np.unique(np.append(0, values.ravel()), return_inverse=True)
+        if len(distinct) - 1 > MOST:
+            raise UserError(f"{path}: found {len(distinct) - 1} instances in one image, expected at most {MOST}")
+        values = ids[1:].reshape(values.shape)
+    return np.where(is_void, IGNORED, values.astype(np.uint16))
 
 
 def _read_values(path):
@@ -119,20 +115,6 @@ def _read_values(path):
     if values.ndim == 2:
         return values
     return values[:, :, 0] if values.shape[2] < 3 else _pack_colors(values)
-
-
-def _number(values, path):
-    if values.dtype.kind == "f" and not (np.isfinite(values) & (values == np.rint(values))).all():
-        raise UserError(f"{path}: found fractions, expected whole numbers as instance ids; convert the label")
-    if values.min() < 0:
-        raise UserError(f"{path}: found the id {values.min():g}, expected ids from 0 on; convert the label")
-    if values.max() <= IGNORED:
-        return values.astype(np.uint16)
-    distinct, ids = np.unique(values, return_inverse=True)
-    first = int(distinct[0] != 0)
-    if len(distinct) - 1 + first > MOST:
-        raise UserError(f"{path}: found {len(distinct) - 1 + first} instances in one image, expected at most {MOST}")
-    return (ids.reshape(values.shape) + first).astype(np.uint16)
 
 
 def _pack_colors(values):

@@ -44,7 +44,8 @@ class MeasuredLabel:
     """One label as its file has it and at the network's size."""
 
     path: str
-    instances: int  # in the file, as the next two
+    instances: int  # in the file, as the next three
+    is_apart: bool  # the only one has several separate pieces
     tiny: int  # of fewer than `TINY` pixels
     cut: int  # in one piece, and in several at the network's size
     lost: int  # without a pixel at the network's size
@@ -87,6 +88,7 @@ def measure_label(path, size, view=STRETCH, ignore=None):
     return MeasuredLabel(
         path,
         instances=len(in_file),
+        is_apart=[largest < pixels for pixels, largest in in_file.values()] == [True],
         tiny=sum(pixels < TINY for pixels, _ in in_file.values()),
         cut=len(whole & in_pieces),
         lost=len(in_file.keys() - in_network.keys()),
@@ -171,6 +173,12 @@ def _warn_of(labels, size):
             most = f"most ({getattr(worst, kind)}) in {worst.path}"
             print(f"warning: {count} {text}; {most}", file=sys.stderr)
     worst = max(labels, key=operator.attrgetter("instances"))
+    if worst.instances == 1 and 2 * sum(label.is_apart for label in labels) > total:
+        print(
+            "warning: every label has a single id, most of them in several separate pieces: if each piece is an "
+            "instance, data/instance_dataset_processing.py --components parts them",
+            file=sys.stderr,
+        )
     if worst.instances >= MAX_INSTANCES:  # the background is one of those
         print(
             f"warning: the loss counts {MAX_INSTANCES - 1} instances of an image, those of the smallest ids; "

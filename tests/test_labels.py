@@ -66,6 +66,17 @@ def test_labels_that_were_resized_smoothly_or_hold_too_much(tmp_path, capsys):
     assert "most (599)" in line_ and "0001.png" in line_
 
 
+def test_masks_that_look_like_several_instances_are_said_once(tmp_path, capsys):
+    apart = np.zeros((720, 1280), np.uint8)
+    apart[100:200, 100:200] = apart[100:200, 400:500] = 20
+    two = np.where(np.arange(1280) > 300, 2 * apart, apart)
+    label_statistics.measure_labels(write(tmp_path / "data", apart, apart, line(7), 0 * apart), (256, 512))
+    assert capsys.readouterr().err.count("--components") == 1
+    label_statistics.measure_labels(write(tmp_path / "two", apart, apart, two), (256, 512))
+    label_statistics.measure_labels(write(tmp_path / "few", apart, line(7)), (256, 512))
+    assert "--components" not in capsys.readouterr().err
+
+
 def test_good_labels_are_no_news(tmp_path, capsys):
     label_statistics.measure_labels(write(tmp_path / "data", line(7), 0 * line(7)), (256, 512))
     assert "warning" not in capsys.readouterr().err

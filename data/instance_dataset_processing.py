@@ -94,18 +94,13 @@ def choose_classes(images, wanted, where):
     """
     known = {shape.names for image in images for shape in image.shapes if shape.names}
     is_unnamed = len(known) == 1 and not any(names[0] for names in known)
-    new_names = {names: "" if is_unnamed else " ".join((names[0] or names[-1]).split()) for names in known}
-    if wanted:
-        renamed, new_names = dict(word.partition("=")[::2] for word in wanted), {}
-        for word, new_name in renamed.items():
-            found = [names for names in known if word in names]
-            if not found:
-                listed = ", ".join(
-                    sorted({" = ".join(dict.fromkeys(filter(None, names[::-1]))) for names in known})[:30]
-                )
-                found = f"found {listed or 'no classes'}"
-                raise UserError(f"--classes {word}: {found}, expected one of these; name them")
-            new_names |= {names: new_name or names[0] or word for names in found}
+    new_names = {} if wanted else {names: "" if is_unnamed else names[0] or names[-1] for names in known}
+    for word, new_name in dict(word.partition("=")[::2] for word in wanted or ()).items():
+        if not (found := [names for names in known if word in names]):
+            listed = ", ".join(sorted(" = ".join(filter(None, names[::-1])) for names in known)[:30])
+            raise UserError(f"--classes {word}: found {listed or 'no classes'}, expected one of these; name them")
+        new_names |= {names: new_name or names[0] or word for names in found}
+    new_names = {names: " ".join(name.split()) for names, name in new_names.items()}
     for image in images:
         instances = {shape.instance for shape in image.shapes}
         image.shapes = [shape for shape in image.shapes if not shape.names or shape.names in new_names]
@@ -153,9 +148,8 @@ def process(
             (work / "classes").mkdir()
             files.write_class_names(work, names)
         write = partial(_process_image, work, {name.name: name.id for name in names}, components)
-        written, damaged = writing.run_all(
-            [partial(write, *pair) for pair in zip(stems, images, strict=True)], skip_bad
-        )
+        calls = [partial(write, *pair) for pair in zip(stems, images, strict=True)]
+        written, damaged = writing.run_all(calls, skip_bad)
         if not any(len(image.areas) for image in written):
             found = f"found {len(written)} images without an instance"
             raise UserError(f"{source.path}: {found}, expected some; annotate them")

@@ -1,6 +1,7 @@
 """CULane: its files to images and labels, and its score by hand-made lanes and a second copy of its drawing."""
 
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -143,12 +144,6 @@ def folder(tmp_path):
     return root
 
 
-def zero_rest(path):
-    """As what was left of a copy that broke off on some disks."""
-    data = path.read_bytes()
-    path.write_bytes(data[: len(data) // 3] + bytes(len(data) - len(data) // 3))
-
-
 def test_images_and_labels(folder, tmp_path, capsys):
     processing.main([str(folder), "-o", str(tmp_path / "all")])
     assert "3 images" in capsys.readouterr().out
@@ -170,65 +165,6 @@ def test_images_and_labels(folder, tmp_path, capsys):
     np.testing.assert_array_equal(read[5][0], first)
 
 
-@pytest.mark.parametrize(
-    ("break_it", "words"),
-    [
-        (lambda root: (root / "driver_a/1.MP4/00000.jpg").write_bytes(b"no jpg"), "00000.jpg: could not be decoded"),
-        (lambda root: (root / "driver_a/1.MP4/00060.lines.txt").write_text("1 2\n3\n"), "00060.lines.txt:2: "),
-        (
-            lambda root: (root / "driver_a/1.MP4/00060.lines.txt").write_bytes(b"\xff\xfe"),
-            "00060.lines.txt: found bytes",
-        ),
-        (lambda root: (root / "driver_b/1.MP4/00000.lines.txt").unlink(), "train.txt: no file"),
-        (lambda root: (root / "driver_b/1.MP4/00000.jpg").unlink(), "train.txt: no file"),
-        (lambda root: (root / "list/train.txt").unlink(), "train.txt: No such file"),
-        (lambda root: (root / "list/train.txt").write_text("\n"), "train.txt: found no line"),
-        (lambda root: (root / "list/train.txt").write_text("/a.jpg\n/a.jpg\n"), "train.txt: found a.jpg again"),
-        (lambda root: (root / "driver_a/1.MP4/00060.lines.txt").write_text("1 2\n" * 256), "found 256 lanes"),
-        (lambda root: (root / "list/train.txt").write_text("a.jpg\n./a.jpg\n"), "train.txt: found a.jpg again"),
-        (lambda root: (root / "list/train.txt").write_text("/../a.jpg\n"), "train.txt: found ../a.jpg"),
-        (lambda root: (root / "list/train.txt").write_text("/\n"), "train.txt: found ., expected"),
-        (
-            lambda root: (root / "list/train.txt").write_text("a.jpg\na.png\n"),
-            "train.txt: found a.png and a.jpg, whose",
-        ),
-        (lambda root: zero_rest(root / "driver_a/1.MP4/00000.jpg"), "00000.jpg: damaged, no end of the jpg"),
-    ],
-)
-def test_bad_input_is_one_line_and_nothing_is_written(folder, tmp_path, capsys, break_it, words):
-    break_it(folder)
-    with pytest.raises(SystemExit) as exit_:
-        processing.main([str(folder), "-o", str(tmp_path / "out"), "--list", "list/train.txt"])
-    error = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
-    assert exit_.value.code == 2 and len(error) == 1 and words in error[0], error
-    assert not (tmp_path / "out").exists()
-
-
-def test_bad_images_are_left_out_when_told_so(folder, tmp_path, capsys):
-    processing.process(folder, tmp_path / "whole")
-    names = sorted(folder.rglob("*.jpg"))
-    names = [path for path in names if path.with_suffix(".lines.txt").exists()]
-    names[0].write_bytes(b"no jpg")
-    names[2].with_suffix(".lines.txt").write_text("1 2\n3\n")
-    processing.main([str(folder), "-o", str(tmp_path / "out"), "--skip-bad"])
-    captured = capsys.readouterr()
-    assert "2 skipped" in captured.out and captured.err.count("skipped: ") == 2
-    done = sorted((tmp_path / "out/labels").iterdir())
-    whole = [path for i, path in enumerate(sorted((tmp_path / "whole/labels").iterdir())) if i not in (0, 2)]
-    assert [path.name for path in done] == [f"{i:04d}.png" for i in range(len(names) - 2)]
-    assert [path.read_bytes() for path in done] == [path.read_bytes() for path in whole]
-
-
-def test_lanes_without_an_image_are_said(folder, tmp_path, capsys):
-    (folder / "driver_a/1.MP4/00000.jpg").unlink()
-    with pytest.raises(SystemExit):
-        processing.main([str(folder), "-o", str(tmp_path / "out")])
-    assert "no file" in (error := capsys.readouterr().err) and "00000.jpg, expected an image" in error
-    for number, flags in enumerate(([], ["--list", "list/train.txt"])):
-        processing.main([str(folder), "-o", str(tmp_path / f"{number}"), "--skip-bad", *flags])
-        assert "2 images" in (said := capsys.readouterr()).out and "1 skipped" in said.out and "00000.jpg" in said.err
-
-
 def test_names_of_a_list(folder, tmp_path):
     """Blanks, Windows' backslashes, drives behind a link."""
     (folder / "driver_a").rename(tmp_path / "my drive")
@@ -242,6 +178,53 @@ def test_names_of_a_list(folder, tmp_path):
         "my drive/1.MP4/00000.lines.txt",
         "my drive/1.MP4/00060.lines.txt",
     ]
+
+
+A, LIST = "driver_a/1.MP4/00", "list/train.txt"
+BAD = [  # file, its new content or None for none, what the line must say
+    (f"{A}000.jpg", b"no jpg", "00000.jpg: could not be decoded"),
+    (f"{A}000.jpg", b"\xff\xd8" + bytes(500), "00000.jpg: damaged, no end of the jpg"),
+    (f"{A}000.jpg", None, f"no file .*{A}000.jpg, expected image and lanes"),
+    (f"{A}060.lines.txt", b"1 2\n3\n", "00060.lines.txt:2: "),
+    (f"{A}060.lines.txt", b"\xff\xfe", "00060.lines.txt: found bytes"),
+    (f"{A}060.lines.txt", b"1 2\n" * 256, "found 256 lanes"),
+    (f"{A}060.lines.txt", None, "train.txt: no file"),
+    (LIST, None, "train.txt: No such file"),
+    (LIST, b"\n", "train.txt: found no line"),
+    (LIST, b"/a.jpg\n/./a.jpg\n", "train.txt: found a.jpg again"),
+    (LIST, b"/../a.jpg\n", "train.txt: found ../a.jpg"),
+    (LIST, b"/\n", r"train.txt: found \., expected"),
+    (LIST, b"a.jpg\na.png\n", "train.txt: found a.png and a.jpg, whose"),
+]
+
+
+@pytest.mark.parametrize(("path", "content", "words"), BAD)
+def test_bad_input_is_one_line_or_skipped(folder, tmp_path, capsys, path, content, words):
+    """Nothing is written, or what is left, numbered without a gap."""
+    (folder / path).unlink()
+    if content is not None:
+        (folder / path).write_bytes(content)
+    argv = [str(folder), "-o", str(tmp_path / "out"), "--list", LIST]
+    with pytest.raises(SystemExit) as exit_:
+        processing.main(argv)
+    error = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert exit_.value.code == 2 and len(error) == 1 and re.search(words, error[0]), error
+    assert not (tmp_path / "out").exists()
+    if path != LIST:
+        processing.main([*argv, "--skip-bad"])
+        captured = capsys.readouterr()
+        assert "2 images" in captured.out and "1 skipped" in captured.out and captured.err.count("skipped: ") == 1
+        assert [path.name for path in sorted((tmp_path / "out/labels").iterdir())] == ["0000.png", "0001.png"]
+        middle = 50 if path != f"{A}060.lines.txt" else 0  # of the list's order
+        images = [cv2.imread(str(tmp_path / f"out/images/000{n}.png"))[0, 0, 0] for n in range(2)]
+        assert images == [100, middle]
+
+
+def test_lanes_without_an_image_are_said(folder, tmp_path, capsys):
+    (folder / f"{A}000.jpg").unlink()
+    with pytest.raises(SystemExit):
+        processing.main([str(folder), "-o", str(tmp_path / "out")])
+    assert re.search("culane: no file .*00000.jpg, expected image", capsys.readouterr().err)
 
 
 def test_empty_folders_and_overwriting(folder, tmp_path, capsys):

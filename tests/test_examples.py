@@ -126,7 +126,31 @@ def place(tmp_path, monkeypatch):
 
 def about_classes(command):
     """Whether a command of own_data.md belongs to its section on classes."""
-    return any("camvid" in word or "kinds" in word for word in command)
+    return any(name in word for name in ("camvid", "kinds", "desk") for word in command)
+
+
+def write_desks(folder, count=3, test_count=2):
+    """`desk/` and `desk_test/`, labelme's: photos with bright cups, some of them called mugs, and dark pens."""
+    rng = np.random.default_rng(0)
+    for name, number in [("desk", n) for n in range(count)] + [("desk_test", n) for n in range(test_count)]:
+        image, shapes = rng.integers(90, 130, (96, 128, 3), np.uint8), []
+        for place in rng.permutation(6)[:4]:
+            x, y = (
+                int(value) for value in (place % 3 * 40 + rng.integers(20, 28), place // 3 * 44 + rng.integers(22, 30))
+            )
+            if place % 2:
+                points = cv2.boxPoints(((x, y), (34, 7), float(rng.integers(180))))
+                shapes.append({"label": "pen", "shape_type": "polygon", "points": points.tolist()})
+                cv2.fillPoly(image, [points.astype(np.int32)], rng.integers(20, 70, 3).tolist())
+            else:
+                radius = int(rng.integers(8, 14))
+                points = [[x + 0.5, y + 0.5], [x + radius + 0.5, y + 0.5]]
+                shapes.append({"label": str(rng.choice(["cup", "mug"])), "shape_type": "circle", "points": points})
+                cv2.circle(image, (x, y), radius, rng.integers(170, 255, 3).tolist(), cv2.FILLED)
+        (folder / name).mkdir(exist_ok=True)
+        cv2.imwrite(str(folder / name / f"{number}.png"), image)
+        file = {"imagePath": f"{number}.png", "imageHeight": 96, "imageWidth": 128, "shapes": shapes}
+        (folder / name / f"{number}.json").write_text(json.dumps(file))
 
 
 def write_class_maps(folder):
@@ -158,6 +182,7 @@ def write_class_maps(folder):
 def test_classes_of_own_data_from_the_first_to_the_last_command(place, tmp_path, capsys):
     """The page's loops of the shell among them, in its order."""
     write_class_maps(tmp_path)
+    write_desks(tmp_path)
     commands = [command for command in commands_of(ROOT / "doc/own_data.md") if about_classes(command)]
     text = (ROOT / "doc/own_data.md").read_text(encoding="utf-8")
     done = 0
@@ -167,7 +192,8 @@ def test_classes_of_own_data_from_the_first_to_the_last_command(place, tmp_path,
         elif any(line == "python " + " ".join(command) for command in commands):
             done += sum(1 for _ in walk([line.split()[1:]], [], MORE, capsys))
     out = capsys.readouterr().out
-    assert done == len(commands) == 8 and out.count("mIoU") >= 3
+    assert done == len(commands) == 13 and out.count("mIoU") >= 4
+    assert Path("desk_results/0_classes.png").exists()
     assert Path("kinds_run/best/model.keras").exists()
 
 

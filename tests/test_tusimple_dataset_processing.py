@@ -87,75 +87,61 @@ def test_gray_values_are_distinct_for_every_lane_of_8_bits():
     assert len(np.unique(label)) == 7 and set(np.unique(label)) >= {20, 70, 120, 170, 220}
 
 
-def test_two_folders_are_numbered_through(tmp_path):
-    first = write_set(tmp_path / "first", [make_label(0)])
-    second = write_set(tmp_path / "second", [make_label(1), make_label(2)])
-    assert processing.process([first, second], tmp_path / "out") == (3, [])
-    assert len(list((tmp_path / "out/images").iterdir())) == 3
-
-
 def test_tusimples_own_test_split(tmp_path):
-    """Its labels come as test_label.json; test_tasks_0627.json, which lies beside it, has no lanes."""
+    """Its labels come as test_label.json; test_tasks_0627.json has no lanes. A second folder follows it."""
     labels = [make_label(i) for i in range(2)]
-    source = write_set(tmp_path / "test_set", labels, "test_label.json")
+    source, other = (
+        write_set(tmp_path / "test_set", labels, "test_label.json"),
+        write_set(tmp_path / "b", [make_label(2)]),
+    )
     task = {"raw_file": labels[0]["raw_file"], "lanes": [], "h_samples": labels[0]["h_samples"], "run_time": 1000}
     (source / "test_tasks_0627.json").write_text(json.dumps(task) + "\n")
-    assert processing.process([source], tmp_path / "out") == (2, [])
-    assert (tmp_path / "out/labels.json").read_text() == (source / "test_label.json").read_text()
+    assert processing.process([source, other], tmp_path / "out") == (3, [])
+    expected = (source / "test_label.json").read_text() + (other / "label_data_0313.json").read_text()
+    assert (tmp_path / "out/labels.json").read_text() == expected and len(files_of(tmp_path / "out")) == 7
 
 
-def break_set(folder, damage):
-    """Damage line 2 of 4 (or all of it)."""
-    path = folder / "label_data_0313.json"
+def huge(data):
+    """A jpg that says it is 65,500 pixels wide and high."""
+    start = data.index(b"\xff\xc0") + 5
+    return data[:start] + b"\xff\xdc\xff\xdc" + data[start + 4 :]
+
+
+# what happens to the clip's bytes, or to its label
+DAMAGES = {
+    "no jpg": lambda data: b"no jpg",
+    "zeros": lambda data: data[: len(data) // 3] + bytes(len(data)),
+    "huge": huge,
+    "lengths": lambda label: label["lanes"][1].pop(),
+    "no lanes key": lambda label: label.pop("lanes"),
+    "text in a lane": lambda label: label["lanes"][0].insert(0, "a"),
+}
+
+
+@pytest.mark.parametrize("damage", ["missing clip", "broken line", *DAMAGES])
+def test_bad_input_is_one_line_or_skipped(tmp_path, damage, capsys):
+    """Nothing is written, or the others, numbered without a gap."""
+    source = write_set(tmp_path / "set", [make_label(i) for i in range(4)])
+    clip, path = source / "clips/a/1/20.jpg", source / "label_data_0313.json"
     lines = path.read_text().splitlines()
-    label = json.loads(lines[1])
+    of_clip = damage in ("no jpg", "zeros", "huge")
     if damage == "missing clip":
-        (folder / label["raw_file"]).unlink()
-    elif damage == "broken clip":
-        (folder / label["raw_file"]).write_bytes(b"no jpg")
-    elif damage == "clip of zeros":
-        data = (folder / label["raw_file"]).read_bytes()
-        (folder / label["raw_file"]).write_bytes(data[: len(data) // 3] + bytes(len(data)))
-    elif damage == "huge clip":
-        data = bytearray((folder / label["raw_file"]).read_bytes())
-        start = data.index(b"\xff\xc0") + 5  # height and width
-        data[start : start + 4] = b"\xff\xdc\xff\xdc"
-        (folder / label["raw_file"]).write_bytes(data)
+        clip.unlink()
     elif damage == "broken line":
         lines[1] = lines[1][:50]
-    elif damage == "lengths":
-        label["lanes"][1].pop()
-        lines[1] = json.dumps(label)
-    elif damage == "no lanes key":
-        del label["lanes"]
-        lines[1] = json.dumps(label)
-    elif damage == "text in a lane":
-        label["lanes"][0][0] = "a"
+    elif of_clip:
+        clip.write_bytes(DAMAGES[damage](clip.read_bytes()))
+    else:
+        label = json.loads(lines[1])
+        DAMAGES[damage](label)
         lines[1] = json.dumps(label)
     path.write_text("\n".join(lines) + "\n")
-
-
-DAMAGES = ["missing clip", "broken clip", "clip of zeros", "huge clip"]
-DAMAGES += ["broken line", "lengths", "no lanes key", "text in a lane"]
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_bad_input_is_one_line_and_nothing_is_written(tmp_path, damage, capsys):
-    source = write_set(tmp_path / "set", [make_label(i) for i in range(4)])
-    break_set(source, damage)
     with pytest.raises(SystemExit) as exit_:
         processing.main([str(source), "-o", str(tmp_path / "out")])
     error = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert exit_.value.code == 2 and len(error) == 1
-    of_clip = damage in ("broken clip", "clip of zeros", "huge clip")
     assert ("clips/a/1/20.jpg" if of_clip else "label_data_0313.json:2:") in error[0]
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_skip_bad_goes_on_and_lists(tmp_path, damage, capsys):
-    source = write_set(tmp_path / "set", [make_label(i) for i in range(4)])
-    break_set(source, damage)
     processing.main([str(source), "-o", str(tmp_path / "out"), "--skip-bad"])
     captured = capsys.readouterr()
     assert captured.err.count("skipped:") == 1 and "3 images" in captured.out

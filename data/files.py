@@ -46,30 +46,22 @@ SEVERAL = (*TIFF, b"GIF8", b"\x89PNG", b"RIFF")  # and those of what may hold se
 
 
 def walk_files(folder):
-    """Paths of all files of a folder and its subfolders, links to folders too, each folder once.
+    """Paths of all files of a folder and its subfolders but hidden ones, links to folders too, each folder once.
 
-    A subfolder that isn't hidden and can't be read is an OSError: it must not pass for an empty one.
+    A subfolder that can't be read is an OSError: it must not pass for an empty one.
     """
 
-    def is_hidden(path):
-        return any(part.startswith(".") for part in Path(path).relative_to(folder).parts)
-
     def fail(error):
-        if not is_hidden(error.filename):
-            state = f"{error.filename}: {error.strerror}"
-            raise OSError(f"{state}, expected a folder that can be read; make it so or move it")
+        raise error
 
     known, waiting, paths = set(), [folder], []
-    while waiting:  # links last, so that what is linked inside the folder has its own name; hidden ones at the end
-        for here, subfolders, names in os.walk(waiting.pop(0), onerror=fail):
-            if (place := os.path.realpath(here)) in known:
-                subfolders.clear()
-                continue
+    for start in waiting:  # links come last, so that what is linked inside the folder has its own name
+        for here, subfolders, names in os.walk(start, onerror=fail):
+            is_new = (place := os.path.realpath(here)) not in known
             known.add(place)
-            subfolders.sort()
+            subfolders[:] = sorted(name for name in subfolders if is_new and not name.startswith("."))
             waiting += [path for name in subfolders if os.path.islink(path := os.path.join(here, name))]
-            paths += [Path(here, name) for name in names]
-        waiting.sort(key=is_hidden)
+            paths += [Path(here, name) for name in names if is_new]
     return paths
 
 

@@ -249,9 +249,10 @@ def test_folders_behind_links_count(tmp_path):
     assert sorted(convert(tmp_path / "in", tmp_path / "out")) == ["a", "more-a"]
 
 
-def test_hidden_folders_are_counted_and_linked_twins_have_the_name_inside_the_folder(tmp_path, capsys):
+def test_hidden_files_are_counted_and_linked_twins_have_the_name_inside_the_folder(tmp_path, capsys):
     write_labeled(tmp_path / "in", "b/0")
-    write_image(tmp_path / "in/images/.h/b.jpg")
+    for name in ("b/.c", ".h/b"):
+        write_image(tmp_path / f"in/images/{name}.jpg")
     for name in ("a", ".latest"):
         (tmp_path / "in/images" / name).symlink_to("b", target_is_directory=True)
     assert list(convert(tmp_path / "in", tmp_path / "out")) == ["0"]

@@ -9,7 +9,7 @@ reads, recognized or named with --format:
 
     labelme     folder of JSON files, X-AnyLabeling's too: polygon, (rotated) rectangle, circle, line, linestrip, mask
     coco        COCO instances JSON: polygons, run lengths, compressed or not
-    cvat        CVAT for images or video 1.1, XML: polygon, box, ellipse, polyline, mask
+    cvat        CVAT for images 1.1, XML, of videos too: polygon, box, ellipse, polyline, mask
     yolo        YOLO segmentation: images/ and labels/*.txt
     voc         JPEGImages/ and SegmentationObject/
     cityscapes  leftImg8bit/ and gtFine/, *_instanceIds.png

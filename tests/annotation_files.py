@@ -165,26 +165,6 @@ def photo(path, orientation, size=SIZE):
     Image.fromarray(array).save(path, exif=exif, quality=95)
 
 
-def track(label, *boxes, **more):
-    """A track of CVAT: (frame, outside, left, top, right, bottom) each."""
-    texts = [
-        f'<box frame="{frame}" outside="{outside}" keyframe="1" xtl="{x}" ytl="{y}" xbr="{right}" ybr="{bottom}"/>'
-        for frame, outside, x, y, right, bottom in boxes
-    ]
-    more = "".join(f' {key}="{value}"' for key, value in more.items())
-    return f'<track id="0" label="{label}"{more}>{"".join(texts)}</track>'
-
-
-def write_video(folder, *tracks, names=("frame_000000", "frame_000001", "frame_000002"), meta=""):
-    for name in names:
-        write_image(folder / f"images/{name}.png")
-    meta = f"<meta><task>{meta}<original_size><width>60</width><height>40</height></original_size></task></meta>"
-    (folder / "annotations.xml").write_text(f"<annotations>{meta}{''.join(tracks)}</annotations>")
-
-
-CAR = track("car", (0, 0, 2, 2, 9, 9), (1, 0, 4, 2, 11, 9), (2, 1, 4, 2, 11, 9))
-
-
 def write_labeled(folder, name="a", label=LABEL, suffix=".png"):
     """An image and its label image in `images/` and `labels/` of a folder."""
     write_image(folder / f"images/{name}.jpg")

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from annotation_files import (
     BOXES,
-    CAR,
     CVAT,
     FORMS,
     SIZE,
@@ -20,11 +19,9 @@ from annotation_files import (
     fails,
     labelme,
     runs_of,
-    track,
     write_boxes,
     write_image,
     write_json,
-    write_video,
 )
 from test_shapes import even_odd
 
@@ -225,23 +222,6 @@ def test_cvat_attributes_that_ignore(tmp_path):
     (tmp_path / "in/a.xml").write_text(f"<annotations>{image}</annotations>")
     label = convert(tmp_path / "in", tmp_path / "out")["a"]
     assert (label[:9, :5] == 65535).all() and (label[:9, 5:9] == 1).all() and not label[9:].any()
-
-
-DOT = track("dot", (1, 0, 5, 3, 6, 4), (2, 0, 50, 30, 55, 35))
-
-
-@pytest.mark.parametrize("names", [("frame_000000", "frame_000001", "frame_000002"), ("x8", "x9", "y10")])
-def test_cvat_for_video(tmp_path, names):
-    """Frames by CVAT's numbers, or all images of the task in their order."""
-    write_video(tmp_path / "in", CAR, DOT, names=names, meta="<size>3</size><start_frame>0</start_frame>")
-    labels = convert(tmp_path / "in", tmp_path / "out")
-    expected = np.zeros((3, *SIZE), int)
-    expected[0, 2:9, 2:9] = 1
-    expected[1, 2:9, 4:11] = 1
-    expected[1, 3, 5] = 2
-    expected[2, 30:35, 50:55] = 1
-    for name, label in zip(names, expected, strict=True):
-        np.testing.assert_array_equal(labels[name], label)
 
 
 @pytest.mark.parametrize(

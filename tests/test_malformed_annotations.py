@@ -8,18 +8,14 @@ import cv2
 import numpy as np
 import pytest
 from annotation_files import (
-    CAR,
     CVAT,
     SIZE,
     annotation,
     coco_file,
-    convert,
     fails,
     labelme,
-    track,
     write_image,
     write_json,
-    write_video,
 )
 from PIL import Image
 
@@ -123,6 +119,7 @@ def test_malformed_coco(tmp_path, capsys, path, value, words):
 
 XML = [
     ("<annotations>", "<annotation>", "no XML"),
+    ("</annotations>", '<track label="a"/></annotations>', "found tracks, as in CVAT for video"),
     (CVAT, "", "no XML"),
     ("<annotations>", '<!DOCTYPE a [<!ENTITY b "c">]><annotations>', "no XML"),
     (CVAT, "<annotation><object/></annotation>", "<annotation>"),
@@ -158,29 +155,6 @@ def test_malformed_cvat(tmp_path, capsys, old, new, words):
     (tmp_path / "in/a.xml").write_text(CVAT.replace(old, new), encoding="utf-8")
     line = fails(capsys, tmp_path / "in", tmp_path / "out", "--format", "cvat")
     assert words in line and ("a.xml" in line or "empty.jpg" in line), line
-
-
-VIDEOS = [
-    (("x1", "x2"), "<size>3</size>", (CAR,), "found 2 images"),
-    (("x1", "x2", "x10"), "<size>3</size>", (CAR,), "in their order"),
-    (("x1", "x2"), "<size>2</size><start_frame>5</start_frame>", (CAR,), "found 2 images"),
-    (("frame_0", "frame_2"), "", (CAR,), "frame 1: found no image"),
-    (("frame_0", "frame_1", "frame_2"), "", (track("a", (0, 0, 1, 1, 5, 5), (2, 0, 1, 1, 5, 5)),), "frame 1"),
-    (("frame_0",), "", (track("a", (0, 0, 1, 1, 5, 5), task_id=1), track("b", task_id=2)), "several tasks"),
-    (("frame_0",), "", ('<track label="a"><box xtl="1"/></track>',), "found None for frame"),
-]
-
-
-@pytest.mark.parametrize(("names", "meta", "tracks", "words"), VIDEOS)
-def test_cvat_for_video_that_does_not_fit_its_images(tmp_path, capsys, names, meta, tracks, words):
-    write_video(tmp_path / "in", *tracks, names=names, meta=meta)
-    assert words in fails(capsys, tmp_path / "in", tmp_path / "out")
-
-
-def test_a_frame_outside_of_the_task_is_not_annotated(tmp_path):
-    names = ("frame_0", "frame_1", "frame_2", "frame_3")
-    write_video(tmp_path / "in", CAR, names=names, meta="<start_frame>0</start_frame><stop_frame>2</stop_frame>")
-    assert sorted(convert(tmp_path / "in", tmp_path / "out")) == list(names[:3])
 
 
 YOLO = [

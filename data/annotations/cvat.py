@@ -1,21 +1,18 @@
-"""CVAT for images 1.1 and for video 1.1: one XML file with the shapes of every image, or the tracks of a video."""
+"""CVAT for images 1.1: one XML file with the shapes of every image, or frame of a video."""
 
-import re
 import xml.etree.ElementTree as ET
 from functools import partial
-from itertools import pairwise
 
 import numpy as np
 
-from data.files import IGNORED, IMAGE_SUFFIXES
+from data.files import IGNORED
 from run.command import UserError
 
 from . import shapes
-from .sources import FAR, AnnotatedImage, attempt, find_image, list_files, read_bytes, read_points, require
+from .sources import FAR, AnnotatedImage, attempt, find_image, read_bytes, read_points
 
 MASK_LABELS = {"background": 0, "ignored": IGNORED}  # what these labels mean where CVAT exports masks
 IGNORING = ("ignored", "is_crowd", "iscrowd")  # attributes that say so of a shape
-TASK = ("size", "start_frame", "stop_frame", "frame_filter")  # number of frames, first, last, "step=N"
 NO_AREA = ("points", "tag", "skeleton", "cuboid")
 
 
@@ -25,9 +22,10 @@ def read_cvat(source):
     root = _read_xml(path)
     if root.tag != "annotations":
         raise UserError(f"{path}: found <{root.tag[:40]}>, expected <annotations>; export CVAT for images 1.1")
-    folders = [source.images] if source.images else [path.parent, path.parent / "images"]
     if root.find("track") is not None:
-        return require(path, _read_tracks, root, path, folders, source.line_width)
+        found = "found tracks, as in CVAT for video, expected the shapes of each frame"
+        raise UserError(f"{path}: {found}; export the same task as CVAT for images 1.1")
+    folders = [source.images] if source.images else [path.parent, path.parent / "images"]
     wheres = (f"{path}: image {number}" for number, _ in enumerate(root.iter("image"), start=1))
     images = zip(wheres, root.iter("image"), strict=True)
     return [attempt(where, _read_image, image, where, folders, source.line_width) for where, image in images]
@@ -52,15 +50,14 @@ def _read_image(element, where, folders, line_width):
     image = AnnotatedImage(name, where, find_image(name, folders), size=size)
     for place, shape in enumerate(element, start=1):
         if shape.tag != "attribute":
-            image.add(f"{where} ({name[:60]}): <{shape.tag}> {place}", _read_shape, shape, shape, place, line_width)
+            image.add(f"{where} ({name[:60]}): <{shape.tag}> {place}", _read_shape, shape, place, line_width)
     return image
 
 
-def _read_shape(element, owner, place, line_width):
-    """A shape; `owner` is the element with its label and group: itself, or its track."""
+def _read_shape(element, place, line_width):
     if element.tag in NO_AREA:
         return f"{element.tag}, which has no area"
-    label, group = owner.get("label"), owner.get("group_id")
+    label, group = element.get("label"), element.get("group_id")
     if not label:
         raise ValueError("found no label, expected the class of the shape; fix it")
     instance = place if group in (None, "", "0") else (label, group)
@@ -70,53 +67,6 @@ def _read_shape(element, owner, place, line_width):
             value = IGNORED
     depth = _whole(element, "z_order", -FAR) if element.get("z_order") else 0
     return shapes.AnnotatedShape(instance, names, _region(element, line_width), depth, value)
-
-
-def _read_tracks(root, path, folders, line_width):
-    """Images of a video, each with the shapes that the tracks have in its frame."""
-    if len({track.get("task_id") for track in root.iter("track")}) > 1:
-        raise ValueError("found several tasks, expected one, as frames are numbered in each; export each task")
-    folder = folders[-1] if folders[-1].is_dir() else folders[0]
-    images, errors = _list_frames(root, path, folder), {}
-    annotated = {frame for frame, image in images.items() if image.is_annotated}
-    for number, track in enumerate(root.iter("track"), start=1):
-        where = f"{path}: track {number}: frame"
-        elements = {_whole(element, "frame", 0): element for element in track}
-        shown = [frame for frame in sorted(elements) if elements[frame].get("outside") != "1"]
-        for frame in shown:
-            if frame not in images:
-                errors[frame] = UserError(f"{where} {frame}: found no image of it in {folder}, expected one; add it")
-            elif not isinstance(images[frame], UserError):
-                arguments = f"{where} {frame}", _read_shape, elements[frame], track, number, line_width
-                images[frame] = attempt(where, images[frame].add, *arguments)
-        gaps = [range(frame + 1, end) for frame, end in pairwise(sorted(elements)) if frame in shown]
-        for frame in (frame for gap in gaps for frame in gap if frame in annotated):
-            problem = "found no shape, but some before and after it, expected one in each frame; export it again"
-            errors[frame] = UserError(f"{where} {frame}: {problem}")
-    return [*errors.values(), *(image for frame, image in images.items() if frame not in errors)]
-
-
-def _list_frames(root, path, folder):
-    """{frame: AnnotatedImage}: by CVAT's names of frames, else all images of the task in their order."""
-    size, start, stop, step = (root.findtext(f"meta//{key}") for key in TASK)
-    step = int(re.search(r"\d+", step or "1")[0])
-    files = list_files(folder, IMAGE_SUFFIXES, recursive=False)
-    numbers = [re.fullmatch(r"frame_(\d+)", file.stem) for file in files]
-    frames = range(len(files))
-    if files and all(numbers):
-        frames = [int(number[1]) for number in numbers]
-    else:
-        by_number = sorted(files, key=lambda file: [int(part) for part in re.findall(r"\d+", file.name)])
-        if str(len(files)) != size or start not in (None, "0") or step != 1 or by_number != files:
-            problem = f"found {len(files)} images, expected frame_000000, ... or all {size} of the task in their order"
-            raise UserError(f"{folder}: {problem}; export {path.name} with its images, or as CVAT for images 1.1")
-    annotated = range(int(start or 0), int(stop or FAR) + 1, step)
-    view = root.find("meta//original_size")
-    shape = None if view is None else (int(view.findtext("height")), int(view.findtext("width")))
-    return {
-        frame: AnnotatedImage(file.name, f"{path}: frame {frame}", file, size=shape, is_annotated=frame in annotated)
-        for frame, file in zip(frames, files, strict=True)
-    }
 
 
 def _number(element, key, least=-FAR):

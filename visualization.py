@@ -77,8 +77,10 @@ def _text_size(image):
 def _write(image, text, place):
     """White text with a dark rim, its lower left corner at `place` (x, y), in place."""
     size = _text_size(image)
-    for color, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        cv2.putText(image, text, place, FONT, size, color, max(1, round(2 * size * width)), cv2.LINE_AA)
+    width = max(1, round(2 * size))
+    # not by a thicker text, whose letters lie further apart
+    for x, y, gray in ((-width, 0, 0), (width, 0, 0), (0, -width, 0), (0, width, 0), (0, 0, 255)):
+        cv2.putText(image, text, (place[0] + x, place[1] + y), FONT, size, (gray, gray, gray), width, cv2.LINE_AA)
 
 
 def paint_classes(image, class_map, names):
@@ -96,7 +98,8 @@ def paint_classes(image, class_map, names):
     painted = np.take(np.array([(0, 0, 0), *colors], np.uint8), class_map, axis=0)
     painted = cv2.addWeighted(image, 1 - CLASS_ALPHA, painted, CLASS_ALPHA, 0.0, painted)
     painted[class_map == 0] = image[class_map == 0]
-    side = max(4, min(image.shape[0] // 30, image.shape[0] // (len(names) + 1)))
+    (_, height), _ = cv2.getTextSize("X", FONT, _text_size(image), 1)
+    side = max(4, min(max(image.shape[0] // 30, height + 3), image.shape[0] // (len(names) + 1)))
     for number, (name, color) in enumerate(zip(names, colors, strict=True)):
         cv2.rectangle(painted, (side // 2, number * side + side // 2), (3 * side // 2, (number + 1) * side), color, -1)
         _write(painted, name, (2 * side, (number + 1) * side))

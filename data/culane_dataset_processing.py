@@ -33,8 +33,6 @@ def find_images(folder, list_file=None):
     Those of a list, in the folder or by itself, else all that have lanes, in the order of their names.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder, expected CULane with driver_*_frame/ in it; name another one")
     if list_file:
         where = find_file(folder, list_file)
         paths = [folder / name for name in read_list(where)]
@@ -52,11 +50,6 @@ def find_images(folder, list_file=None):
     return [path for path in paths if not missing[path]], bad
 
 
-def line_width(size):
-    """Width of drawn lanes on an image of (h, w): `THICKNESS` at TuSimple's 1280 pixels, at least 1."""
-    return max(round(THICKNESS * size[1] / 1280), 1)
-
-
 def process(folder, outdir, list_file=None, overwrite=False, skip_bad=False):
     """Write the data set of a CULane `folder` to `outdir`; returns (number of images, list of the errors skipped)."""
     check_free(outdir, overwrite)
@@ -70,7 +63,8 @@ def process(folder, outdir, list_file=None, overwrite=False, skip_bad=False):
 def _process_image(work, number, path):
     lanes = [lane for lane in read_lines(lines_path(path)) if len(lane)]
     image = read_bgr(path)
-    label = draw_lanes(lanes, image.shape[:2], line_width(image.shape), lines_path(path))
+    width = max(round(THICKNESS * image.shape[1] / 1280), 1)
+    label = draw_lanes(lanes, image.shape[:2], width, lines_path(path))
     write_png(work / "images" / f"{number:04d}.png", image)
     write_png(work / "labels" / f"{number:04d}.png", label)
     return number

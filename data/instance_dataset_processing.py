@@ -4,21 +4,10 @@
     python data/instance_dataset_processing.py my_annotations -o my_data --classes car truck=car person
 
 Writes `images/` (the image files as they are), `labels/` (16-bit png, 0 = background, each instance of an image its own
-number) and, where the annotations name classes, `classes/` (8-bit png, the class of each pixel) and `classes.txt`. It
-reads, recognized or named with --format:
-
-    labelme     folder of JSON files, X-AnyLabeling's too: polygon, (rotated) rectangle, circle, line, linestrip, mask
-    coco        COCO instances JSON: polygons, run lengths, compressed or not
-    cvat        CVAT for images 1.1, XML, of videos too: polygon, box, ellipse, polyline, mask
-    yolo        YOLO segmentation: images/ and labels/*.txt
-    voc         JPEGImages/ and SegmentationObject/
-    cityscapes  leftImg8bit/ and gtFine/, *_instanceIds.png
-    masks       ID/images/ with one image and ID/masks/ with one file per instance (2018 Data Science Bowl)
-    labels      images/ and labels/ or masks/: label images, gray ids (8, 16, 32 bits) or one color per instance
-
-What the form marks as ignored (crowds, VOC's 255, Cityscapes' groups, labelme's __ignore__) becomes 65535. A pixel
-belongs to a shape if its center lies inside, coordinates counting from the image's upper left corner. Where shapes
-overlap, the later one lies on top.
+number) and, where the annotations name classes, `classes/` (8-bit png, the class of each pixel) and `classes.txt`.
+doc/own_data.md has what each form may hold. A pixel belongs to a shape if its center lies inside, coordinates counting
+from the image's upper left corner. Where shapes overlap, the later one lies on top. What the form marks as ignored
+becomes 65535.
 """
 
 if __name__ == "__main__":

@@ -69,6 +69,8 @@ def collect_data(flags):
 def collect_classes(pairs, modeldir):
     """The classes of training pairs, {name: whether it is stuff}; those of the model of `modeldir` first, in its order.
 
+    A single one isn't learned: there is nothing to tell it from.
+
     Raises:
         UserError: a `classes.txt` that can't be used, or that differs from another in what is stuff.
     """
@@ -83,6 +85,8 @@ def collect_classes(pairs, modeldir):
             first.setdefault(name, folder)
     if len(classes) > MAX_CLASS:
         raise UserError(f"--srcdir: found {len(classes)} classes, expected at most {MAX_CLASS}; leave some out")
+    if len(classes) == 1:
+        return {}
     known = utils.read_classes(modeldir) if classes and modeldir.lower() != "none" else {}
     return {name: classes[name] for name in dict.fromkeys([*known, *classes]) if name in classes}
 

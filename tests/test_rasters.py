@@ -1,18 +1,16 @@
 """Label images and mask files to labels, and the view of an image on which they were made."""
 
+import json
 import os
-import unicodedata
 
 import cv2
 import numpy as np
 import pytest
 from annotation_files import (
-    BOXES,
     LABEL,
     SIZE,
     convert,
     fails,
-    labelme,
     photo,
     write_boxes,
     write_image,
@@ -151,47 +149,37 @@ def test_cityscapes(tmp_path, capsys, source):
     assert "000001_000019_gtFine_instanceIds.png: found no class" in fails(capsys, tmp_path / source, tmp_path / "no")
 
 
-@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-@pytest.mark.parametrize("view", ["shown", "stored"])
-def test_image_and_label_agree_when_the_image_says_it_is_turned(tmp_path, orientation, view):
-    """Whichever view was annotated; half a turn shows in no size and is taken as shown."""
-    photo(tmp_path / "in/a.jpg", orientation)
+TURNED = [  # EXIF's orientation, the view that was annotated, whether that is assumed
+    *(("labelme", orientation, "shown", orientation == 3) for orientation in (1, 3, 6, 8)),
+    *(("labelme", orientation, "stored", False) for orientation in (6, 8)),
+    *(("yolo", orientation, "shown", orientation == 6) for orientation in (1, 6)),
+]
+
+
+@pytest.mark.parametrize(("form", "orientation", "view", "assumed"), TURNED)
+def test_image_and_label_agree_when_the_image_says_it_is_turned(tmp_path, capsys, form, orientation, view, assumed):
+    """Half a turn shows in no size, and YOLO has no sizes: it is taken as shown, and said."""
     height, width = SIZE
     x, y = {1: (0, 0), 3: (width - 10, height - 10), 6: (height - 10, 0), 8: (0, width - 10)}[orientation]
     size = SIZE[::-1] if orientation > 4 else SIZE
     if view == "stored":
-        if orientation == 3:
-            return
         (x, y), size = (0, 0), SIZE
-    corner = ("rectangle", "corner", [[x, y], [x + 10, y + 10]])
-    write_json(tmp_path / "in/a.json", labelme("a.jpg", corner, size=size))
-    label = convert(tmp_path / "in", tmp_path / "out")["a"]
-    (path,) = (tmp_path / "out/images").iterdir()
-    image = cv2.imread(str(path))  # turned as training turns it
-    assert image.shape[:2] == label.shape == size
-    assert image[label == 1].min() > 200 and image[label == 0].mean() < 60
-
-
-@pytest.mark.parametrize(
-    ("form", "orientation", "assumed"),
-    [
-        ("labelme", 1, False),
-        ("labelme", 3, True),
-        ("labelme", 6, False),
-        ("yolo", 6, True),
-        ("yolo", 1, False),
-    ],
-)
-def test_what_is_assumed_of_turned_images_is_said(tmp_path, capsys, form, orientation, assumed):
-    """Half a turn shows in no size, and YOLO has no sizes."""
-    source = write_boxes(form, tmp_path / "in", BOXES[:1])
+    box = ("corner", x, y, x + 10, y + 10)
+    if form == "yolo":  # in fractions of a view of `SIZE`
+        box = ("corner", *np.array(box[1:]) * np.tile(np.array(SIZE[::-1]) / size[::-1], 2))
+    source = write_boxes(form, tmp_path / "in", [box])
     image = source / ("images/a.jpg" if form == "yolo" else "a.jpg")
-    photo(image, orientation, SIZE[::-1] if orientation == 6 and form == "labelme" else SIZE)
-    data = image.read_bytes()
+    photo(image, orientation)
+    if form == "labelme":
+        file = json.loads((source / "a.jpg.json").read_text())
+        write_json(source / "a.jpg.json", file | {"imageHeight": size[0], "imageWidth": size[1]})
     label = convert(source, tmp_path / "out")["a"]
     assert ("1 images say that they are shown turned" in capsys.readouterr().out) == assumed
-    assert (tmp_path / "out/images/a.jpg").read_bytes() == data  # training turns it, too
-    assert label.shape == (SIZE[::-1] if orientation == 6 and form == "yolo" else SIZE)
+    (path,) = (tmp_path / "out/images").iterdir()
+    assert path.suffix == ".png" if view == "stored" else path.read_bytes() == image.read_bytes()
+    pixels = cv2.imread(str(path))  # turned as training turns it
+    assert pixels.shape[:2] == label.shape == size
+    assert pixels[label == 1].min() > 200 and pixels[label == 0].mean() < 60
 
 
 def test_tiffs_are_copied_if_training_reads_them(tmp_path, capsys):
@@ -219,22 +207,6 @@ def test_further_pages_of_a_label_are_counted(tmp_path, capsys):
     cv2.imwritemulti(str(tmp_path / "in/labels/a.tif"), [LABEL] * 3)
     convert(tmp_path / "in", tmp_path / "out")
     assert "2 left out: pages or frames after a file's first" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("form", ["labels", "yolo"])
-def test_names_that_a_file_system_wrote_otherwise_belong_together(tmp_path, form):
-    """A Mac takes the letters of ü apart; IMG_1.JPG and img_1.png."""
-    for name in (unicodedata.normalize("NFD", "ü") + ".jpg", "IMG_1.JPG", "x.jpg"):
-        write_image(tmp_path / "in/images" / name)
-    (tmp_path / "in/labels").mkdir()
-    for value, name in enumerate((unicodedata.normalize("NFC", "ü"), "img_1", "x"), start=1):
-        if form == "labels":
-            cv2.imwrite(str(tmp_path / f"in/labels/{name}.png"), np.full(SIZE, value, np.uint8))
-        else:
-            lines = [f"0 0 0 {1 / k} 0 {1 / k} 1 0 1\n" for k in range(1, value + 1)]
-            (tmp_path / f"in/labels/{name}.txt").write_text("".join(lines))
-    numbers = {name: label.max() for name, label in convert(tmp_path / "in", tmp_path / "out").items()}
-    assert {unicodedata.normalize("NFC", name): n for name, n in numbers.items()} == {"ü": 1, "IMG_1": 2, "x": 3}
 
 
 def test_folders_behind_links_count(tmp_path):

@@ -72,14 +72,6 @@ def test_a_merged_label_file_beside_its_parts(tmp_path, capsys):
     assert exit_.value.code == 2 and "label_data_all.json:1: found" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_default_folder_is_the_scripts_own(monkeypatch, tmp_path):
-    called = {}
-    monkeypatch.setattr(processing, "process", lambda *args: called.update(args=args) or (1, []))
-    monkeypatch.chdir(tmp_path)
-    processing.main(["somewhere"])
-    assert called["args"][1] == Path(processing.__file__).resolve().parent
-
-
 def test_gray_values_are_distinct_for_every_lane_of_8_bits():
     assert tusimple.GRAY_VALUES[:5] == (20, 70, 120, 170, 220)
     assert sorted(tusimple.GRAY_VALUES) == list(range(1, 256))
@@ -110,6 +102,7 @@ def huge(data):
 # what happens to the clip's bytes, or to its label
 DAMAGES = {
     "no jpg": lambda data: b"no jpg",
+    "cut": lambda data: data[: len(data) * 2 // 3],
     "zeros": lambda data: data[: len(data) // 3] + bytes(len(data)),
     "huge": huge,
     "lengths": lambda label: label["lanes"][1].pop(),
@@ -118,17 +111,17 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("damage", ["missing clip", "broken line", *DAMAGES])
+@pytest.mark.parametrize("damage", ["missing clip", "broken line", "nested line", *DAMAGES])
 def test_bad_input_is_one_line_or_skipped(tmp_path, damage, capsys):
     """Nothing is written, or the others, numbered without a gap."""
     source = write_set(tmp_path / "set", [make_label(i) for i in range(4)])
     clip, path = source / "clips/a/1/20.jpg", source / "label_data_0313.json"
     lines = path.read_text().splitlines()
-    of_clip = damage in ("no jpg", "zeros", "huge")
+    of_clip = damage in ("no jpg", "cut", "zeros", "huge")
     if damage == "missing clip":
         clip.unlink()
-    elif damage == "broken line":
-        lines[1] = lines[1][:50]
+    elif damage in ("broken line", "nested line"):
+        lines[1] = lines[1][:50] if damage == "broken line" else 100_000 * "["
     elif of_clip:
         clip.write_bytes(DAMAGES[damage](clip.read_bytes()))
     else:
@@ -150,16 +143,19 @@ def test_bad_input_is_one_line_or_skipped(tmp_path, damage, capsys):
     assert read(tmp_path / "out", "images", 1)[0, 0, 0] == 20  # clip 2 has gray 20
 
 
-@pytest.mark.parametrize("state", ["absent", "no labels", "no lines"])
-def test_empty_folders(tmp_path, state, capsys):
+@pytest.mark.parametrize("state", ["absent", "no labels", "no lines", "out"])
+def test_empty_folders_and_a_file_in_place_of_one(tmp_path, state, capsys):
     if state != "absent":
         (tmp_path / "set").mkdir()
     if state == "no lines":
         (tmp_path / "set/label_data_0.json").write_text("\n")
+    out = tmp_path / "set/out"
+    if state == "out":
+        out.write_text("mine")
     with pytest.raises(SystemExit) as exit_:
-        processing.main([str(tmp_path / "set"), "-o", str(tmp_path / "out")])
+        processing.main([str(tmp_path / "set"), "-o", str(out)])
     assert exit_.value.code == 2 and str(tmp_path / "set") in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    assert out.exists() == (state == "out")
 
 
 def files_of(folder):

@@ -20,7 +20,7 @@ def read_coco(source):
 
     Images lie in the folder named, else beside the file or in the usual folders near it.
     """
-    path = source.one_file("COCO", ".json", lambda path: is_coco(sources.read_json(path, lenient=True)))
+    path = source.one_file("COCO", ".json", lambda path: is_coco(sources.read_json(path)))
     file = sources.read_json(path)
     entries, annotations, categories = (
         require(path, get, file, key, list) for key in ("images", "annotations", "categories")

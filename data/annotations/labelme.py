@@ -30,7 +30,7 @@ def read_labelme(source):
     base = source.path.parent if is_file else source.path
     results = []
     for path in tqdm(files, desc="reading", unit="file", dynamic_ncols=True):
-        file = sources.attempt(path, sources.read_json, path, len(files) > 1)
+        file = sources.attempt(path, sources.read_json, path)
         if isinstance(file, UserError):
             results.append(file)
         elif is_labelme(file):

@@ -135,8 +135,6 @@ def read_mask_folders(source):
     """Images of a folder of folders, `ID/images/*.png` (one) and `ID/masks/*.png` (one per instance)."""
     if source.images:
         raise UserError(f"--images {source.images}: found with masks, whose images lie beside them; leave it out")
-    if not source.path.is_dir():
-        raise UserError(f"{source.path}: found a file, expected a folder of ID/images/ and ID/masks/; name another one")
     folders = [path for path in sorted(source.path.iterdir()) if path.is_dir()]
     return [attempt(path, _read_folder, path) for path in folders if not path.name.startswith((".", "__MACOSX"))]
 

@@ -71,7 +71,7 @@ def attempt(where, read, *args):
         return read(*args)
     except UserError as error:  # which names its place
         return error
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, OSError) as error:
         found = error if str(error).startswith("found ") else f"found {error}, expected what can be read; fix it"
         return UserError(f"{where}: {found}")
 
@@ -85,9 +85,7 @@ def require(where, read, *args):
 
 
 def list_files(folder, suffixes, recursive=True, say=False):
-    """`files.select_files` of a folder and its subfolders; raises UserError if there is no such folder."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder, expected {' '.join(suffixes)} in it; name another one")
+    """`files.select_files` of a folder and its subfolders; raises OSError."""
     return files.select_files(files.walk_files(folder) if recursive else folder.iterdir(), suffixes, folder, say)
 
 
@@ -121,22 +119,17 @@ def read_text(path):
         raise UserError(f"{path}: found bytes that are no UTF-8 text, expected it; save it as UTF-8") from None
 
 
-def read_json(path, lenient=False):
-    """The object of a JSON file as a dict; raises UserError.
-
-    Lenient: {} for JSON that is no object, as among annotations other programs leave lists of their own.
-    """
+def read_json(path):
+    """What a JSON file holds; raises UserError."""
     text = read_text(path)
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         raise UserError(f"{path}: found no JSON, or a part of it, expected one object; export it again") from None
-    if isinstance(value, dict) or lenient:
-        return value if isinstance(value, dict) else {}
-    found, expected = f"a JSON {type(value).__name__}", "an object; export it again"
-    if '"original_width"' in text:
-        found, expected = "Label Studio's JSON", "COCO; export 'COCO with Images', of masks 'Brush labels to COCO'"
-    raise UserError(f"{path}: found {found}, expected {expected}")
+    if isinstance(value, list) and '"original_width"' in text:
+        expected = "COCO; export 'COCO with Images', of masks 'Brush labels to COCO'"
+        raise UserError(f"{path}: found Label Studio's JSON, expected {expected}")
+    return value
 
 
 def get(record, key, *kinds, default=None):

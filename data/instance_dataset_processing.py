@@ -93,7 +93,7 @@ def choose_classes(images, wanted, where):
     for image in images:
         instances = {shape.instance for shape in image.shapes}
         image.shapes = [shape for shape in image.shapes if not shape.names or shape.names in new_names]
-        image.left_out["of other classes"] += len(instances - {shape.instance for shape in image.shapes})
+        image.counts["left out: of other classes"] += len(instances - {shape.instance for shape in image.shapes})
         for shape in image.shapes:
             shape.names = (new_names[shape.names],) if shape.names else ()
     names = sorted({*new_names.values()} - {""})
@@ -198,7 +198,7 @@ class WrittenImage:
     """What the summary tells of an image."""
 
     areas: np.ndarray  # (N,) pixels of its instances
-    counts: Counter  # of `Painted`, "touching", "ignored" pixels, and {reason: number left out}
+    counts: Counter  # {what the summary says of as many: number}
     classes: Counter  # {name: instances}
     in_pieces: bool  # its only instance has several separate pieces
 
@@ -224,10 +224,11 @@ def _process_image(work, class_ids, components, stem, image):
         writing.write_png(work / "images" / f"{stem}.png", pixels)
     else:
         (work / "images" / f"{stem}{suffix}").write_bytes(data)
-    counts = painted.counts + image.left_out
-    counts += Counter({sources.MORE_PAGES: files.count_images(data) - 1, "assumed": int(is_assumed)})
-    ignored = int(pixels_of[IGNORED])
-    counts += Counter(touching=shapes.count_touching(label), ignored=ignored, ignoring=int(ignored > 0))
+    counts = painted.counts + image.counts
+    counts["touch another one"] += shapes.count_touching(label)
+    counts["images say that they are shown turned (EXIF): annotations are taken to be so too"] += is_assumed
+    counts[f"pixels are ignored: train and evaluate with --ignore {IGNORED}"] += int(pixels_of[IGNORED])
+    counts[sources.MORE_PAGES] += files.count_images(data) - 1
     shown = ((label > 0) & (label < IGNORED)).astype(np.uint8)
     in_pieces = len(areas) == 1 and cv2.connectedComponents(shown, connectivity=8)[0] > 2
     return WrittenImage(areas, counts, Counter(filter(None, painted.names)), in_pieces)
@@ -241,22 +242,13 @@ def summarize(written, components=False):
     lines = [
         f"{len(areas)} instances, {numbers.min()} to {numbers.max()} per image, {numbers.mean():.1f} on average",
         f"smallest {areas.min()} pixels, largest {areas.max()}, median {np.median(areas):.0f}",
-        f"{counts.pop('touching', 0)} touch another one",
     ]
     if classes:
         lines.append("classes: " + ", ".join(f"{number} {name}" for name, number in sorted(classes.items())))
-    ignored, ignoring = counts.pop("ignored", 0), counts.pop("ignoring", 0)
-    for number, words in (
-        (counts.pop("covered", 0), "lie in part under a later one"),
-        (counts.pop("unseen", 0), "left out: hidden by later ones or without a pixel in the image"),
-        (counts.pop("assumed", 0), "images say that they are shown turned (EXIF): annotations are taken to be so too"),
-        (ignored, f"pixels of {ignoring} images are ignored: train and evaluate with --ignore {IGNORED}"),
-    ):
-        lines += [f"{number} {words}"] if number else []
     if not components and numbers.max() == 1 and 2 * sum(image.in_pieces for image in written) > len(areas):
         pieces = "most of them in several separate pieces: if each piece is an instance, --components parts them"
         lines.append(f"every label has a single id, {pieces}")
-    return lines + [f"{number} left out: {reason}" for reason, number in sorted(counts.items()) if number]
+    return lines + [f"{number} {words}" for words, number in counts.items()]
 
 
 @command("instance_dataset_processing.py")

@@ -49,9 +49,7 @@ def fails(capsys, source, out, *flags):
     with pytest.raises(SystemExit) as exit_:
         processing.main([str(source), "-o", str(out), *map(str, flags)])
     captured = capsys.readouterr()
-    lines = [
-        line for line in captured.err.splitlines() if line.strip() and "image/s]" not in line and "file/s]" not in line
-    ]
+    lines = [line for line in captured.err.splitlines() if line.strip() and "e/s]" not in line]
     assert exit_.value.code == 2 and len(lines) == 1 and not captured.out, captured.err
     assert lines[0].startswith("instance_dataset_processing.py: error: ")
     assert ": found " in lines[0] or "no such" in lines[0] or ", expected " in lines[0]
@@ -60,28 +58,17 @@ def fails(capsys, source, out, *flags):
 
 
 def labelme(image, *objects, size=SIZE, **more):
-    known = {"imagePath": image, "imageHeight": size[0], "imageWidth": size[1], "imageData": None}
-    return (
-        known
-        | {
-            "shapes": [
-                dict(zip(("shape_type", "label", "points"), one[:3], strict=True)) | (one[3] if one[3:] else {})
-                for one in objects
-            ]
-        }
-        | more
-    )
+    """A file of objects, (shape_type, label, points) and perhaps a dict of more keys each."""
+    keys = "shape_type", "label", "points"
+    shapes = [dict(zip(keys, one[:3], strict=True)) | dict(*one[3:]) for one in objects]
+    return {"imagePath": image, "imageHeight": size[0], "imageWidth": size[1], "shapes": shapes} | more
 
 
-def coco_file(annotations, images=("a.jpg", "b.png"), size=SIZE):
-    return {
-        "images": [
-            {"id": 7 + number, "file_name": name, "height": size[0], "width": size[1]}
-            for number, name in enumerate(images)
-        ],
-        "categories": [{"id": 3, "name": "cell"}, {"id": 5, "name": "dirt"}],
-        "annotations": annotations,
-    }
+def coco_file(annotations, images=("a.jpg", "b.png")):
+    known = {"height": SIZE[0], "width": SIZE[1]}
+    images = [{"id": 7 + number, "file_name": name} | known for number, name in enumerate(images)]
+    categories = [{"id": 3, "name": "cell"}, {"id": 5, "name": "dirt"}]
+    return {"images": images, "categories": categories, "annotations": annotations}
 
 
 def annotation(segmentation, category=3, image=7, **more):
@@ -120,7 +107,7 @@ def corners(left, top, right, bottom):
 
 
 def write_boxes(form, folder, boxes=BOXES, image="a.jpg", bad=False):
-    """Annotations of one image, boxes in their order; `bad`: and in front of them a shape that none of them is."""
+    """Annotations of one image, boxes in their order; `bad`: labelme's or YOLO's with no shape in front of them."""
     names = sorted({name for name, *_ in boxes})
     polygons = [corners(*box) for _, *box in boxes]
     write_image(folder / ("images" if form == "yolo" else "") / image)
@@ -129,14 +116,13 @@ def write_boxes(form, folder, boxes=BOXES, image="a.jpg", bad=False):
         objects = [("polygon", "leaf", [[1, 1], [5, 5]])] * bad + objects
         write_json(folder / f"{image}.json", labelme(image, *objects))
     elif form == "coco":
-        file = coco_file([annotation([[1, 1, 5, 5]], category=0)] * bad, images=(image,))
+        file = coco_file([], images=(image,))
         file["categories"] = [{"id": number, "name": name} for number, name in enumerate(names)]
         for (name, *_), points in zip(boxes, polygons, strict=True):
             file["annotations"].append(annotation([np.ravel(points).tolist()], category=names.index(name)))
         write_json(folder / "coco.json", file)
     elif form == "cvat":
-        shapes = ['<polygon label="leaf" points="1,1;5,5"/>'] * bad
-        known = {"_background_": "background", "__ignore__": "ignored"}
+        shapes, known = [], {"_background_": "background", "__ignore__": "ignored"}
         for name, left, top, right, bottom in boxes:
             sides = f'xtl="{left}" ytl="{top}" xbr="{right}" ybr="{bottom}"'
             shapes.append(f'<box label="{known.get(name, name)}" {sides}></box>')

@@ -191,6 +191,6 @@ def test_summary(tmp_path, capsys):
         f"3 images (labelme) in {tmp_path / 'out'}",
         "3 instances, 0 to 2 per image, 1.0 on average",
         "smallest 6 pixels, largest 64, median 64",
-        "2 touch another one",
         "classes: 2 a, 1 b",
+        "2 touch another one",
     ]

@@ -7,16 +7,7 @@ import os
 import cv2
 import numpy as np
 import pytest
-from annotation_files import (
-    CVAT,
-    SIZE,
-    annotation,
-    coco_file,
-    fails,
-    labelme,
-    write_image,
-    write_json,
-)
+from annotation_files import CVAT, SIZE, annotation, coco_file, fails, labelme, write_image, write_json
 from PIL import Image
 
 from data import instance_dataset_processing as processing

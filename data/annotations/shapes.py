@@ -48,7 +48,7 @@ class Painted:
     """Ids of an image, and how they came about."""
 
     label: np.ndarray  # (h, w) uint16
-    counts: Counter  # what the summary says: see `paint`
+    counts: Counter  # {what the summary says of as many: number}
     names: list = field(default_factory=list)  # class of instances 1, 2, ..., "" for none
 
 
@@ -145,8 +145,7 @@ def expand_runs(counts, shape):
 def paint(shapes, size):
     """Paint shapes, `AnnotatedShape`s, upper ones over lower ones, on an image of (h, w).
 
-    Returns `Painted`: the instances that are seen, numbered from 1 in the order of their first shapes, and `IGNORED`;
-    counts of instances "covered" in part by a later one and "unseen", wholly covered or without a pixel in the image.
+    Returns `Painted`: the instances that are seen, numbered from 1 in the order of their first shapes, and `IGNORED`.
     UserError if they are too many, or one can't be of this image.
     """
     shapes = sorted(shapes, key=lambda shape: shape.depth)
@@ -168,7 +167,8 @@ def paint(shapes, size):
     seen = [number for number in np.flatnonzero(np.bincount(label.ravel())) if number not in (0, IGNORED)]
     new_numbers = np.zeros(IGNORED + 1, np.uint16)
     new_numbers[seen], new_numbers[IGNORED] = np.arange(1, len(seen) + 1), IGNORED
-    counts = Counter(covered=len(covered.intersection(seen)), unseen=len(numbers) - len(seen))
+    counts = Counter({"lie in part under a later one": len(covered.intersection(seen))})
+    counts["left out: hidden by later ones or without a pixel in the image"] = len(numbers) - len(seen)
     names = [shape.names[0] if shape.names else "" for shape in first.values()]
     return Painted(new_numbers[label], counts, [names[number - 1] for number in seen])
 

@@ -19,7 +19,7 @@ from data.files import IMAGE_SUFFIXES
 from run.command import UserError
 
 FAR = 1e6  # no coordinate is larger
-MORE_PAGES = "pages or frames after a file's first"
+MORE_PAGES = "left out: pages or frames after a file's first"
 
 
 @dataclass
@@ -51,14 +51,14 @@ class AnnotatedImage:
     size: tuple | None = None  # (h, w) that the annotation states
     shapes: list = field(default_factory=list)  # `shapes.AnnotatedShape`s
     label: Callable | None = None  # gives a `shapes.Painted`
-    left_out: Counter = field(default_factory=Counter)  # {reason: number of objects}
+    counts: Counter = field(default_factory=Counter)  # {what the summary says of as many: number}
     is_annotated: bool = True  # False: nobody says what it shows
 
     def add(self, where, read, *args):
         """Add the shape that `read(*args)` gives, or count the reason to leave it out; UserError; returns self."""
         shape = require(where, read, *args)
         if isinstance(shape, str):
-            self.left_out[shape] += 1
+            self.counts[f"left out: {shape}"] += 1
         else:
             shape.where = where
             self.shapes.append(shape)

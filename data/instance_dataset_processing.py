@@ -40,6 +40,7 @@ READERS = {
     "yolo": yolo.read_yolo,
     "voc": rasters.read_voc,
     "cityscapes": rasters.read_cityscapes,
+    "cvppp": rasters.read_cvppp,
     "masks": rasters.read_mask_folders,
     "labels": rasters.read_label_images,
 }
@@ -58,6 +59,8 @@ def recognize(path):
             return "voc"
         if rasters.is_cityscapes(path):
             return "cityscapes"
+        if rasters.is_cvppp(path):
+            return "cvppp"
     paths, broken = [path] if path.is_file() else sources.list_files(path, (".json", ".xml")), []
     for file in (file for file in paths if file.suffix.lower() == ".json"):
         content = sources.attempt(file, sources.read_json, file)

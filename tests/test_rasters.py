@@ -118,6 +118,19 @@ def test_voc(tmp_path, capsys, kind, suffix):
     np.testing.assert_array_equal(convert(tmp_path / "in", tmp_path / "class")["a"], expected)
 
 
+@pytest.mark.parametrize("label", [np.uint8(LABEL), colors_of(LABEL)[:, :, ::-1]], ids=["ids", "colors"])
+def test_leaves_as_their_archive_has_them(tmp_path, label):
+    for name in ("rgb", "fg", "centers"):
+        write_image(tmp_path / f"A1/plant001_{name}.png")
+    cv2.imwrite(str(tmp_path / "A1/plant001_label.png"), label)
+    labels = convert(tmp_path / "A1", tmp_path / "out")
+    assert list(labels) == ["plant001_rgb"]
+    for number in range(1, LABEL.max() + 1):  # colors get numbers of their own
+        assert len(np.unique(labels["plant001_rgb"][LABEL == number])) == 1
+    np.testing.assert_array_equal(labels["plant001_rgb"] > 0, LABEL > 0)
+    assert len(np.unique(labels["plant001_rgb"])) == LABEL.max() + 1
+
+
 @pytest.mark.parametrize("source", ["in", "in/gtFine/train", "in/gtFine"])
 def test_cityscapes(tmp_path, capsys, source):
     ids = np.full(SIZE, 7, np.uint16)  # road

@@ -1,4 +1,4 @@
-"""Annotations that are images: label images of any kind, those of VOC and Cityscapes, one mask file per instance."""
+"""Annotations that are images: label images of any kind, of VOC, Cityscapes and CVPPP, one mask file per instance."""
 
 import os
 from collections import Counter
@@ -49,6 +49,17 @@ def read_cityscapes(source):
     labels = list_by_stem(label_folder, IMAGE_SUFFIXES, True, endings, say=False)
     names = ["leftImg8bit" if name in GT_FOLDERS else name for name in label_folder.absolute().parts]
     return _label_images(source.images or Path(*names), labels, _read_cityscapes_ids, image_endings=["_leftImg8bit"])
+
+
+def is_cvppp(path):
+    """Whether a folder or its subfolders hold leaves as their benchmark has them."""
+    return any(name.endswith("_rgb.png") for _, _, names in os.walk(path) for name in names)
+
+
+def read_cvppp(source):
+    """Images `plantNNN_rgb.png` with the ids of `plantNNN_label.png` beside them, without `_fg` and `_centers`."""
+    labels = list_by_stem(source.path, IMAGE_SUFFIXES, True, ["_label"], say=False)
+    return _label_images(source.images or source.path, labels, read_ids, image_endings=["_rgb"])
 
 
 def _label_images(folder, labels, read_label, *endings, **image_endings):

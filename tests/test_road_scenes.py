@@ -1,58 +1,91 @@
 """Rendered scenes: geometry against the pinhole model by hand, labels against the paint."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.polynomial import Polynomial
 
-from data.road import empty, ground, objects, rendering, vehicles
-from data.road.canvas import Scene
-from data.road.geometry import HEIGHT, LANE_WIDTH, ROAD_ROWS, WIDTH, Road, random_road, road_from_label
+from data.road import ground, rendering, vehicles
+from data.road.camera import Camera
+from data.road.canvas import HEIGHT, WIDTH
+from data.road.geometry import LANE_WIDTH, ROAD_ROWS, Road, Route, random_route, road_from_label
 from data.road.layout import random_layout
 from data.road.rendering import H_SAMPLES, make_label, render_scene
+from data.road.scene import Scene, Thing, draw_things
 from data.road.weather import random_light
 
-FOCAL, CAMERA, HORIZON = 1200.0, 1.5, 250.0  # px, m, px
+FOCAL, HIGH, HORIZON = 1200.0, 1.5, 250.0  # px, m, px
 OFFSETS = np.array([-5.4, -1.8, 1.8, 5.4])  # m
+STRAIGHT = Polynomial([0, 0, 0])
 
 
 def flat_road():
     """Straight road on flat ground, straight from the pinhole model."""
-    distance = FOCAL * CAMERA / np.maximum(np.arange(ROAD_ROWS) - HORIZON, 5)
+    distance = FOCAL * HIGH / np.maximum(np.arange(ROAD_ROWS) - HORIZON, 5)
     lines = WIDTH / 2 + FOCAL * OFFSETS / distance[:, None]
     return Road(lines, OFFSETS, FOCAL / distance, distance, top=256)
 
 
 def flat_label(h_samples, first_row=260):
     """TuSimple lanes of `flat_road`, from x = cx + u (y - horizon) / camera height."""
-    x = WIDTH / 2 + OFFSETS[:, None] * (np.array(h_samples) - HORIZON) / CAMERA
+    x = WIDTH / 2 + OFFSETS[:, None] * (np.array(h_samples) - HORIZON) / HIGH
     x[(x < 0) | (x > WIDTH - 1) | (np.array(h_samples) < first_row)] = -2
     return {"lanes": np.rint(x).astype(int).tolist(), "h_samples": list(h_samples)}
 
 
-def label_of_road(road, first_row):
-    return make_label(road.lines[H_SAMPLES].T, np.array(H_SAMPLES) >= first_row)
+def clear_day():
+    light = random_light(np.random.default_rng(0))
+    return replace(light, kind="clear", fog=4000.0, sun=0.0, objects=1.0)
 
 
 def test_projection_is_the_pinhole_camera():
     rng = np.random.default_rng(0)
     offset, height, distance = rng.uniform(-20, 20, 50), rng.uniform(0, 8, 50), rng.uniform(4, 120, 50)
-    expected = np.stack([WIDTH / 2 + FOCAL * offset / distance, HORIZON + FOCAL * (CAMERA - height) / distance], 1)
+    expected = np.stack([WIDTH / 2 + FOCAL * offset / distance, HORIZON + FOCAL * (HIGH - height) / distance], 1)
     assert np.allclose(flat_road().project(offset, height, distance), expected, atol=0.5)
+
+
+@pytest.mark.parametrize("travelled", [0.0, 30.0])
+def test_routes_are_seen_by_the_pinhole_camera(travelled):
+    """Also from farther on, where the camera has turned with the road: what lies ahead of it by hand."""
+    bend, jerk, yaw, offsets = 1e-3, 2e-6, 0.01, np.array([-4.0, 0.5, 3.0])
+    route = Route(Camera(900.0, 2.5, 300.0, 700.0), Polynomial([0, yaw, bend / 2, jerk / 6]), STRAIGHT, offsets, 100.0)
+    road, first_row = route.road_after(travelled)
+    assert first_row == int(300 + 900 * 2.5 / 100)
+    for distance in (5.0, 20.0, 80.0):
+        row = 300 + 900 * 2.5 / distance
+        assert float(road.row_at(distance)) == pytest.approx(row, abs=0.1)
+        x = [np.interp(row, np.arange(ROAD_ROWS), line) for line in road.lines.T]
+        curvature = bend + jerk * travelled
+        side = yaw * distance + curvature * distance**2 / 2 + jerk * distance**3 / 6
+        assert x == pytest.approx(700 + 900 * (offsets + side) / distance, abs=0.5)
+    heading = bend * travelled + jerk * travelled**2 / 2
+    assert route.pan(travelled) == pytest.approx(900 * heading)
+
+
+def test_road_behind_a_crest_is_not_seen():
+    """The line of sight from 1.5 m touches a road that falls by fall * distance ** 2 where it has fallen 1.5 m."""
+    fall = 2e-4
+    route = Route(Camera(1200.0, 1.5, 250.0, 640.0), STRAIGHT, Polynomial([0, 0, -fall]), np.array([-2.0, 2.0]), 300)
+    road, _ = route.road_after(0)
+    crest = np.sqrt(1.5 / fall)
+    assert road.top == np.ceil(250 + 1200 * 2 * 1.5 / crest)
+    assert 0.8 * crest < road.distance[road.top] < crest  # a pixel of it is long there
 
 
 def test_random_roads_keep_perspective_and_label_form():
     counts, bends, tops = [], [], []
     for seed in range(60):
-        road, first_row = random_road(np.random.default_rng(seed))
+        road, first_row = random_route(np.random.default_rng(seed)).road_after(0)
         gaps = np.diff(road.lines, axis=1)[road.top :]
         assert np.allclose(gaps, np.diff(road.offsets) * road.scale[road.top :, None], rtol=1e-6)
         assert np.all(np.diff(road.distance[road.top :]) <= 0)
-        label = label_of_road(road, first_row)
+        label = make_label(road, first_row)
         assert label["h_samples"] == list(range(160, 711, 10))
         counts.append(len(label["lanes"]))
         lanes = np.array(label["lanes"])
-        assert lanes.shape[1] == 56
         assert np.all((lanes == -2) | ((lanes >= 0) & (lanes < WIDTH)))
         both = (lanes[:-1] >= 0) & (lanes[1:] >= 0)
         assert np.all((lanes[:-1] <= lanes[1:])[both])  # left to right
@@ -74,7 +107,7 @@ def test_lanes_beside_the_cars_differ_in_width_as_in_tusimple():
     """Widths by hand from the lines' pixels at one row. TuSimple's labels: 22 % (0313, 0601) and 35 % (0531)."""
     ratios, own_lane = [], []
     for seed in range(200):
-        road, _ = random_road(np.random.default_rng(seed))
+        road, _ = random_route(np.random.default_rng(seed)).road_after(0)
         widths = np.diff(road.lines[700]) / road.scale[700]
         at = np.searchsorted(road.offsets, 0) - 1
         own_lane.append(widths[at])
@@ -85,31 +118,23 @@ def test_lanes_beside_the_cars_differ_in_width_as_in_tusimple():
     assert 3.0 < np.quantile(own_lane, 0.02) and np.quantile(own_lane, 0.98) < 4.3  # m, the car's own lane is a lane
 
 
-def test_dash_fraction_is_the_mean_over_the_stretch():
-    start = np.array([3.0, 10.1, 24.0, 80.0])
-    stop = start + np.array([0.02, 1.5, 9.0, 40.0])
-    fine = np.linspace(start, stop, 200_001)
-    expected = (((fine + 1.7) % 12.2) < 3.05).mean(0)
-    assert np.allclose(ground.dash_fraction(start, stop, 12.2, 3.05, 1.7), expected, atol=1e-4)
+def test_coverage_is_the_mean_over_the_stretch():
+    x, pixel = np.array([3.0, 10.1, 24.0, 80.0]), np.array([0.02, 1.5, 9.0, 40.0])
+    fine = x + pixel * np.linspace(-0.5, 0.5, 200_001)[:, None]
+    expected = ((fine % 12.2) < 3.05).mean(0)
+    assert np.allclose(ground.dash_coverage(x, 12.2, 3.05, pixel), expected, atol=1e-4)
+    for high in (10.3, 25.0, 90.0):
+        expected = ((fine > 9.8) & (fine < high)).mean(0)
+        assert np.allclose(ground.coverage(x, 9.8, high, pixel), expected, atol=1e-4)
 
 
-def test_stripe_fraction_is_the_covered_part_of_a_pixel():
-    distance = np.linspace(-6, 6, 25)
-    fine = distance + np.linspace(-1, 1, 100_001)[:, None]  # a footprint 2 pixels wide
-    for half_width in (0.3, 1.4, 4.0):
-        expected = (np.abs(fine) < half_width).mean(0)
-        assert np.allclose(ground.stripe_fraction(distance, half_width, 2.0), expected, atol=1e-3)
-
-
-def paint_contrast(road, label, change, seed=3):
+def paint_contrast(road, label, seed=3, **look):
     """Brightness of the painted ground at label points less that of the pavement 0.6 m to both sides."""
-    rng = np.random.default_rng(seed)
+    rng, day = np.random.default_rng(seed), clear_day()
     layout = random_layout(rng, road)
-    for style in layout["styles"]:
-        style.update({"wear": 0.0, "opacity": 1.0, "width": 0.15, "color": np.float32([1, 1, 1]), **change})
-    layout["concrete"] = False
-    light = random_light(rng) | {"kind": "clear", "gray": False, "fog": 4000.0, "sun": 0.0}
-    canvas, _ = ground.draw_background(rng, road, layout, light)
+    look = {"wear": 0.0, "opacity": 1.0, "width": 0.15, "color": np.float32([1, 1, 1]), **look}
+    layout = replace(layout, concrete=False, lines=[replace(line, **look) for line in layout.lines])
+    canvas, _ = ground.draw_background(rng, road, layout, day)
     gray = canvas.mean(axis=2)
     values = []
     for lane in label["lanes"]:
@@ -122,21 +147,16 @@ def paint_contrast(road, label, change, seed=3):
 
 def test_labels_lie_on_the_paint_of_random_roads():
     for seed in (1, 2):
-        road, first_row = random_road(np.random.default_rng(seed))
-        solid = paint_contrast(road, label_of_road(road, first_row), {"kind": "solid"})
-        assert (solid > 25).mean() > 0.95
-        none = paint_contrast(road, label_of_road(road, first_row), {"kind": "dots"})  # dots are no paint on the ground
-        assert (none > 25).mean() < 0.1
+        road, first_row = random_route(np.random.default_rng(seed)).road_after(0)
+        assert (paint_contrast(road, make_label(road, first_row), kind="solid") > 25).mean() > 0.95
+        # dots are no paint on the ground
+        assert (paint_contrast(road, make_label(road, first_row), kind="dots") > 25).mean() < 0.1
 
 
 def test_dashes_cover_their_fraction_of_the_labels():
-    road = flat_road()
-    label = flat_label(H_SAMPLES)
-    seen = [
-        (paint_contrast(road, label, {"kind": "dashed", "period": 12.2, "dash": 3.05, "phase": phase}) > 25).mean()
-        for phase in (0, 6.1)
-    ]
-    assert 0.15 < np.mean(seen) < 0.4  # a quarter, more where far dashes run together
+    dashes = {"kind": "dashed", "period": 12.2, "dash": 3.05}
+    contrasts = [paint_contrast(flat_road(), flat_label(H_SAMPLES), **dashes, phase=phase) for phase in (0, 6.1)]
+    assert 0.15 < (np.concatenate(contrasts) > 25).mean() < 0.4  # a quarter, more where far dashes run together
 
 
 @pytest.mark.parametrize("h_samples", [range(160, 720, 10), range(240, 720, 10)], ids=["56 rows", "48 rows"])
@@ -151,8 +171,7 @@ def test_geometry_is_taken_over(h_samples):
     expected = truth.scale[300:HEIGHT] * 3.6 / LANE_WIDTH  # lanes count as LANE_WIDTH wide, these are 3.6 m
     assert np.allclose(road.scale[300:HEIGHT], expected, rtol=0.02)
     assert np.allclose(road.offsets, OFFSETS * LANE_WIDTH / 3.6, atol=0.1)
-    solid = paint_contrast(road, label, {"kind": "solid"})
-    assert (solid > 25).mean() > 0.95
+    assert (paint_contrast(road, label, kind="solid") > 25).mean() > 0.95
     _, written = render_scene(np.random.default_rng(0), label)
     assert written == label
 
@@ -165,7 +184,7 @@ def test_real_labels_give_roads_through_their_points(shared_data):
         pytest.skip("no label files in ../shared/data/tusimple_labels")
     misses = []
     for line in lines:
-        road = road_from_label(line)
+        road = road_from_label(line).widened(True, True)
         rows = np.array(line["h_samples"])
         assert np.all(np.diff(road.knots[0], axis=1) > 0) and np.all(road.scale[road.top :] >= 1)
         for lane in map(np.array, line["lanes"]):
@@ -175,15 +194,13 @@ def test_real_labels_give_roads_through_their_points(shared_data):
     assert np.median(misses) < 0.5 and np.percentile(misses, 99) < 4  # pixels, at the worst point of a lane
 
 
-@pytest.mark.parametrize("kind", ["sedan", "truck"])
-def test_vehicle_fills_its_projected_box(kind):
-    road = flat_road()
-    light = random_light(np.random.default_rng(0)) | {"sun": 0.0, "fog": 4000.0, "objects": 1.0}
-    canvas = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
-    distance = 25.0
-    vehicles.draw_vehicle(np.random.default_rng(1), Scene(road, {}, light, canvas, None), 0.0, distance, kind, False)
-    width, height, _ = np.array(vehicles.VEHICLES[kind].size) * FOCAL / distance  # pixels
-    bottom = HORIZON + FOCAL * CAMERA / distance
+@pytest.mark.parametrize("name", ["sedan", "truck"])
+def test_vehicle_fills_its_projected_box(name):
+    canvas, kind, distance = np.full((HEIGHT, WIDTH, 3), 255, np.uint8), vehicles.VEHICLES[name], 25.0
+    scene = Scene(flat_road(), None, clear_day(), canvas, None)
+    vehicles.draw_vehicle(np.random.default_rng(1), scene, distance, 0.0, kind, False)
+    width, height, _ = np.array(kind.size) * FOCAL / distance  # pixels
+    bottom = HORIZON + FOCAL * HIGH / distance
     above_shadow = np.arange(HEIGHT)[:, None] < bottom - 0.3 * height
     rows, columns = np.nonzero((canvas != 255).any(2) & above_shadow)
     assert (columns.max() - columns.min()) / width == pytest.approx(1, abs=0.1)  # sizes vary by 8 %
@@ -191,34 +208,63 @@ def test_vehicle_fills_its_projected_box(kind):
     assert columns.mean() == pytest.approx(WIDTH / 2, abs=5)
 
 
-def test_images_of_nothing():
-    rng = np.random.default_rng(1)
-    kinds = {empty.random_empty_kind(rng) for _ in range(100)}
-    assert kinds == set(empty.EMPTY_KINDS)
-    for kind in sorted(kinds - {"road", "street"}):
-        images = [empty.draw_nothing(rng, kind) for _ in range(3)]
-        assert all(p.shape == (HEIGHT, WIDTH, 3) and p.dtype == np.uint8 for p in images)
-        assert (images[0] != images[1]).mean() > 0.5
+def test_things_come_nearer_and_are_drawn_from_far_to_near():
+    drawn = []
+    things = [
+        Thing(at, lambda rng, scene, distance, name: drawn.append((name, distance)), (name,), length, approach)
+        for name, at, length, approach in (
+            ("tree", 30.0, 0.0, 1.0),
+            ("passed", 19.0, 0.0, 1.0),
+            ("wall", 19.0, 5.0, 1.0),
+            ("car", 12.0, 4.0, -0.1),
+        )
+    ]
+    scene = Scene(flat_road(), None, None, None, None)  # whose nearest row is 2.4 m ahead
+    draw_things(np.random.default_rng(0), scene, things, travelled=20.0)
+    assert drawn == [("car", 14.0), ("tree", 10.0), ("wall", -1.0)]
 
 
-def test_town_streets(monkeypatch):
-    """Houses stand beside the road and hide the sky, above the horizon only where the painter was told to put them."""
-    monkeypatch.setattr(rendering, "random_empty_kind", lambda rng: "street")
-    for seed in range(4):
-        image, label = render_scene(np.random.default_rng(seed), empty=True)
-        assert image.shape == (HEIGHT, WIDTH, 3) and image.dtype == np.uint8
-        assert label == {"lanes": [], "h_samples": H_SAMPLES}
-    canvas = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    light = {"objects": 1.0, "fog": 1e9, "horizon": np.ones(3), "night": None}
-    # 10 m high, 20 to 40 m ahead, its front 9 m to the right: corners by the pinhole camera
-    rgb = np.array([0.9, 0.1, 0.1])
-    scene = Scene(flat_road(), {}, light, canvas, None)
-    objects.draw_house(np.random.default_rng(0), scene, 9.0, 1, 20.0, 40.0, 10.0, rgb)
-    rows, columns = np.nonzero(canvas.any(-1))
-    near, far = FOCAL / 20, FOCAL / 40  # px per m
-    assert abs(columns.min() - (WIDTH / 2 + 9 * far)) < 2 and abs(columns.max() - (WIDTH - 1)) < 2
-    assert rows.min() == 0 and abs(rows.max() - (HORIZON + CAMERA * near)) < 2  # higher than the image
-    x = int(WIDTH / 2 + 9 * far) + 2
-    assert np.flatnonzero(canvas[:, x].any(-1))[[0, -1]] == pytest.approx(
-        [HORIZON - (10 - CAMERA) * far, HORIZON + CAMERA * far], abs=5
+def test_a_drive_moves_the_paint_toward_the_camera():
+    """Rows of equal distance from the dashes' beginnings are equally bright in two images of a drive."""
+    road, day, profiles = flat_road(), clear_day(), []
+    layout = random_layout(np.random.default_rng(0), road)
+    dashed = {"kind": "dashed", "wear": 0.0, "opacity": 1.0, "color": np.float32([1, 0, 1]), "period": 12.2, "dash": 4}
+    layout = replace(layout, lines=[replace(line, **dashed) for line in layout.lines])
+    for travelled in (0.0, 7.0):
+        canvas, _ = ground.draw_background(np.random.default_rng(5), road, layout, day, travelled)
+        rows = np.searchsorted(-road.distance, -(np.arange(15.0, 35.0, 0.25) - travelled))
+        pixels = canvas[rows, np.rint(road.lines[rows, 1]).astype(int)].astype(int)
+        profiles.append(pixels[:, 0] - pixels[:, 1])
+    assert np.corrcoef(profiles)[0, 1] > 0.9 and np.ptp(profiles[0]) > 100
+
+
+@pytest.mark.parametrize("geometry", [None, flat_label(H_SAMPLES)], ids=["random", "given lines"])
+def test_scenes_are_functions_of_the_seed(geometry):
+    (image, label), (same_image, same_label), (other_image, other_label) = (
+        render_scene(np.random.default_rng([seed, 0]), geometry) for seed in (4, 4, 5)
     )
+    assert np.array_equal(image, same_image) and label == same_label
+    assert np.abs(image.astype(int) - other_image).mean() > 5
+    assert image.shape == (HEIGHT, WIDTH, 3) and image.dtype == np.uint8
+    assert label == other_label == geometry if geometry else label != other_label
+
+
+def test_images_without_a_lane_show_none(monkeypatch):
+    """Neither paint nor dots, though every line would be magenta; nor in images of no road."""
+
+    def magenta_layout(rng, road):
+        layout = random_layout(rng, road)
+        lines = [replace(line, color=np.float32([1, 0, 1])) for line in layout.lines]
+        return replace(layout, lines=lines)
+
+    monkeypatch.setattr(rendering, "random_layout", magenta_layout)
+    monkeypatch.setattr(rendering, "random_traffic", lambda rng, road, layout: [])
+    for seed in range(4):
+        for empty in (False, True):
+            image, label = render_scene(np.random.default_rng(seed), empty=empty)
+            pixels = image.astype(int)
+            magenta = np.minimum(pixels[..., 0], pixels[..., 2]) - pixels[..., 1] > 60
+            roads = (~magenta).all() if empty else magenta.mean() > 1e-3
+            assert bool(label["lanes"]) != empty
+            assert roads
+    assert rendering.draw_nothing(np.random.default_rng(0)).shape == (HEIGHT, WIDTH, 3)

@@ -31,7 +31,7 @@ def draw_lens(rng, image, top, light):
         across = ((x - rng.uniform(0.2, 0.8) * WIDTH) / rng.uniform(150, 500)) ** 2
         down = ((y - top) / rng.uniform(80, 300)) ** 2
         image += np.float32(rng.uniform(0, 0.35)) * np.exp(-across - down)[..., None]
-    tint = 1 + rng.normal(0, 0.02, 3) + rng.uniform(0, 0.05) * np.array([-1, 1, 0])
+    tint = 1 + rng.normal(0, 0.02, 3) + rng.uniform(0, 0.03) * np.array([-1, 1, 0])
     vignette = 1 - rng.uniform(0, 0.4) * ((x / WIDTH - 0.5) ** 2 + (y / HEIGHT - 0.5) ** 2)
     image *= vignette[..., None] * np.float32(tint)
 
@@ -47,8 +47,8 @@ def photograph(rng, canvas, top, light, frame=0):
     """The image of a canvas whose horizon is at row `top`: lens, exposure, blur, noise."""
     image = canvas.astype(np.float32) / 255
     draw_lens(rng, image, top, light)
-    cv2.pow(image, rng.uniform(0.85, 1.25), image)
-    brightness = rng.normal(0.4, 0.04) * (0.7 if light.kind == "dusk" else 1)  # TuSimple's frames: 95 to 105 of 255
+    cv2.pow(image, rng.uniform(0.9, 1.35), image)
+    brightness = rng.normal(0.41, 0.03) * (0.75 if light.kind == "dusk" else 1)  # TuSimple's frames: about 0.4
     for _ in range(2):  # automatic exposure; clipping takes some light away, hence the repetition
         image *= np.float32(brightness / image.mean())
         np.minimum(image, 1, out=image)

@@ -7,8 +7,10 @@ Everything is placed in meters (lateral offset, height, distance) and projected 
 import cv2
 import numpy as np
 
-from .canvas import HEIGHT, NOISE_SIDE, WIDTH, fill, noise_tile, random_color
+from .canvas import HEIGHT, NOISE_SIDE, WIDTH, noise_tile, random_color
 from .scene import Thing
+
+PIECE = 8.0  # m of a bank that are drawn at a time
 
 
 def draw_dots(rng, scene, travelled):
@@ -81,23 +83,15 @@ def draw_tree(rng, scene, distance, offset, size, rgb):
         draw_foliage(rng, scene, base, tall * np.array([rng.uniform(0.5, 1.1), high]), rgb, distance)
 
 
-def draw_bank(rng, scene, distance, foot, side, height, rgb):
-    """A slope rising from lateral position `foot` (m) outward, `height` m high in the mean."""
-    canvas, road = scene.canvas, scene.road
-    steps = np.geomspace(road.distance[-1], min(road.distance[road.top], 250), 120)
-    swell = 1 + 0.25 * np.sin((steps - distance) / rng.uniform(20, 80) + rng.uniform(0, 6))
-    lower, upper = road.project(foot, 0, steps), road.project(foot + side * 1.5 * height, height * swell, steps)
-    mask = np.zeros(canvas.shape[:2], np.uint8)
-    fill(mask, np.concatenate([lower, upper[::-1]]), 255)
-    x, y, width, height = cv2.boundingRect(mask)
-    if not width:
-        return
-    region = np.s_[y : y + height, x : x + width]
+def draw_bank(rng, scene, distance, foot, outward, heights, rgb):
+    """A piece of a slope rising from lateral position `foot` (m) outward, -1 or 1; `heights` (m) of its ends."""
+    ends = np.array([max(distance, scene.road.distance[-1]), distance + PIECE * 1.1])
+    lower, upper = (scene.road.project(foot + outward * 1.5 * high, high, ends) for high in (0, heights))
+    region, alpha = scene.cut_out(np.concatenate([lower, upper[::-1]]))
     coarse, fine = (np.tile(noise_tile(exponent), (1, 2))[region] for exponent in (1.1, 0.5))
-    light = np.clip(1 + 0.2 * coarse + 0.2 * fine, 0.2, 2)[..., None]
-    tone = light * np.array(scene.tone(rgb * scene.light.objects, 60))
-    alpha = mask[region][..., None] / np.float32(255)
-    canvas[region] = canvas[region] * (1 - alpha) + alpha * np.clip(tone, 0, 255)
+    light = np.clip(1 + 0.2 * coarse + 0.12 * fine, 0.2, 2)[..., None]
+    tone = light * np.array(scene.tone(rgb * (0.3 + 0.7 * scene.light.objects), distance))
+    scene.canvas[region] = scene.canvas[region] * (1 - alpha) + alpha * np.clip(tone, 0, 255)
 
 
 def draw_barrier(rng, scene, distance, offset, barrier):
@@ -136,21 +130,24 @@ def random_roadside(rng, road, layout, number):
     things = []
     if rng.random() < 0.85:
         size, gap = rng.choice([rng.uniform(0.5, 2.5), rng.uniform(4, 18)]), rng.uniform(1, 14)
-        for distance in rng.uniform(10, 330, rng.integers(3, 50)):
+        for distance in rng.uniform(10, 500, rng.integers(4, 75)):
             offset = edge + out * (far + gap + rng.exponential(8) + 0.4 * size)
             tree = offset, size * rng.uniform(0.5, 1.4), green * rng.uniform(0.7, 1.3)
             things.append(Thing(distance, draw_tree, tree))
     if side.barrier:
         panel = side.barrier.panel
-        for distance in np.arange(0, rng.uniform(60, 300), panel):
+        for distance in np.arange(0, rng.uniform(60, 600), panel):
             things.append(Thing(distance, draw_barrier, (edge, side.barrier), panel))
     if rng.random() < 0.3:
         tall, arm = rng.uniform(9, 13), -out * rng.uniform(1.5, 4)
         for distance in np.arange(rng.uniform(10, 50), 250, rng.uniform(35, 60)):
             things.append(Thing(distance, draw_lamp, (edge + out * (far + 1.5), tall, arm)))
     if rng.random() < 0.35:
-        dry = random_color(rng, (0.3, 0.25, 0.15), (0.6, 0.5, 0.36))
-        foot, high = edge + out * (far + rng.uniform(1, 15)), rng.uniform(1, 9)
-        bank = foot, out, high, dry if rng.random() < 0.6 else green
-        things.append(Thing(400.0, draw_bank, bank, length=np.inf))
+        rgb = random_color(rng, (0.3, 0.25, 0.15), (0.6, 0.5, 0.36)) if rng.random() < 0.6 else green
+        steps = np.arange(rng.uniform(-100, 50), rng.uniform(150, 500), PIECE)
+        heights = rng.uniform(1, 9) * np.sin(np.linspace(0, np.pi, len(steps))) ** 0.5
+        heights *= 1 + 0.25 * np.sin(steps / rng.uniform(20, 80))
+        foot = edge + out * (far + rng.uniform(1, 15))
+        for distance, ends in zip(steps, np.stack([heights, np.roll(heights, -1)], 1), strict=True):
+            things.append(Thing(distance, draw_bank, (foot, out, ends, rgb), PIECE))
     return things

@@ -36,17 +36,24 @@ class Scene:
         """Draw a line through pixel points, `width` px, in the color of a thing at a distance (m)."""
         stroke(self.canvas, points, self.tone(rgb, distance), width)
 
-    def darken(self, points, strength, soft):
-        """Multiply a polygon of pixel points by 1 - strength, its border blurred over `soft` px."""
-        low = np.maximum(np.floor(points.min(0) - 2 * soft), 0).astype(int)
-        high = np.minimum(np.ceil(points.max(0) + 2 * soft), (WIDTH, HEIGHT)).astype(int)
-        if (high - low).min() < 1:
-            return
+    def cut_out(self, points, soft=0.0):
+        """The part of the image around a polygon of pixel points, and how much of each pixel the polygon covers.
+
+        Returns:
+            slices of rows and columns, and (rows, columns, 1) float32 in 0..1, blurred over `soft` px.
+        """
+        low = np.clip(points.min(0) - 2 * soft - 1, 0, (WIDTH - 1, HEIGHT - 1)).astype(int)
+        high = np.clip(points.max(0) + 2 * soft + 2, low + 1, (WIDTH, HEIGHT)).astype(int)
         mask = np.zeros((high - low)[::-1], np.uint8)
         fill(mask, points - low, 255)
-        blurred = cv2.GaussianBlur(mask, (0, 0), max(0.3, soft / 2)).astype(np.float32)[..., None]
-        region = self.canvas[low[1] : high[1], low[0] : high[0]]
-        region[:] = region * (1 - blurred * np.float32(strength / 255))
+        if soft:
+            mask = cv2.GaussianBlur(mask, (0, 0), max(0.3, soft / 2))
+        return np.s_[low[1] : high[1], low[0] : high[0]], mask[..., None] / np.float32(255)
+
+    def darken(self, points, strength, soft):
+        """Multiply a polygon of pixel points by 1 - strength, its border blurred over `soft` px."""
+        region, alpha = self.cut_out(points, soft)
+        self.canvas[region] = self.canvas[region] * (1 - np.float32(strength) * alpha)
 
 
 @dataclass
@@ -62,10 +69,10 @@ class Thing:
 
 def draw_things(rng, scene, things, travelled):
     """Draw Things from far to near as they are after `travelled` m."""
-    placed = []
+    placed, nearest, farthest = [], scene.road.distance[-1], scene.road.distance[scene.road.top]
     for thing, own_rng in zip(things, rng.spawn(len(things)), strict=True):
         distance = thing.distance - thing.approach * travelled
-        if distance + thing.length > scene.road.distance[-1]:
+        if distance + thing.length > nearest and distance < farthest:  # in sight: no crest hides it
             placed.append((distance, own_rng, thing))
     for distance, own_rng, thing in sorted(placed, key=lambda item: -item[0]):
         thing.draw(own_rng, scene, distance, *thing.arguments)

@@ -112,7 +112,8 @@ def draw_pavement(rng, ground, road, concrete):
 def random_walk(rng, x, deviation):
     """A random walk as a function of x (m), which is `deviation` m wide after a meter."""
     steps = deviation / 2 * rng.standard_normal(1200)
-    return np.interp(x, np.arange(-50, 250, 0.25), steps.cumsum(), period=300).astype(np.float32)
+    walk = np.cumsum(steps - steps.mean())  # ends where it began
+    return np.interp(x, np.arange(0, 300, 0.25), walk, period=300).astype(np.float32)
 
 
 def draw_seams(rng, ground, road, layout):

@@ -16,6 +16,7 @@ from .vehicles import random_traffic
 from .weather import random_light
 
 H_SAMPLES = list(range(160, 720, 10))
+NO_LANE = {"lanes": [], "h_samples": H_SAMPLES}
 STEP = 1.0  # m from frame to frame of a drive, at 30 frames per second 108 km/h
 
 
@@ -32,7 +33,7 @@ def render_scene(rng, geometry=None, empty=False, frame=0):
         (HEIGHT, WIDTH, 3) uint8 RGB image, and its label.
     """
     if empty and rng.random() < 0.4:
-        return draw_nothing(rng), {"lanes": [], "h_samples": H_SAMPLES}
+        return draw_nothing(rng), NO_LANE
     travelled, pan = STEP * frame, 0.0
     if geometry is None:
         route = random_route(rng)
@@ -45,11 +46,10 @@ def render_scene(rng, geometry=None, empty=False, frame=0):
     road = road.widened(beyond[0] and (road.offsets < 0).sum() > 1, beyond[1] and (road.offsets > 0).sum() > 1)
     light, layout = random_light(rng), random_layout(rng, road)
     if empty:
-        layout, label = without_paint(layout), {"lanes": [], "h_samples": label["h_samples"]}
+        layout, label = without_paint(layout), NO_LANE
     ground_rng, dots_rng, things_rng, camera_rng = rng.spawn(4)
     scene = Scene(road, layout, light, *draw_background(ground_rng, road, layout, light, travelled, pan))
-    if not empty:
-        draw_dots(dots_rng, scene, travelled)
+    draw_dots(dots_rng, scene, travelled)
     things = [thing for number in (0, 1) for thing in random_roadside(things_rng, road, layout, number)]
     draw_things(things_rng, scene, things + random_traffic(things_rng, road, layout), travelled)
     return photograph(camera_rng, scene.canvas, road.top, light, frame), label

@@ -70,7 +70,11 @@ class Vehicle:
         return self.scene.road.project(self.offset + across * width, up * height, self.distance + along * length)
 
     def fill(self, points, rgb):
-        self.scene.fill(self.project(points), np.asarray(rgb) * self.scene.light.objects, self.distance)
+        """Fill a polygon with its corners cut off."""
+        start, end = np.array(points, float), np.roll(points, -1, axis=0)
+        cut = (end - start) * np.minimum(0.15, 0.04 / np.linalg.norm(end - start, axis=1, keepdims=True))
+        corners = np.stack([start + cut, end - cut], axis=1).reshape(-1, 3)
+        self.scene.fill(self.project(corners), np.asarray(rgb) * self.scene.light.objects, self.distance)
 
     def fill_both(self, half, along, rgb):
         """Fill an area given by its right half, points (across, up)."""

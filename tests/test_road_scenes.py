@@ -119,11 +119,11 @@ def fresh_layout(rng, road, **look):
     return replace(layout, concrete=False, lines=[replace(line, **look) for line in layout.lines])
 
 
-def paint_contrast(road, label, seed=3, **look):
+def paint_contrast(road, label, **look):
     """Brightness of the painted ground at label points less that of the pavement 0.6 m to both sides."""
-    layout = fresh_layout(np.random.default_rng(seed), road, color=np.ones(3), **look)
-    canvas, _ = ground.draw_background(np.random.default_rng(seed), road, layout, clear_day())
-    gray, values = canvas.mean(axis=2), []
+    rng, values = np.random.default_rng(3), []
+    layout = fresh_layout(rng, road, color=np.ones(3), **look)
+    gray = ground.draw_background(rng, road, layout, clear_day())[0].mean(axis=2)
     for lane in label["lanes"]:
         for x, y in zip(lane, label["h_samples"], strict=True):
             aside = 0.6 * road.scale[y]
@@ -163,7 +163,7 @@ def test_geometry_is_taken_over(h_samples):
 def test_real_labels_give_roads_through_their_points(shared_data):
     paths = sorted((shared_data / "tusimple_labels").glob("label_data_*.json"))
     if not paths:
-        pytest.skip("no label files in ../shared/data/tusimple_labels")
+        pytest.skip("no label files in shared/data/tusimple_labels")
     misses = []
     for line in (line for path in paths for line in path.read_text().splitlines()[::60]):
         label = json.loads(line)
@@ -204,7 +204,7 @@ def test_things_come_nearer_and_are_drawn_from_far_to_near():
 
 
 def test_a_drive_moves_the_paint_toward_the_camera():
-    """Rows of equal distance from the dashes' beginnings are equally bright in two images of a drive."""
+    """Points of the road are equally bright in two images of a drive."""
     road, profiles = flat_road(), []
     layout = fresh_layout(np.random.default_rng(0), road, kind="dashed", period=12.2, dash=4)
     for travelled in (0.0, 7.0):

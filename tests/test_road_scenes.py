@@ -48,7 +48,7 @@ def test_projection_is_the_pinhole_camera():
 
 @pytest.mark.parametrize("travelled", [0.0, 30.0])
 def test_routes_are_seen_by_the_pinhole_camera(travelled):
-    """Also from farther on, where the camera has turned with the road: what lies ahead of it by hand."""
+    """Also from farther on, where the camera has turned."""
     bend, jerk, yaw, offsets = 1e-3, 2e-6, 0.01, np.array([-4.0, 0.5, 3.0])
     route = Route(Camera(900.0, 2.5, 300.0, 700.0), Polynomial([0, yaw, bend / 2, jerk / 6]), STRAIGHT, offsets, 100.0)
     road, first_row = route.road_after(travelled)
@@ -113,7 +113,7 @@ def test_coverage_is_the_mean_over_the_stretch():
 
 
 def fresh_layout(rng, road, **look):
-    """Random layout on asphalt whose lines are fresh paint, solid and magenta unless `look` says otherwise."""
+    """Random layout on asphalt with lines of fresh paint, solid and magenta unless `look` says else."""
     layout = random_layout(rng, road)
     look = {"kind": "solid", "wear": 0.0, "opacity": 1.0, "width": 0.15, "color": np.float32([1, 0, 1]), **look}
     return replace(layout, concrete=False, lines=[replace(line, **look) for line in layout.lines])

@@ -88,7 +88,8 @@ def draw_bank(rng, scene, distance, foot, outward, heights, rgb):
     ends = np.array([max(distance, scene.road.distance[-1]), distance + PIECE * 1.1])
     lower, upper = (scene.road.project(foot + outward * 1.5 * high, high, ends) for high in (0, heights))
     region, alpha = scene.cut_out(np.concatenate([lower, upper[::-1]]))
-    coarse, fine = (np.tile(noise_tile(exponent), (1, 2))[region] for exponent in (1.1, 0.5))
+    rows, columns = region[0], np.arange(WIDTH)[region[1]] % NOISE_SIDE
+    coarse, fine = (noise_tile(exponent)[rows, columns] for exponent in (1.1, 0.5))
     light = np.clip(1 + 0.2 * coarse + 0.12 * fine, 0.2, 2)[..., None]
     tone = light * np.array(scene.tone(rgb * (0.3 + 0.7 * scene.light.objects), distance))
     scene.canvas[region] = scene.canvas[region] * (1 - alpha) + alpha * np.clip(tone, 0, 255)

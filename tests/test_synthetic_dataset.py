@@ -84,8 +84,6 @@ def test_errors_are_one_line_and_leave_nothing(tmp_path, monkeypatch, capsys, fl
 
 
 def test_interrupt_leaves_nothing(tmp_path, monkeypatch, capsys):
-    """Not even when all images are rendered."""
-
     def interrupt(lines):
         raise KeyboardInterrupt
 
@@ -98,7 +96,7 @@ def test_interrupt_leaves_nothing(tmp_path, monkeypatch, capsys):
 
 
 def test_scenes_of_a_fraction_leave_the_others_alone(tmp_path):
-    """A scene is the same with every fraction that lets it have lanes, or none."""
+    """A scene is the same with every fraction that lets it have lanes."""
     for fraction in ("0", "0.5", "1"):
         main(f"{tmp_path}/{fraction} --count 4 --seed 1 --workers 1 --empty-fraction {fraction}".split())
     none, some, every = (files_of(tmp_path / fraction) for fraction in ("0", "0.5", "1"))

@@ -2,15 +2,13 @@
 
     python data/synthetic_dataset.py synthetic_set --count 500 --seed 1
     python data/synthetic_dataset.py OUTDIR --count 500 --geometry label_data_0313.json label_data_0531.json
+    python data/synthetic_dataset.py OUTDIR --count 1 --frames 200
 
 Writes OUTDIR/clips/synthetic/NNNNNN/20.jpg (1280x720) and OUTDIR/label_data_synthetic.json, one TuSimple line per
 image: `lanes` has x in pixels at the rows `h_samples`, -2 where a lane has no point. With --geometry each scene has
-the lane lines of one line of the given TuSimple label files, in an order drawn from the seed. Scene number i depends on
-the seed and on i alone, not on the number of workers. With --empty-fraction some images have no lane line: unmarked
-roads and town streets, noise, gradients. The fraction --other-cameras of the scenes is unlike TuSimple's: other cameras
-and hours, through a windshield, with the own car in view, whose hood ends the labels (-2 below it); without --geometry
-on other roads too, some mirrored for left-hand traffic. Their lines are labeled as far as the paint can be seen, the
-own lane's first, at most five. Nothing appears in OUTDIR before every image is done.
+the lane lines of one line of the given TuSimple label files, in an order drawn from the seed. With --frames a scene is
+a drive along its road. With --empty-fraction some have no lane line: unmarked roads, gradients, noise. Scene number i
+depends on the seed and on i alone. Nothing appears in OUTDIR before every image is done.
 """
 
 if __name__ == "__main__":
@@ -23,6 +21,7 @@ if __name__ == "__main__":
 
 import argparse
 import signal
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -32,14 +31,13 @@ import numpy as np
 from joblib import cpu_count
 from tqdm import tqdm
 
-from data.road.geometry import HEIGHT
+from data.road.canvas import HEIGHT
 from data.road.rendering import render_scene
 from data.writing import replacing_data
 from lanes.tusimple import format_lines, read_lines
 from run.command import UserError, bounded, command
 
 SKY = 10  # rows at the top that no road reaches
-OTHER_CAMERAS = 0.6  # default fraction of the scenes that are of other cameras and roads than TuSimple's
 
 
 def read_geometry(paths):
@@ -66,18 +64,30 @@ def read_geometry(paths):
     return labels
 
 
-def write_scene(index, folder, seed, geometry, empty_fraction, other_cameras):
-    """Render scene number `index` into a folder; returns its TuSimple line."""
-    rng = np.random.default_rng([seed, index])
+@dataclass(frozen=True)
+class Settings:
+    """What to render; but for `geometry` the flags."""
+
+    count: int
+    seed: int
+    frames: int = 1
+    empty_fraction: float = 0.0
+    geometry: list | None = None  # TuSimple dicts to take the lane lines from
+
+
+def write_image(number, folder, settings):
+    """Render image number `number` of all scenes into a folder; returns its TuSimple line."""
+    index, frame = divmod(number, settings.frames)
+    rng, geometry = np.random.default_rng([settings.seed, index]), settings.geometry
     if geometry:
-        geometry = geometry[np.random.default_rng(seed).permutation(len(geometry))[index % len(geometry)]]
-    # generators of their own, so that the other scenes are the same with every fraction
-    empty = np.random.default_rng([seed, index, 1]).random() < empty_fraction
-    other = np.random.default_rng([seed, index, 2]).random() < other_cameras
-    image, label = render_scene(rng, geometry, empty, other)
-    name = f"clips/synthetic/{index:06d}/20.jpg"
+        geometry = geometry[np.random.default_rng(settings.seed).permutation(len(geometry))[index % len(geometry)]]
+    # a generator of its own, so that the other scenes are the same with every fraction
+    empty = np.random.default_rng([settings.seed, index, 1]).random() < settings.empty_fraction
+    image, label = render_scene(rng, geometry, empty, frame)
+    digits = len(str(19 + settings.frames))
+    name = f"clips/synthetic/{index:06d}/{20 + frame:0{digits}d}.jpg"  # TuSimple labels the twentieth image of a clip
     path = Path(folder, name)
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(70, 97))]
     path.write_bytes(cv2.imencode(".jpg", image[..., ::-1], quality)[1].tobytes())
     return {"raw_file": name, **label}
@@ -89,20 +99,17 @@ def start_worker():
     cv2.setNumThreads(1)
 
 
-def write_dataset(outdir, count, seed, geometry=None, workers=1, empty_fraction=0.0, other_cameras=OTHER_CAMERAS):
-    """Render a data set into a new or empty folder, complete or not at all.
-
-    The arguments are the flags, but for `geometry`, a list of TuSimple dicts to take the lane lines from, or None.
-    """
-    fractions = {"empty_fraction": empty_fraction, "other_cameras": other_cameras}
-    bar = partial(tqdm, total=count, desc="rendering", unit="scene", dynamic_ncols=True)
+def write_dataset(outdir, settings, workers=1):
+    """Render a data set into a new or empty folder, complete or not at all."""
+    total = settings.count * settings.frames
+    bar = partial(tqdm, total=total, desc="rendering", unit="image", dynamic_ncols=True)
     with replacing_data(outdir, ("clips", "label_data_synthetic.json")) as work:
-        job = partial(write_scene, folder=work, seed=seed, geometry=geometry, **fractions)
+        job = partial(write_image, folder=work, settings=settings)
         if workers == 1:
-            lines = list(bar(map(job, range(count))))
+            lines = list(bar(map(job, range(total))))
         else:
-            with get_context("spawn").Pool(min(workers, count), start_worker) as pool:
-                lines = list(bar(pool.imap(job, range(count))))
+            with get_context("spawn").Pool(min(workers, total), start_worker) as pool:
+                lines = list(bar(pool.imap(job, range(total))))
         (work / "label_data_synthetic.json").write_text(format_lines(lines), encoding="utf-8")
 
 
@@ -117,14 +124,16 @@ def parse_args(argv=None):
     add("--count", type=bounded(int, least=1), default=100, help="number of scenes")
     add("--seed", type=bounded(int, least=0), default=0, help="equal seeds give equal images")
     add("--geometry", nargs="+", metavar="JSON", help="TuSimple label files to take the lane lines from")
+    add("--frames", type=bounded(int, least=1), default=1, help="images of each scene, one for every meter of a drive")
     add("--workers", type=bounded(int, least=1), default=cpu_count(), help="processes")
     fraction = bounded(float, least=0, most=1)
-    add("--empty-fraction", type=fraction, default=0.0, help="of images without a lane line, 0 to 1")
-    add("--other-cameras", type=fraction, default=OTHER_CAMERAS, help="of scenes unlike TuSimple's, 0 to 1; see above")
+    add("--empty-fraction", type=fraction, default=0.0, help="of scenes without a lane line, 0 to 1")
     args = parser.parse_args(argv)
     outdir = Path(args.outdir)
     if outdir.is_dir() and any(outdir.iterdir()):
         parser.error(f"{outdir}: found a folder with files, expected a new or empty one; remove it or name another")
+    if args.geometry and args.frames > 1:
+        parser.error(f"--frames {args.frames}: found --geometry too, which has no way ahead; leave one of them out")
     return args
 
 
@@ -133,8 +142,8 @@ def main(argv=None):
     """Command line; see the module docstring."""
     args = parse_args(argv)
     geometry = read_geometry(args.geometry) if args.geometry else None
-    fractions = args.empty_fraction, args.other_cameras
-    write_dataset(args.outdir, args.count, args.seed, geometry, args.workers, *fractions)
+    settings = Settings(args.count, args.seed, args.frames, args.empty_fraction, geometry)
+    write_dataset(args.outdir, settings, args.workers)
     print(f"{args.count} scenes in {args.outdir}")
 
 

@@ -243,7 +243,7 @@ def write_sources(folder):
             (folder / name / f"{file}.json").write_text(line.replace("/0/", f"/{number}/"))
 
 
-def paint_nothing(rng, source, empty, other):
+def paint_nothing(rng, source, empty, frame):
     """A scene without its painting, which takes long."""
     rows = list(range(160, 720, 10))
     lanes = [] if empty else [[700 - y // 2 for y in rows], [600 + y // 2 for y in rows]]

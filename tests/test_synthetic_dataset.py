@@ -1,6 +1,7 @@
 """The command that renders data sets, end to end, and its errors."""
 
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ import pytest
 from test_road_scenes import flat_label
 
 from data import synthetic_dataset, tusimple_dataset_processing
-from data.road.geometry import HEIGHT, WIDTH
+from data.road.canvas import HEIGHT, WIDTH
 from data.road.rendering import H_SAMPLES, render_scene
 from data.synthetic_dataset import main
 
@@ -18,102 +19,90 @@ def files_of(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+def read_lines(folder):
+    return [json.loads(line) for line in (folder / "label_data_synthetic.json").read_text().splitlines()]
+
+
 def test_command_writes_a_tusimple_folder_whatever_the_workers(tmp_path):
     for workers in ("1", "2"):
         main([str(tmp_path / workers), "--count", "2", "--seed", "7", "--workers", workers])
     assert files_of(tmp_path / "1") == files_of(tmp_path / "2")
     clips, bad = tusimple_dataset_processing.find_clips([tmp_path / "1"])
     assert len(clips) == 2 and not bad
-    for path, label in clips:
-        assert cv2.imread(str(path)).shape == (720, 1280, 3)
-        assert path.name == "20.jpg" and Path(label["raw_file"]).parts[0] == "clips"
-    assert len({path.read_bytes() for path, _ in clips}) == 2
+    images = [cv2.imread(str(path))[..., ::-1].astype(float) for path, _ in clips]
+    for number, (image, (_, label)) in enumerate(zip(images, clips, strict=True)):
+        rendered, expected = render_scene(np.random.default_rng([7, number]))
+        assert image.shape == (720, 1280, 3) and np.abs(image - rendered).mean() < 4  # but for the JPEG
+        assert label == {"raw_file": f"clips/synthetic/{number:06d}/20.jpg", **expected}
+    assert np.abs(images[0] - images[1]).mean() > 5
 
 
 def test_command_with_geometry(tmp_path):
     given = [{"raw_file": f"{i}", **flat_label(H_SAMPLES, first_row=260 + 10 * i)} for i in range(3)]
     (tmp_path / "label_data_a.json").write_text("".join(json.dumps(line) + "\n" for line in given))
-    flags = ["--geometry", str(tmp_path / "label_data_a.json"), "--workers", "1", "--other-cameras", "0"]
-    main([str(tmp_path / "set"), "--count", "3", *flags])
-    written = [json.loads(line) for line in (tmp_path / "set" / "label_data_synthetic.json").read_text().splitlines()]
+    main(f"{tmp_path}/set --count 3 --geometry {tmp_path}/label_data_a.json --workers 1".split())
+    written = read_lines(tmp_path / "set")
     assert sorted(line["lanes"] for line in written) == sorted(line["lanes"] for line in given)
-    assert [line["raw_file"] for line in written] == [f"clips/synthetic/{i:06d}/20.jpg" for i in range(3)]
 
 
-def test_command_writes_the_rendered_scene(tmp_path):
-    main([str(tmp_path / "set"), "--count", "1", "--seed", "3", "--workers", "1", "--other-cameras", "0"])
-    image = cv2.imread(str(tmp_path / "set/clips/synthetic/000000/20.jpg"))[..., ::-1].astype(float)
-    assert np.abs(image - render_scene(np.random.default_rng([3, 0]))[0]).mean() < 4  # but for the JPEG
+def test_frames_of_a_drive(tmp_path, monkeypatch):
+    """Names that sort as the frames come; every frame of a scene begins with the same random state."""
+    rendered = []
+
+    def quick(rng, geometry, empty, frame):
+        rendered.append((rng.integers(1000), frame))
+        return np.zeros((HEIGHT, WIDTH, 3), np.uint8), {"lanes": [], "h_samples": H_SAMPLES}
+
+    monkeypatch.setattr(synthetic_dataset, "render_scene", quick)
+    main(f"{tmp_path}/set --count 2 --frames 82 --workers 1".split())
+    names = [line["raw_file"] for line in read_lines(tmp_path / "set")]
+    assert names == sorted(names) == [name for name in files_of(tmp_path / "set") if name.endswith("jpg")]
+    assert [frame for _, frame in rendered] == [*range(82)] * 2
+    assert [len({state for state, _ in scene}) for scene in (rendered[:82], rendered[82:], rendered)] == [1, 1, 2]
 
 
 @pytest.mark.parametrize(
-    ("flags", "parts"),
+    ("flags", "change", "message"),
     [
-        (["new", "--count", "0"], ["--count: found 0", "at least 1"]),
-        (["new", "--seed", "-1"], ["--seed: found -1"]),
-        (["new", "--workers", "0"], ["--workers: found 0"]),
-        (["full"], ["full: found a folder with files", "new or empty"]),
-        (["full/file/new", "--count", "1"], ["full/file", "Not a directory"]),
-        (["new", "--geometry", "absent.json"], ["absent.json: No such file"]),
-        (["new", "--geometry", "good.json", "broken.json"], ["broken.json:2: found no JSON"]),
-        (["new", "--geometry", "uneven.json"], ["uneven.json:1: found a lane of 2 points", "(56)"]),
-        (["new", "--geometry", "falling.json"], ["falling.json:1: ", "h_samples to be rising"]),
-        (["new", "--geometry", "empty.json"], ["empty.json: found no lane of two points"]),
-        (["new", "--geometry", "full"], ["full: Is a directory"]),
-        (["new", "--geometry", "sky.json"], ["sky.json:1: found rows 0 to 719", "lanes from row 10 on"]),
+        ("new --count 0", {}, "--count: found 0"),
+        ("g.json/new", {}, "g.json"),
+        ("new --geometry g.json --frames 2", {}, "--frames 2: found --geometry"),
+        ("new --geometry g.json", {"lanes": []}, "g.json: found no lane of two points"),
+        ("new --geometry g.json", {"lanes": [[1, 2]], "h_samples": [300, 290]}, "h_samples to be rising"),
+        ("new --geometry g.json", {"lanes": [[6, 5]], "h_samples": [0, 719]}, "g.json:1: found rows 0 to 719"),
     ],
-    ids=lambda value: " ".join(value) if value and value[0] in ("new", "full", "full/file/new") else "",
 )
-def test_errors_are_one_line_and_leave_nothing(tmp_path, monkeypatch, capsys, flags, parts):
+def test_errors_are_one_line_and_leave_nothing(tmp_path, monkeypatch, capsys, flags, change, message):
     monkeypatch.chdir(tmp_path)
-    Path("full").mkdir()
-    Path("full/file").write_text("x")
-    good = json.dumps({"raw_file": "a", **flat_label(H_SAMPLES)})
-    Path("good.json").write_text(good + "\n")
-    Path("broken.json").write_text(good + "\n" + good[:40] + "\n")
-    Path("uneven.json").write_text(json.dumps({"raw_file": "a", "lanes": [[1, 2]], "h_samples": H_SAMPLES}))
-    Path("falling.json").write_text(json.dumps({"raw_file": "a", "lanes": [[1, 2]], "h_samples": [300, 290]}))
-    Path("sky.json").write_text(json.dumps({"raw_file": "a", "lanes": [[600, 500]], "h_samples": [0, 719]}))
-    Path("empty.json").write_text(json.dumps({"raw_file": "a", "lanes": [], "h_samples": H_SAMPLES}) + "\n\n")
-    before = files_of(tmp_path)
+    Path("g.json").write_text(json.dumps({"raw_file": "a", **flat_label(H_SAMPLES), **change}))
     with pytest.raises(SystemExit) as stop:
-        main(flags)
-    *usage, message, end = capsys.readouterr().err.split("\n")
-    assert stop.value.code == 2 and not end
-    assert message.startswith("synthetic_dataset.py: error: ")
-    assert all(line.startswith(("usage: ", "    ")) for line in usage)  # argparse's
-    assert all(part in message for part in parts), message
-    assert files_of(tmp_path) == before and not Path("new").exists()
+        main(flags.split())
+    *_, error, end = capsys.readouterr().err.split("\n")
+    assert stop.value.code == 2 and error.startswith("synthetic_dataset.py: error: ") and not end
+    assert message in error
+    assert os.listdir() == ["g.json"]
 
 
 def test_interrupt_leaves_nothing(tmp_path, monkeypatch, capsys):
-    calls = []
+    def interrupt(lines):
+        raise KeyboardInterrupt
 
-    def interrupted(rng, geometry=None, empty=False, other=False):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return np.zeros((HEIGHT, WIDTH, 3), np.uint8), {"lanes": [], "h_samples": []}
-
-    monkeypatch.setattr(synthetic_dataset, "render_scene", interrupted)
+    monkeypatch.setattr(synthetic_dataset, "format_lines", interrupt)
     with pytest.raises(SystemExit) as stop:
-        main([str(tmp_path / "new"), "--count", "3", "--workers", "1"])
+        main(f"{tmp_path}/new --count 1 --workers 1".split())
     assert stop.value.code == 130
     assert capsys.readouterr().err.endswith("synthetic_dataset.py: interrupted, nothing written\n")
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("flag", ["--other-cameras", "--empty-fraction"])
-def test_scenes_of_a_fraction_leave_the_others_alone(tmp_path, flag):
-    """A scene is the same with every fraction that lets it be of a kind, or be none."""
+def test_scenes_of_a_fraction_leave_the_others_alone(tmp_path):
+    """A scene is the same with every fraction that lets it have lanes."""
     for fraction in ("0", "0.5", "1"):
-        main([str(tmp_path / fraction), "--count", "4", "--seed", "1", "--workers", "1", flag, fraction])
+        main(f"{tmp_path}/{fraction} --count 4 --seed 1 --workers 1 --empty-fraction {fraction}".split())
     none, some, every = (files_of(tmp_path / fraction) for fraction in ("0", "0.5", "1"))
     images = [name for name in none if name.endswith(".jpg")]
     same = [some[name] == none[name] for name in images]
     assert 0 < sum(same) < len(images) and not any(none[name] == every[name] for name in images)
     assert all(some[name] == (none if kept else every)[name] for name, kept in zip(images, same, strict=True))
-    if flag == "--empty-fraction":
-        for files, expected in ((none, [True] * 4), (some, same), (every, [False] * 4)):
-            lines = files["label_data_synthetic.json"].splitlines()
-            assert [bool(json.loads(line)["lanes"]) for line in lines] == expected
+    for fraction, expected in (("0", [True] * 4), ("0.5", same), ("1", [False] * 4)):
+        assert [bool(line["lanes"]) for line in read_lines(tmp_path / fraction)] == expected

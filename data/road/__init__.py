@@ -1,1 +1,1 @@
-"""Parts of the renderer of `data/synthetic_dataset.py`: a road, what is beside and on it, what is before the camera."""
+"""Parts of the renderer of `data/synthetic_dataset.py`: a road, what is beside and on it, the light, the camera."""

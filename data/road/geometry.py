@@ -4,13 +4,15 @@ Both end in the same description, one entry per image row, so that the drawing n
 Lengths are meters (m), places in the image pixels (px), `rng` is a numpy Generator.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
+from numpy.polynomial import Polynomial
 
-WIDTH, HEIGHT = 1280, 720  # TuSimple's images, px
+from .camera import Camera, random_camera
+from .canvas import WIDTH
+
 ROAD_ROWS = 1000  # rows of a Road; those past HEIGHT hold the near ends of cars and barriers beside the camera
 LANE_WIDTH = 3.65  # m, U.S. freeways
 
@@ -19,7 +21,7 @@ LANE_WIDTH = 3.65  # m, U.S. freeways
 class Road:
     """Lane lines in the image and the scale of the ground, per image row."""
 
-    lines: np.ndarray  # (ROAD_ROWS, N) float, x of the N labeled lane lines, left to right, px
+    lines: np.ndarray  # (ROAD_ROWS, N) float, x of the N lane lines, left to right, px
     offsets: np.ndarray  # (N,) float, rising lateral position of those lines, m, 0 = the camera
     scale: np.ndarray  # (ROAD_ROWS,) float, pixels per meter across the road at that row
     distance: np.ndarray  # (ROAD_ROWS,) float, distance along the road, m, falling with the row
@@ -59,62 +61,60 @@ class Road:
         lift = height * self.scale_at(distance)
         return np.stack(np.broadcast_arrays(self.x_at(rows, offset), rows - lift), axis=-1)
 
-
-class PinholeCamera(NamedTuple):
-    """Where a camera is that looks along the road."""
-
-    focal: float  # px
-    height: float  # m above the road
-    horizon: float  # px, row
-    middle: float  # px, column of the way straight ahead
-
-
-class Course(NamedTuple):
-    """Course of a road ahead of the camera, each (3000,) float, m."""
-
-    ahead: np.ndarray  # distance along the road, rising
-    side: np.ndarray  # how far the road has turned to the right there
-    rise: np.ndarray  # height of the road above the ground under the camera
+    def widened(self, left, right):
+        """The road with one more line on its left and its right, or not, a lane beyond the outermost one."""
+        rows, lines, offsets = np.arange(ROAD_ROWS), self.lines, self.offsets
+        if left:
+            offsets = np.insert(offsets, 0, offsets[0] - LANE_WIDTH)
+            lines = np.column_stack([self.x_at(rows, offsets[0]), lines])
+        if right:
+            offsets = np.append(offsets, offsets[-1] + LANE_WIDTH)
+            lines = np.column_stack([lines, self.x_at(rows, offsets[-1])])
+        return replace(self, lines=lines, offsets=offsets)
 
 
-def road_in_view(camera, course, offsets, reach):
-    """A Course as a PinholeCamera sees it, with lines at rising `offsets`, (N,) m, 0 = the camera.
+@dataclass(frozen=True)
+class Route:
+    """A freeway and the camera that drives along it.
 
-    Returns:
-        Road, and the first image row at which its lines are labeled if that is done up to `reach` m.
+    `side` (to the right) and `rise` (up) say where the road runs, in m at a distance (m), seen from the camera at its
+    start.
     """
-    ahead, side = course.ahead, course.side
-    row = camera.horizon + camera.focal * (camera.height - course.rise) / ahead
-    visible = np.minimum.accumulate(row) == row  # the rest lies behind a crest
-    ahead, row, side = ahead[visible], row[visible], side[visible]
-    distance = np.interp(np.arange(ROAD_ROWS), row[::-1], ahead[::-1])
-    scale = camera.focal / distance
-    lines = camera.middle + scale[:, None] * (np.interp(distance, ahead, side)[:, None] + offsets)
-    top = int(np.ceil(row[-1]))
-    return Road(lines, offsets, scale, distance, top), int(max(top + 4, np.interp(reach, ahead, row)))
+
+    camera: Camera
+    side: Polynomial
+    rise: Polynomial
+    offsets: np.ndarray  # (N,) m, rising lateral position of the lines, 0 = the camera
+    reach: float  # m ahead, as far as lines are labeled
+
+    def pan(self, travelled):
+        """How many px the camera has turned to the right after `travelled` m."""
+        slope = self.side.deriv()
+        return self.camera.focal * (slope(travelled) - slope(0))
+
+    def road_after(self, travelled):
+        """What the camera sees after `travelled` m: Road, and the first image row at which its lines are labeled."""
+        camera, ahead = self.camera, np.geomspace(1.5, 450, 3000)
+        side, rise = (follow(course, travelled)(ahead) for course in (self.side, self.rise))
+        row = camera.horizon + camera.focal * (camera.height - rise) / ahead
+        visible = np.minimum.accumulate(row) == row  # the rest lies behind a crest
+        ahead, row, side = ahead[visible], row[visible], side[visible]
+        distance = np.interp(np.arange(ROAD_ROWS), row[::-1], ahead[::-1])
+        scale = camera.focal / distance
+        lines = camera.middle + scale[:, None] * (np.interp(distance, ahead, side)[:, None] + self.offsets)
+        top = int(np.ceil(row[-1]))
+        first_row = int(max(top + 4, np.interp(self.reach, ahead, row)))
+        return Road(lines, self.offsets, scale, distance, top), first_row
 
 
-def random_course(rng, nearest=1.5, turn=45.0, waves=0.0):
-    """Random Course from `nearest` m on: straight, bent or of changing curvature.
-
-    It turns aside at most `turn` m within 150 m; 45 keeps the far end in a freeway's image. `waves` is the chance of
-    dips and crests, behind which the road comes into sight again.
-    """
-    ahead = np.geomspace(nearest, 450, 3000)
-    rise = rng.normal(0, 2.5e-5 if rng.random() < 0.6 else 1e-4) * ahead**2  # the latter 1 m in 100, 4 m in 200 m
-    if waves and rng.random() < waves:
-        pace, start, slope = 2 * np.pi / rng.uniform(120, 400), rng.uniform(0, 2 * np.pi), rng.uniform(0.01, 0.04)
-        rise += slope / pace * (np.cos(pace * ahead + start) - np.cos(start) + pace * ahead * np.sin(start))
-    bend = rng.normal(0, 1e-4) if rng.random() < 0.5 else rng.choice([-1, 1]) / rng.uniform(300, 1500)  # 1/m
-    bend *= turn / 45
-    side = 0.5 * bend * ahead**2 + rng.normal(0, 2e-6) / 6 * ahead**3 + rng.normal(0, 0.01) * ahead
-    return Course(ahead, side * min(1, turn / abs(np.interp(150, ahead, side))), rise)
+def follow(course, travelled):
+    """A Polynomial as seen `travelled` m farther along it, from a camera that has turned with it."""
+    moved = course(Polynomial([travelled, 1]))
+    return Polynomial([*course.coef[:2], *moved.coef[2:]])
 
 
-def random_road(rng):
-    """Random freeway of TuSimple's camera, and the first image row at which its lines are labeled."""
-    focal, height, horizon = rng.uniform(1000, 1650), rng.uniform(1.3, 1.9), rng.uniform(215, 290)
-    course = random_course(rng)
+def random_offsets(rng):
+    """Lateral positions (m) of two to five lines, with the camera about in the middle of a lane."""
     left, right = rng.choice([(1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (3, 2)], p=[0.08, 0.12, 0.12, 0.36, 0.16, 0.16])
     # In TuSimple's labels 22 % (0313, 0601) or 35 % (0531) of the lanes beside the car's differ in width from that by
     # more than 15 %; 98 % of 0531's lie between 0.53 and 1.8 times it.
@@ -122,10 +122,19 @@ def random_road(rng):
     unusual = (rng.random(left + right) < 0.25) & (np.arange(left + right) != left)
     offsets = np.cumsum(rng.uniform(3.3, 3.9) * np.where(unusual, rng.uniform(0.6, 1.9, left + right), widths))
     aside = rng.normal(0, 0.25) if rng.random() < 0.85 else rng.uniform(-1.7, 1.7)  # keeping or changing the lane
-    offsets += aside - (offsets[left - 1] + offsets[left]) / 2
-    camera = PinholeCamera(focal, height, horizon, WIDTH / 2 + rng.normal(0, 40))
+    return offsets + aside - (offsets[left - 1] + offsets[left]) / 2
+
+
+def random_route(rng):
+    """Random freeway: straight, bent or of changing curvature, uphill or downhill."""
+    camera, offsets = random_camera(rng), random_offsets(rng)
+    rise = Polynomial([0, 0, rng.normal(0, 2.5e-5 if rng.random() < 0.6 else 1e-4)])  # the latter 4 m in 200 m
+    bend = rng.normal(0, 1e-4) if rng.random() < 0.5 else rng.choice([-1, 1]) / rng.uniform(300, 1500)  # 1/m
+    side = Polynomial([0, rng.normal(0, 0.01), bend / 2, rng.normal(0, 2e-6) / 6])
+    side *= min(1, 45 / abs(side(150)))  # its far end stays in the image
     # Labels end at some distance, on flat ground 6 to 40 rows below the horizon; uphill that is above it.
-    return road_in_view(camera, course, offsets, focal * height / rng.uniform(6, 40))
+    reach = camera.focal * camera.height / rng.uniform(6, 40)
+    return Route(camera, side, rise, offsets, reach)
 
 
 def extend(rows, points, values):

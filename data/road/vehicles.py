@@ -1,13 +1,13 @@
 """Cars and trucks as a dash-cam sees them, and their places in the lanes of a road; `rng` is a numpy Generator."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from .canvas import Scene, Thing, draw_glow, random_color
+from .canvas import random_color
 from .geometry import LANE_WIDTH
+from .scene import Scene, Thing
 
 WHITE = [[0.85, 0.86, 0.86], [0.9, 0.9, 0.89], [0.78, 0.78, 0.76]]  # and silver
 GRAY = [[0.5, 0.51, 0.53], [0.28, 0.29, 0.3], [0.6, 0.62, 0.64], [0.35, 0.36, 0.38]]
@@ -17,7 +17,8 @@ CAR_COLORS = np.array(WHITE + GRAY + BLACK + COLORED)
 TIRE = (0.03, 0.03, 0.03)
 
 
-class VehicleKind(NamedTuple):
+@dataclass(frozen=True)
+class VehicleKind:
     """Form of a vehicle; the rear view's right half is in fractions of width (0 = middle) and height."""
 
     body: list
@@ -47,6 +48,7 @@ VEHICLES = {
     "box": VehicleKind(*TRUCK, (2.3, 3.1, 6.5), (0, 1)),
     "truck": VehicleKind(*TRUCK, (2.5, 3.9, 14.0), (0, 1)),
 }
+FREQUENCY = [0.4, 0.26, 0.08, 0.14, 0.05, 0.07]  # of each of VEHICLES
 
 
 @dataclass
@@ -68,8 +70,11 @@ class Vehicle:
         return self.scene.road.project(self.offset + across * width, up * height, self.distance + along * length)
 
     def fill(self, points, rgb):
-        rgb = np.asarray(rgb) * self.scene.light["objects"]
-        self.scene.fill(self.project(points), rgb, self.distance)
+        """Fill a polygon with its corners cut off."""
+        start, end = np.array(points, float), np.roll(points, -1, axis=0)
+        cut = (end - start) * np.minimum(0.15, 0.04 / np.linalg.norm(end - start, axis=1, keepdims=True))
+        corners = np.stack([start + cut, end - cut], axis=1).reshape(-1, 3)
+        self.scene.fill(self.project(corners), np.asarray(rgb) * self.scene.light.objects, self.distance)
 
     def fill_both(self, half, along, rgb):
         """Fill an area given by its right half, points (across, up)."""
@@ -85,21 +90,21 @@ def draw_shadow(vehicle):
     scene, light, (width, height, length) = vehicle.scene, vehicle.scene.light, vehicle.size
     soft = 0.08 * scene.road.scale_at(vehicle.distance)
     base = np.array([(a, 0, d) for a in (-0.5, 0.5) for d in (0, 1)])
-    shift = np.array([light["sun_side"] * height / width, 0, -light["sun_ahead"] * height / length])
+    shift = np.array([light.sun_side * height / width, 0, -light.sun_ahead * height / length])
     hull = cv2.convexHull(np.float32(vehicle.project(np.concatenate([base, base + shift]))))[:, 0]
-    scene.darken(hull, 0.9 * light["sun"], soft)
+    scene.darken(hull, 0.9 * light.sun, soft)
     under = [(-0.53, 0, -0.02), (0.53, 0, -0.02), (0.5, 0, 0.9), (-0.5, 0, 0.9)]
     scene.darken(vehicle.project(under), 0.75, 1.5 * soft)
 
 
 def draw_side(rng, vehicle, radius):
     """The side that the camera sees, with its windows and wheels of `radius` (fraction of the height)."""
-    body, _, window, _, (cabin_near, cabin_far) = vehicle.kind
+    kind, (cabin_near, cabin_far) = vehicle.kind, vehicle.kind.cabin_ends
     side = -np.sign(vehicle.offset)
-    a, top, low, belt = 0.5 * side, 0.4 * side, body[0][1], 0.99 * body[-1][1]
+    a, top, low, belt = 0.5 * side, 0.4 * side, kind.body[0][1], 0.99 * kind.body[-1][1]
     dim = vehicle.paint * rng.uniform(0.5, 0.85)
     vehicle.fill([(a, low, 0), (a, belt, 0), (a, 0.92 * belt, 0.97), (a, low, 1)], dim)
-    if window:
+    if kind.window:
         slope, split = rng.uniform(0.03, 0.1), rng.uniform(0.4, 0.55)
         pillar = [(a, belt, cabin_near), (0.92 * top, 0.95, cabin_near), (top, 0.97, cabin_near + slope)]
         vehicle.fill([*pillar, (top, 0.97, cabin_far - 0.14), (a, belt, cabin_far)], dim)
@@ -107,7 +112,7 @@ def draw_side(rng, vehicle, radius):
             upper = [(top, 0.91, near + slope / 2), (top, 0.91, min(far, cabin_far - 0.17))]
             vehicle.fill([(a, belt, near), *upper, (a, belt, far)], vehicle.glass)
     turn = np.linspace(0, 2 * np.pi, 14)
-    for middle in (0.18, 0.82) if window else (0.08, 0.17, 0.7, 0.92):
+    for middle in (0.18, 0.82) if kind.window else (0.08, 0.17, 0.7, 0.92):
         for fraction, rgb in ((1, TIRE), (0.55, (0.35, 0.35, 0.36))):
             reach = fraction * radius * vehicle.size[1] / vehicle.size[2]
             wheel = [(a, radius * (1 + fraction * np.sin(t)), middle + reach * np.cos(t)) for t in turn]
@@ -116,13 +121,13 @@ def draw_side(rng, vehicle, radius):
 
 def draw_car_rear(rng, vehicle):
     """Roof, cabin and rear of a vehicle with windows; returns where its lamps are: low, high, inner, outer."""
-    body, cabin, window, _, (cabin_near, cabin_far) = vehicle.kind
-    paint, glass = vehicle.paint, vehicle.glass
+    kind, paint, glass = vehicle.kind, vehicle.paint, vehicle.glass
+    body, (cabin_near, cabin_far) = kind.body, kind.cabin_ends
     roof = [(0.3, 1, cabin_near), (0.4, 0.97, cabin_near + 0.06), (0.4, 0.97, cabin_far - 0.14)]
     vehicle.fill(roof + [(-a, z, d) for a, z, d in roof[::-1]], paint)
-    vehicle.fill_both(cabin, cabin_near, paint * 0.9)
-    vehicle.fill_both(window, cabin_near, glass)
-    vehicle.fill_both([(a, z) if z < 0.75 else (0.98 * a, 0.78) for a, z in window], cabin_near, 0.6 * glass)
+    vehicle.fill_both(kind.cabin, cabin_near, paint * 0.9)
+    vehicle.fill_both(kind.window, cabin_near, glass)
+    vehicle.fill_both([(a, z) if z < 0.75 else (0.98 * a, 0.78) for a, z in kind.window], cabin_near, 0.6 * glass)
     if cabin_near > 0.05:
         a, z = body[-1]
         vehicle.fill([(-a, z, 0), (-a, z, cabin_near), (a, z, cabin_near), (a, z, 0)], paint * 1.15)
@@ -137,7 +142,6 @@ def draw_car_rear(rng, vehicle):
 
 def draw_truck_rear(vehicle):
     """Doors of a truck's box; returns where its lamps are: low, high, inner, outer."""
-    vehicle.fill_both(vehicle.kind.cabin, vehicle.kind.cabin_ends[0], vehicle.paint * 0.9)
     vehicle.fill_both(vehicle.kind.body, 0, vehicle.paint)
     for seam in (-0.47, -0.005, 0.46):
         vehicle.fill_box(seam, seam + 0.01, 0.3, 0.99, vehicle.paint * 0.65)
@@ -145,25 +149,8 @@ def draw_truck_rear(vehicle):
     return 0.3, 0.33, 0.35, 0.47
 
 
-def draw_lamps(rng, vehicle, lamps, oncoming):
-    """Lamps at low, high, inner, outer of both sides, and their light where they are on."""
-    low, high, inner, outer = lamps
-    rgb = (0.95, 0.93, 0.85) if oncoming else (0.9, 0.12, 0.1) if rng.random() < 0.25 else (0.45, 0.05, 0.05)
-    for sign in (-1, 1):
-        corners = [(outer, low), (outer, high), (inner, high - 0.02), (inner + 0.02, low)]
-        vehicle.fill([(sign * a, z, 0) for a, z in corners], rgb)
-    if vehicle.scene.light["lamps"]:
-        scale = vehicle.scene.road.scale_at(vehicle.distance)
-        radius = np.clip(0.16 * scale, 1.2, 30) * (1.5 if oncoming else 0.7)
-        rgb, strength = ((1, 0.95, 0.8), 1.0) if oncoming else ((1, 0.08, 0.05), rng.uniform(0.4, 1))
-        for sign in (-1, 1):
-            point = vehicle.project([(sign * (inner + outer) / 2, (low + high) / 2, 0)])[0]
-            draw_glow(vehicle.scene.canvas, point, radius, rgb, strength)
-
-
-def draw_vehicle(rng, scene, offset, distance, name, oncoming):
-    """A car or truck from behind, with the side that the camera sees, wheels, lights and shadow."""
-    kind = VEHICLES[name]
+def draw_vehicle(rng, scene, distance, offset, kind, oncoming):
+    """A VehicleKind from behind, with the side that the camera sees, wheels, lamps and shadow."""
     size = np.array(kind.size) * rng.uniform(0.92, 1.08, 3)
     if kind.window:
         paint, radius = rng.choice(CAR_COLORS) * rng.uniform(0.8, 1.1), 0.33 / size[1]
@@ -176,39 +163,38 @@ def draw_vehicle(rng, scene, offset, distance, name, oncoming):
         vehicle.fill_box(middle - 0.07, middle + 0.07, 0, 1.5 * radius, TIRE)
     if abs(offset) > 0.35 * size[0]:
         draw_side(rng, vehicle, radius)
-    lamps = draw_car_rear(rng, vehicle) if kind.window else draw_truck_rear(vehicle)
-    draw_lamps(rng, vehicle, lamps, oncoming)
-    if not oncoming:
-        low = rng.uniform(0.3, 0.46)
+    low, high, inner, outer = draw_car_rear(rng, vehicle) if kind.window else draw_truck_rear(vehicle)
+    lamp = (0.9, 0.12, 0.1) if rng.random() < 0.25 else (0.45, 0.05, 0.05)  # braking or not
+    for sign in (-1, 1):
+        corners = [(outer, low), (outer, high), (inner, high - 0.02), (inner + 0.02, low)]
+        vehicle.fill([(sign * a, z, 0) for a, z in corners], (0.95, 0.93, 0.85) if oncoming else lamp)
+    low = rng.uniform(0.3, 0.46)
+    if not oncoming:  # license plate
         vehicle.fill_box(-0.09, 0.09, low, low + 0.12 / size[1], (0.7, 0.71, 0.7))
 
 
-def random_traffic(rng, layout):
-    """Random vehicles in the lanes and, in half of the scenes, on the opposite carriageway: list of Thing."""
-    offsets, opposite, center = layout["offsets"], layout["opposite"], layout["center"]
-    kinds, vehicles = list(VEHICLES), []
+def random_vehicle(rng, distance, offset, oncoming=False):
+    """Random vehicle at a place: Thing."""
+    kind = VEHICLES[str(rng.choice(list(VEHICLES), p=FREQUENCY))]
+    approach = 2.0 if oncoming else rng.uniform(-0.1, 0.0)
+    return Thing(distance, draw_vehicle, (offset, kind, oncoming), kind.size[2], approach)
+
+
+def random_traffic(rng, road, layout):
+    """Random vehicles in the lanes and on the opposite carriageway: list of Thing."""
+    vehicles = []
     density = rng.choice([0.0, 0.3, 0.6, 1.0], p=[0.1, 0.35, 0.35, 0.2])
-    for left, right in zip(offsets, offsets[1:], strict=False):
+    for left, right in zip(road.offsets, road.offsets[1:], strict=False):
         if not 2.6 < right - left < 6:
             continue
         middle = (left + right) / 2
         distance = rng.uniform(12, 40) if abs(middle) < LANE_WIDTH / 2 else rng.uniform(0.5, 40)
         while distance < 160:
             if rng.random() < density:
-                kind = str(rng.choice(kinds, p=[0.4, 0.26, 0.08, 0.14, 0.05, 0.07]))
-                offset = middle + rng.normal(0, 0.25)
-                oncoming = center is not None and offset < center
-                vehicles.append(Thing(distance, draw_vehicle, (offset, distance, kind, oncoming)))
+                vehicles.append(random_vehicle(rng, distance, middle + rng.normal(0, 0.25)))
             distance += VEHICLES["truck"].size[2] + rng.uniform(6, 60)
-    distances, lanes = [], []
-    if opposite:
-        distances = rng.uniform(15, 250, rng.integers(0, 14))
-        lanes = opposite["lines"][1:] + LANE_WIDTH / 2
-    elif center is None and rng.random() < 0.5:
-        beyond = offsets[0] - layout["shoulders"][0] - rng.uniform(4, 12)
-        distances = rng.uniform(25, 250, rng.integers(0, 12))
-        lanes = beyond - LANE_WIDTH * np.arange(3)
-    for distance in distances:
-        kind = str(rng.choice(kinds, p=[0.45, 0.27, 0.1, 0.1, 0.04, 0.04]))
-        vehicles.append(Thing(distance, draw_vehicle, (rng.choice(lanes), distance, kind, True)))
+    if layout.opposite:
+        lanes = np.arange(layout.opposite[0] + 2, layout.opposite[1] - 1.5, LANE_WIDTH)
+        for distance in rng.uniform(15, 350, rng.integers(0, 14)):
+            vehicles.append(random_vehicle(rng, distance, rng.choice(lanes), oncoming=True))
     return vehicles

@@ -1,0 +1,154 @@
+"""What stands on the road and beside it: reflective dots, walls, banks, trees, lamps.
+
+Everything is placed in meters (lateral offset, height, distance) and projected by the scene's road; the vehicles are in
+`vehicles.py`. Colors are RGB in 0..1, `rng` is a numpy Generator.
+"""
+
+import cv2
+import numpy as np
+
+from .canvas import HEIGHT, NOISE_SIDE, WIDTH, noise_tile, random_color
+from .scene import Thing
+
+PIECE = 8.0  # m of a bank that are drawn at a time
+
+
+def draw_dots(rng, scene, travelled):
+    """Reflective dots of the lane lines, each with the dark rim that its height makes."""
+    for position, line in zip(scene.road.lines.T, scene.layout.lines, strict=True):
+        gap, sparse, radius = rng.uniform(0.9, 1.3), rng.random() < 0.6, rng.uniform(0.045, 0.065)
+        white, missing = 255 * line.color * rng.uniform(0.85, 1.1), rng.random(97) < 0.3 * line.wear
+        along = {
+            "dots": np.arange(4) * gap,
+            "dots_dashed": np.linspace(0, line.dash, 4),
+            "dashed": [0.5 * (line.period + line.dash)] if sparse else [],
+        }.get(line.kind, [])
+        first = int(travelled / line.period)
+        for number in range(first - 1, first + 14):
+            for spot in number * line.period - line.phase + np.asarray(along) - travelled:
+                if scene.road.distance[HEIGHT - 1] < spot < 140 and not missing[number % 97]:
+                    draw_dot(scene, position, spot, radius, white)
+
+
+def draw_dot(scene, position, distance, radius, white):
+    """A dot of `radius` m on a line whose x is at `position` (ROAD_ROWS,) px."""
+    canvas, road, row = scene.canvas, scene.road, float(scene.road.row_at(distance))
+    x, scale = np.interp(row, np.arange(len(position)), position), road.scale[int(row)]
+    if not (1 <= x < WIDTH - 1 and row < HEIGHT - 1):
+        return
+    length = 0.5 * float(road.row_at(distance - radius) - road.row_at(distance + radius)) + 0.007 * scale
+    axes = (int(16 * max(radius * scale, 0.7)), int(16 * max(length, 0.45)))
+    if scale > 60:
+        rim = (canvas[int(row), int(x)] * 0.45).astype(int).tolist()
+        below = (int(16 * x), int(16 * row + axes[1] / 2))
+        cv2.ellipse(canvas, below, axes, 0, 0, 360, rim, -1, cv2.LINE_AA, 4)
+    tone = np.clip(white * scene.shade[int(row) - road.top, int(x)], 0, 255).astype(int).tolist()
+    cv2.ellipse(canvas, (int(16 * x), int(16 * row)), axes, 0, 0, 360, tone, -1, cv2.LINE_AA, 4)
+
+
+def draw_foliage(rng, scene, base, size, rgb, distance):
+    """Leaves of a size (width, height) px over their base point: noise cut off by an ellipse, lit from above."""
+    left, upper = int(base[0] - size[0] / 2), int(base[1] - size[1])
+    cols, rows = max(2, int(size[0])), max(2, int(size[1]))
+    shift = rng.integers(0, NOISE_SIDE, 2)
+    x0, x1, y0, y1 = max(left, 0), min(left + cols, WIDTH), max(upper, 0), min(upper + rows, HEIGHT)
+    if x1 <= x0 or y1 <= y0:
+        return
+    x, y = np.arange(x0, x1), np.arange(y0, y1)[:, None]
+    detail = 160 / max(cols, rows)
+    down, right = ((y - upper) * detail + shift[0]).astype(int), ((x - left) * detail + shift[1]).astype(int)
+    coarse = noise_tile(1.1)[down % NOISE_SIDE, right % NOISE_SIDE]
+    fine = noise_tile(0.6)[(y - upper + shift[1]) % NOISE_SIDE, (x - left + shift[0]) % NOISE_SIDE]
+    up, aside = (upper + rows / 2 - y) / (rows / 2), (x - left - cols / 2) / (cols / 2)
+    inside = 0.62 - aside**2 - up**2 + 0.3 * coarse * (1 - up**4) * (1 - aside**4)  # nothing at the box's border
+    alpha = np.clip(inside * 0.12 * min(cols, rows) + 0.5, 0, 1)[..., None]
+    light = np.clip(1 + 0.25 * coarse + 0.3 * fine + 0.35 * up, 0.15, 2)[..., None]
+    region = scene.canvas[y0:y1, x0:x1]
+    region[:] = region * (1 - alpha) + alpha * np.clip(light * np.array(scene.tone(rgb, distance)), 0, 255)
+
+
+def draw_tree(rng, scene, distance, offset, size, rgb):
+    """A bush, or a tree of a trunk and one to three masses of leaves, `size` m high."""
+    x, y = scene.road.project(offset, 0, distance)
+    tall = size * scene.road.scale_at(distance)
+    rgb = rgb * (0.3 + 0.7 * scene.light.objects)
+    if size < 4:
+        draw_foliage(rng, scene, (x, y + 0.15 * tall), tall * np.array([rng.uniform(1, 2.5), 1.2]), rgb, distance)
+        return
+    trunk = np.array([(x, y), (x + rng.normal(0, 0.03) * tall, y - 0.6 * tall)])
+    scene.stroke(trunk, np.array([0.12, 0.1, 0.08]) * scene.light.objects, distance, 0.03 * tall)
+    for _ in range(rng.integers(1, 4)):
+        high = rng.uniform(0.5, 0.9)
+        base = x + rng.normal(0, 0.15) * tall, y - rng.uniform(0.1, 1.1 - high) * tall
+        draw_foliage(rng, scene, base, tall * np.array([rng.uniform(0.5, 1.1), high]), rgb, distance)
+
+
+def draw_bank(rng, scene, distance, foot, outward, heights, rgb):
+    """A piece of a slope rising from lateral position `foot` (m) outward, -1 or 1; `heights` (m) of its ends."""
+    ends = np.array([max(distance, scene.road.distance[-1]), distance + PIECE * 1.1])
+    lower, upper = (scene.road.project(foot + outward * 1.5 * high, high, ends) for high in (0, heights))
+    region, alpha = scene.cut_out(np.concatenate([lower, upper[::-1]]))
+    rows, columns = region[0], np.arange(WIDTH)[region[1]] % NOISE_SIDE
+    coarse, fine = (noise_tile(exponent)[rows, columns] for exponent in (1.1, 0.5))
+    light = np.clip(1 + 0.2 * coarse + 0.12 * fine, 0.2, 2)[..., None]
+    tone = light * np.array(scene.tone(rgb * (0.3 + 0.7 * scene.light.objects), distance))
+    scene.canvas[region] = scene.canvas[region] * (1 - alpha) + alpha * np.clip(tone, 0, 255)
+
+
+def draw_barrier(rng, scene, distance, offset, barrier):
+    """One panel of a Barrier; a guard rail's has a post."""
+    road, low, high = scene.road, barrier.low, barrier.high
+    steps = np.linspace(max(distance, road.distance[-1]), distance + barrier.panel, 5)
+    tone = barrier.color * scene.light.objects * rng.uniform(0.96, 1.04)
+
+    def fill_between(bottom, top, rgb):
+        lower, upper = (road.project(offset, height, steps) for height in (bottom, top))
+        scene.fill(np.concatenate([lower, upper[::-1]]), rgb, steps[0])
+
+    if low > 0:
+        post = road.project(offset, np.array([0, high]), steps[0])
+        scene.stroke(post, tone * 0.6, steps[0], 0.15 * (post[0, 1] - post[1, 1]))
+    fill_between(low, high, tone)
+    fill_between(low + 0.9 * (high - low), high, tone * 1.25)
+    if low == 0:
+        fill_between(0, 0.12 * high, tone * barrier.foot)
+
+
+def draw_lamp(rng, scene, distance, offset, tall, arm):
+    """A lamp post `tall` m high that leans its arm over the road."""
+    reach, height = offset + arm * np.array([0, 0, 0.5, 1]), tall + np.array([-tall, 0, 0.5, 0.6])
+    points = scene.road.project(reach, height, distance)
+    width = 0.14 * scene.road.scale_at(distance)
+    scene.stroke(points, np.array([0.3, 0.31, 0.32]) * scene.light.objects, distance, width)
+
+
+def random_roadside(rng, road, layout, number):
+    """Random Things beside a road on its left (0) or right (1): list."""
+    out, side = 2 * number - 1, layout.sides[number]
+    edge = float(road.offsets[-number]) + out * (side.shoulder + 0.3)
+    far = edge - layout.opposite[0] if layout.opposite and number == 0 else 0.0  # beyond the opposite carriageway
+    green = random_color(rng, (0.05, 0.06, 0.03), (0.18, 0.2, 0.1))
+    things = []
+    if rng.random() < 0.85:
+        size, gap = rng.choice([rng.uniform(0.5, 2.5), rng.uniform(4, 18)]), rng.uniform(1, 14)
+        for distance in rng.uniform(10, 500, rng.integers(4, 75)):
+            offset = edge + out * (far + gap + rng.exponential(8) + 0.4 * size)
+            tree = offset, size * rng.uniform(0.5, 1.4), green * rng.uniform(0.7, 1.3)
+            things.append(Thing(distance, draw_tree, tree))
+    if side.barrier:
+        panel = side.barrier.panel
+        for distance in np.arange(0, rng.uniform(60, 600), panel):
+            things.append(Thing(distance, draw_barrier, (edge, side.barrier), panel))
+    if rng.random() < 0.3:
+        tall, arm = rng.uniform(9, 13), -out * rng.uniform(1.5, 4)
+        for distance in np.arange(rng.uniform(10, 50), 250, rng.uniform(35, 60)):
+            things.append(Thing(distance, draw_lamp, (edge + out * (far + 1.5), tall, arm)))
+    if rng.random() < 0.35:
+        rgb = random_color(rng, (0.3, 0.25, 0.15), (0.6, 0.5, 0.36)) if rng.random() < 0.6 else green
+        steps = np.arange(rng.uniform(-100, 50), rng.uniform(150, 500), PIECE)
+        heights = rng.uniform(1, 9) * np.sin(np.linspace(0, np.pi, len(steps))) ** 0.5
+        heights *= 1 + 0.25 * np.sin(steps / rng.uniform(20, 80))
+        foot = edge + out * (far + rng.uniform(1, 15))
+        for distance, ends in zip(steps, np.stack([heights, np.roll(heights, -1)], 1), strict=True):
+            things.append(Thing(distance, draw_bank, (foot, out, ends, rgb), PIECE))
+    return things

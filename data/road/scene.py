@@ -1,0 +1,78 @@
+"""The scene that the things on a road and beside it are drawn into: its brushes, and the order of the things."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from .canvas import HEIGHT, WIDTH, fill, stroke
+from .geometry import Road
+from .layout import Layout
+from .weather import Light
+
+
+@dataclass
+class Scene:
+    """A road, its light, and the canvas on which they are drawn."""
+
+    road: Road
+    layout: Layout
+    light: Light
+    canvas: np.ndarray  # (HEIGHT, WIDTH, 3) uint8, RGB
+    shade: np.ndarray  # (HEIGHT - road.top, WIDTH) float, fraction of light on the ground
+
+    def tone(self, rgb, distance):
+        """8-bit color of a thing at a distance (m) in the scene's haze."""
+        clear = np.exp(-distance / self.light.fog)
+        hazy = np.asarray(rgb) * clear + self.light.horizon * (1 - clear)
+        return tuple(int(v) for v in np.clip(255 * hazy, 0, 255))
+
+    def fill(self, points, rgb, distance):
+        """Fill a polygon of pixel points in the color of a thing at a distance (m)."""
+        fill(self.canvas, points, self.tone(rgb, distance))
+
+    def stroke(self, points, rgb, distance, width):
+        """Draw a line through pixel points, `width` px, in the color of a thing at a distance (m)."""
+        stroke(self.canvas, points, self.tone(rgb, distance), width)
+
+    def cut_out(self, points, soft=0.0):
+        """The part of the image around a polygon of pixel points, and how much of each pixel the polygon covers.
+
+        Returns:
+            slices of rows and columns, and (rows, columns, 1) float32 in 0..1, blurred over `soft` px.
+        """
+        low = np.clip(points.min(0) - 2 * soft - 1, 0, (WIDTH - 1, HEIGHT - 1)).astype(int)
+        high = np.clip(points.max(0) + 2 * soft + 2, low + 1, (WIDTH, HEIGHT)).astype(int)
+        mask = np.zeros((high - low)[::-1], np.uint8)
+        fill(mask, points - low, 255)
+        if soft:
+            mask = cv2.GaussianBlur(mask, (0, 0), max(0.3, soft / 2))
+        return np.s_[low[1] : high[1], low[0] : high[0]], mask[..., None] / np.float32(255)
+
+    def darken(self, points, strength, soft):
+        """Multiply a polygon of pixel points by 1 - strength, its border blurred over `soft` px."""
+        region, alpha = self.cut_out(points, soft)
+        self.canvas[region] = self.canvas[region] * (1 - np.float32(strength) * alpha)
+
+
+@dataclass
+class Thing:
+    """A thing to draw into a scene: `draw(rng, scene, distance, *arguments)`."""
+
+    distance: float  # m ahead at the beginning of a drive
+    draw: Callable
+    arguments: tuple
+    length: float = 0.0  # m; it is in sight until all of it is behind the camera
+    approach: float = 1.0  # m that it comes nearer for each that the camera drives
+
+
+def draw_things(rng, scene, things, travelled):
+    """Draw Things from far to near as they are after `travelled` m."""
+    placed, nearest, farthest = [], scene.road.distance[-1], scene.road.distance[scene.road.top]
+    for thing, own_rng in zip(things, rng.spawn(len(things)), strict=True):
+        distance = thing.distance - thing.approach * travelled
+        if distance + thing.length > nearest and distance < farthest:  # in sight: no crest hides it
+            placed.append((distance, own_rng, thing))
+    for distance, own_rng, thing in sorted(placed, key=lambda item: -item[0]):
+        thing.draw(own_rng, scene, distance, *thing.arguments)

@@ -11,6 +11,7 @@ import io
 import os
 import sys
 import unicodedata
+import warnings
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -23,6 +24,7 @@ from PIL import Image
 from run.command import UserError
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what OpenCV says of a file, our one line says
+warnings.filterwarnings("ignore", module=r"PIL\.")  # and what Pillow says
 Image.MAX_IMAGE_PIXELS = None  # files are no stranger's
 
 CLASS_FILE = "classes.txt"

@@ -53,11 +53,11 @@ def recognize(path):
             for form, suffixes in (("labels", IMAGE_SUFFIXES), ("yolo", (".txt",))):
                 if (path / name).is_dir() and sources.list_files(path / name, suffixes):
                     return form
-        if rasters.is_mask_folders(path):
+        if any(path.glob("*/masks")):
             return "masks"
         if any((path / name).is_dir() for name in rasters.OBJECT_FOLDERS):
             return "voc"
-        if rasters.is_cityscapes(path):
+        if any(path.rglob("*_instanceIds.png")):
             return "cityscapes"
         if rasters.is_cvppp(path):
             return "cvppp"

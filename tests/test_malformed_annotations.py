@@ -115,10 +115,10 @@ XML = [
     ("<annotations>", '<!DOCTYPE a [<!ENTITY b "c">]><annotations>', "no XML"),
     (CVAT, "<annotation><object/></annotation>", "<annotation>"),
     ('encoding="utf-8"', 'encoding="klingon"', "no XML"),
-    (' name="empty.jpg"', "", "image 2: found no name"),
+    (' name="empty.jpg"', "", "image 2: found no 'name'"),
     ("empty.jpg", "gone.jpg", "image 2: found no image 'gone.jpg'"),
     ('width="60" height="40"/>', 'width="sixty" height="40"/>', "found 'sixty' for width"),
-    ('width="60" height="40"/>', 'width="60.5" height="40"/>', "60.5 for width"),
+    ('width="60" height="40"/>', 'width="60.5" height="40"/>', "found '60.5' for width"),
     ('width="60" height="40"/>', "/>", "found None for height"),
     ('width="60" height="40"/>', 'width="40" height="41"/>', "found 60x40 pixels, expected 40x41"),
     ("30.20,5.10;", "30.20,5.10,1;", "<polygon> 1: found [['30.20', '5.10', '1']"),
@@ -133,7 +133,7 @@ XML = [
     ('left="50"', 'left="58"', "pixels at (58, 30)"),
     ('width="3" height="2"', 'width="99999" height="99999"', "99999x99999"),
     ('z_order="1"', 'z_order="top"', "found 'top' for z_order"),
-    ('<box label="cell" xtl="0"', '<box xtl="0"', "found no label"),
+    ('<box label="cell" xtl="0"', '<box xtl="0"', "found no 'label'"),
     ('<points label="tip" points="1,1;2,2"></points>', '<blob label="x"/>', "a shape of another kind"),
 ]
 

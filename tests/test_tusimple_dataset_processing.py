@@ -204,18 +204,3 @@ def test_ctrl_c_is_all_or_nothing(tmp_path, monkeypatch, capsys):
             processing.main([str(source), "-o", str(out)])
             assert sorted(path.name for path in out.iterdir()) == ["images", "labels", "labels.json"]
             assert len(files_of(out)) == 7
-
-
-def test_real_folder(shared_data, tmp_path):
-    source = shared_data / "tusimple" / "val_set"
-    count, bad = processing.process([source], tmp_path)
-    assert (count, bad) == (41, [])
-    lines = (source / "label_data_0313.json").read_text().splitlines()
-    lines += (source / "label_data_0601.json").read_text().splitlines()
-    assert [json.loads(x) for x in (tmp_path / "labels.json").read_text().splitlines()] == [
-        json.loads(x) for x in lines
-    ]
-    for number in (0, 40):
-        np.testing.assert_array_equal(
-            read(tmp_path, "images", number), cv2.imread(str(source / json.loads(lines[number])["raw_file"]))
-        )

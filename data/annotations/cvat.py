@@ -26,9 +26,11 @@ def read_cvat(source):
         found = "found tracks, as in CVAT for video, expected the shapes of each frame"
         raise UserError(f"{path}: {found}; export the same task as CVAT for images 1.1")
     folders = [source.images] if source.images else [path.parent, path.parent / "images"]
-    wheres = (f"{path}: image {number}" for number, _ in enumerate(root.iter("image"), start=1))
-    images = zip(wheres, root.iter("image"), strict=True)
-    return [attempt(where, _read_image, image, where, folders, source.line_width) for where, image in images]
+    results = []
+    for number, image in enumerate(root.iter("image"), start=1):
+        where = f"{path}: image {number}"
+        results.append(attempt(where, _read_image, image, where, folders, source.line_width))
+    return results
 
 
 def _read_xml(path):
@@ -43,10 +45,7 @@ def _read_xml(path):
 
 
 def _read_image(element, where, folders, line_width):
-    name = element.get("name")
-    if not name:
-        raise ValueError("found no name, expected that of the image file; fix it")
-    size = _whole(element, "height", 1), _whole(element, "width", 1)
+    name, size = element.attrib["name"], (_number(element, "height", 1, int), _number(element, "width", 1, int))
     image = AnnotatedImage(name, where, find_image(name, folders), size=size)
     for place, shape in enumerate(element, start=1):
         if shape.tag != "attribute":
@@ -57,33 +56,25 @@ def _read_image(element, where, folders, line_width):
 def _read_shape(element, place, line_width):
     if element.tag in NO_AREA:
         return f"{element.tag}, which has no area"
-    label, group = element.get("label"), element.get("group_id")
-    if not label:
-        raise ValueError("found no label, expected the class of the shape; fix it")
+    label, group = element.attrib["label"], element.get("group_id")
     instance = place if group in (None, "", "0") else (label, group)
     names, value = () if label in MASK_LABELS else (label,), MASK_LABELS.get(label)
     for attribute in element.iter("attribute"):
         if attribute.get("name") in IGNORING and (attribute.text or "").strip().lower() == "true":
             value = IGNORED
-    depth = _whole(element, "z_order", -FAR) if element.get("z_order") else 0
+    depth = _number(element, "z_order", kind=int) if element.get("z_order") else 0
     return shapes.AnnotatedShape(instance, names, _region(element, line_width), depth, value)
 
 
-def _number(element, key, least=-FAR):
+def _number(element, key, least=-FAR, kind=float):
     try:
-        value = float(element.get(key))
+        value = kind(element.get(key))
     except (TypeError, ValueError):
         value = np.nan
     if not least <= value <= FAR:
-        raise ValueError(f"found {element.get(key)!r} for {key}, expected a number from {least:g} to {FAR:g}; fix it")
+        expected = f"{'a whole number' if kind is int else 'a number'} from {least:g} to {FAR:g}"
+        raise ValueError(f"found {element.get(key)!r} for {key}, expected {expected}; fix it")
     return value
-
-
-def _whole(element, key, least):
-    value = _number(element, key, least)
-    if value % 1:
-        raise ValueError(f"found {value:g} for {key}, expected a whole number; fix it")
-    return int(value)
 
 
 def _region(element, line_width):
@@ -102,7 +93,7 @@ def _region(element, line_width):
         center, radii = ([_number(element, key) for key in keys] for keys in (("cx", "cy"), ("rx", "ry")))
         return partial(shapes.fill_ellipse, np.array(center), radii, degrees)
     if element.tag == "mask":
-        left, top, width, height = (_whole(element, key, 0) for key in ("left", "top", "width", "height"))
+        left, top, width, height = (_number(element, key, 0, int) for key in ("left", "top", "width", "height"))
         counts = [int(word) for word in (element.get("rle") or "").split(",")]
         expand = partial(shapes.expand_runs, counts, (height, width))
         return partial(shapes.place_mask, expand, (height, width), top, left)

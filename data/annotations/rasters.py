@@ -1,6 +1,5 @@
 """Annotations that are images: label images of any kind, of VOC, Cityscapes and CVPPP, one mask file per instance."""
 
-import os
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -35,11 +34,6 @@ def read_voc(source):
     labels = list_by_stem(source.path / folders[-1], IMAGE_SUFFIXES, True)
     read_label = partial(_read_voc_ids, source.path / OBJECT_FOLDERS[folders[-1]])
     return _label_images(source.images or source.path / "JPEGImages", labels, read_label)
-
-
-def is_cityscapes(path):
-    """Whether a folder or its subfolders hold instance ids of Cityscapes."""
-    return any(name.endswith("_instanceIds.png") for _, _, names in os.walk(path) for name in names)
 
 
 def read_cityscapes(source):
@@ -135,11 +129,6 @@ def _pack_colors(values):
     if values.shape[2] == 4:
         packed[values[:, :, 3] == 0] = 0
     return np.where(packed > 0, packed + (1 << 48), 0)
-
-
-def is_mask_folders(path):
-    """Whether a folder holds folders with `masks/`."""
-    return any((folder / "masks").is_dir() for folder in path.iterdir())
 
 
 def read_mask_folders(source):

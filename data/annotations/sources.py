@@ -72,8 +72,8 @@ def attempt(where, read, *args):
     except UserError as error:  # which names its place
         return error
     except (ValueError, TypeError, KeyError, OverflowError, OSError) as error:
-        found = error if str(error).startswith("found ") else f"found {error}, expected what can be read; fix it"
-        return UserError(f"{where}: {found}")
+        found = f"found {'no ' * isinstance(error, KeyError)}{error}, expected what can be read; fix it"
+        return UserError(f"{where}: {error if str(error).startswith('found ') else found}")
 
 
 def require(where, read, *args):

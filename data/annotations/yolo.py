@@ -1,7 +1,6 @@
 """YOLO segmentation: `images/` and `labels/` with one text file per image, a class and a polygon per line."""
 
 import re
-from functools import partial
 
 from data.files import list_by_stem
 
@@ -42,11 +41,7 @@ def _read_line(words, number, names):
     if points.min() < -SLACK or points.max() > 1 + SLACK:
         raise ValueError(f"found {points.min():g} to {points.max():g}, expected fractions of the image's size; fix it")
     key = str(int(words[0]))
-    return AnnotatedShape(number, (names.get(key, ""), key), partial(_fill_fractions, points))
-
-
-def _fill_fractions(points, size):
-    return fill_polygon(points * size[::-1], size)
+    return AnnotatedShape(number, (names.get(key, ""), key), lambda size: fill_polygon(points * size[::-1], size))
 
 
 def _read_names(folder):

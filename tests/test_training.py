@@ -28,12 +28,18 @@ def flags(data, folder, more=""):
     return f"--srcdir {data} --modeldir none --outdir {folder} --logdir {folder}-log {TINY_FLAGS} {more}".split()
 
 
+@pytest.fixture
+def miniatures(monkeypatch):
+    """Networks that are built and traced in seconds."""
+    monkeypatch.setattr(utils, "build_model", miniature)
+
+
 def test_run_folder_is_complete(tiny_run):
     rows = [json.loads(line) for line in (tiny_run / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [30, 60]
     assert set(rows[0]["train"]) == {*training.loss_terms(()), "gradient_norm"} and set(rows[0]["val"]) == {
         *training.loss_terms(()),
-        *("SBD", "|DiC|", "AP50", "AP", "PQ"),
+        *("SBD", "|DiC|", "foreground Dice", "AP50", "AP", "PQ"),
     }
     assert rows[-1]["train"]["loss"] < 0.5 * rows[0]["train"]["loss"]
     config = json.loads((tiny_run / "config.json").read_text())
@@ -66,13 +72,12 @@ def test_what_starts_from_a_run_has_its_network(tmp_path):
     assert layers["third"] < layers["first"]
 
 
-def test_tensorboard_has_scalars_images_and_histograms(tiny_run):
+def test_tensorboard_has_scalars_and_images(tiny_run):
     tags = set()
     for path in (tiny_run / "log").rglob("events*"):
         for event in tf.compat.v1.train.summary_iterator(str(path)):
             tags |= {value.tag for value in event.summary.value}
     assert {"loss", "l_var", "l_dist", "l_reg", "l_sem", "learning_rate", "input", "label", "prediction"} <= tags
-    assert any("kernel" in tag for tag in tags)
 
 
 def test_inference_loss_is_the_training_loss(tiny_run, tiny_data):
@@ -101,29 +106,25 @@ def test_inference_loss_is_the_training_loss(tiny_run, tiny_data):
     assert inference < 1.1 * mean_loss(trained, True)
 
 
-def test_learning_rate_of_the_original():
-    rate = training.make_optimizer("adam", 10**6, 1e-4)._learning_rate
-    for step in (0, 4999, 5000, 9999, 10000, 123456):
-        assert float(rate(step)) == pytest.approx(1e-4 * 0.96 ** (step // 5000), rel=1e-5)
-
-
-def test_cosine_schedule_with_warm_up():
-    rate = training.make_optimizer("adamw", 1000, 0.002, "cosine", 100)._learning_rate
-    expected = {0: 0.0, 50: 0.001, 100: 0.002, 550: 0.001, 1000: 0.0}
-    assert {step: round(float(rate(step)), 7) for step in expected} == expected
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (("adam", 10**6, 1e-4), {n: 1e-4 * 0.96 ** (n // 5000) for n in (0, 4999, 5000, 9999, 10000, 123456)}),
+        (("adamw", 1000, 0.002, "cosine", 100), {0: 0.0, 50: 0.001, 100: 0.002, 550: 0.001, 1000: 0.0}),
+    ],
+)
+def test_learning_rate(schedule, expected):
+    rate = training.make_optimizer(*schedule)._learning_rate
+    assert {step: float(rate(step)) for step in expected} == pytest.approx(expected, rel=1e-5, abs=1e-9)
 
 
 def test_documented_defaults():
-    args = training.parse_args([])
-    assert (args.srcdir, args.modeldir, args.outdir, args.logdir) == (
-        ["data"],
-        "pretrained_semantic_model",
-        "saved_model",
-        None,
-    )
-    assert config.settle_flags(args)[0].logdir == "saved_model/log"
-    assert (args.epochs, args.var, args.dist, args.reg, args.dvar, args.ddist) == (50, 1.0, 1.0, 1.0, 0.5, 1.5)
-    assert (args.image_size, args.batch_size, args.lr, args.feature_dim) == ([512, 512], 1, 1e-4, 3)
+    args = vars(training.parse_args([]))
+    documented = {"srcdir": ["data"], "modeldir": "pretrained_semantic_model", "outdir": "saved_model", "epochs": 50}
+    documented |= {"var": 1.0, "dist": 1.0, "reg": 1.0, "dvar": 0.5, "ddist": 1.5, "image_size": [512, 512]}
+    documented |= {"batch_size": 1, "lr": 1e-4, "feature_dim": 3, "logdir": None}
+    assert {name: args[name] for name in documented} == documented
+    assert config.settle_flags(training.parse_args([]))[0].logdir == "saved_model/log"
 
 
 def test_semantic_pretraining_then_embedding(tmp_path, monkeypatch):
@@ -148,16 +149,14 @@ def test_semantic_pretraining_then_embedding(tmp_path, monkeypatch):
         start_from(enet, tmp_path)
 
 
-def test_embedding_only_network(tiny_data, tmp_path, monkeypatch):
-    monkeypatch.setattr(utils, "build_model", miniature)
+def test_embedding_only_network(miniatures, tiny_data, tmp_path, monkeypatch):
     fake_step(monkeypatch, [1.0] * 2)
     assert training.main(flags(tiny_data, tmp_path / "run", "--sem 0 --steps 2")) == 0
     assert set(utils.load_model(tmp_path / "run").output) == {"embedding"}
 
 
-def test_the_threshold_of_a_run_is_that_of_its_weight(tiny_data, tmp_path, monkeypatch):
+def test_the_threshold_of_a_run_is_that_of_its_weight(miniatures, tiny_data, tmp_path, monkeypatch):
     """Weighted 10 : 1, a pixel that is foreground as likely as not gets 10 / 11."""
-    monkeypatch.setattr(utils, "build_model", miniature)
     fake_step(monkeypatch, [1.0] * 2)
     assert training.main(flags(tiny_data, tmp_path / "run", "--steps 2")) == 0
     config = json.loads((tmp_path / "run" / "config.json").read_text())
@@ -165,9 +164,8 @@ def test_the_threshold_of_a_run_is_that_of_its_weight(tiny_data, tmp_path, monke
     assert utils.read_threshold(tmp_path / "run") == config["threshold"]
 
 
-def test_coordinates_are_scaled_by_the_labels_and_the_semantic_loss_counts_ten_times(tiny_data, tmp_path, monkeypatch):
+def test_coordinates_are_scaled_by_the_labels(miniatures, tiny_data, tmp_path, monkeypatch):
     """An instance 12 pixels wide becomes 2 ddist = 3 wide; without the flag a model that has them stays as it is."""
-    monkeypatch.setattr(utils, "build_model", miniature)
     network = {"input_shape": [64, 96, 3], "embedding_dim": 3, "coordinate_scale": 9.0}
     utils.save_model(tmp_path / "model", miniature(network), {"network": network})
     make, used = training.make_losses, []
@@ -184,9 +182,8 @@ def test_coordinates_are_scaled_by_the_labels_and_the_semantic_loss_counts_ten_t
         assert utils.read_config(tmp_path / f"{number}/last")["min_pixels"] == (scale and 7.0), more
 
 
-def test_proportions_and_several_validation_folders(tiny_data, tmp_path, monkeypatch):
+def test_proportions_and_several_validation_folders(miniatures, tiny_data, tmp_path):
     """The run validates images of two shapes whole; inference, from the config, does as it did."""
-    monkeypatch.setattr(utils, "build_model", miniature)
     wide = tmp_path / "wide"
     for kind in ("images", "labels"):
         (wide / kind).mkdir(parents=True)
@@ -207,8 +204,7 @@ def test_proportions_and_several_validation_folders(tiny_data, tmp_path, monkeyp
     assert fixed.predict(np.zeros((56, 160, 3), np.uint8))["embedding"].shape == (64, 96, 3)
 
 
-def test_a_model_that_sees_images_normalized_goes_on_seeing_them_so(tiny_data, tmp_path, monkeypatch):
-    monkeypatch.setattr(utils, "build_model", miniature)
+def test_a_model_that_sees_images_normalized_goes_on_seeing_them_so(miniatures, tiny_data, tmp_path, monkeypatch):
     for name, more in (("first", ["--normalize"]), ("second", ["--modeldir", str(tmp_path / "first")])):
         fake_step(monkeypatch, [1.0])
         assert training.main([*flags(tiny_data, tmp_path / name), "--steps", "1", *more]) == 0
@@ -230,9 +226,8 @@ def test_a_model_that_sees_images_normalized_goes_on_seeing_them_so(tiny_data, t
     np.testing.assert_array_equal(painted[background], normalize(image // 4)[background])
 
 
-def test_enlarged_crops(tiny_data, tmp_path, monkeypatch, capsys):
+def test_enlarged_crops(miniatures, tiny_data, tmp_path, monkeypatch):
     """What the labels are like is that of the enlarged ones; the model keeps the zoom, which another --size ends."""
-    monkeypatch.setattr(utils, "build_model", miniature)
     for zoom in (1, 2):
         fake_step(monkeypatch, [1.0])
         more = ["--crop", "32", "32", "--coordinates", "--zoom", str(zoom), "--steps", "1"]
@@ -252,14 +247,10 @@ def test_enlarged_crops(tiny_data, tmp_path, monkeypatch, capsys):
         utils.write_json(tmp_path / "run2/last/config.json", configs[1] | {name: wrong})
         with pytest.raises(UserError, match=rf"config.json: {name}: found {wrong!r}, expected .*; fix it"):
             segmentation.load_network(tmp_path / "run2/last")
-    with pytest.raises(SystemExit):
-        training.main(flags(tiny_data, tmp_path / "run", "--zoom 2"))
-    assert "--zoom: found 2 without --crop" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_ctrl_c_saves_and_resume_goes_on(tiny_data, tmp_path, monkeypatch, capsys):
+def test_ctrl_c_saves_and_resume_goes_on(miniatures, tiny_data, tmp_path, monkeypatch, capsys):
     """The step that Ctrl-C comes in is made to its end."""
-    monkeypatch.setattr(utils, "build_model", miniature)
 
     def losses():
         yield 1.0
@@ -281,26 +272,6 @@ def test_ctrl_c_saves_and_resume_goes_on(tiny_data, tmp_path, monkeypatch, capsy
     np.testing.assert_allclose(after, before + 3, rtol=1e-5)
 
 
-def test_a_run_of_the_version_before_goes_on(tiny_data, tmp_path, monkeypatch):
-    """Its config.json knows one validation folder, no view and no weight of the foreground, which was that of lanes."""
-    monkeypatch.setattr(utils, "build_model", miniature)
-    fake_step(monkeypatch, [1.0] * 3)
-    run, used = tmp_path / "run", []
-    assert training.main(flags(tiny_data, run, f"--steps 1 --valdir {tiny_data}")) == 0
-    config = json.loads((run / "config.json").read_text())
-    for name in ("view", "foreground_weight"):
-        del config[name]
-    config["flags"]["valdir"] = str(tiny_data)
-    for name in ("crop", "coordinates", "ignore", "foreground_weight", "keep_aspect"):
-        del config["flags"][name]
-    (run / "config.json").write_text(json.dumps(config))
-    make = training.make_losses
-    monkeypatch.setattr(training, "make_losses", lambda settings, jit=True: used.append(settings) or make(settings))
-    assert training.main(["--resume", str(run), "--steps", "3"]) == 0
-    assert json.loads((run / "log.jsonl").read_text().splitlines()[-1])["step"] == 3
-    assert {settings.foreground for settings in used} == {10.0}
-
-
 def test_a_run_is_not_overwritten(tiny_data, tiny_run, capsys):
     with pytest.raises(SystemExit) as exit_:
         training.main(flags(tiny_data, tiny_run))
@@ -319,7 +290,12 @@ def test_a_run_is_not_overwritten(tiny_data, tiny_run, capsys):
         ("--strategy multiworker", "TF_CONFIG"),
         ("--schedule original --warmup 5", "--warmup: found with --schedule original"),
         ("--optimizer adam --weight-decay 0.1", "--weight-decay: found with --optimizer adam"),
-        ("--steps 5 --epochs 2", "--epochs: found with --steps"),
+        ("--steps 5 --epochs 2", "--epochs: not allowed with argument --steps"),
+        ("--split-by clip --valdir data", "--valdir: not allowed with argument --split-by"),
+        ("--crop 32 32", "--crop: not allowed with argument --image-size"),
+        ("--zoom 2", "--zoom: found 2 without --crop"),
+        ("--coordinates --feature-dim 1", "--feature-dim"),
+        ("--seed -1", "--seed"),
         ("--var 0 --dist 0 --reg 0 --sem 0", "--sem"),
         ("--srcdir no_such_folder", "no_such_folder"),
         ("--srcdir data:0", "data:0"),

@@ -18,7 +18,7 @@ from run.command import UserError
 from run.config import new_config
 from run.flags import parse_args
 from run.pairs import Data, collect_data, read_lanes
-from run.validation import InstanceSettings, Validation, choose_measure, figure_of_merit
+from run.validation import InstanceSettings, Validation, figure_of_merit
 
 ROWS = list(range(240, 720, 10))
 
@@ -90,7 +90,7 @@ def test_folders_count_alike_and_are_reported(lane_data, tmp_path_factory):
 
 def test_labels_are_found_by_number_and_without_empty_lanes(lane_data, tiny_data):
     labels = read_lanes(find_pairs(lane_data))
-    assert [(len(labeled.line["lanes"]), labeled.size) for labeled in labels] == [(3, (720, 1280))] * 2
+    assert [(len(line["lanes"]), line["size"]) for line in labels] == [(3, (720, 1280))] * 2
     assert read_lanes(find_pairs(tiny_data)) is None  # no labels.json
     (lane_data / "labels.json").write_text((lane_data / "labels.json").read_text().splitlines()[0] + "\n")
     assert read_lanes(find_pairs(lane_data)) is None  # an image without line
@@ -137,14 +137,15 @@ def test_instances_without_tusimple_labels(lane_data):
         result = validate(network, {"a": find_pairs(lane_data)}, (720, 1280), 1, View(view)).run()
         assert result["AP50"] == pytest.approx((1 + 2 / 3) / 2, abs=1e-4) and result["|DiC|"] == 0.5
         assert result["SBD"] == pytest.approx((1 + 2 / 3) / 2, abs=1e-4) and result["AP"] == result["AP50"]
-        assert choose_measure(result) == "AP" and figure_of_merit(result, "AP") < -0.5
+        measure, merit = figure_of_merit(result)
+        assert measure == "AP" and merit < -0.5
     validation = validate(network, {"a": find_pairs(lane_data)}, (720, 1280), 1, View(view), threshold=1 - 1e-14)
     # logits are gray - 30: one instance of gray 60 in each image is below the threshold's 32.2
     assert validation.run()["|DiC|"] == (1 + 2) / 2
     validation = validate(network, {"a": find_pairs(lane_data)}, (720, 1280), 1, View(view), min_pixels=10**5)
     assert validation.run()["|DiC|"] == 3  # of three in each image
     result = validate(network, {"a": find_pairs(lane_data)}, (360, 640), 1, View("crop"), scored=False).run()
-    assert choose_measure(result) == "loss" and set(result) == set(train_step.LOSS_TERMS)
+    assert set(result) == set(train_step.LOSS_TERMS)
 
 
 def test_enlarged_images_score_as_in_the_evaluation(lane_data):
@@ -178,5 +179,5 @@ def test_images_larger_than_two_crops_are_validated_in_tiles(lane_data):
 def test_the_best_model_is_that_of_the_best_score():
     better = {"loss": 2.0, "Accuracy": 0.9, "FP": 0.1, "FN": 0.1}
     worse = {"loss": 1.0, "Accuracy": 0.9, "FP": 0.3, "FN": 0.1}
-    assert figure_of_merit(better, "score") < figure_of_merit(worse, "score")
-    assert figure_of_merit(better, "loss") > figure_of_merit(worse, "loss")
+    assert figure_of_merit(better) < figure_of_merit(worse)
+    assert figure_of_merit({"loss": 2.0}) == ("loss", 2.0) > figure_of_merit({"loss": 1.0})

@@ -484,15 +484,10 @@ def _order(count, seed, epoch):
 
 def batches(dataset):
     """Iterate a dataset of `make_dataset`; an unusable file raises UserError instead of a TensorFlow error."""
-    iterator = iter(dataset)
-    while True:
-        try:
-            batch = next(iterator)
-        except StopIteration:
-            return
-        except tf.errors.OpError as error:
-            message = re.search(rf"{UserError.__name__}: (.*)", error.message or "")
-            if not message:
-                raise
-            raise UserError(message.group(1)) from None
-        yield batch
+    try:
+        yield from dataset
+    except tf.errors.OpError as error:
+        message = re.search(rf"{UserError.__name__}: (.*)", error.message or "")
+        if not message:
+            raise
+        raise UserError(message.group(1)) from None

@@ -10,7 +10,7 @@ from datagenerator import View, view_of
 from loss import LANE_WEIGHT
 from run.checkpoint import CHECKPOINT_FILE
 from run.command import UserError
-from run.flags import check_flags, parse_args
+from run.flags import restore_flags
 from run.label_statistics import measure_class_weights, measure_labels
 
 # flags that may change when a run goes on
@@ -64,7 +64,7 @@ def settle_flags(args):
         args: of `flags.parse_args`.
 
     Returns:
-        (flags, saved): argparse.Namespace, and the complete `config.json` of the run to go on with, else None.
+        (flags, saved): argparse.Namespace, and the `config.json` of the run to go on with, else None.
 
     Raises:
         UserError: a run to go on with that can't be read, or flags that contradict its own.
@@ -74,10 +74,13 @@ def settle_flags(args):
     if not args.resume:
         args.logdir = args.logdir or str(Path(args.outdir, LOG_FOLDER))
         return args, None
-    saved = read_run(args.resume)
-    flags = {**saved["flags"], "outdir": args.resume, "resume": args.resume, "command": args.command}
-    if flags["logdir"] in (None, str(Path(saved["flags"]["outdir"], LOG_FOLDER))):  # its own goes with the run folder
+    saved, path = utils.read_config(args.resume), Path(args.resume) / utils.CONFIG_FILE
+    if not isinstance(saved.get("flags"), dict) or not saved["flags"]:
+        raise UserError(f"{path}: flags: found none, expected the run's flags; restore the file")
+    flags = restore_flags(saved["flags"], path)
+    if flags["logdir"] == str(Path(flags["outdir"], LOG_FOLDER)):  # its own goes with the run folder
         flags["logdir"] = str(Path(args.resume, LOG_FOLDER))
+    flags |= {"outdir": args.resume, "resume": args.resume, "command": args.command}
     if "epochs" in args.given:
         flags["steps"] = None
     for name in sorted(args.given):
@@ -89,25 +92,13 @@ def settle_flags(args):
                 f"--{name.replace('_', '-')}: found {value}, expected {flags[name]} as the run in {args.resume} has; "
                 "leave it out or name another --outdir"
             )
-    check_flags(flags, Path(args.resume) / utils.CONFIG_FILE)
     return argparse.Namespace(**flags), saved
-
-
-def read_run(folder):
-    """`config.json` of a run folder, with the defaults of what it lacks; raises UserError if it is broken."""
-    config = {"foreground_weight": LANE_WEIGHT, "threshold": THRESHOLD, "min_pixels": None, "class_weights": []}
-    config |= utils.read_config(folder)
-    flags = config.get("flags")
-    if not isinstance(flags, dict) or not flags:
-        path = Path(folder) / utils.CONFIG_FILE
-        raise UserError(f"{path}: flags: found none, expected the run's flags; restore the file")
-    defaults = {name: value for name, value in vars(parse_args([])).items() if name not in NOT_SAVED}
-    return {**config, "flags": {name: flags.get(name, default) for name, default in defaults.items()}}
 
 
 def resumed_config(flags, data, saved):
     """The `Config` of a run to go on with, of its flags, data and `config.json`; raises UserError as `view_of`."""
-    numbers = {name: saved[name] for name in ("foreground_weight", "threshold", "min_pixels", "class_weights")}
+    numbers = {"foreground_weight": LANE_WEIGHT, "threshold": THRESHOLD, "min_pixels": None, "class_weights": []}
+    numbers = {name: saved.get(name, default) for name, default in numbers.items()}
     return Config(flags, saved["network"], view_of(saved, flags.outdir), **numbers, classes=data.classes, origin=saved)
 
 

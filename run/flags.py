@@ -5,7 +5,7 @@ import shlex
 import sys
 
 from datagenerator import MAX_ZOOM
-from run.command import UserError, bounded
+from run.command import bounded
 from run.devices import STRATEGIES
 
 NOT_GIVEN = object()
@@ -114,23 +114,16 @@ def parse_args(argv=None):
     return args
 
 
-def check_flags(flags, path):
-    """Raise UserError, which names the file, unless flags as JSON has them are those that a command line can give."""
+def restore_flags(flags, path):
+    """Flags of a run, {name: value}, of what JSON has of them; ends the command, naming the file, if they are wrong.
 
-    def refuse(message):
-        raise ValueError(message)
-
-    parser = make_parser()
-    parser.fromfile_prefix_chars, parser.error = None, refuse
+    What other versions have is left out, and what is missing has its default.
+    """
+    parser, words = make_parser(), []
+    parser.prog, parser.fromfile_prefix_chars = f"training.py: {path}: flags", None
     for name, default in vars(parser.parse_args([])).items():
-        value, flag = flags[name], f"--{name.replace('_', '-')}"
-        is_list_of_folders = name in ("srcdir", "valdir") and type(value) is list and {*map(type, value)} == {str}
-        if value is default or is_list_of_folders:  # which may begin with a dash
+        value, flag = flags.get(name, default), f"--{name.replace('_', '-')}"
+        if value == default or name == "epochs" and flags.get("steps"):
             continue
-        words = [flag, *map(str, value)] if type(value) is list else [flag] if value is True else [f"{flag}={value}"]
-        try:
-            is_right = vars(parser.parse_args(words))[name] == value
-        except ValueError:
-            is_right = False
-        if not is_right:
-            raise UserError(f"{path}: flags: found {value!r} for {flag}, expected what it takes; fix the file")
+        words += [flag] if value is True else [flag, *map(str, value)] if type(value) is list else [f"{flag}={value}"]
+    return vars(parser.parse_args(words))

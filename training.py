@@ -6,13 +6,12 @@
     python training.py @doc/runs/sixth.args
     TF_CONFIG=... python training.py --strategy multiworker
 
-Reads `images/`, `labels/` and, where there are any, `classes/` of the data folder(s). Writes to the run folder
-`--outdir`: `config.json` (every flag, package versions, git commit), `log.jsonl` (one line per epoch), `checkpoint.npz`
-(to go on from), the model folders `best/` and `last/`, and a folder named after the loss weights with plots of one
-validation image's embeddings. TensorBoard events go to its `log/`. Ctrl-C saves and ends; `--resume` goes on, after a
-crash too, as if nothing had been (`--deterministic`: bit for bit). If the validation folder has the `labels.json` of
-the data scripts, the best model is the one of the best TuSimple score, else that of the highest average precision of
-instances. @FILE stands for the flags in a file, `#` begins a comment there.
+Writes to the run folder `--outdir`: `config.json` (every flag, package versions, git commit), `log.jsonl` (one line per
+epoch), `checkpoint.npz` (to go on from), the model folders `best/` and `last/`, a folder named after the loss weights
+with plots of one validation image's embeddings, and TensorBoard events in `log/`. Ctrl-C saves and ends; `--resume`
+goes on, after a crash too, as if nothing had been (`--deterministic`: bit for bit). The best model is that of the best
+TuSimple score, where the validation folder has the `labels.json` of the data scripts, else that of the highest average
+precision of instances. @FILE stands for the flags in a file, `#` begins a comment there.
 """
 
 if __name__ == "__main__":
@@ -23,7 +22,6 @@ if __name__ == "__main__":
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
@@ -139,11 +137,14 @@ def make_job(config, data, strategy):
             print(f"{flags.outdir}: finished at step {steps}, {describe_scores(run)}; to train longer: {longer}")
             return None
         print(f"{flags.outdir}: going on from step {run.step}")
-    settings = loss_settings(config, data)
-    validation = log = None
+    settings, validation, log = loss_settings(config, data), None, None
     if chief:
-        validation = make_validation(config, data, model, make_losses(settings))
-        log = make_log(config, model, shown, steps)
+        found, losses = instance_settings(config, data), make_losses(settings)
+        validation = Validation(model, losses, data, config.size, flags.batch_size, config.view, found)
+        terms = ("var", "dist", "reg", "dvar", "ddist")
+        plots = run.outdir / "_".join(f"{name}{getattr(flags, name):g}" for name in terms)
+        # with the last step a short run ends
+        log = SummaryLog(flags.logdir, model, shown, plots, found, min(flags.plot_every, steps))
         utils.write_json(run.outdir / utils.CONFIG_FILE, run.config)
     images = f"{len(data.pairs)} training and {len(data.val_pairs)} validation images"
     print(f"{images}, {steps} steps, run folder {run.outdir}")
@@ -190,10 +191,10 @@ def loss_settings(config, data):
     return LossSettings(**settings, background=not config.network.get("coordinate_scale"))
 
 
-def make_validation(config, data, model, losses):
-    """The `Validation` of a run."""
+def instance_settings(config, data):
+    """The `InstanceSettings` of a run."""
     flags = config.flags
-    settings = InstanceSettings(
+    return InstanceSettings(
         bandwidth=2 * flags.dvar or BANDWIDTH,
         threshold=config.threshold,
         min_pixels=config.min_pixels,
@@ -201,15 +202,6 @@ def make_validation(config, data, model, losses):
         scored=bool(flags.var or flags.dist) and data.has_labels,
         stuff=tuple(config.classes.values()),
     )
-    return Validation(model, losses, data, config.size, flags.batch_size, config.view, settings)
-
-
-def make_log(config, model, shown, steps):
-    """The `SummaryLog` of a run of `steps` steps, with which a short one ends."""
-    flags = config.flags
-    plots = f"var{flags.var:g}_dist{flags.dist:g}_reg{flags.reg:g}_dvar{flags.dvar:g}_ddist{flags.ddist:g}"
-    settings = InstanceSettings(2 * flags.dvar or BANDWIDTH, config.threshold, ignore=flags.ignore)
-    return SummaryLog(flags.logdir, model, shown, Path(flags.outdir) / plots, settings, min(flags.plot_every, steps))
 
 
 def make_stream(config, pairs, strategy, first_step):

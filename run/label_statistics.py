@@ -40,15 +40,15 @@ class LabelStatistics:
 
 
 class MeasuredLabel(NamedTuple):
-    """One label as its file has it and at the network's size."""
+    """One label: instances in its file, and what the network's size makes of them."""
 
     path: str
-    instances: int  # in the file, as the next two
-    tiny: int  # of fewer than `TINY` pixels
-    cut: int  # in one piece, and in several at the network's size
+    instances: int
+    tiny: int  # of fewer than `TINY` pixels in the file
+    cut: int  # in one piece in the file, and in several at the network's size
     lost: int  # without a pixel at the network's size
-    foreground: float  # fraction of the pixels at the network's size, as the next
-    areas: list  # of the instances, in pixels
+    foreground: float  # fraction of the pixels at the network's size
+    areas: list  # of the instances there, in pixels
 
 
 def largest_pieces(label, ignore=None):
@@ -77,15 +77,8 @@ def measure_label(path, size, view=STRETCH, ignore=None):
     whole = {identity for identity, (pixels, largest) in in_file.items() if largest >= WHOLE_FRACTION * pixels}
     in_pieces = {identity for identity, (pixels, largest) in in_network.items() if largest < WHOLE_FRACTION * pixels}
     areas = [pixels for pixels, _ in in_network.values()]
-    return MeasuredLabel(
-        path,
-        instances=len(in_file),
-        tiny=sum(pixels < TINY for pixels, _ in in_file.values()),
-        cut=len(whole & in_pieces),
-        lost=len(in_file.keys() - in_network.keys()),
-        foreground=sum(areas) / label.size,
-        areas=areas,
-    )
+    tiny, lost = sum(pixels < TINY for pixels, _ in in_file.values()), len(in_file.keys() - in_network.keys())
+    return MeasuredLabel(path, len(in_file), tiny, len(whole & in_pieces), lost, sum(areas) / label.size, areas)
 
 
 def measure_labels(pairs, size, view=STRETCH, ignore=None):

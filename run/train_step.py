@@ -1,8 +1,7 @@
 """One optimizer step on one device, several, or several machines: optimizer, losses, averages, the compiled step.
 
-The step is one TensorFlow graph without a round trip to Python and without a shape that depends on the data. Batch
-size, losses, batch-norm statistics and the gradient's norm are those of the global batch, however many replicas divide
-it, so that N replicas with batch B / N do what one does with batch B (but for dropout, whose masks repeat).
+The step is one TensorFlow graph without a round trip to Python and without a shape that depends on the data. All its
+numbers are those of the global batch, however many replicas divide it (but for dropout, whose masks repeat).
 """
 
 from dataclasses import dataclass
@@ -21,8 +20,7 @@ DECAY, DECAY_STEPS = 0.96, 5000
 class _OneKernel:
     """Adam's update by TensorFlow's one kernel per variable, where Keras builds some 35 operations.
 
-    ENet has 371 variables, most of them tiny: the same numbers from a graph of half the size, which is traced and
-    compiled in half the time.
+    ENet has 371 variables, most of them tiny: a graph of half the size is traced and compiled in half the time.
     """
 
     def update_step(self, gradient, variable, learning_rate):
@@ -142,24 +140,26 @@ def make_losses(settings, jit=True):
 
 
 def _replica_weight(weights):
-    """Weight of this replica's pixels, what `weights()` gives, in a loss over the mean of all replicas.
+    """Factor, by the weights of this replica's pixels, of a loss that divides by their sum.
 
-    Such a loss divides by the weight of all pixels of the batch. With this factor the mean over the replicas is what
-    one replica finds on the whole batch.
+    With it the mean over the replicas is what one replica finds on the whole batch.
     """
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
+    if _replicas() is None:
         return 1.0
     weight = tf.reduce_sum(weights())
     return tf.math.divide_no_nan(weight, _replica_mean(weight))
 
 
 def _replica_mean(value):
-    """Mean of a number over all replicas."""
+    """Mean of numbers over all replicas."""
+    context = _replicas()
+    return value if context is None else context.all_reduce(tf.distribute.ReduceOp.MEAN, value)
+
+
+def _replicas():
+    """TensorFlow's context in which a step runs on one of several replicas, else None."""
     context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return value
-    return context.all_reduce(tf.distribute.ReduceOp.MEAN, value)
+    return context if context and context.num_replicas_in_sync > 1 else None
 
 
 def make_train_step(model, optimizer, losses, strategy=None, averages=None, clip_norm=0.0, jit=False):
@@ -188,10 +188,7 @@ def make_train_step(model, optimizer, losses, strategy=None, averages=None, clip
         # semantic pre-training leaves the embedding head without gradient
         gradients = [tf.zeros_like(v.value) if g is None else g for g, v in zip(gradients, variables, strict=True)]
         terms = tf.stack(terms)
-        if replicas > 1:
-            context = tf.distribute.get_replica_context()
-            gradients = context.all_reduce(tf.distribute.ReduceOp.MEAN, gradients)
-            terms = context.all_reduce(tf.distribute.ReduceOp.MEAN, terms)
+        gradients, terms = _replica_mean(gradients), _replica_mean(terms)
         norm = tf.linalg.global_norm(gradients)
         factor = 1.0 / replicas  # Keras sums over the replicas once more
         if clip_norm:

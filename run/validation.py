@@ -44,13 +44,12 @@ class Validation:
         """Take up what is to be validated; nothing is computed yet.
 
         Args:
-            model: keras.Model.
-            losses: function (outputs, label) -> the losses of `loss_terms`.
+            model, size, view: keras.Model, (H, W) and `datagenerator.View` of the network; but with "stretch" images
+                go through it one by one. Of one so large that inference takes it in tiles, instances are found so,
+                too, and the losses are those of its middle.
+            losses: function of `train_step.make_losses`.
             data: `pairs.Data`.
-            size: (H, W) of the network.
             batch_size: images per batch.
-            view: `datagenerator.View`; but with "stretch" images go through the network one by one. Of one so large
-                that inference takes it in tiles, instances are found so, too, and the losses are those of its middle.
             settings: `InstanceSettings`.
         """
         self.settings, self.data = settings, data
@@ -67,13 +66,12 @@ class Validation:
         self.step = step
 
     def run(self):
-        """Validate the model.
+        """Validate the model: {name: number}.
 
-        Returns:
-            Mean losses of `loss_terms` over the images that have what these compare with, and Accuracy, FP and FN of
-            TuSimple if there are labels, else those of `instances.instance_score`; where there are classes their mean
-            IoU, "mIoU", at the size that the network sees; a dict. Of several folders the means of these, of what all
-            of them have, and under "folders" {name: its own}.
+        Mean losses of `loss_terms` over the images that have what these compare with, and Accuracy, FP and FN of
+        TuSimple if there are labels, else the numbers of `instance_score`; where there are classes their mean IoU,
+        "mIoU", at the size that the network sees. Of several folders the means of what all of them have, and under
+        "folders" {name: its own}.
         """
         folders = {name: self._validate(name) for name in self.datasets}
         first = next(iter(folders.values()))
@@ -183,15 +181,10 @@ class SummaryLog:
     """TensorBoard events of a run, and plots of one validation image's embeddings."""
 
     def __init__(self, logdir, model, shown, plots, settings, every):
-        """Open the event files.
+        """Open the event files in `logdir` and make the folder `plots`.
 
-        Args:
-            logdir: folder of the events.
-            model: keras.Model.
-            shown: (image, label, index), a batch of one validation image.
-            plots: folder of the plots, made if absent.
-            settings: `InstanceSettings`; pixels to ignore are shown as background.
-            every: steps between summaries and plots.
+        `shown` is a batch (image, label, index) of one validation image, whose pixels to ignore, of the
+        `InstanceSettings`, are shown as background; summaries and plots come `every` so many steps.
         """
         self.writers = {kind: tf.summary.create_file_writer(str(Path(logdir) / kind)) for kind in KINDS}
         self.model, self.plots, self.settings, self.every = model, plots, settings, every

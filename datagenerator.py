@@ -1,9 +1,7 @@
 """Image and label files as a `tf.data` pipeline, and the one place that says how an image becomes network input.
 
-A data folder holds `images/` (whatever OpenCV reads) and `labels/` (8- or 16-bit single-channel png whose gray values
-are instance ids, 0 = background) or `classes/` (class maps) or both; what belongs together has the same stem. Images
-are resized bilinearly and labels by nearest neighbor. Sample number n of a run depends on the seed and n alone, so that
-a run can be repeated or continued whatever the number of threads.
+Images are resized bilinearly and labels by nearest neighbor. Sample number n of a run depends on the seed and n alone,
+so that a run can be repeated or continued whatever the number of threads.
 """
 
 import re
@@ -60,13 +58,10 @@ def view_of(config, folder):
     """The `View` of the config of a model or run folder; raises UserError if it makes no sense."""
     view = View(config.get("view", "stretch"), config.get("zoom", 1.0), config.get("normalize", False))
     is_zoom = type(view.zoom) in (int, float) and 0 < view.zoom <= MAX_ZOOM
-    for name, value, is_right, expected in (
-        ("view", view.kind, view.kind in KINDS_OF_VIEW, " or ".join(KINDS_OF_VIEW)),
-        ("zoom", view.zoom, is_zoom, f"a number above 0, at most {MAX_ZOOM}"),
-        ("normalize", view.normalize, type(view.normalize) is bool, "true or false"),
-    ):
-        if not is_right:
-            raise UserError(f"{Path(folder, 'config.json')}: {name}: found {value!r}, expected {expected}; fix it")
+    if view.kind not in KINDS_OF_VIEW or not is_zoom or type(view.normalize) is not bool:
+        found = f"view {view.kind!r}, zoom {view.zoom!r}, normalize {view.normalize!r}"
+        expected = f"{' or '.join(KINDS_OF_VIEW)}, a number up to {MAX_ZOOM}, true or false"
+        raise UserError(f"{Path(folder, 'config.json')}: found {found}, expected {expected}; fix it")
     return view
 
 
@@ -299,13 +294,10 @@ def augment(image, label, size, rng, kind="stretch", ignore=None):
 
     Args:
         image, label: of `read_pair`.
-        size: (H, W) in pixels.
+        size: (H, W) in pixels, that of the result: (H, W, 3) float32 in 0..255, and int32.
         rng: numpy Generator.
         kind: of the `View`.
         ignore: id that is no instance, or None.
-
-    Returns:
-        (H, W, 3) float32 in 0..255 and (H, W) or (H, W, 2) int32.
     """
     shown = _instance_pixel(label, rng, ignore) if kind == "crop" else None
     frame = _frame(image.shape[:2], size, kind, None if kind == "stretch" else rng, shown)

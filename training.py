@@ -35,7 +35,7 @@ from run.command import UserError, command, deferred_signals
 from run.config import Config, new_config, resumed_config, settle_flags
 from run.flags import parse_args
 from run.folder import Run, check_writable, take_folder
-from run.pairs import collect_data
+from run.pairs import collect_data, find_copies
 from run.train_step import LossSettings, WeightAverages, loss_terms, make_losses, make_optimizer, make_train_step
 from run.validation import InstanceSettings, SummaryLog, Validation
 
@@ -146,8 +146,9 @@ def make_job(config, data, strategy):
         # with the last step a short run ends
         log = SummaryLog(flags.logdir, model, shown, plots, found, min(flags.plot_every, steps))
         utils.write_json(run.outdir / utils.CONFIG_FILE, run.config)
-    images = f"{len(data.pairs)} training and {len(data.val_pairs)} validation images"
-    print(f"{images}, {steps} steps, run folder {run.outdir}")
+    both = len(find_copies(data.pairs, data.val_pairs))  # with --valdir alone
+    images = f"{len(data.val_pairs)} validation images" + (f" ({both} of them trained on, too)" if both else "")
+    print(f"{len(data.pairs)} training and {images}, {steps} steps, run folder {run.outdir}")
 
     def files_of(index):
         indices = np.concatenate([i.numpy() for i in strategy.experimental_local_results(index)])

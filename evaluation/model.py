@@ -27,10 +27,9 @@ def predict_lanes(network, srcdir, labels, settings):
     """Run a model on the images of TuSimple labels.
 
     Args:
-        network: `pipeline.segmentation.Network`.
+        network, settings: `pipeline.segmentation.Network` and `Settings`.
         srcdir: folder that the labels' raw_file is relative to.
         labels: TuSimple dicts.
-        settings: `pipeline.segmentation.Settings`.
 
     Returns:
         TuSimple dicts; run_time is that from the decoded image to the lanes, in ms; with a semantic head also "scores"
@@ -105,15 +104,9 @@ def predict_culane(network, srcdir, names, settings):
 
 
 def predict_instances(network, pairs, ignore, settings):
-    """Run a model on image and label pairs; yields (found, true) label maps, (h, w) uint8 or uint16, of the image.
+    """Run a model on (image path, label path) pairs; yields (found, true) label maps, (h, w) uint8 or uint16.
 
-    Args:
-        network, settings: see `predict_lanes`.
-        pairs: list of (image path, label path).
-        ignore: id of the pixels that don't count, or None.
-
-    Raises:
-        UserError: an image or a label that can't be used.
+    `ignore` is the id of the pixels that don't count, or None; raises UserError for a file that can't be used.
     """
     for pair in tqdm(pairs, unit="image", dynamic_ncols=True):
         image, truth = read_pair(pair, ignore)
@@ -121,16 +114,9 @@ def predict_instances(network, pairs, ignore, settings):
 
 
 def score_classes(network, samples, table, ignore, settings):
-    """Run a model with classes on a data folder's images: `ClassScore.result`.
+    """Run a model with classes on `find_samples` with class maps, of a `class_table`: `ClassScore.result`.
 
-    Args:
-        network, settings: see `predict_lanes`.
-        samples: of `data.files.find_samples`, with class maps; where there are labels, instances are scored too.
-        table: of `data.files.class_table`.
-        ignore: id of labels that is no instance, or None.
-
-    Raises:
-        UserError: a file that can't be used.
+    Where there are labels, instances are scored too, but those of the id `ignore`; raises UserError for a bad file.
     """
     score, stuff = ClassScore(network.classes), list(network.classes.values())
     for image_path, label_path, class_path in tqdm(samples, unit="image", dynamic_ncols=True):
@@ -157,12 +143,7 @@ def score_classes(network, samples, table, ignore, settings):
 def write_images(folder, srcdir, predictions, ground_truth, scores):
     """Draw labels (blue, wide) and predictions (orange, narrow) over the images: RANK_ACCURACY_NAME.jpg, worst first.
 
-    Args:
-        folder: new or empty one to write to. If an image can't be drawn, none is left in it.
-        srcdir: folder that raw_file is relative to.
-        predictions: TuSimple dicts.
-        ground_truth: TuSimple dicts of the same images.
-        scores: (N, 3) of `tusimple.score_images`.
+    `folder` is new or empty; if an image can't be drawn, none is left in it. `scores` are those of `score_images`.
     """
     truth = {entry["raw_file"]: entry for entry in ground_truth}
     with output_folder(folder, "--images"):

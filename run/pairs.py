@@ -56,8 +56,7 @@ def collect_data(flags):
 def collect_classes(pairs, modeldir):
     """The classes of training pairs, {name: whether it is stuff}; those of the model of `modeldir` first, in its order.
 
-    Raises:
-        UserError: a `classes.txt` that can't be used, or that differs from another in what is stuff.
+    Raises UserError for a `classes.txt` that can't be used, or that differs from another in what is stuff.
     """
     classes, first = {}, {}
     for folder in dict.fromkeys(_class_folder(pair) for pair in pairs if pair[2:]):
@@ -75,11 +74,7 @@ def collect_classes(pairs, modeldir):
 
 
 def number_classes(pairs, classes):
-    """Pairs of `collect_pairs` as `datagenerator.read_pair` takes them.
-
-    Raises:
-        UserError: a `classes.txt` that can't be used, or an image without label in a run without classes.
-    """
+    """Pairs of `collect_pairs` as `datagenerator.read_pair` takes them; raises UserError for what can't be used."""
     if classes:
         table = lru_cache(None)(lambda folder: class_table(folder, classes))
         maps = [ClassMap(pair[2], table(_class_folder(pair))) if pair[2:] else None for pair in pairs]
@@ -98,7 +93,9 @@ def _class_folder(pair):
 
 
 def collect_pairs(srcdir, valdir=None, balance=False, ignore=None, split_by="image"):
-    """Training and validation pairs; copies of held-out images, of `valdir` they are somebody's choice, are left out.
+    """Training and validation pairs; copies of held-out images are left out of the training, and said.
+
+    With `valdir`, which somebody has chosen, they stay.
 
     Args:
         srcdir: data folders; one given as FOLDER:N counts N times.
@@ -127,12 +124,13 @@ def collect_pairs(srcdir, valdir=None, balance=False, ignore=None, split_by="ima
         names = [Path(folder).resolve().name for folder in val_folders]
         names = names if len(set(names)) == len(names) else val_folders
         folders = {name: find_training_pairs(folder) for name, folder in zip(names, val_folders, strict=True)}
-    copies = find_copies([pair for val_pairs in folders.values() for pair in val_pairs], pairs)
-    if copies:
-        what = "left out of the training; remove them" if valdir is None else "trained on all the same"
-        found = f"{len(copies)} images are copies of held-out ones, first {min(copies)[0]}"
-        print(f"warning: {found}: {what}", file=sys.stderr)
-    if valdir is None:
+    if valdir is None and (copies := find_copies(held_out, pairs)):
+        first = min(copies)[0]
+        print(
+            f"warning: {len(copies)} images are copies of held-out ones, first {first}: left out of the training; "
+            "remove them",
+            file=sys.stderr,
+        )
         pairs = [pair for pair in pairs if pair not in copies]
     if not pairs:
         raise UserError(f"--srcdir {srcdir[0]}: found no other image than held-out ones, expected some; add images")
@@ -205,10 +203,8 @@ def describe_pairs(pairs):
 def read_lanes(pairs):
     """The line of each pair, of `split.lines_of`, without empty lanes; None if a pair has no line.
 
-    "raw_file" is the image's path, "size" its (h, w).
-
-    Raises:
-        UserError: a `labels.json` or label that can't be read, or lanes that don't lie on the label's instances.
+    "raw_file" is the image's path, "size" its (h, w). Raises UserError for lanes that don't lie on the label's
+    instances, and for what can't be read.
     """
     labeled = []
     for (image, label, *_), line in zip(pairs, lines_of([pair[0] for pair in pairs]), strict=True):

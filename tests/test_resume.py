@@ -238,8 +238,7 @@ def test_other_data_than_at_the_start(change, tiny_data, tmp_path, monkeypatch, 
 def test_resume_trains_longer_but_takes_no_other_flag(tiny_data, tmp_path, monkeypatch, capsys):
     small_run(tiny_data, tmp_path / "run", monkeypatch, [1.0] * 2, "--steps 2")
     count = len(list((tiny_data / "images").iterdir()))
-    said = capsys.readouterr()
-    assert f"{count} validation images" in said.out and f"{count} images are copies of held-out ones" in said.err
+    assert f"{count} validation images ({count} of them trained on, too)" in capsys.readouterr().out
     assert "--lr: found 1.0, expected" in run_error(capsys, "--resume", tmp_path / "run", "--steps", 5, "--lr", 1)
     assert "found --steps 1" in run_error(capsys, "--resume", tmp_path / "run", "--steps", 1)
     fake_step(monkeypatch, [1.0] * 3)

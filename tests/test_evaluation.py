@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import evaluation_error as fails
-from test_tusimple_score import label, prediction, reference_score, score, vertical
+from test_tusimple_score import label, prediction, score, vertical
 
 from evaluation import __main__ as evaluation
 from evaluation import model
@@ -30,8 +30,8 @@ def test_file_command(tmp_path, capsys):
     evaluation.main(["--pred", pred, "--gt", truth, "--json"])
     out = json.loads(capsys.readouterr().out)
     assert [(entry["name"], entry["order"]) for entry in out] == [("Accuracy", "desc"), ("FP", "asc"), ("FN", "asc")]
-    expected = reference_score(lists, [label(vertical(600), [-2] * 20, name=name) for name in names])
-    np.testing.assert_allclose([entry["value"] for entry in out], expected)
+    # c took 210 ms; a and b find one of two lanes at 20 and 19 of 20 rows
+    np.testing.assert_allclose([entry["value"] for entry in out], [(0.5 + 0.475) / 3, 0, (0.5 + 0.5 + 1) / 3])
 
     evaluation.main(["--pred", pred, "--gt", truth, "--skip-empty-lanes", "--verbose"])
     out = capsys.readouterr().out

@@ -149,19 +149,15 @@ def test_semantic_pretraining_then_embedding(tmp_path, monkeypatch):
         start_from(enet, tmp_path)
 
 
-def test_embedding_only_network(miniatures, tiny_data, tmp_path, monkeypatch):
-    fake_step(monkeypatch, [1.0] * 2)
-    assert training.main(flags(tiny_data, tmp_path / "run", "--sem 0 --steps 2")) == 0
-    assert set(utils.load_model(tmp_path / "run").output) == {"embedding"}
-
-
-def test_the_threshold_of_a_run_is_that_of_its_weight(miniatures, tiny_data, tmp_path, monkeypatch):
+def test_heads_and_threshold_of_a_run(miniatures, tiny_data, tmp_path, monkeypatch):
     """Weighted 10 : 1, a pixel that is foreground as likely as not gets 10 / 11."""
-    fake_step(monkeypatch, [1.0] * 2)
-    assert training.main(flags(tiny_data, tmp_path / "run", "--steps 2")) == 0
-    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    for name, more, heads in (("a", "", {"embedding", "semantic"}), ("b", "--sem 0", {"embedding"})):
+        fake_step(monkeypatch, [1.0])
+        assert training.main(flags(tiny_data, tmp_path / name, f"--steps 1 {more}")) == 0
+        assert set(utils.load_model(tmp_path / name).output) == heads
+    config = utils.read_config(tmp_path / "a")
     assert config["foreground_weight"] == 10 and config["threshold"] == pytest.approx(10 / 11, abs=1e-3)
-    assert utils.read_threshold(tmp_path / "run") == config["threshold"]
+    assert utils.read_threshold(tmp_path / "a") == config["threshold"]
 
 
 def test_coordinates_are_scaled_by_the_labels(miniatures, tiny_data, tmp_path, monkeypatch):
@@ -270,12 +266,6 @@ def test_ctrl_c_saves_and_resume_goes_on(miniatures, tiny_data, tmp_path, monkey
     assert rows[-1]["step"] == 5
     after = utils.load_model(tmp_path / "run" / "last").get_weights()[0]
     np.testing.assert_allclose(after, before + 3, rtol=1e-5)
-
-
-def test_a_run_is_not_overwritten(tiny_data, tiny_run, capsys):
-    with pytest.raises(SystemExit) as exit_:
-        training.main(flags(tiny_data, tiny_run))
-    assert exit_.value.code == 2 and "--resume" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

@@ -194,17 +194,9 @@ def make_parser():
     add("--labels", help="TuSimple label file or CULane list (.txt), in --srcdir or by itself")
     add("--out", help="submission file to write; new or empty folder for CULane's *.lines.txt")
     add("--bandwidth", type=bounded(float, above=0), help="of the mean shift; default the model's")
-    add(
-        "--threshold",
-        type=bounded(float, above=0, below=1),
-        help="lane probability of a lane pixel; default the model's",
-    )
-    add(
-        "--confidence",
-        type=bounded(float, least=0, below=1),
-        metavar="P",
-        help="mean lane probability of an instance; default the model's",
-    )
+    add("--threshold", type=bounded(float, above=0, below=1), help="probability of a lane pixel; default the model's")
+    mean = "mean probability of an instance; default the model's"
+    add("--confidence", type=bounded(float, least=0, below=1), metavar="P", help=mean)
     add("--cluster", choices=("fast", "sklearn"), help="mean shift; default that of inference.py")
     add("--int8", action="store_true", help="the network of 8 bits that python -m export --int8 has made")
     add("--strict-time", action="store_true", help="score images over 200 ms 0, 0, 1 as the benchmark does")

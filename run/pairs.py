@@ -58,15 +58,12 @@ def collect_classes(pairs, modeldir):
 
     Raises UserError for a `classes.txt` that can't be used, or that differs from another in what is stuff.
     """
-    classes, first = {}, {}
+    classes = {}
     for folder in dict.fromkeys(_class_folder(pair) for pair in pairs if pair[2:]):
         for identity, name, stuff in read_class_names(folder):
             if identity and name != LEFT_OUT and classes.setdefault(name, stuff) != stuff:
-                raise UserError(
-                    f"{folder / CLASS_FILE}: found {name}{'' if stuff else ' not'} to be stuff, expected the same "
-                    f"as in {first[name] / CLASS_FILE}; change one"
-                )
-            first.setdefault(name, folder)
+                what = f"{name}{'' if stuff else ' not'} to be stuff"
+                raise UserError(f"{folder / CLASS_FILE}: found {what}, expected the same in all folders; change one")
     if len(classes) > MAX_CLASS:
         raise UserError(f"--srcdir: found {len(classes)} classes, expected at most {MAX_CLASS}; leave some out")
     known = utils.read_classes(modeldir) if classes and modeldir.lower() != "none" else {}

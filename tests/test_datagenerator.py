@@ -29,15 +29,19 @@ from run.label_statistics import measure_labels
 from run.pairs import balance_pairs
 
 
-def write_pair(folder, stem, size=(48, 64), suffix=".png", ids=(0, 20, 220), dtype=np.uint8, seed=0):
-    rng = np.random.default_rng([seed, int(stem)])
-    for name in ("images", "labels"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(folder / "images" / (stem + suffix)), rng.integers(0, 256, (*size, 3), np.uint8))
-    label = np.zeros(size, dtype)
-    for i, value in enumerate(ids):
-        label[:, i * size[1] // len(ids) : (i + 1) * size[1] // len(ids)] = value
-    cv2.imwrite(str(folder / "labels" / (stem + ".png")), label)
+def write_one(folder, image, label, stem="a", suffix=".png"):
+    """Write a pair to a data folder; returns its pairs."""
+    for kind, array in (("images", image), ("labels", label)):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / kind / f"{stem}{suffix if kind == 'images' else '.png'}"), array)
+    return find_pairs(folder)
+
+
+def write_pair(folder, stem, size=(48, 64), suffix=".png", ids=(0, 20, 220), dtype=np.uint8):
+    """A pair of noise and stripes of ids; returns the folder."""
+    label = np.repeat(np.array(ids, dtype), -(-size[1] // len(ids)))[None, : size[1]].repeat(size[0], axis=0)
+    image = np.random.default_rng(int(stem)).integers(0, 256, (*size, 3), np.uint8)
+    write_one(folder, image, label, stem, suffix)
     return folder
 
 
@@ -197,10 +201,8 @@ def test_image_is_rgb_in_0_to_255_and_resized_bilinearly(tmp_path):
 
 
 @pytest.mark.parametrize("dtype,ids", [(np.uint8, (0, 20, 70, 220)), (np.uint16, (0, 20, 300, 65535))])
-def test_no_new_ids_from_resize_or_augmentation(tmp_path, dtype, ids):
-    write_pair(tmp_path, "0000", size=(90, 160), ids=ids, dtype=dtype)
-    label = datagenerator.read_label(tmp_path / "labels/0000.png")
-    image = datagenerator.read_image(tmp_path / "images/0000.png")
+def test_no_new_ids_from_resize_or_augmentation(dtype, ids):
+    image, label = np.zeros((90, 160, 3), np.uint8), np.repeat(np.array(ids, dtype), 40)[None].repeat(90, axis=0)
     assert set(np.unique(prepare_label(label, (33, 47)))) == set(ids)
     for seed in range(20):
         _, augmented = augment(image, label, (32, 48), np.random.default_rng(seed))
@@ -209,19 +211,17 @@ def test_no_new_ids_from_resize_or_augmentation(tmp_path, dtype, ids):
 
 def test_image_and_label_move_together():
     """Wherever the label says instance, the image (255 there, 0 elsewhere) must be bright after the same warp."""
-    label = np.zeros((144, 256), np.uint8)
+    label, moved = np.zeros((144, 256), np.uint8), 0
     for x in (40, 120, 200):
         cv2.line(label, (x, 140), (128, 50), x, 9)
-    image = np.repeat(np.where(label, 255, 0).astype(np.uint8)[:, :, None], 3, axis=2)
-    moved = 0
+    image = cv2.merge([np.where(label, 255, 0).astype(np.uint8)] * 3)
     for seed in range(20):
         warped, warped_label = augment(image, label, (72, 128), np.random.default_rng(seed))
-        if (warped_label > 0).sum() < 20:
-            continue
-        inside = warped[cv2.erode((warped_label > 0).astype(np.uint8), np.ones((3, 3))) > 0].mean()
-        outside = warped[cv2.dilate((warped_label > 0).astype(np.uint8), np.ones((5, 5))) == 0].mean()
-        assert inside > outside + 30
-        moved += not np.array_equal(warped_label, prepare_label(label, (72, 128)))
+        lane = (warped_label > 0).astype(np.uint8)
+        if lane.sum() >= 20:
+            inside, outside = cv2.erode(lane, np.ones((3, 3))) > 0, cv2.dilate(lane, np.ones((5, 5))) == 0
+            assert warped[inside].mean() > warped[outside].mean() + 30
+            moved += not np.array_equal(warped_label, prepare_label(label, (72, 128)))
     assert moved > 10
 
 
@@ -328,57 +328,44 @@ def test_crops_are_turned_about_their_middle():
     assert 10 < upright < 30
 
 
-def test_a_crop_of_a_small_image_is_filled_up(tmp_path):
+def test_small_images_fill_a_crop_and_zoom_enlarges_them_before(tmp_path):
     pairs = find_pairs(write_pair(tmp_path, "0000", size=(20, 30)))
+    original, shown = datagenerator.read_label(pairs[0][1]), datagenerator.read_image(pairs[0][0])
     image, label, _ = collect(make_dataset(pairs, (64, 64), 1, view=View("crop")), 1)[0]
     assert image.shape == (1, 24, 32, 3)  # whole, to multiples of 8
-    np.testing.assert_array_equal(image[0, :20, :30], datagenerator.read_image(pairs[0][0]))
-    np.testing.assert_array_equal(label[0, :20, :30], datagenerator.read_label(pairs[0][1]))
+    np.testing.assert_array_equal(image[0, :20, :30], shown)
+    np.testing.assert_array_equal(label[0, :20, :30], original)
     assert not label[0, 20:].any() and not image[0, :, 30:].any()
-    assert collect(make_dataset(pairs, (64, 64), 1, seed=0, view=View("crop")), 1)[0][0].shape == (1, 64, 64, 3)
-
-
-def test_zoom_enlarges_images_and_labels_before_the_crop(tmp_path):
-    pairs = find_pairs(write_pair(tmp_path, "0000", size=(20, 30)))
-    original = datagenerator.read_label(pairs[0][1])
     image, label, _ = collect(make_dataset(pairs, (64, 64), 1, view=View("crop", 2)), 1)[0]
     assert image.shape == (1, 40, 64, 3)
     np.testing.assert_array_equal(label[0, :, :60], original.repeat(2, axis=0).repeat(2, axis=1))
     # half a pixel from its middle a pixel is three fourths of itself, each way
-    a = np.float32(datagenerator.read_image(pairs[0][0]))
-    a = 0.75 * a[2, 1:] + 0.25 * a[3, 1:], 0.75 * a[2, :-1] + 0.25 * a[3, :-1]
-    np.testing.assert_allclose(image[0, 5, 2:60:2], 0.75 * a[0] + 0.25 * a[1], atol=1)
-    for augmented in (False, True):  # three times as large, the crop lies within the image
-        stream = make_dataset(pairs, (32, 32), 1, seed=0, augmented=augmented, view=View("crop", 3.2))
-        assert collect(stream, 1)[0][1].shape == (1, 32, 32)
+    rows = 0.75 * shown[2].astype(float) + 0.25 * shown[3]
+    np.testing.assert_allclose(image[0, 5, 2:60:2], 0.75 * rows[1:] + 0.25 * rows[:-1], atol=1)
+    for zoom, augmented in ((1, False), (3.2, False), (3.2, True)):  # three times as large, the crop lies within
+        stream = make_dataset(pairs, (32, 32), 1, seed=0, augmented=augmented, view=View("crop", zoom))
+        assert collect(stream, 1)[0][0].shape == (1, 32, 32, 3)
 
 
 def test_normalized_images_are_stretched_from_black_to_white(tmp_path):
     """Between the values that 1 and 99.8 percent of all values reach; how bright the image was doesn't matter."""
-    for kind in ("images", "labels"):
-        (tmp_path / kind).mkdir()
     image = np.random.default_rng(2).gamma(2.0, 9.0, (80, 120, 3)).clip(0, 120).astype(np.uint8)
     image[0, 0] = 255  # a hot pixel
     low, high = np.percentile(image, (1, 99.8), method="inverted_cdf").astype(float)
-    assert high < 120
-    expected = np.clip((image - low) * 255 / (high - low), 0, 255)
     found = datagenerator.normalize(image)
-    assert found.dtype == np.uint8 and np.abs(found - expected).max() <= 0.5 + 1e-9
+    assert high < 120 and found.dtype == np.uint8
+    assert np.abs(found - np.clip((image - low) * 255 / (high - low), 0, 255)).max() <= 0.5 + 1e-9
     np.testing.assert_array_equal(datagenerator.normalize(found), found)
     brighter = datagenerator.normalize(np.uint8(image[1:] * 2 + 9))  # the same, but for rounding
     assert np.abs(brighter - datagenerator.normalize(image[1:]).astype(float)).max() <= 1
     empty = np.full((80, 120, 3), 7, np.uint8)
     empty[5, 5] = 90
     np.testing.assert_array_equal(datagenerator.normalize(empty), empty)
-    cv2.imwrite(str(tmp_path / "images/a.png"), image[:, :, ::-1])
-    cv2.imwrite(str(tmp_path / "labels/a.png"), image[:, :, 0])
-    pairs = find_pairs(tmp_path)
-    plain, seen = (
-        collect(make_dataset(pairs, (80, 120), 1, view=View(normalize=normalize)), 1)[0] for normalize in (False, True)
-    )
-    np.testing.assert_array_equal(plain[0][0], image)
-    np.testing.assert_array_equal(seen[0][0], found)
-    np.testing.assert_array_equal(seen[1], plain[1])
+    pairs = write_one(tmp_path, image[:, :, ::-1], image[:, :, 0])
+    for normalized, expected in ((False, image), (True, found)):
+        seen = collect(make_dataset(pairs, (80, 120), 1, view=View(normalize=normalized)), 1)[0]
+        np.testing.assert_array_equal(seen[0][0], expected)
+        np.testing.assert_array_equal(seen[1][0], image[:, :, 0])
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -411,11 +398,8 @@ def test_validation_sees_images_whole_and_training_one_size(tmp_path):
 
 def test_without_augmentation_the_image_stands_in_the_middle(tmp_path):
     """Twice as wide as high in a square: a quarter of the rows above and below is black and background."""
-    for kind in ("images", "labels"):
-        (tmp_path / kind).mkdir()
-    cv2.imwrite(str(tmp_path / "images/a.png"), np.full((32, 64, 3), 200, np.uint8))
-    cv2.imwrite(str(tmp_path / "labels/a.png"), np.full((32, 64), 9, np.uint8))
-    image, label, _ = collect(make_dataset(find_pairs(tmp_path), (64, 64), 1, seed=1, view=View("aspect")), 1)[0]
+    pairs = write_one(tmp_path, np.full((32, 64, 3), 200, np.uint8), np.full((32, 64), 9, np.uint8))
+    image, label, _ = collect(make_dataset(pairs, (64, 64), 1, seed=1, view=View("aspect")), 1)[0]
     assert (label[0, 16:48] == 9).all() and label[0, :16].max() == label[0, 48:].max() == 0
     assert (image[0, 16:48] == 200).all() and image[0, :16].max() == image[0, 48:].max() == 0
 
@@ -428,28 +412,21 @@ def collect(dataset, count):
 def test_pipeline_is_deterministic_and_can_go_on(folder):
     pairs = find_pairs(folder)
     make = lambda seed, first=0: make_dataset(pairs, (16, 24), 2, seed, augmented=True, share=Share(first))  # noqa: E731
-    first, again, other = (collect(make(seed), 6) for seed in (1, 1, 2))
-    for a, b in zip(first, again, strict=True):
+    first, again, other, later = collect(make(1), 6), collect(make(1), 6), collect(make(2), 6), collect(make(1, 8), 2)
+    for a, b in zip([*first, *first[4:]], [*again, *later], strict=True):
         for x, y in zip(a, b, strict=True):
             np.testing.assert_array_equal(x, y)
     assert any(not np.array_equal(a[0], b[0]) for a, b in zip(first, other, strict=True))
-    for a, b in zip(first[4:], collect(make(1, 8), 2), strict=True):
-        np.testing.assert_array_equal(a[0], b[0])
 
 
-def test_every_round_holds_every_pair_once_in_an_order_of_its_own(folder):
-    index = np.concatenate([batch[2] for batch in collect(make_dataset(find_pairs(folder), (16, 16), 1, seed=3), 21)])
-    for round_ in index.reshape(3, 7):
-        assert sorted(round_) == list(range(7))
-    assert (index[:7] != index[7:14]).any()
-
-
-def test_validation_reads_each_pair_once_in_order(folder):
-    read = [[part.numpy() for part in batch] for batch in batches(make_dataset(find_pairs(folder), (16, 24), 4))]
+def test_training_reads_each_pair_once_a_round_and_validation_once_in_order(folder):
+    pairs = find_pairs(folder)
+    index = np.concatenate([batch[2] for batch in collect(make_dataset(pairs, (16, 16), 1, seed=3), 21)])
+    assert all(sorted(part) == list(range(7)) for part in index.reshape(3, 7)) and (index[:7] != index[7:14]).any()
+    read = [[part.numpy() for part in batch] for batch in batches(make_dataset(pairs, (16, 24), 4))]
     assert [batch[0].shape for batch in read] == [(4, 16, 24, 3), (3, 16, 24, 3)]
     assert np.concatenate([batch[2] for batch in read]).tolist() == list(range(7))
-    image = datagenerator.read_image(find_pairs(folder)[5][0])
-    np.testing.assert_array_equal(read[1][0][1], prepare_image(image, (16, 24)))
+    np.testing.assert_array_equal(read[1][0][1], prepare_image(datagenerator.read_image(pairs[5][0]), (16, 24)))
 
 
 @pytest.mark.parametrize("gray", [12, 90])

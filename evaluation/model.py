@@ -59,8 +59,8 @@ def match_lanes(predictions, ground_truth):
     """Which lanes of TuSimple dicts, with the rows of their labels, are right by the benchmark.
 
     Returns:
-        list of bool, one for each predicted lane of each image; (N, 2, 2) rows of the first and last point of the N
-        labeled lanes that are found and of the lanes that match them best: [[found, found], [true, true]].
+        list of bool, one for each predicted lane of each image; (N, 2, 2) for each labeled lane that is found the rows
+        [[first, last], [first, last]] of the points of the lane that matches it best, and of its own.
     """
     truth, right, ends = {entry["raw_file"]: entry for entry in ground_truth}, [], []
     for entry in predictions:
@@ -92,7 +92,7 @@ def describe_ends(ends):
             early, late = 100 * np.mean(short > END_LIMIT), 100 * np.mean(short < -END_LIMIT)
             parts.append(f"{name} {middle:.1f}, {high:.1f}, {early:.0f} %, {late:.0f} %")
     what = f"px off (median, 90 % below), over {END_LIMIT} too early, too late"
-    return f"ends of {len(ends)} right lanes, {what}: {'; '.join(parts) or '-'}"
+    return f"ends of {len(ends)} found lanes, {what}: {'; '.join(parts) or '-'}"
 
 
 def predict_culane(network, srcdir, names, settings):

@@ -54,18 +54,21 @@ def test_images_without_a_lane_are_counted_apart(tmp_path, capsys):
 
 def test_command_errors_are_one_line(tmp_path, capsys):
     truth = write_lines(tmp_path / "gt.json", [label(vertical(600))])
-    assert "nowhere.json: No such file" in fails(capsys, "--pred", tmp_path / "nowhere.json", "--gt", truth)
-    (tmp_path / "bad.json").write_text('{"raw_file": "clips/a/20.jpg", "lanes": [], "run_time": 1}\nno json\n')
-    assert "bad.json:2: found no JSON" in fails(capsys, "--pred", tmp_path / "bad.json", "--gt", truth)
-    assert f"{truth}:1: found no run_time" in fails(capsys, "--pred", truth, "--gt", truth)
-    assert "expected one" in fails(capsys, "--pred", truth, "--modeldir", "m")
-    assert "--gt: found nothing" in fails(capsys, "--pred", truth)
-    assert "--srcdir: found nothing" in fails(capsys, "--pred", truth, "--gt", truth, "--images", tmp_path / "new")
-    images = ("--srcdir", tmp_path, "--images", tmp_path)
-    assert "--images: found files" in fails(capsys, "--pred", truth, "--gt", truth, *images)
-    assert "--out: found no folder" in fails(
-        capsys, "--modeldir", "m", "--srcdir", "s", "--labels", "l", "--out", tmp_path / "none" / "p.json"
-    )
+    model = ("--modeldir", "m", "--srcdir", "s")
+    for words, argv in (
+        (f"{truth}:1: found no run_time", ("--pred", truth, "--gt", truth)),
+        ("expected one", ("--pred", truth, "--modeldir", "m")),
+        ("expected one", ("--pred", truth, *model, "--instances")),
+        ("--gt: found nothing", ("--pred", truth)),
+        ("--srcdir: found nothing", ("--pred", truth, "--gt", truth, "--images", tmp_path / "new")),
+        ("--srcdir: found nothing", ("--modeldir", "m", "--instances")),
+        ("--images: found files", ("--pred", truth, "--gt", truth, "--srcdir", tmp_path, "--images", tmp_path)),
+        ("--out: found no folder", (*model, "--labels", "l", "--out", tmp_path / "none" / "p.json")),
+        ("--labels: found with", (*model, "--instances", "--labels", "a.json")),
+        ("found 0 folders", ("--instances",)),
+        ("found 1 folders", ("--instances", tmp_path)),
+    ):
+        assert words in fails(capsys, *argv), argv
 
 
 def drawn(entry, size=(256, 512)):
@@ -122,7 +125,7 @@ def test_model_command_writes_submission_and_images(tusimple_folder, tmp_path, c
     values = {entry["name"]: entry["value"] for entry in json.loads(captured.out)}
     assert values["Accuracy"] > 0.87 and values["FP"] == 0 and values["FN"] == pytest.approx(1 / 9)
     assert "1 of 3 images took over 200 ms: scored like the others" in captured.err
-    assert "score AUC - (8 right, 0 wrong lanes)" in captured.err and "ends of 8 right lanes" in captured.err
+    assert "score AUC - (8 right, 0 wrong lanes)" in captured.err and "ends of 8 found lanes" in captured.err
     submission = evaluation.read_labels(out, evaluation.PREDICTION_KEYS)
     assert [entry["raw_file"] for entry in submission] == [entry["raw_file"] for entry in entries]
     assert [len(entry["lanes"]) for entry in submission] == [3, 2, 3]
@@ -181,7 +184,7 @@ def test_score_auc_and_ends_by_hand():
     # tops 10, 30 and 0 rows too low, the last more than 20; one bottom 30 too low
     assert line.endswith("tops 10.0, 26.0, 33 %, 0 %; bottoms 0.0, 24.0, 0 %, 33 %")
     assert model.match_lanes([prediction(name="a")], [label(name="a")])[0] == []
-    assert "of 0 right lanes" in model.describe_ends(np.zeros((0, 2, 2)))
+    assert "of 0 found lanes" in model.describe_ends(np.zeros((0, 2, 2)))
 
 
 def test_worst_image_first():

@@ -126,18 +126,11 @@ def read_classes(class_map):
 
 
 def read_pair(pair, ignore=None):
-    """Read an image and its label.
+    """Read a pair (image path, label path), with classes (image path, label path or None, `ClassMap` or None).
 
-    Args:
-        pair: (image path, label path); in a run with classes (image path, label path or None, `ClassMap` or None).
-        ignore: id that is no instance, or None.
-
-    Returns:
-        (h, w, 3) uint8 RGB and (h, w) uint8 or uint16 ids; with classes (h, w, 2) uint16, ids and what `read_classes`
-        says, where what the image lacks is 0.
-
-    Raises:
-        UserError: a file can't be used, or the sizes differ.
+    Returns (h, w, 3) uint8 RGB and (h, w) uint8 or uint16 ids; with classes (h, w, 2) uint16, ids and what
+    `read_classes` says, where what the image lacks is 0. Raises UserError for a file that can't be used, and if the
+    sizes differ; `ignore` is the id that is no instance, or None.
     """
     path, class_map = pair[1], pair[2] if pair[2:] else None
     layers = {}
@@ -417,10 +410,13 @@ class Share:
 
 
 def make_dataset(pairs, size, batch_size, seed=None, augmented=False, share=Share(), view=STRETCH, ignore=None):
-    """Batches of network input and labels, decoded in parallel and prefetched; iterate them through `batches`.
+    """tf.data.Dataset of (image (B, H, W, 3) float32, label (B, H, W) int32, index (B,) int64); iterate by `batches`.
+
+    With classes the label is (B, H, W, 2): ids, all `NO_LABEL` of an image without label, and classes, all
+    `IGNORED_CLASS` of an image without.
 
     Args:
-        pairs: as `read_pair` takes them, all without or all with classes.
+        pairs: as `read_pair` takes them, all without or all with classes; the index is into these.
         size: (H, W) in pixels, multiples of 8.
         batch_size: images per batch.
         seed: None reads every pair once in order (the last batch may be smaller). An int repeats without end, each
@@ -430,11 +426,6 @@ def make_dataset(pairs, size, batch_size, seed=None, augmented=False, share=Shar
         view: a `View`. With a seed every image fills (H, W), see `augment`; without, each is seen whole at its
             `network_size`, with "crop" the middle `TILE` times (H, W), and a batch of several sizes is an error.
         ignore: id that is no instance, or None.
-
-    Returns:
-        tf.data.Dataset of (image (B, H, W, 3) float32, label (B, H, W) int32, index (B,) int64 into `pairs`). With
-        classes the label is (B, H, W, 2): ids, all `NO_LABEL` of an image without label, and classes, all
-        `IGNORED_CLASS` of an image without.
     """
 
     def load(number):

@@ -112,12 +112,9 @@ def train(job):
 
 
 def make_job(config, data, strategy):
-    """The `Job` of a `Config` and `pairs.Data`: network, optimizer, run folder; prints what it is about to do.
+    """The `Job` of a `Config` and `pairs.Data`, None for a run to go on with that is finished; prints what that is.
 
-    None for a run to go on with that is finished, which is said.
-
-    Raises:
-        UserError: an image or a model that can't be used, or other data than the run to go on with had.
+    Raises UserError for an image or a model that can't be used, or other data than the run to go on with had.
     """
     flags, chief = config.flags, devices.is_chief(strategy)
     devices.set_numerics(flags.seed, flags.mixed_precision, flags.deterministic)

@@ -59,7 +59,7 @@ def match_lanes(predictions, ground_truth):
     """Which lanes of TuSimple dicts, with the rows of their labels, are right by the benchmark.
 
     Returns:
-        list of bool, one for each predicted lane of each image; (N, 2, 2) for each labeled lane that is found the rows
+        list of bool, for each predicted lane of each image; (N, 2, 2), for each labeled lane that is found the rows
         [[first, last], [first, last]] of the points of the lane that matches it best, and of its own.
     """
     truth, right, ends = {entry["raw_file"]: entry for entry in ground_truth}, [], []

@@ -35,8 +35,7 @@ def save_checkpoint(folder, variables, state):
 def load_checkpoint(folder, variables):
     """Read a checkpoint of `save_checkpoint` into variables of the same names; returns its state.
 
-    Raises:
-        UserError: no checkpoint, or one of another network or optimizer.
+    Raises UserError if there is none, or one of another network or optimizer.
     """
     path = Path(folder) / CHECKPOINT_FILE
     try:
@@ -64,10 +63,7 @@ def start_from(model, modeldir, classes=()):
     """Copy the weights of the model in `modeldir`, the original's too, into `model`, layer by layer of the same name.
 
     Heads that only one of the two has, of another depth or of other `classes`, names, keep their fresh weights and are
-    returned by name; anything else must fit.
-
-    Raises:
-        UserError: no model there, or the encoder and decoder differ.
+    returned by name; raises UserError if anything else differs.
     """
     folder, absent_heads = utils.model_folder(modeldir), []
     if (folder / utils.MODEL_FILE).is_file():

@@ -56,18 +56,10 @@ def input_size(flags):
 
 
 def settle_flags(args):
-    """The flags of a run: those of the command line, or with --resume those of the run to go on with.
+    """(flags, saved) of a run: of `parse_args` and None, or with --resume those of the run and its `config.json`.
 
-    A worker of several machines that is started again goes on with its run by itself.
-
-    Args:
-        args: of `flags.parse_args`.
-
-    Returns:
-        (flags, saved): argparse.Namespace, and the `config.json` of the run to go on with, else None.
-
-    Raises:
-        UserError: a run to go on with that can't be read, or flags that contradict its own.
+    A worker of several machines that is started again goes on with its run by itself. Raises UserError for a run to go
+    on with that can't be read, or flags that contradict its own.
     """
     if args.strategy == "multiworker" and not args.resume and (Path(args.outdir) / CHECKPOINT_FILE).exists():
         args.resume = args.outdir
@@ -105,8 +97,7 @@ def resumed_config(flags, data, saved):
 def new_config(flags, data):
     """The `Config` of a new run with `pairs.Data`; what depends on the labels is as these are.
 
-    Raises:
-        UserError: a label or a model to start from that can't be used, or flags that contradict that model.
+    Raises UserError for a label or a model to start from that can't be used, or flags that contradict that model.
     """
     view, size = new_view(flags), input_size(flags)
     statistics = measure_labels(data.pairs, size, view, flags.ignore)

@@ -103,14 +103,8 @@ class Run:
     def __init__(self, outdir, config, data, model, optimizer, averages=None, chief=True):
         """Take up what is to be saved; nothing is read or written yet.
 
-        Args:
-            outdir: run folder.
-            config: content of `config.json`.
-            data: of `pairs.Data.describe`.
-            model: keras.Model.
-            optimizer: keras optimizer, built.
-            averages: `WeightAverages` or None.
-            chief: whether this process writes; of several workers one does.
+        `config` is the content of `config.json`, `data` that of `pairs.Data.describe`, the optimizer is built, and
+        `chief` tells whether this process writes: of several workers one does.
         """
         self.outdir, self.config, self.chief = Path(outdir), config, chief
         self.model, self.optimizer, self.averages = model, optimizer, averages
@@ -126,8 +120,7 @@ class Run:
     def load(self):
         """Go back to the folder's checkpoint; what the log tells of later steps is taken out, they come again.
 
-        Raises:
-            UserError: no checkpoint that fits, or the data are not those of the checkpoint.
+        Raises UserError if no checkpoint fits, or the data are not those of the checkpoint.
         """
         found = self.state["data"]
         self.state |= load_checkpoint(self.outdir, self._variables())

@@ -68,7 +68,7 @@ def largest_pieces(label, ignore=None):
 
 
 def measure_label(path, size, view=STRETCH, ignore=None):
-    """The `MeasuredLabel` of a label's file; arguments and errors as those of `measure_labels`."""
+    """The `MeasuredLabel` of a label's file; the rest as in `measure_labels`."""
     label = read_label(path)
     require_ignored(label, path, ignore)
     in_file = largest_pieces(label, ignore)
@@ -82,16 +82,10 @@ def measure_label(path, size, view=STRETCH, ignore=None):
 
 
 def measure_labels(pairs, size, view=STRETCH, ignore=None):
-    """The `LabelStatistics` of labels; warns on stderr of what a training run would make of them without a word.
+    """The `LabelStatistics` of up to `MAX_LABELS` labels of pairs for a network of `size` (H, W) and a `View`.
 
-    Args:
-        pairs: of `datagenerator.read_pair`; up to `MAX_LABELS` of the labels are measured.
-        size: (H, W) of the network.
-        view: `datagenerator.View`.
-        ignore: id that is no instance, or None.
-
-    Raises:
-        UserError: a label that can't be used.
+    Warns on stderr of what a training run would make of them without a word; raises UserError for a label that can't
+    be used. `ignore` is an id that is no instance, or None.
     """
     labels = _measure(partial(measure_label, size=size, view=view, ignore=ignore), [pair[1] for pair in pairs])
     if not labels:

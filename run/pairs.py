@@ -90,18 +90,11 @@ def _class_folder(pair):
 
 
 def collect_pairs(srcdir, valdir=None, balance=False, ignore=None, split_by="image"):
-    """Training and validation pairs; copies of held-out images are left out of the training, and said.
+    """(training pairs, {name of a validation folder: its pairs}), of `find_training_pairs`.
 
-    With `valdir`, which somebody has chosen, they stay.
-
-    Args:
-        srcdir: data folders; one given as FOLDER:N counts N times.
-        valdir: validation folders; None holds 10 % of every source out.
-        balance, ignore: repeat pairs with a rare number of instances, see `balance_pairs`.
-        split_by: "image", or "clip": 10 % of all images, in whole clips.
-
-    Returns:
-        (training pairs, {name of a validation folder: its pairs}), of `find_training_pairs`.
+    Without `valdir` 10 % of every source are held out, by "clip" 10 % of all images, and copies of them are left out of
+    the training, and said; those of `valdir`, which somebody has chosen, stay. A source FOLDER:N counts N times; with
+    `balance` so do images with a rare number of instances, see `balance_pairs`.
     """
     sources = [(find_training_pairs(folder), times) for folder, times in map(parse_source, srcdir)]
     pairs, held_out = [], []

@@ -169,10 +169,8 @@ def make_train_step(model, optimizer, losses, strategy=None, averages=None, clip
     finite, weights and statistics stay as they were before the step.
 
     Args:
-        model: keras.Model, built in the scope of `strategy`.
-        optimizer: keras optimizer, built.
+        model, optimizer: built in the scope of `strategy`, whose default is TensorFlow's for one device.
         losses: function of `make_losses`.
-        strategy: tf.distribute.Strategy; default TensorFlow's for one device.
         averages: `WeightAverages` to update, or None.
         clip_norm: gradients are scaled down to this global norm; 0 = they are not.
         jit: compile the whole step with XLA.

@@ -25,13 +25,21 @@ from run.train_step import LossSettings
 
 
 def flags(data, folder, more=""):
-    return f"--srcdir {data} --modeldir none --outdir {folder} --logdir {folder}-log {TINY_FLAGS} {more}".split()
+    tiny = TINY_FLAGS.replace("--image-size 64 96", "") if "--crop" in more else TINY_FLAGS
+    return f"--srcdir {data} --modeldir none --outdir {folder} --logdir {folder}-log {tiny} {more}".split()
 
 
 @pytest.fixture
-def miniatures(monkeypatch):
-    """Networks that are built and traced in seconds."""
+def train(tiny_data, tmp_path, monkeypatch):
+    """Function that trains a miniature, with losses in place of steps; returns the run folder."""
     monkeypatch.setattr(utils, "build_model", miniature)
+
+    def go(name, more="", steps=1):
+        fake_step(monkeypatch, [1.0] * steps)
+        assert training.main(flags(tiny_data, tmp_path / name, f"--steps {steps} {more}")) == 0
+        return tmp_path / name
+
+    return go
 
 
 def test_run_folder_is_complete(tiny_run):
@@ -149,37 +157,32 @@ def test_semantic_pretraining_then_embedding(tmp_path, monkeypatch):
         start_from(enet, tmp_path)
 
 
-def test_heads_and_threshold_of_a_run(miniatures, tiny_data, tmp_path, monkeypatch):
+def test_heads_and_threshold_of_a_run(train):
     """Weighted 10 : 1, a pixel that is foreground as likely as not gets 10 / 11."""
     for name, more, heads in (("a", "", {"embedding", "semantic"}), ("b", "--sem 0", {"embedding"})):
-        fake_step(monkeypatch, [1.0])
-        assert training.main(flags(tiny_data, tmp_path / name, f"--steps 1 {more}")) == 0
-        assert set(utils.load_model(tmp_path / name).output) == heads
-    config = utils.read_config(tmp_path / "a")
+        assert set(utils.load_model(train(name, more)).output) == heads
+    config = utils.read_config(train("c"))
     assert config["foreground_weight"] == 10 and config["threshold"] == pytest.approx(10 / 11, abs=1e-3)
-    assert utils.read_threshold(tmp_path / "a") == config["threshold"]
 
 
-def test_coordinates_are_scaled_by_the_labels(miniatures, tiny_data, tmp_path, monkeypatch):
+def test_coordinates_are_scaled_by_the_labels(train, tmp_path, monkeypatch):
     """An instance 12 pixels wide becomes 2 ddist = 3 wide; without the flag a model that has them stays as it is."""
     network = {"input_shape": [64, 96, 3], "embedding_dim": 3, "coordinate_scale": 9.0}
     utils.save_model(tmp_path / "model", miniature(network), {"network": network})
     make, used = training.make_losses, []
     monkeypatch.setattr(training, "make_losses", lambda settings, jit=True: used.append(settings) or make(settings))
+    monkeypatch.setattr(config, "measure_labels", lambda *args: LabelStatistics(0.1, 12.0, 7.0))
     start = f"--modeldir {tmp_path / 'model'}"
     cases = [("", None, 1.0), ("--coordinates", 4.0, 10.0), (f"--coordinates {start}", 4.0, 10.0), (start, 9.0, 1.0)]
     for number, (more, scale, semantic) in enumerate([*cases, ("--coordinates --sem 2", 4.0, 2.0)]):
-        fake_step(monkeypatch, [1.0])
-        monkeypatch.setattr(config, "measure_labels", lambda *args: LabelStatistics(0.1, 12.0, 7.0))
-        assert training.main(flags(tiny_data, tmp_path / f"{number}", f"--steps 1 {more}")) == 0
-        assert utils.read_network(tmp_path / f"{number}/last")["coordinate_scale"] == scale, more
-        assert used.pop().sem == semantic, more
-        # of lanes, none is small
-        assert utils.read_config(tmp_path / f"{number}/last")["min_pixels"] == (scale and 7.0), more
+        saved = utils.read_config(train(f"{number}", more) / "last")
+        assert saved["network"]["coordinate_scale"] == scale and used.pop().sem == semantic, more
+        assert saved["min_pixels"] == (scale and 7.0), more  # of lanes, none is small
 
 
-def test_proportions_and_several_validation_folders(miniatures, tiny_data, tmp_path):
+def test_proportions_and_several_validation_folders(tiny_data, tmp_path, monkeypatch):
     """The run validates images of two shapes whole; inference, from the config, does as it did."""
+    monkeypatch.setattr(utils, "build_model", miniature)
     wide = tmp_path / "wide"
     for kind in ("images", "labels"):
         (wide / kind).mkdir(parents=True)
@@ -200,53 +203,47 @@ def test_proportions_and_several_validation_folders(miniatures, tiny_data, tmp_p
     assert fixed.predict(np.zeros((56, 160, 3), np.uint8))["embedding"].shape == (64, 96, 3)
 
 
-def test_a_model_that_sees_images_normalized_goes_on_seeing_them_so(miniatures, tiny_data, tmp_path, monkeypatch):
-    for name, more in (("first", ["--normalize"]), ("second", ["--modeldir", str(tmp_path / "first")])):
-        fake_step(monkeypatch, [1.0])
-        assert training.main([*flags(tiny_data, tmp_path / name), "--steps", "1", *more]) == 0
-        assert utils.read_config(tmp_path / name / "last")["normalize"] is True
+def test_a_model_that_sees_images_normalized_goes_on_seeing_them_so(train, tiny_data, tmp_path, monkeypatch):
+    run = train("second", f"--modeldir {train('first', '--normalize')}")
+    assert utils.read_config(run / "last")["normalize"] is True
     fake_step(monkeypatch, [1.0])
-    assert training.main(["--resume", str(tmp_path / "second"), "--steps", "2"]) == 0
+    assert training.main(["--resume", str(run), "--steps", "2"]) == 0
     image = cv2.imread(str(tiny_data / "images/0000.png"))
     for size in (None, (64, 96)):
-        network = segmentation.load_network(tmp_path / "second", size)
+        network = segmentation.load_network(run, size)
         dark, bright = (network.predict(image)["embedding"] for image in (image // 4, image // 4 * 3))
         np.testing.assert_allclose(dark, bright, atol=1e-3)
-    (tmp_path / "dark").mkdir()
-    cv2.imwrite(str(tmp_path / "dark/a.png"), image // 4)
-    named = f"--modeldir {tmp_path / 'second'} --indir {tmp_path / 'dark'} --outdir {tmp_path / 'out'}"
-    inference.main([*named.split(), "--save", "overlay,labels"])
-    background = cv2.imread(str(tmp_path / "out/labels_0000.png"), cv2.IMREAD_UNCHANGED) == 0
-    painted = cv2.imread(str(tmp_path / "out/cluster_0000.png"))
+    cv2.imwrite(str(tmp_path / "dark.png"), image // 4)
+    out = tmp_path / "out"
+    named = f"--modeldir {run} --indir {tmp_path / 'dark.png'} --outdir {out} --save overlay,labels"
+    inference.main(named.split())
+    background = cv2.imread(str(out / "labels_0000.png"), cv2.IMREAD_UNCHANGED) == 0
+    painted = cv2.imread(str(out / "cluster_0000.png"))
     assert background.any()
     np.testing.assert_array_equal(painted[background], normalize(image // 4)[background])
 
 
-def test_enlarged_crops(miniatures, tiny_data, tmp_path, monkeypatch):
+def test_enlarged_crops(train):
     """What the labels are like is that of the enlarged ones; the model keeps the zoom, which another --size ends."""
-    for zoom in (1, 2):
-        fake_step(monkeypatch, [1.0])
-        more = ["--crop", "32", "32", "--coordinates", "--zoom", str(zoom), "--steps", "1"]
-        argv = flags(tiny_data, tmp_path / f"run{zoom}")
-        argv = [*argv[: argv.index("--image-size")], *argv[argv.index("--image-size") + 3 :], *more]
-        assert training.main(argv) == 0
-    configs = [utils.read_config(tmp_path / f"run{zoom}/last") for zoom in (1, 2)]
+    runs = [train(f"run{zoom}", f"--crop 32 32 --coordinates --zoom {zoom}") for zoom in (1, 2)]
+    configs = [utils.read_config(run / "last") for run in runs]
     assert [config["zoom"] for config in configs] == [1, 2] and configs[1]["view"] == "crop"
     scales = [config["network"]["coordinate_scale"] for config in configs]
     assert scales[1] == pytest.approx(2 * scales[0], rel=0.05)
     image = np.zeros((20, 24, 3), np.uint8)
-    shapes = [segmentation.load_network(tmp_path / f"run{zoom}").predict(image)["embedding"].shape for zoom in (1, 2)]
+    shapes = [segmentation.load_network(run).predict(image)["embedding"].shape for run in runs]
     assert shapes == [(20, 24, 3), (40, 48, 3)]
-    fixed = segmentation.load_network(tmp_path / "run2", (64, 96))
+    fixed = segmentation.load_network(runs[1], (64, 96))
     assert fixed.predict(image)["embedding"].shape == (64, 96, 3)
     for name, wrong in (("zoom", "twice"), ("zoom", True), ("view", "fish-eye"), ("normalize", 1)):
-        utils.write_json(tmp_path / "run2/last/config.json", configs[1] | {name: wrong})
+        utils.write_json(runs[1] / "last/config.json", configs[1] | {name: wrong})
         with pytest.raises(UserError, match=rf"config.json: found .*{name} {wrong!r}.*, expected .*; fix it"):
-            segmentation.load_network(tmp_path / "run2/last")
+            segmentation.load_network(runs[1] / "last")
 
 
-def test_ctrl_c_saves_and_resume_goes_on(miniatures, tiny_data, tmp_path, monkeypatch, capsys):
+def test_ctrl_c_saves_and_resume_goes_on(tiny_data, tmp_path, monkeypatch, capsys):
     """The step that Ctrl-C comes in is made to its end."""
+    monkeypatch.setattr(utils, "build_model", miniature)
 
     def losses():
         yield 1.0
@@ -282,7 +279,7 @@ def test_ctrl_c_saves_and_resume_goes_on(miniatures, tiny_data, tmp_path, monkey
         ("--optimizer adam --weight-decay 0.1", "--weight-decay: found with --optimizer adam"),
         ("--steps 5 --epochs 2", "--epochs: not allowed with argument --steps"),
         ("--split-by clip --valdir data", "--valdir: not allowed with argument --split-by"),
-        ("--crop 32 32", "--crop: not allowed with argument --image-size"),
+        ("--crop 32 32 --image-size 64 96", "--image-size: not allowed with argument --crop"),
         ("--zoom 2", "--zoom: found 2 without --crop"),
         ("--coordinates --feature-dim 1", "--feature-dim"),
         ("--seed -1", "--seed"),

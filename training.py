@@ -136,8 +136,8 @@ def make_job(config, data, strategy):
         print(f"{flags.outdir}: going on from step {run.step}")
     settings, validation, log = loss_settings(config, data), None, None
     if chief:
-        found, losses = instance_settings(config, data), make_losses(settings)
-        validation = Validation(model, losses, data, config.size, flags.batch_size, config.view, found)
+        found, size = instance_settings(config, data), (config.size, flags.batch_size)
+        validation = Validation(model, make_losses(settings), data, *size, config.view, found)
         terms = ("var", "dist", "reg", "dvar", "ddist")
         plots = run.outdir / "_".join(f"{name}{getattr(flags, name):g}" for name in terms)
         # with the last step a short run ends

@@ -1,5 +1,7 @@
 """The losses against float64 transcriptions of the paper's equations, value and gradient, and on degenerate input."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -21,11 +23,8 @@ def reference(prediction, label, delta_v, delta_d, param_var, param_dist, param_
             distance = np.linalg.norm(instance - mean, axis=1)
             parts[0] += np.mean(np.maximum(distance - delta_v, 0) ** 2) / count
             parts[2] += np.linalg.norm(mean) / count
-        for a in range(count):
-            for b in range(count):
-                if a != b:
-                    gap = 2 * delta_d - np.linalg.norm(means[a] - means[b])
-                    parts[1] += max(gap, 0) ** 2 / (count * (count - 1))
+        for a, b in itertools.permutations(means, 2):
+            parts[1] += max(2 * delta_d - np.linalg.norm(a - b), 0) ** 2 / (count * (count - 1))
     parts *= np.array([param_var, param_dist, param_reg]) / len(label)
     return parts.sum(), *parts
 

@@ -27,24 +27,23 @@ def write_data(folder, names, raw_files=()):
     return str(folder)
 
 
-RAW_FILES = [f"clips/0313-{1 + i % 3}/{20 * i}/20.jpg" for i in range(30)]  # not in their order, as TuSimple's
-
-
 @pytest.mark.parametrize(
-    "names, raw_files, clip",
+    "name, raw_file, clip",
     [
-        ([f"{i:04d}" for i in range(30)], RAW_FILES, lambda i: i % 3),
-        ([f"{i:04d}" for i in range(30)], [f"a_{i % 3}.MP4/{i:05d}.jpg" for i in range(30)], lambda i: i % 3),
-        ([f"{i:04d}" for i in range(30)], [f"clips/town{i % 3}_{i:05d}/20.jpg" for i in range(30)], lambda i: i % 3),
-        ([f"drive{i // 10}_{i}" for i in range(30)], (), lambda i: i // 10),
-        ([f"2024-05-0{i // 10 + 1}-{i:03d}_crop" for i in range(30)], (), lambda i: i // 10),
-        (["ab", "cd", "ef"], (), lambda i: i),
+        # not in their order, as TuSimple's
+        (lambda i: f"{i:04d}", lambda i: f"clips/0313-{1 + i % 3}/{20 * i}/20.jpg", lambda i: i % 3),
+        (lambda i: f"{i:04d}", lambda i: f"a_{i % 3}.MP4/{i:05d}.jpg", lambda i: i % 3),
+        (lambda i: f"{i:04d}", lambda i: f"clips/town{i % 3}_{i:05d}/20.jpg", lambda i: i % 3),
+        (lambda i: f"drive{i // 10}_{i}", None, lambda i: i // 10),
+        (lambda i: f"2024-05-0{i // 10 + 1}-{i:03d}_crop", None, lambda i: i // 10),
+        (lambda i: 2 * chr(ord("a") + i % 26), None, lambda i: i % 26),
     ],
 )
-def test_what_tells_a_clip(tmp_path, names, raw_files, clip):
-    folder = Path(write_data(tmp_path / "data", names, raw_files))
+def test_what_tells_a_clip(tmp_path, name, raw_file, clip):
+    names = [name(i) for i in range(30)]
+    folder = Path(write_data(tmp_path / "data", names, [raw_file(i) for i in range(30)] if raw_file else ()))
     clips = name_clips([str(folder / "images" / f"{name}.png") for name in names])
-    numbers = [clip(i) for i in range(len(names))]
+    numbers = [clip(i) for i in range(30)]
     assert [clips.index(one) for one in clips] == [numbers.index(number) for number in numbers]
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import miniature
+from test_loss import reference
 
 from run import train_step
 
@@ -76,17 +77,12 @@ def test_background_and_foreground_weight():
     settings = train_step.LossSettings(reg=0.1, foreground=3.0, ignore=255, background=False)
     losses = train_step.make_losses(settings, jit=False)
     found = [float(x) for x in losses({"embedding": embedding, "semantic": logits}, label)]
-    parts = [embedding[label == i].astype(np.float64) for i in (20, 70)]
-    means = [part.mean(axis=0) for part in parts]
-    var = np.mean(
-        [np.mean(np.maximum(np.linalg.norm(p - m, axis=1) - 0.5, 0) ** 2) for p, m in zip(parts, means, strict=True)]
-    )
-    dist = max(3 - np.linalg.norm(means[0] - means[1]), 0) ** 2
-    reg = 0.1 * np.mean([np.linalg.norm(mean) for mean in means])
+    chosen = (label == 20) | (label == 70)
+    parts = reference(embedding[chosen][None, None], label[chosen][None, None], 0.5, 1.5, 1.0, 1.0, 0.1)[1:]
     weight = np.where(label == 255, 0.0, np.where(label > 0, 3.0, 1.0))
     z = logits[..., 0].astype(np.float64)
     entropy = np.logaddexp(0, z) - (label > 0) * z
-    expected = [var, dist, reg, (weight * entropy).sum() / weight.sum()]
+    expected = [*parts, (weight * entropy).sum() / weight.sum()]
     np.testing.assert_allclose(found[1:], expected, rtol=1e-5)
     assert found[0] == pytest.approx(sum(expected), rel=1e-5)
 

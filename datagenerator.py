@@ -1,9 +1,7 @@
 """Image and label files as a `tf.data` pipeline, and the one place that says how an image becomes network input.
 
-A data folder holds `images/` (whatever OpenCV reads) and `labels/` (8- or 16-bit single-channel png whose gray values
-are instance ids, 0 = background) or `classes/` (class maps) or both; what belongs together has the same stem. Images
-are resized bilinearly and labels by nearest neighbor. Sample number n of a run depends on the seed and n alone, so that
-a run can be repeated or continued whatever the number of threads.
+Images are resized bilinearly and labels by nearest neighbor. Sample number n of a run depends on the seed and n alone,
+so that a run can be repeated or continued whatever the number of threads.
 """
 
 import re
@@ -59,47 +57,37 @@ STRETCH = View()
 def view_of(config, folder):
     """The `View` of the config of a model or run folder; raises UserError if it makes no sense."""
     view = View(config.get("view", "stretch"), config.get("zoom", 1.0), config.get("normalize", False))
-    for name, value, right, expected in (
-        ("view", view.kind, view.kind in KINDS_OF_VIEW, " or ".join(KINDS_OF_VIEW)),
-        (
-            "zoom",
-            view.zoom,
-            type(view.zoom) in (int, float) and 0 < view.zoom <= MAX_ZOOM,
-            f"a number above 0, at most {MAX_ZOOM}",
-        ),
-        ("normalize", view.normalize, type(view.normalize) is bool, "true or false"),
-    ):
-        if not right:
-            raise UserError(f"{Path(folder, 'config.json')}: {name}: found {value!r}, expected {expected}; fix it")
+    is_zoom = type(view.zoom) in (int, float) and 0 < view.zoom <= MAX_ZOOM
+    if view.kind not in KINDS_OF_VIEW or not is_zoom or type(view.normalize) is not bool:
+        found = f"view {view.kind!r}, zoom {view.zoom!r}, normalize {view.normalize!r}"
+        expected = f"{' or '.join(KINDS_OF_VIEW)}, a number up to {MAX_ZOOM}, true or false"
+        raise UserError(f"{Path(folder, 'config.json')}: found {found}, expected {expected}; fix it")
     return view
 
 
 def read_image(path, flags=0):
     """Read an image, see `data.files.read_color`, as (h, w, 3) uint8 RGB; raises UserError if it can't be decoded."""
-    return _read(path, partial(_decode_image, flags=flags), f"an {IMAGES}")
+    return cv2.cvtColor(_read(path, partial(read_color, flags=flags), f"an {IMAGES}"), cv2.COLOR_BGR2RGB)
 
 
 def require_readable(paths):
     """Raise UserError unless one of the images can be read: it is found out before a model is loaded."""
-    first = None
+    errors = []
     for path in paths:
         try:
             read_image(path)
             return
         except UserError as error:
-            first = first or error
+            errors.append(error)
     others = f"; nor can the other {len(paths) - 1}" if len(paths) > 1 else ""
-    raise UserError(f"{first}{others}")
+    raise UserError(f"{errors[0]}{others}")
 
 
 def read_label(path):
-    """Read a label as (h, w) uint8 or uint16 ids.
+    """Read a label as (h, w) uint8 or uint16 ids; raises UserError for one compressed with loss, colors and the like.
 
     More than one gray channel is read where it can mean but one thing: a palette that begins with black, whose ids are
     the numbers of the colors, and gray as RGB or with an alpha channel that leaves out background.
-
-    Raises:
-        UserError: it can't be decoded, was compressed with loss, or holds colors.
     """
     label = _read(path, _decode_label, "a png label")
     if label.ndim != 2 or label.dtype not in (np.uint8, np.uint16):
@@ -125,11 +113,7 @@ class ClassMap(NamedTuple):
 
 
 def read_classes(class_map):
-    """Read a `ClassMap` as (h, w) uint8: 0 = no class, 1 to C, 255 = to be ignored.
-
-    Raises:
-        UserError: as `read_label`, or an id that `classes.txt` doesn't have.
-    """
+    """Read a `ClassMap` as (h, w) uint8: 0 = no class, 1 to C, 255 = to be ignored; raises UserError."""
     ids = read_label(class_map.path)
     known = np.frombuffer(class_map.table, np.uint8)
     unknown = np.ones(ids.shape, bool) if ids.max(initial=0) > 255 else known[ids] == UNKNOWN_CLASS
@@ -142,20 +126,11 @@ def read_classes(class_map):
 
 
 def read_pair(pair, ignore=None):
-    """Read an image and its label.
+    """Read a pair (image path, label path), with classes (image path, label path or None, `ClassMap` or None).
 
-    An image that is to be shown turned (EXIF) is read so, unless only the stored view has the size of the label.
-
-    Args:
-        pair: (image path, label path); in a run with classes (image path, label path or None, `ClassMap` or None).
-        ignore: id that is no instance, or None.
-
-    Returns:
-        (h, w, 3) uint8 RGB and (h, w) uint8 or uint16 ids; with classes (h, w, 2) uint16, ids and what `read_classes`
-        says, where what the image lacks is 0.
-
-    Raises:
-        UserError: as `read_image`, `read_label`, `read_classes` and `require_ignored`, or the sizes differ.
+    Returns (h, w, 3) uint8 RGB and (h, w) uint8 or uint16 ids; with classes (h, w, 2) uint16, ids and what
+    `read_classes` says, where what the image lacks is 0. Raises UserError for a file that can't be used, and if the
+    sizes differ; `ignore` is the id that is no instance, or None.
     """
     path, class_map = pair[1], pair[2] if pair[2:] else None
     layers = {}
@@ -178,25 +153,15 @@ def read_pair(pair, ignore=None):
 
 
 def _read_as_drawn(path, shape):
-    """Image in the view, turned or as stored, that has the `shape` (h, w) of its label, if one has."""
+    """Image in the view, turned (EXIF) or as stored, that has the `shape` (h, w) of its label, if one has."""
     image = read_image(path)
     if image.shape[:2] == shape[::-1] != shape:
         stored = read_image(path, cv2.IMREAD_IGNORE_ORIENTATION)
         return stored if stored.shape[:2] == shape else image
-    if is_turn_unknown(path, shape):
-        _say_turned(path)
-    return image
-
-
-def _say_turned(path):
-    if next(_TURNED) == 0:  # once a run
+    if is_turn_unknown(path, shape) and next(_TURNED) == 0:  # said once a run
         assumed = "no size tells whether labels are drawn so, they are taken to be; if not, save such images without it"
         print(f"warning: {path} is to be shown turned (EXIF): {assumed}", file=sys.stderr)
-
-
-def _decode_image(data, flags):
-    image = read_color(data, flags)
-    return image if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image
 
 
 def _decode_label(data):
@@ -230,38 +195,21 @@ def _read(path, read, expected):
     return image
 
 
-def split_pairs(pairs, fraction=VALIDATION_FRACTION, seed=SPLIT_SEED):
-    """Split into training and validation pairs, at least one each (the original's split: 90/10, random state 42).
-
-    Args:
-        pairs: list of at least two pairs.
-        fraction: fraction of the validation pairs.
-        seed: random state of scikit-learn's `train_test_split`.
-
-    Returns:
-        (training pairs, validation pairs).
-
-    Raises:
-        UserError: fewer than two pairs.
-    """
+def split_pairs(pairs):
+    """(training, validation) pairs, at least one each: the original's split, 90/10, random state 42."""
     if len(pairs) < 2:
         raise UserError(f"found {len(pairs)} image, expected at least 2 to split; add images or name --valdir")
-    return tuple(train_test_split(pairs, test_size=max(fraction, 1 / len(pairs)), random_state=seed))
+    fraction = max(VALIDATION_FRACTION, 1 / len(pairs))
+    return tuple(train_test_split(pairs, test_size=fraction, random_state=SPLIT_SEED))
 
 
 def network_size(shape, size, kind="stretch"):
-    """Size at which a network for images of `size` sees an image.
+    """Size at which a network for images of `size` (H, W) sees an image of `shape` (h, w, ...): multiples of 8, pixels.
 
-    Args:
-        shape: (h, w, ...) of the image.
-        size: (H, W) in pixels, multiples of 8.
-        kind: of the `View`. With "stretch" every image becomes `size`. With "aspect" it keeps its proportions: its
-            width becomes W and its height follows, as cameras differ more in how much sky and hood they show than in
-            how wide they look; images so high that this made more than `MAX_AREA` times the pixels of `size` get
-            smaller. With "crop" it keeps its own size and is filled up to multiples of 8.
-
-    Returns:
-        (H, W) in pixels, multiples of 8, at least 8.
+    With "stretch" every image becomes `size`. With "aspect" it keeps its proportions: its width becomes W and its
+    height follows, as cameras differ more in how much sky and hood they show than in how wide they look; images so high
+    that this made more than `MAX_AREA` times the pixels of `size` get smaller. With "crop" it keeps its own size and is
+    filled up to multiples of 8.
     """
     height, width = shape[:2]
     if kind == "stretch":
@@ -284,15 +232,10 @@ def enlarge(array, zoom):
 
 
 def normalize(image):
-    """Stretch an image's contrast: `PERCENTILES` of all its values become 0 and 255, in all channels alike.
+    """Stretch the contrast of (h, w, 3) uint8: `PERCENTILES` of all values become 0 and 255, in all channels alike.
 
-    How bright a microscope's image is says more of its exposure than of what it shows.
-
-    Args:
-        image: (h, w, 3) uint8.
-
-    Returns:
-        (h, w, 3) uint8; the image itself if it is of one value, but for less than the percentiles leave out.
+    How bright a microscope's image is says more of its exposure than of what it shows. An image of one value, but for
+    less than the percentiles leave out, stays as it is.
     """
     counts = sum(np.bincount(row.ravel(), minlength=256) for row in image)  # of all at once it takes 8 times their room
     ranks = counts.cumsum() / image.size
@@ -303,15 +246,9 @@ def normalize(image):
 
 
 def prepare_image(image, size, kind="stretch"):
-    """Make network input of an image: bilinear resize, values left at 0..255 (the model rescales).
+    """Make network input (H, W, 3) float32 of (h, w, 3) uint8 RGB: bilinear resize to `size`, values left at 0..255.
 
-    Args:
-        image: (h, w, 3) uint8 RGB.
-        size: (H, W) in pixels.
-        kind: of the `View`; with "crop" the image isn't resized, black fills it up at the right and below.
-
-    Returns:
-        (H, W, 3) float32.
+    With the kind of view "crop" the image isn't resized, black fills it up at the right and below.
     """
     if kind == "crop":
         return _fill_up(image, size).astype(np.float32)
@@ -330,10 +267,7 @@ def center_crop(array, size):
 
 
 def prepare_label(label, size, kind="stretch"):
-    """Resize (h, w) or (h, w, 2) ids to (H, W) or (H, W, 2) int32 by nearest neighbor, so that no new id appears.
-
-    `kind` as for images.
-    """
+    """As `prepare_image`, ids (h, w) or (h, w, 2) to int32 by nearest neighbor, so that no new id appears."""
     if kind == "crop":
         return _fill_up(label, size).astype(np.int32)
     # INTER_NEAREST takes the upper left of the nearest pixels, which moves labels against the bilinear image
@@ -347,18 +281,16 @@ def augment(image, label, size, rng, kind="stretch", ignore=None):
     any quarter too, instead of sheared. What comes into the image from outside is black and background. One warp goes
     from the file's size to the network's.
 
-    Args:
-        image: (h, w, 3) uint8 RGB.
-        label: (h, w) uint8 or uint16 ids, or with classes (h, w, 2), see `read_pair`.
-        size: (H, W) in pixels.
-        rng: numpy Generator.
-        kind: of the `View`. With "aspect" both axes are scaled alike, so that the width fits; where the height
-            doesn't, a random part is seen. With "crop" it is a part at the image's own scale around a random instance,
-            if there is one: what is only background teaches little.
-        ignore: id that is no instance, or None.
+    With the kind of view "aspect" both axes are scaled alike, so that the width fits; where the height doesn't, a
+    random part is seen. With "crop" it is a part at the image's own scale around a random instance, if there is one:
+    what is only background teaches little.
 
-    Returns:
-        (H, W, 3) float32 in 0..255 and (H, W) or (H, W, 2) int32.
+    Args:
+        image, label: of `read_pair`.
+        size: (H, W) in pixels, that of the result: (H, W, 3) float32 in 0..255, and int32.
+        rng: numpy Generator.
+        kind: of the `View`.
+        ignore: id that is no instance, or None.
     """
     shown = _instance_pixel(label, rng, ignore) if kind == "crop" else None
     frame = _frame(image.shape[:2], size, kind, None if kind == "stretch" else rng, shown)
@@ -370,8 +302,7 @@ def augment(image, label, size, rng, kind="stretch", ignore=None):
 def _instance_pixel(label, rng, ignore):
     """(row, column) of a pixel of a random instance, each instance as likely as the other; None if there is none."""
     label = label if label.ndim == 2 else label[:, :, 0]
-    ids = np.flatnonzero(np.bincount(label.ravel()))
-    ids = [i for i in ids if i not in (0, ignore)]
+    ids = [i for i in np.flatnonzero(np.bincount(label.ravel())) if i not in (0, ignore)]
     if not ids:
         return None
     rows, columns = np.nonzero(label == rng.choice(ids))
@@ -465,7 +396,7 @@ def _random_light(image, rng):
 class Share:
     """Which samples of an endless stream are made: of every `total` of them `count` from number `offset` on.
 
-    Gives each of several machines its share of every global batch, and only the files of that share are read.
+    Gives each of several machines its part of every global batch, and only the files of that part are read.
     """
 
     first: int = 0  # number of the stream's first sample, to go on where a run stopped
@@ -474,15 +405,18 @@ class Share:
     total: int = 1
 
     def sample(self, number):
-        """Number in the stream of the share's sample `number`."""
+        """Number in the stream of the sample `number` of this part."""
         return self.first + number // self.count * self.total + self.offset + number % self.count
 
 
 def make_dataset(pairs, size, batch_size, seed=None, augmented=False, share=Share(), view=STRETCH, ignore=None):
-    """Batches of network input and labels, decoded in parallel and prefetched.
+    """tf.data.Dataset of (image (B, H, W, 3) float32, label (B, H, W) int32, index (B,) int64); iterate by `batches`.
+
+    With classes the label is (B, H, W, 2): ids, all `NO_LABEL` of an image without label, and classes, all
+    `IGNORED_CLASS` of an image without.
 
     Args:
-        pairs: as `read_pair` takes them, all without or all with classes.
+        pairs: as `read_pair` takes them, all without or all with classes; the index is into these.
         size: (H, W) in pixels, multiples of 8.
         batch_size: images per batch.
         seed: None reads every pair once in order (the last batch may be smaller). An int repeats without end, each
@@ -491,20 +425,13 @@ def make_dataset(pairs, size, batch_size, seed=None, augmented=False, share=Shar
         share: `Share` of the samples, default all of them.
         view: a `View`. With a seed every image fills (H, W), see `augment`; without, each is seen whole at its
             `network_size`, with "crop" the middle `TILE` times (H, W), and a batch of several sizes is an error.
-        ignore: id that is no instance, or None; see `augment`.
-
-    Returns:
-        tf.data.Dataset of (image (B, H, W, 3) float32, label (B, H, W) int32, index (B,) int64 into `pairs`). With
-        classes the label is (B, H, W, 2): ids, all `NO_LABEL` of an image without label, and classes, all
-        `IGNORED_CLASS` of an image without.
-        Iterate it through `batches` to get UserError for files that can't be used.
+        ignore: id that is no instance, or None.
     """
 
     def load(number):
-        sample = share.sample(number)
-        index = (
-            int(sample) if seed is None else int(_order(len(pairs), seed, sample // len(pairs))[sample % len(pairs)])
-        )
+        index = sample = share.sample(number)
+        if seed is not None:
+            index = _order(len(pairs), seed, sample // len(pairs))[sample % len(pairs)]
         image, label = read_pair(pairs[index], ignore)
         image, label = enlarge(normalize(image) if view.normalize else image, view.zoom), enlarge(label, view.zoom)
         if augmented:
@@ -523,15 +450,10 @@ def make_dataset(pairs, size, batch_size, seed=None, augmented=False, share=Shar
         return image, label, np.int64(index)
 
     def load_tensors(number):
-        image, label, index = tf.numpy_function(load, [number], (tf.float32, tf.int32, tf.int64))
+        parts = tf.numpy_function(load, [number], (tf.float32, tf.int32, tf.int64))
         sides = size if view.kind == "stretch" or seed is not None else (None, None)
-        return (
-            tf.ensure_shape(image, (*sides, 3)),
-            tf.ensure_shape(label, (*sides, *layers)),
-            tf.ensure_shape(index, ()),
-        )
-
-    layers = [2] if len(pairs[0]) == 3 else []
+        shapes = (*sides, 3), (*sides, 2) if len(pairs[0]) == 3 else sides, ()
+        return tuple(tf.ensure_shape(part, shape) for part, shape in zip(parts, shapes, strict=True))
 
     stop = len(pairs) if seed is None else 2**62
     dataset = tf.data.Dataset.range(stop).map(load_tensors, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -545,15 +467,10 @@ def _order(count, seed, epoch):
 
 def batches(dataset):
     """Iterate a dataset of `make_dataset`; an unusable file raises UserError instead of a TensorFlow error."""
-    iterator = iter(dataset)
-    while True:
-        try:
-            batch = next(iterator)
-        except StopIteration:
-            return
-        except tf.errors.OpError as error:
-            message = re.search(rf"{UserError.__name__}: (.*)", error.message or "")
-            if not message:
-                raise
-            raise UserError(message.group(1)) from None
-        yield batch
+    try:
+        yield from dataset
+    except tf.errors.OpError as error:
+        message = re.search(rf"{UserError.__name__}: (.*)", error.message or "")
+        if not message:
+            raise
+        raise UserError(message.group(1)) from None

@@ -30,7 +30,7 @@ def discriminative_loss(
         delta_v: hinge margin of the variance term: embeddings nearer to their mean than this cost nothing.
         delta_d: half the hinge margin of the distance term: means further apart than 2 * delta_d cost nothing.
         param_var, param_dist, param_reg: weights alpha, beta, gamma of equation 4.
-        ignore: id whose pixels are no instance and count nowhere; None: there is none.
+        ignore: id whose pixels are no instance and count nowhere, or None.
 
     Returns:
         (loss, l_var, l_dist, l_reg), float32 scalars: the three weighted parts and their sum, means over the batch.
@@ -84,16 +84,10 @@ def discriminative_loss(
 
 
 def instance_slots(label):
-    """Rank of each pixel's id among the ids of its image: 0 for the smallest, 1 for the next, ...
+    """Rank of each pixel's id, (B, N) int32 from 0 on, among the ids of its image: 0 for the smallest, ...
 
     Walks the distinct ids of all images in ascending order, one pass over the pixels each: no table as long as the
     largest id, no sort, no shape that depends on the data.
-
-    Args:
-        label: (B, N) int32 ids, non-negative.
-
-    Returns:
-        (B, N) int32 ranks.
     """
     end = 2**31 - 1
 
@@ -107,16 +101,9 @@ def instance_slots(label):
 
 
 def semantic_loss(logits, correct_label, lane_weight=LANE_WEIGHT, ignore=None):
-    """Binary cross entropy of lane (id > 0) against background, lane pixels weighted up.
+    """Binary cross entropy of lane (id > 0) against background, a mean over the pixels weighted by `pixel_weights`.
 
-    Args:
-        logits: (B, H, W, 1), any float dtype.
-        correct_label: (B, H, W) integer ids, 0 = background.
-        lane_weight: weight of a lane pixel; a background pixel has weight 1.
-        ignore: id whose pixels have weight 0; None: there is none.
-
-    Returns:
-        float32 scalar, the weighted mean over all pixels; log(2) for logits of zero, 0 if all are to be ignored.
+    `logits` are (B, H, W, 1) of any float dtype; the result is a float32 scalar, 0 if all pixels are to be ignored.
     """
     logits = ops.cast(ops.squeeze(logits, -1), "float32")
     lane = ops.cast(correct_label > 0, "float32")
@@ -127,22 +114,13 @@ def semantic_loss(logits, correct_label, lane_weight=LANE_WEIGHT, ignore=None):
 
 
 def pixel_weights(correct_label, lane_weight=LANE_WEIGHT, ignore=None):
-    """Weights of the pixels in `semantic_loss`, of which see the arguments: float32, of the label's shape."""
+    """1 for background, id 0, `lane_weight` for other ids (B, H, W), 0 for the id `ignore`: (B, H, W) float32."""
     weight = 1.0 + (lane_weight - 1.0) * ops.cast(correct_label > 0, "float32")
     return weight if ignore is None else ops.where(correct_label == ignore, 0.0, weight)
 
 
 def class_loss(logits, classes, weights):
-    """Softmax cross entropy over the classes, weighted.
-
-    Args:
-        logits: (B, H, W, C), any float dtype.
-        classes: (B, H, W) integers, 1 to C; others have weight 0.
-        weights: C numbers, one per class.
-
-    Returns:
-        float32 scalar, the weighted mean over all pixels of a class; 0 without any.
-    """
+    """Softmax cross entropy of (B, H, W, C) logits, a mean weighted by `class_pixel_weights`; 0 without any weight."""
     weight = class_pixel_weights(classes, weights)
     target = ops.one_hot(classes - 1, len(weights))  # of other numbers zeros
     entropy = -ops.sum(target * ops.log_softmax(ops.cast(logits, "float32")), axis=-1)
@@ -150,7 +128,7 @@ def class_loss(logits, classes, weights):
 
 
 def class_pixel_weights(classes, weights):
-    """Weights of the pixels in `class_loss`, of which see the arguments: float32, of the shape of `classes`."""
+    """The weight, of C numbers, of each pixel's class 1 to C, 0 for other integers: (B, H, W) float32."""
     return ops.sum(ops.one_hot(classes - 1, len(weights)) * ops.convert_to_tensor(weights, "float32"), axis=-1)
 
 

@@ -6,13 +6,12 @@
     python training.py @doc/runs/sixth.args
     TF_CONFIG=... python training.py --strategy multiworker
 
-Reads `images/`, `labels/` and, where there are any, `classes/` of the data folder(s). Writes to the run folder
-`--outdir`: `config.json` (every flag, package versions, git commit), `log.jsonl` (one line per epoch), `checkpoint.npz`
-(to go on from), the model folders `best/` and `last/`, and a folder named after the loss weights with plots of one
-validation image's embeddings. TensorBoard events go to its `log/`. Ctrl-C saves and ends; `--resume` goes on, after a
-crash too, as if nothing had been (`--deterministic`: bit for bit). If the validation folder has the `labels.json` of
-the data scripts, the best model is the one of the best TuSimple score, else that of the highest average precision of
-instances. @FILE stands for the flags in a file, `#` begins a comment there.
+Writes to the run folder `--outdir`: `config.json` (every flag, package versions, git commit), `log.jsonl` (one line per
+epoch), `checkpoint.npz` (to go on from), the model folders `best/` and `last/`, a folder named after the loss weights
+with plots of one validation image's embeddings, and TensorBoard events in `log/`. Ctrl-C saves and ends; `--resume`
+goes on, after a crash too, as if nothing had been (`--deterministic`: bit for bit). The best model is that of the best
+TuSimple score, where the validation folder has the `labels.json` of the data scripts, else that of the highest average
+precision of instances. @FILE stands for the flags in a file, `#` begins a comment there.
 """
 
 if __name__ == "__main__":
@@ -21,8 +20,8 @@ if __name__ == "__main__":
     start()
 
 import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
@@ -37,7 +36,6 @@ from run.config import Config, new_config, resumed_config, settle_flags
 from run.flags import parse_args
 from run.folder import Run, check_writable, take_folder
 from run.pairs import collect_data, find_copies
-from run.split import warn_of_near_equal
 from run.train_step import LossSettings, WeightAverages, loss_terms, make_losses, make_optimizer, make_train_step
 from run.validation import InstanceSettings, SummaryLog, Validation
 
@@ -52,8 +50,6 @@ def main(argv=None):
             check_writable("--logdir", flags.logdir)
         data = collect_data(flags)
         config = resumed_config(flags, data, saved) if saved else new_config(flags, data)
-        if chief and not saved:
-            warn_of_near_equal(data.pairs, data.val_pairs)
         job = make_job(config, data, strategy)
         return train(job) if job else 0
 
@@ -64,18 +60,18 @@ class Job:
 
     config: Config
     run: Run
-    batches: object  # iterator of (image, label, index)
-    train_step: object  # function (image, label) -> the losses and the gradient's norm
+    batches: Iterator  # of (image, label, index)
+    train_step: Callable  # function (image, label) -> the losses and the gradient's norm
     validation: Validation | None  # the chief's, as the log
     log: SummaryLog | None
     steps: int
     steps_per_epoch: int
-    files_of: object  # function from a batch's index to the names of its images
+    files_of: Callable  # function from a batch's index to the names of its images
 
 
 def train(job):
     """Make the steps of a `Job`; returns the exit code."""
-    flags, run, log, names = job.config.flags, job.run, job.log, loss_terms(job.run.model.output)
+    flags, run, log, names = job.config.flags, job.run, job.log, (*loss_terms(job.run.model.output), "gradient norm")
     bar = tqdm(total=job.steps, initial=run.step, unit="step", dynamic_ncols=True, disable=not run.chief)
     try:
         with bar, deferred_signals("finishing the step; once more ends at once") as stop:
@@ -83,13 +79,18 @@ def train(job):
                 log.images(0)
             while run.step < job.steps and not stop.requested:
                 image, label, index = next(job.batches)
-                terms = job.train_step(image, label).numpy()
-                if not np.isfinite(terms).all():
+                terms = dict(zip(names, job.train_step(image, label).numpy(), strict=True))
+                if not np.isfinite(list(terms.values())).all():
                     run.save()
-                    stop_on_non_finite(run, terms, job.files_of(index))
-                step = run.count(terms)
+                    values = ", ".join(f"{name} {value:g}" for name, value in terms.items())
+                    raise UserError(
+                        f"step {run.step + 1}: loss or gradient is not finite ({values}) on "
+                        f"{', '.join(job.files_of(index))}; the model before that step is in {run.outdir / 'last'}; "
+                        "check these files, lower --lr or set --clip-norm"
+                    )
+                step = run.count(list(terms.values()))
                 bar.update()
-                bar.set_postfix({n: f"{term:.3f}" for n, term in zip(names, terms, strict=False)}, refresh=False)
+                bar.set_postfix({name: f"{value:.3f}" for name, value in terms.items()}, refresh=False)
                 if log:
                     log.follow(step, {**run.means(), "learning_rate": float(run.optimizer.learning_rate)})
                 if step % (job.steps_per_epoch * flags.val_every) == 0 or step == job.steps:
@@ -111,17 +112,9 @@ def train(job):
 
 
 def make_job(config, data, strategy):
-    """The `Job` of a config: network, optimizer, run folder and data; prints what it is about to do.
+    """The `Job` of a `Config` and `pairs.Data`, None for a run to go on with that is finished; prints what that is.
 
-    None for a run to go on with that is finished, which is said.
-
-    Args:
-        config: `config.Config`.
-        data: `pairs.Data`.
-        strategy: tf.distribute.Strategy.
-
-    Raises:
-        UserError: an image or a model that can't be used, or other data than the run to go on with had.
+    Raises UserError for an image or a model that can't be used, or other data than the run to go on with had.
     """
     flags, chief = config.flags, devices.is_chief(strategy)
     devices.set_numerics(flags.seed, flags.mixed_precision, flags.deterministic)
@@ -133,22 +126,26 @@ def make_job(config, data, strategy):
     run = Run(flags.outdir, config.to_json(), data.describe(), model, optimizer, averages, chief)
     if flags.resume:
         run.load()
+        resume = f"--resume {flags.outdir}"
         if steps < run.step:
-            raise UserError(
-                f"--resume {flags.outdir}: found --steps {steps}, expected more than the {run.step} it has made"
-            )
+            raise UserError(f"{resume}: found --steps {steps}, expected more than the {run.step} it has made")
         if steps == run.step:
-            longer = f"python training.py --resume {flags.outdir} --steps {2 * steps}"
+            longer = f"python training.py {resume} --steps {2 * steps}"
             print(f"{flags.outdir}: finished at step {steps}, {describe_scores(run)}; to train longer: {longer}")
             return None
         print(f"{flags.outdir}: going on from step {run.step}")
-    settings = loss_settings(config, data)
-    validation = log = None
+    settings, validation, log = loss_settings(config, data), None, None
     if chief:
-        validation = make_validation(config, data, model, make_losses(settings))
-        log = make_log(config, model, shown, steps)
+        found, size = instance_settings(config, data), (config.size, flags.batch_size)
+        validation = Validation(model, make_losses(settings), data, *size, config.view, found)
+        terms = ("var", "dist", "reg", "dvar", "ddist")
+        plots = run.outdir / "_".join(f"{name}{getattr(flags, name):g}" for name in terms)
+        # with the last step a short run ends
+        log = SummaryLog(flags.logdir, model, shown, plots, found, min(flags.plot_every, steps))
         utils.write_json(run.outdir / utils.CONFIG_FILE, run.config)
-    print(f"{len(data.pairs)} training and {describe_validation(flags, data)}, {steps} steps, run folder {run.outdir}")
+    both = len(find_copies(data.pairs, data.val_pairs))  # with --valdir alone
+    images = f"{len(data.val_pairs)} validation images" + (f" ({both} of them trained on, too)" if both else "")
+    print(f"{len(data.pairs)} training and {images}, {steps} steps, run folder {run.outdir}")
 
     def files_of(index):
         indices = np.concatenate([i.numpy() for i in strategy.experimental_local_results(index)])
@@ -171,13 +168,12 @@ def build(config, strategy, steps):
     flags, network = config.flags, config.network
     if config.view.kind != "stretch":  # sizes stay open where validation images have their own
         network = {**network, "input_shape": [None, None, 3]}
-    starts_from = None if flags.resume or flags.modeldir.lower() == "none" else flags.modeldir
     with strategy.scope():
         model = utils.build_model(network, strategy.num_replicas_in_sync > 1, flags.resume or flags.modeldir)
-        if starts_from:
-            fresh = start_from(model, starts_from, config.classes)
+        if not flags.resume and flags.modeldir.lower() != "none":
+            fresh = start_from(model, flags.modeldir, config.classes)
             heads = f", fresh head: {', '.join(fresh)}" if fresh else ""
-            print(f"weights from {utils.model_folder(starts_from)}{heads}")
+            print(f"weights from {utils.model_folder(flags.modeldir)}{heads}")
         optimizer = make_optimizer(flags.optimizer, steps, flags.lr, flags.schedule, flags.warmup, flags.weight_decay)
         optimizer.build(model.trainable_variables)
         return model, optimizer, WeightAverages(model, flags.ema) if flags.ema else None
@@ -193,10 +189,10 @@ def loss_settings(config, data):
     return LossSettings(**settings, background=not config.network.get("coordinate_scale"))
 
 
-def make_validation(config, data, model, losses):
-    """The `Validation` of a run."""
+def instance_settings(config, data):
+    """The `InstanceSettings` of a run."""
     flags = config.flags
-    settings = InstanceSettings(
+    return InstanceSettings(
         bandwidth=2 * flags.dvar or BANDWIDTH,
         threshold=config.threshold,
         min_pixels=config.min_pixels,
@@ -204,20 +200,10 @@ def make_validation(config, data, model, losses):
         scored=bool(flags.var or flags.dist) and data.has_labels,
         stuff=tuple(config.classes.values()),
     )
-    return Validation(model, losses, data, config.size, flags.batch_size, config.view, settings)
-
-
-def make_log(config, model, shown, steps):
-    """The `SummaryLog` of a run of `steps` steps, with which a short one ends."""
-    flags = config.flags
-    plots = f"var{flags.var:g}_dist{flags.dist:g}_reg{flags.reg:g}_dvar{flags.dvar:g}_ddist{flags.ddist:g}"
-    settings = InstanceSettings(flags.bandwidth, config.threshold, ignore=flags.ignore)
-    every = min(flags.plot_every, steps), min(flags.cluster_every, steps)
-    return SummaryLog(flags.logdir, model, shown, Path(flags.outdir) / plots, settings, *every)
 
 
 def make_stream(config, pairs, strategy, first_step):
-    """Iterator of a run's batches (image, label, index) from a step on, each worker's share of every global batch."""
+    """Iterator of a run's batches (image, label, index) from a step on, each worker's part of every global batch."""
     flags = config.flags
 
     def input_function(context):
@@ -227,23 +213,6 @@ def make_stream(config, pairs, strategy, first_step):
         return make_dataset(pairs, config.size, batch_size, flags.seed, augmented, share, config.view, flags.ignore)
 
     return batches(strategy.distribute_datasets_from_function(input_function))
-
-
-def describe_validation(flags, data):
-    """Number of validation images, and of those that are trained on, which there are with --valdir alone."""
-    trained_on = {*find_copies(data.pairs, data.val_pairs), *data.pairs} if flags.valdir else set()
-    count = sum(pair in trained_on for pair in data.val_pairs)
-    return f"{len(data.val_pairs)} validation images" + (f" ({count} of them trained on, too)" if count else "")
-
-
-def stop_on_non_finite(run, terms, files):
-    """Raise the UserError that tells of a loss that is not finite, on which files, and where the model is."""
-    names = loss_terms(run.model.output)
-    values = ", ".join(f"{name} {value:g}" for name, value in zip((*names, "gradient norm"), terms, strict=True))
-    raise UserError(
-        f"step {run.step + 1}: loss or gradient is not finite ({values}) on {', '.join(files)}; the model "
-        f"before that step is in {run.outdir / 'last'}; check these files, lower --lr or set --clip-norm"
-    )
 
 
 if __name__ == "__main__":

@@ -8,24 +8,19 @@
     python -m evaluation --modeldir my_run --srcdir my_data --instances
     python -m evaluation --modeldir my_run --srcdir my_data --classes
 
-The first scores a submission file. The second runs a model on the labeled images of a TuSimple folder and scores that;
-`--out` writes the submission file. `--images` (both ways; needs `--srcdir`) writes the images with prediction (orange)
-and label (blue) drawn over them, worst first. The third runs it on CULane's images, recognized by a list that ends in
-.txt; `--out` is then a folder. The fourth scores CULane's `*.lines.txt` of the same names in two folders, by the list
-or all of the second folder. The fifth compares label maps (png; equal values = one instance, 0 = background) of the
-same name in two folders, the sixth those that a model finds in a data folder's `images/` with its `labels/`; pixels
-whose label is `--ignore` count nowhere. The last scores a model's classes by the folder's `classes/`: IoU of the class
-maps; where there are labels AP of each class, over all images, and how many instances have the right class, of pairs
-that match at an IoU above 0.5 and of all true instances by the class of their pixels.
+The first scores a submission file, the second what a model finds on labeled images; two lines more tell how well the
+scores of its lanes, those of `inference.py --json`, order right lanes before wrong ones, and how far from their labels
+right ones end. The third, by a list that ends in .txt, and the fourth give CULane's F1: lanes 30 px wide on 1640x590,
+one to one, found above an IoU of 0.5. The fifth compares label maps (equal values = one instance, 0 = background) of
+the same names, the sixth those that a model finds with `labels/`. The last scores a model's classes by `classes/`: IoU
+of the class maps; where there are labels AP of each class, and how many instances have the right class, of pairs that
+match at an IoU above 0.5 and of all true instances by the class of their pixels.
 
 Accuracy, FP and FN are those of TuSimple's evaluate/lane.py, quirks included: FP can be negative, and a label without a
-point counts as a lane, which only a prediction without a point finds (`--skip-empty-lanes` leaves such labels out;
-`label_data_0313.json` has many). The benchmark also scores an image 0 that took over 200 ms; with `--modeldir` only
-`--strict-time` does so. Repeated images, which the benchmark adds up, are errors here. Images without a lane, which the
-benchmark gives an Accuracy of 0 whatever is drawn, are counted apart as well. A submission with h_samples of its own is
-compared at the rows of the labels, which it must have.
-
-CULane's F1 is that of its own tool: lanes 30 px wide on 1640x590, one to one, found above an IoU of 0.5.
+point counts as a lane, which only a prediction without a point finds (`label_data_0313.json` has many). An image that
+took over 200 ms scores 0 there; with `--modeldir` only by `--strict-time`. Repeated images, which the benchmark adds
+up, are errors here, and images without a lane, whose Accuracy is 0 whatever is drawn, are counted apart as well. A
+submission with h_samples of its own is compared at the rows of the labels, which it must have.
 """
 
 if __name__ == "__main__":
@@ -34,27 +29,21 @@ if __name__ == "__main__":
     start()
 
 import argparse
-import functools
 import json
 import math
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 import utils
 from data.files import class_table, find_file, find_pairs, find_samples
-from evaluation import instances
-from evaluation.model import predict_culane, predict_instances, predict_lanes, score_classes, write_images
+from evaluation import instances, model
 from lanes import culane, tusimple
 from lanes.tusimple import PREDICTION_KEYS, format_lines, read_labels, require_own_lines
 from pipeline.segmentation import load_network, read_settings, require_head
 from run.command import UserError, bounded, command
-
-LANES = {"images", "srcdir", "json", "verbose", "skip_empty_lanes"}
-MODEL = {"modeldir", "srcdir", "bandwidth", "threshold", "confidence", "cluster", "int8", "json"}
 
 
 def load(args):
@@ -68,7 +57,7 @@ def load(args):
 
 
 def run_model(args):
-    """Predictions and labels of `--modeldir`; writes `--out`."""
+    """Predictions and labels of `--modeldir`, and what errors call them; writes `--out`."""
     path = find_file(args.srcdir, args.labels)
     ground_truth = read_labels(path)
     tusimple.check_once(ground_truth, path)
@@ -76,10 +65,9 @@ def run_model(args):
         raise UserError(f"--out {args.out}: found the labels themselves, expected another file to write; name one")
     require_own_lines(args.out, "--out")
     network, settings = load(args)
-    predictions = predict_lanes(network, args.srcdir, ground_truth, settings)
+    predictions = model.predict_lanes(network, args.srcdir, ground_truth, settings)
     if args.out:
-        with utils.replacing(args.out) as temporary:
-            Path(temporary).write_text(format_lines(predictions), encoding="utf-8")
+        utils.write_text(args.out, format_lines(predictions))
     return predictions, ground_truth, (args.out or "prediction", path)
 
 
@@ -90,15 +78,13 @@ def run_tusimple(args, report):
     else:
         names = (args.pred, args.gt)
         predictions, ground_truth = read_labels(args.pred, PREDICTION_KEYS), read_labels(args.gt)
-    time_limit = math.inf if args.modeldir and not args.strict_time else tusimple.TIME_LIMIT
+    is_strict = args.strict_time or not args.modeldir
     empty = sum(max(lane, default=-1) < 0 for entry in ground_truth for lane in entry["lanes"])
     if args.skip_empty_lanes:
-        ground_truth = [
-            {**entry, "lanes": [lane for lane in entry["lanes"] if max(lane) >= 0]} for entry in ground_truth
-        ]
-    scores = tusimple.score_images(predictions, ground_truth, time_limit, names)
+        ground_truth = [{**one, "lanes": [lane for lane in one["lanes"] if max(lane) >= 0]} for one in ground_truth]
+    scores = tusimple.score_images(predictions, ground_truth, tusimple.TIME_LIMIT if is_strict else math.inf, names)
     if args.images:
-        write_images(args.images, args.srcdir, predictions, ground_truth, scores)
+        model.write_images(args.images, args.srcdir, predictions, ground_truth, scores)
 
     if args.verbose:
         report("accuracy      FP      FN  time/ms  image")
@@ -107,18 +93,23 @@ def run_tusimple(args, report):
             entry = predictions[index]
             report(f"{accuracy:8.4f} {fp:7.4f} {fn:7.4f} {entry['run_time']:8.1f}  {entry['raw_file']}")
     report_scores(scores, report)
-    labeled = {entry["raw_file"]: bool(entry["lanes"]) for entry in ground_truth}
-    has_lane = np.array([labeled[entry["raw_file"]] for entry in predictions])
-    if not has_lane.all():
+    without_lane = {entry["raw_file"] for entry in ground_truth if not entry["lanes"]}
+    if without_lane:
         # the benchmark gives an image without a lane an Accuracy of 0, whatever is drawn
-        empty_images = [entry for entry in predictions if not labeled[entry["raw_file"]]]
-        drawn = sum(any(max(lane, default=-1) >= 0 for lane in entry["lanes"]) for entry in empty_images)
-        report(f"a line on {drawn} of {len(empty_images)} images without a lane; the others alone:")
-        report_scores(scores[has_lane], report)
+        is_empty = np.array([entry["raw_file"] in without_lane for entry in predictions])
+        has_line = np.array([any(max(lane, default=-1) >= 0 for lane in entry["lanes"]) for entry in predictions])
+        drawn = np.count_nonzero(is_empty & has_line)
+        report(f"a line on {drawn} of {len(without_lane)} images without a lane; the others alone:")
+        report_scores(scores[~is_empty], report)
+    if args.modeldir:
+        right, ends = model.match_lanes(predictions, ground_truth)
+        lane_scores = [score for entry in predictions for score in entry.get("scores", [])]
+        if lane_scores:
+            report(model.describe_scores(lane_scores, right))
+        report(model.describe_ends(ends))
     slow = sum(entry["run_time"] > tusimple.TIME_LIMIT for entry in predictions)
     if slow:
-        strict = time_limit == tusimple.TIME_LIMIT
-        rule = "scored 0, 0, 1" if strict else "scored like the others, 0, 0, 1 with --strict-time"
+        rule = "scored 0, 0, 1" if is_strict else "scored like the others, 0, 0, 1 with --strict-time"
         report(f"{slow} of {len(scores)} images took over {tusimple.TIME_LIMIT:.0f} ms: {rule}")
     if empty:
         state = "left out" if args.skip_empty_lanes else "count as lanes, see --skip-empty-lanes"
@@ -130,10 +121,17 @@ def report_scores(scores, report):
     """Print the means of (N, 3) scores of images and their intervals."""
     report(f"{len(scores)} images         95 % interval ({instances.RESAMPLES} bootstrap samples of the images)")
     if len(scores):
-        for name, mean, (low, high) in zip(
-            tusimple.METRICS, scores.mean(axis=0), instances.bootstrap_intervals(scores), strict=True
-        ):
+        intervals = instances.bootstrap_intervals(scores)
+        for name, mean, (low, high) in zip(tusimple.METRICS, scores.mean(axis=0), intervals, strict=True):
             report(f"{name:9} {mean:7.4f}   {low:7.4f} .. {high:7.4f}")
+
+
+def report_numbers(score, report):
+    """Print {metric: number}; returns it."""
+    width = max(map(len, score), default=0)
+    for name, value in score.items():
+        report(f"{name:{width}} {value:7.4f}" if isinstance(value, float) else f"{name:{width}} {value:7}")
+    return score
 
 
 def run_culane(args, report):
@@ -145,7 +143,7 @@ def run_culane(args, report):
         files = culane.list_files(args.srcdir, args.srcdir, args.labels)
         labels = [culane.read_lines(truth) for _, _, truth in files]
         network, settings = load(args)
-        lanes = predict_culane(network, args.srcdir, [image for image, _, _ in files], settings)
+        lanes = model.predict_culane(network, args.srcdir, [image for image, _, _ in files], settings)
         if args.out:
             for (image, _, _), found in zip(files, lanes, strict=True):
                 path = culane.lines_path(Path(args.out) / image)
@@ -154,16 +152,11 @@ def run_culane(args, report):
         counts = culane.count_lanes(lanes, labels)
     if args.verbose:
         report("  TP   FP   FN  image")
-        for tp, fp, fn, image in sorted(
-            ((*row, image) for row, (image, _, _) in zip(counts.tolist(), files, strict=True)),
-            key=lambda row: -row[1] - row[2],
-        ):
-            report(f"{tp:4} {fp:4} {fn:4}  {image}")
-    score = culane.culane_score(counts)
+        for index in np.argsort(-counts[:, 1] - counts[:, 2], kind="stable"):
+            tp, fp, fn = counts[index]
+            report(f"{tp:4} {fp:4} {fn:4}  {files[index][0]}")
     report(f"{len(counts)} images")
-    for name, value in score.items():
-        report(f"{name:9} {value:7.4f}" if isinstance(value, float) else f"{name:9} {value:7}")
-    return score
+    return report_numbers(culane.culane_score(counts), report)
 
 
 def run_instances(args, report):
@@ -171,13 +164,10 @@ def run_instances(args, report):
     if args.modeldir:
         pairs = find_pairs(args.srcdir)
         network, settings = load(args)
-        label_maps = predict_instances(network, pairs, args.ignore, settings)
+        label_maps = model.predict_instances(network, pairs, args.ignore, settings)
     else:
         label_maps = instances.read_pairs(*args.instances, args.ignore)
-    score = instances.instance_score(label_maps, args.ignore)
-    for name, value in score.items():
-        report(f"{name:9} {value:7.4f}")
-    return score
+    return report_numbers(instances.instance_score(label_maps, args.ignore), report)
 
 
 def run_classes(args, report):
@@ -187,11 +177,8 @@ def run_classes(args, report):
     network, settings = load(args)
     if not network.classes:
         raise UserError(f"--classes: found a model without classes in {args.modeldir}, expected one with; name another")
-    score = score_classes(network, samples, class_table(args.srcdir, network.classes), args.ignore, settings)
-    width = max(map(len, score), default=0)
-    for name, value in score.items():
-        report(f"{name:{width}} {value:7.4f}")
-    return score
+    table = class_table(args.srcdir, network.classes)
+    return report_numbers(model.score_classes(network, samples, table, args.ignore, settings), report)
 
 
 def make_parser():
@@ -207,17 +194,9 @@ def make_parser():
     add("--labels", help="TuSimple label file or CULane list (.txt), in --srcdir or by itself")
     add("--out", help="submission file to write; new or empty folder for CULane's *.lines.txt")
     add("--bandwidth", type=bounded(float, above=0), help="of the mean shift; default the model's")
-    add(
-        "--threshold",
-        type=bounded(float, above=0, below=1),
-        help="lane probability of a lane pixel; default the model's",
-    )
-    add(
-        "--confidence",
-        type=bounded(float, least=0, below=1),
-        metavar="P",
-        help="mean lane probability of an instance; default the model's",
-    )
+    add("--threshold", type=bounded(float, above=0, below=1), help="probability of a lane pixel; default the model's")
+    mean = "mean probability of an instance; default the model's"
+    add("--confidence", type=bounded(float, least=0, below=1), metavar="P", help=mean)
     add("--cluster", choices=("fast", "sklearn"), help="mean shift; default that of inference.py")
     add("--int8", action="store_true", help="the network of 8 bits that python -m export --int8 has made")
     add("--strict-time", action="store_true", help="score images over 200 ms 0, 0, 1 as the benchmark does")
@@ -241,19 +220,19 @@ def parse_args(argv=None):
     """Flags and `mode`, one of `MODES`; a flag that the mode needs and lacks, or has no use for, is an error."""
     parser = make_parser()
     args = parser.parse_args(argv)
-    args.mode = choose_mode(args, parser.error)
-    mode = MODES[args.mode]
+    mode = choose_mode(args, parser.error)
+    args.run, needs, uses = MODES[mode]
     for name, value in vars(args).items():
-        if value not in (None, False) and name not in {*mode.needs, *mode.uses, "mode"}:
-            parser.error(f"--{name.replace('_', '-')}: found with {mode.title}, which has no use for it; leave it out")
-    needs = [*mode.needs, *(["srcdir"] if args.images else [])]
+        if value not in (None, False) and name not in {*needs, *uses, "run"}:
+            parser.error(f"--{name.replace('_', '-')}: found with {mode}, which has no use for it; leave it out")
+    needs = [*needs, *(["srcdir"] if args.images else [])]
     for name in needs:
         if getattr(args, name) is None:
             parser.error(f"--{name}: found nothing, expected {' and '.join(f'--{need}' for need in needs)}")
-    if args.mode == "model" and args.out:
-        if Path(args.out).is_dir() or not Path(args.out).absolute().parent.is_dir():
-            parser.error(f"--out: found no folder for {args.out}, or a folder of that name, expected a file to write")
-    for flag, folder in (("--images", args.images), ("--out", args.out if args.mode == "model on CULane" else None)):
+    is_file = mode == "--modeldir"
+    if is_file and args.out and (Path(args.out).is_dir() or not Path(args.out).absolute().parent.is_dir()):
+        parser.error(f"--out: found no folder for {args.out}, or a folder of that name, expected a file to write")
+    for flag, folder in (("--images", args.images), ("--out", None if is_file else args.out)):
         if folder and Path(folder).exists() and (not Path(folder).is_dir() or any(Path(folder).iterdir())):
             content = "files in" if Path(folder).is_dir() else "a file,"
             parser.error(f"{flag}: found {content} {folder}, expected a new or empty folder")
@@ -264,43 +243,37 @@ def choose_mode(args, fail):
     """Name of the mode, of `MODES`, that flags ask for; `fail` is called with what is wrong with them."""
     given = [name for name in ("pred", "modeldir", "culane", "instances") if getattr(args, name) is not None]
     if given == ["modeldir", "instances"] and not args.instances:
-        return "model's instances"
-    if given == ["modeldir"] and args.classes:
-        return "model's classes"
+        return "--modeldir --instances"
     if len(given) != 1:
         fail(f"found {len(given)} of --pred, --modeldir, --culane and --instances, expected one")
     if given == ["instances"] and len(args.instances) != 2:
         fail(f"--instances: found {len(args.instances)} folders, expected two, or none with --modeldir")
-    on_culane = given == ["modeldir"] and str(args.labels).endswith(".txt")
-    return "model on CULane" if on_culane else "model" if given == ["modeldir"] else given[0]
+    if given != ["modeldir"]:
+        return f"--{given[0]}"
+    if args.classes:
+        return "--modeldir --classes"
+    return "--modeldir on CULane" if str(args.labels).endswith(".txt") else "--modeldir"
 
 
-class Mode(NamedTuple):
-    """One of the ways to use the command."""
-
-    run: Callable  # function (args, report) -> {metric: value}
-    title: str  # how errors call it
-    needs: tuple  # names of flags
-    uses: set  # names of flags that may be given beside
-
-
+LANES = {"images", "srcdir", "json", "verbose", "skip_empty_lanes"}
+MODEL = {"modeldir", "srcdir", "bandwidth", "threshold", "confidence", "cluster", "int8", "json"}
+ON_LANES = ("modeldir", "srcdir", "labels")
+# {mode, as errors call it: (function (args, report) -> {metric: value}, flags it needs, flags it has a use for)}
 MODES = {
-    "pred": Mode(run_tusimple, "--pred", ("pred", "gt"), LANES),
-    "model": Mode(run_tusimple, "--modeldir", ("modeldir", "srcdir", "labels"), {"out", "strict_time"} | MODEL | LANES),
-    "model on CULane": Mode(
-        run_culane, "a list of CULane", ("modeldir", "srcdir", "labels"), {"out", "verbose"} | MODEL
-    ),
-    "model's instances": Mode(run_instances, "--instances", ("modeldir", "srcdir", "instances"), {"ignore"} | MODEL),
-    "model's classes": Mode(run_classes, "--classes", ("modeldir", "srcdir", "classes"), {"ignore"} | MODEL),
-    "culane": Mode(run_culane, "--culane", ("culane",), {"list", "json", "verbose"}),
-    "instances": Mode(run_instances, "--instances", ("instances",), {"ignore", "json"}),
+    "--pred": (run_tusimple, ("pred", "gt"), LANES),
+    "--modeldir": (run_tusimple, ON_LANES, {"out", "strict_time"} | MODEL | LANES),
+    "--modeldir on CULane": (run_culane, ON_LANES, {"out", "verbose"} | MODEL),
+    "--modeldir --instances": (run_instances, ("modeldir", "srcdir", "instances"), {"ignore"} | MODEL),
+    "--modeldir --classes": (run_classes, ("modeldir", "srcdir", "classes"), {"ignore"} | MODEL),
+    "--culane": (run_culane, ("culane",), {"list", "json", "verbose"}),
+    "--instances": (run_instances, ("instances",), {"ignore", "json"}),
 }
 
 
 @command("evaluation")
 def main(argv=None):
     args = parse_args(argv)
-    score = MODES[args.mode].run(args, functools.partial(print, file=sys.stderr if args.json else sys.stdout))
+    score = args.run(args, partial(print, file=sys.stderr if args.json else sys.stdout))
     if args.json:
         orders = {name: "asc" if name in ("FP", "FN", "|DiC|") else "desc" for name in score}
         print(json.dumps([{"name": name, "value": score[name], "order": order} for name, order in orders.items()]))

@@ -27,14 +27,9 @@ def class_iou(confusion):
 
 
 def true_classes(label, classes):
-    """Class of each instance of a label: that of most of its pixels.
+    """Class of most of the pixels of each instance of a label, (H, W) ids, by a class map: {id: class}.
 
-    Args:
-        label: (H, W) ids, 0 = background.
-        classes: (H, W) class map.
-
-    Returns:
-        {id: class}, without the instances that have no pixel of a class.
+    Instances that have no pixel of a class are left out.
     """
     counted = (label > 0) & (classes > 0) & (classes != IGNORED_CLASS)
     pairs, pixels = np.unique(np.stack([label[counted], classes[counted]]), axis=1, return_counts=True)
@@ -58,13 +53,11 @@ class ClassScore:
         self.confusion += class_confusion(prediction, truth, len(self.classes))
 
     def add_instances(self, prediction, found_classes, truth, classes_of, classes_seen):
-        """Take up the instances of an image.
+        """Take up the instances of an image, label maps (H, W).
 
         Args:
-            prediction: (H, W) label map.
-            found_classes: (N,) classes of its instances 1 to N.
-            truth: (H, W) label.
-            classes_of: its `true_classes`; instances that aren't there count nowhere.
+            prediction, found_classes: label map and (N,) classes of its instances 1 to N.
+            truth, classes_of: label and its `true_classes`; instances that aren't there count nowhere.
             classes_seen: {id: class that the model gives to the pixels of a true instance}.
         """
         known = np.isin(truth, list(classes_of))
@@ -78,14 +71,12 @@ class ClassScore:
         self.true += np.bincount(true, minlength=len(self.true))
         rows, columns = np.nonzero(iou > 0.5)
         self.right["right class"] += (predicted[rows] == true[columns]).tolist()
-        self.right["right class of true instances"] += [
-            classes_seen[i] == classes_of[i] for i in classes_of if i in classes_seen
-        ]
+        seen = classes_of.keys() & classes_seen.keys()
+        self.right["right class of true instances"] += [classes_seen[i] == classes_of[i] for i in seen]
 
     def result(self):
-        """{metric: value}: "mIoU" and "IoU NAME"; with instances "class AP", "AP NAME" and the shares of right classes.
+        """{metric: value}: "mIoU" and "IoU NAME"; with instances "class AP", "AP NAME", the fractions of right classes.
 
-        A pair of instances matches at an IoU above 0.5; of true instances the class is that of their true pixels.
         Classes that are in no image, found or true, are left out.
         """
         iou = dict(zip(self.classes, class_iou(self.confusion), strict=True))

@@ -19,20 +19,7 @@ RESAMPLES = 1000
 
 
 def overlaps(prediction, truth):
-    """Areas of the instances of two label maps of one size and of their intersections.
-
-    Args:
-        prediction: (H, W) integers.
-        truth: (H, W) integers.
-
-    Returns:
-        (P, G) intersections, (P,) and (G,) areas, all int64 pixels.
-
-    Raises:
-        ValueError: the sizes differ.
-    """
-    if prediction.shape != truth.shape:
-        raise ValueError(f"found a prediction of {prediction.shape}, expected the ground truth's {truth.shape}")
+    """Instances of two label maps of one size: (P, G) areas of the intersections, (P,) and (G,) areas, int64 pixels."""
     ids, index = np.unique(prediction, return_inverse=True)
     true_ids, true_index = np.unique(truth, return_inverse=True)
     table = np.bincount(index.ravel() * len(true_ids) + true_index.ravel(), minlength=len(ids) * len(true_ids))
@@ -60,6 +47,12 @@ def symmetric_best_dice(prediction, truth):
     return float(min(dice.max(axis=1).mean(), dice.max(axis=0).mean()))
 
 
+def foreground_dice(prediction, truth):
+    """Dice of the foregrounds, of whatever instances: 2 |A and B| / (|A| + |B|), 0..1."""
+    total = np.count_nonzero(prediction) + np.count_nonzero(truth)
+    return 2 * np.count_nonzero((prediction > 0) & (truth > 0)) / total if total else 1.0
+
+
 def count_difference(prediction, truth):
     """Absolute difference in count, |DiC| of the CVPPP leaf challenge: int."""
     _, areas, true_areas = overlaps(prediction, truth)
@@ -67,12 +60,9 @@ def count_difference(prediction, truth):
 
 
 def average_precision(prediction, truth, thresholds=IOU_THRESHOLDS):
-    """TP / (TP + FP + FN) at IoU thresholds, instances matched one to one.
+    """TP / (TP + FP + FN) at IoU thresholds, instances matched one to one: (len(thresholds),) float64, each 0..1.
 
     Label maps carry no confidence to rank instances by, so this is the average precision of the 2018 Data Science Bowl.
-
-    Returns:
-        (len(thresholds),) float64, each 0..1.
     """
     iou = iou_matrix(prediction, truth)
     if not sum(iou.shape):
@@ -108,32 +98,21 @@ def panoptic_quality(parts):
     return float(parts[0] / total) if total else 1.0
 
 
-def bootstrap_intervals(values, resamples=RESAMPLES, seed=0):
+def bootstrap_intervals(values):
     """95 % percentile intervals of the mean over images drawn with replacement (Efron 1979).
 
-    Args:
-        values: (N, K) one row per image.
-        resamples: number of draws.
-        seed: of the draws.
-
-    Returns:
-        (K, 2) float64, lower and upper end.
+    `values` are (N, K), a row per image; the result is (K, 2) float64, lower and upper ends.
     """
-    rng = np.random.default_rng(seed)
-    means = [values[rng.integers(0, len(values), len(values))].mean(axis=0) for _ in range(resamples)]
+    rng = np.random.default_rng(0)
+    means = [values[rng.integers(0, len(values), len(values))].mean(axis=0) for _ in range(RESAMPLES)]
     return np.percentile(means, [2.5, 97.5], axis=0).T
 
 
 def read_pairs(prediction_dir, truth_dir, ignore=None):
-    """Read label maps of the same stems from two folders.
+    """Yield (prediction, truth), (H, W) uint8 or uint16, of label images of the same stems in two folders.
 
-    Args:
-        prediction_dir, truth_dir: folders of label images, see `datagenerator.read_label`; of results of inference.py
-            with --keep-names the NAME_labels.png are taken.
-        ignore: id of the pixels that don't count, or None.
-
-    Returns:
-        generator of (prediction, truth), (H, W) uint8 or uint16 each; shows its progress.
+    Of results of inference.py with --keep-names the NAME_labels.png are taken; `ignore` is the id of pixels that don't
+    count, or None.
 
     Raises:
         UserError: the names or the sizes differ, there is no label, or one can't be decoded.
@@ -162,20 +141,15 @@ def leave_out(prediction, truth, ignore):
 
 
 def instance_score(pairs, ignore=None):
-    """All instance metrics over a data set.
+    """All instance metrics over a data set: means over the images, PQ over all instances.
 
-    Args:
-        pairs: iterable of (prediction, truth) label maps, at least one.
-        ignore: see `leave_out`.
-
-    Returns:
-        {"SBD", "|DiC|", "AP50", "AP", "PQ"}: means over the images, PQ over all instances.
+    `pairs` are (prediction, truth) label maps, at least one; for `ignore` see `leave_out`.
     """
     rows, parts = [], np.zeros(4)
     for pair in pairs:
         pair = leave_out(*pair, ignore)
-        precision = average_precision(*pair)
-        rows.append((symmetric_best_dice(*pair), count_difference(*pair), precision[0], precision.mean()))
+        precision, metrics = average_precision(*pair), (symmetric_best_dice, count_difference, foreground_dice)
+        rows.append([metric(*pair) for metric in metrics] + [precision[0], precision.mean()])
         parts += panoptic_parts(*pair)
-    means = np.mean(rows, axis=0).tolist()
-    return dict(zip(("SBD", "|DiC|", "AP50", "AP", "PQ"), [*means, panoptic_quality(parts)], strict=True))
+    names = ("SBD", "|DiC|", "foreground Dice", "AP50", "AP")
+    return {**dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True)), "PQ": panoptic_quality(parts)}

@@ -14,15 +14,10 @@ CHECKPOINT_FILE = "checkpoint.npz"
 
 
 def checkpoint_variables(model, optimizer, averages=None):
-    """What a checkpoint holds of a model and a built optimizer: {name: keras.Variable}.
+    """What a checkpoint holds, {name: keras.Variable}, under names that are the same in every process.
 
-    Beside the weights these are the states of the dropout layers' random generators, the optimizer's moments and the
-    averages. The names are the same in every process.
-
-    Args:
-        model: keras.Model.
-        optimizer: keras optimizer, built.
-        averages: `train_step.WeightAverages` or None.
+    Beside a model's weights these are the states of its dropout layers' random generators, a built optimizer's moments,
+    and `train_step.WeightAverages`, if any.
     """
     named = {f"model/{v.path}": v for layer in model.layers for v in layer.weights}
     named |= {f"model/{x.name}/seed": x.seed_generator.state for x in model.layers if hasattr(x, "seed_generator")}
@@ -31,35 +26,16 @@ def checkpoint_variables(model, optimizer, averages=None):
 
 
 def save_checkpoint(folder, variables, state):
-    """Write everything a run needs to go on to one file.
-
-    Args:
-        folder: run folder.
-        variables: {name: keras.Variable} as of `checkpoint_variables`.
-        state: what else to save, JSON-able.
-    """
+    """Write variables, {name: keras.Variable}, and a JSON-able state to one file of a run folder."""
     arrays = {name: keras.ops.convert_to_numpy(variable) for name, variable in variables.items()}
     with utils.replacing(Path(folder) / CHECKPOINT_FILE) as temporary, open(temporary, "wb") as file:
         np.savez(file, state=np.array(json.dumps(state)), **arrays)
 
 
-def read_state(folder):
-    """`state` of the checkpoint of a run folder; {} where none can be read, of which `load_checkpoint` tells."""
-    try:
-        with np.load(Path(folder) / CHECKPOINT_FILE) as saved:
-            return json.loads(str(saved["state"]))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return {}
-
-
 def load_checkpoint(folder, variables):
-    """Read a checkpoint of `save_checkpoint` into variables of the same names.
+    """Read a checkpoint of `save_checkpoint` into variables of the same names; returns its state.
 
-    Returns:
-        the saved `state`.
-
-    Raises:
-        UserError: no checkpoint, or one of another network or optimizer.
+    Raises UserError if there is none, or one of another network or optimizer.
     """
     path = Path(folder) / CHECKPOINT_FILE
     try:
@@ -84,20 +60,10 @@ def load_checkpoint(folder, variables):
 
 
 def start_from(model, modeldir, classes=()):
-    """Copy the weights of the model in `modeldir` into `model`, layer by layer of the same name.
+    """Copy the weights of the model in `modeldir`, the original's too, into `model`, layer by layer of the same name.
 
-    Heads that only one of the two has, or of another depth, keep their fresh weights; anything else must fit.
-
-    Args:
-        model: keras.Model.
-        modeldir: path that `utils.load_model` accepts, or of a semantic checkpoint of the original.
-        classes: names of the model's classes; the head of one with others stays fresh too.
-
-    Returns:
-        names of the layers of `model` that were left as they were.
-
-    Raises:
-        UserError: no model there, or the encoder and decoder differ.
+    Heads that only one of the two has, of another depth or of other `classes`, names, keep their fresh weights and are
+    returned by name; raises UserError if anything else differs.
     """
     folder, absent_heads = utils.model_folder(modeldir), []
     if (folder / utils.MODEL_FILE).is_file():
@@ -109,9 +75,7 @@ def start_from(model, modeldir, classes=()):
         absent_heads = [*absent_heads, "classes"]
     trained = {layer.name: layer for layer in source.layers if layer.weights and layer.name not in absent_heads}
     fresh = []
-    for layer in model.layers:
-        if not layer.weights:
-            continue
+    for layer in [layer for layer in model.layers if layer.weights]:
         other = trained.get(layer.name)
         if other is not None and [w.shape for w in other.weights] == [w.shape for w in layer.weights]:
             layer.set_weights(other.get_weights())

@@ -71,14 +71,10 @@ def start():
 
 
 def command(name, interrupted="nothing written"):
-    """Decorator of a command's `main`: errors end in one line on stderr, and SystemExit tells the exit code.
+    """Decorator of a command's `main`: errors end in one line on stderr, which `name` begins.
 
-    Args:
-        name: of the command, with which the line begins.
-        interrupted: what the line says after Ctrl-C or SIGTERM.
-
-    Raises:
-        SystemExit: 2 for a UserError or an OSError, 130 for Ctrl-C, else what `main` returns unless it is 0 or None.
+    Raises SystemExit: 2 for a UserError or an OSError, 130 for Ctrl-C or SIGTERM, of which the line says `interrupted`,
+    else what `main` returns unless it is 0 or None.
     """
 
     def decorate(main):
@@ -113,12 +109,8 @@ def one_line(error):
 def deferred_signals(message=""):
     """Let the block decide when to end: the first Ctrl-C or SIGTERM is only noted, a second one ends it at once.
 
-    Args:
-        message: said on stderr at the first one.
-
-    Yields:
-        an object whose `requested` is True from the first signal on. Outside the main thread, which alone gets
-        signals, it never is.
+    Yields an object whose `requested` is True from the first signal on, at which `message` is said. Outside the main
+    thread, which alone gets signals, it never is.
     """
     state = SimpleNamespace(requested=False)
 
@@ -152,16 +144,9 @@ def _handling_signals(handler):
 
 
 def bounded(kind, least=-math.inf, most=math.inf, above=-math.inf, below=math.inf, step=None):
-    """A `type=` of argparse for finite numbers within limits.
+    """A `type=` of argparse for finite numbers, int or float, within limits; `above` and `below` are no such numbers.
 
-    Args:
-        kind: int or float.
-        least, most: inclusive limits.
-        above, below: exclusive limits.
-        step: the number must be a multiple of it.
-
-    Returns:
-        function from text to the number; it raises argparse.ArgumentTypeError.
+    With `step` the number must be a multiple of it.
     """
     words = [f"a multiple of {step}"] if step else ["a whole number" if kind is int else "a number"]
     named = (("of at least", least), ("above", above), ("of at most", most), ("below", below))

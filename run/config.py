@@ -1,7 +1,6 @@
 """The config of a run: complete before anything is built, of a new run or as the run to go on with has it."""
 
 import argparse
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,14 +8,13 @@ import utils
 from clustering import THRESHOLD
 from datagenerator import View, view_of
 from loss import LANE_WEIGHT
-from run.checkpoint import CHECKPOINT_FILE, read_state
+from run.checkpoint import CHECKPOINT_FILE
 from run.command import UserError
-from run.flags import check_flags, parse_args
+from run.flags import restore_flags
 from run.label_statistics import measure_class_weights, measure_labels
-from run.pairs import parse_source
 
 # flags that may change when a run goes on
-RESUMABLE = {"steps", "epochs", "logdir", "save_every", "plot_every", "cluster_every", "srcdir", "valdir"}
+RESUMABLE = {"steps", "epochs", "logdir", "save_every", "plot_every", "srcdir", "valdir"}
 LOG_FOLDER = "log"  # of the run folder, unless --logdir names another
 NOT_SAVED = {"resume", "given", "command"}  # of the flags, in config.json
 
@@ -42,21 +40,13 @@ class Config:
 
     def to_json(self):
         """Content of `config.json`."""
-        config = {
-            **self.origin,
-            "network": self.network,
-            "flags": {name: value for name, value in vars(self.flags).items() if name not in NOT_SAVED},
-            "view": self.view.kind,
-            "zoom": self.view.zoom,
-            "normalize": self.view.normalize,
-            "foreground_weight": self.foreground_weight,
-            "threshold": self.threshold,
-            "min_pixels": self.min_pixels,
-        }
+        names = ("network", "foreground_weight", "threshold", "min_pixels")
+        config = self.origin | {name: getattr(self, name) for name in names}
+        config["flags"] = {name: value for name, value in vars(self.flags).items() if name not in NOT_SAVED}
+        config |= {"view": self.view.kind, "zoom": self.view.zoom, "normalize": self.view.normalize}
         if self.classes:
-            config["classes"] = list(self.classes)
-            config["stuff"] = [name for name, stuff in self.classes.items() if stuff]
-            config["class_weights"] = self.class_weights
+            stuff = [name for name, is_stuff in self.classes.items() if is_stuff]
+            config |= {"classes": list(self.classes), "stuff": stuff, "class_weights": self.class_weights}
         return config
 
 
@@ -66,27 +56,23 @@ def input_size(flags):
 
 
 def settle_flags(args):
-    """The flags of a run: those of the command line, or with --resume those of the run to go on with.
+    """(flags, saved) of a run: of `parse_args` and None, or with --resume those of the run and its `config.json`.
 
-    A worker of several machines that is started again goes on with its run by itself.
-
-    Args:
-        args: of `flags.parse_args`.
-
-    Returns:
-        (flags, saved): argparse.Namespace, and the complete `config.json` of the run to go on with, else None.
-
-    Raises:
-        UserError: a run to go on with that can't be read, or flags that contradict its own.
+    A worker of several machines that is started again goes on with its run by itself. Raises UserError for a run to go
+    on with that can't be read, or flags that contradict its own.
     """
     if args.strategy == "multiworker" and not args.resume and (Path(args.outdir) / CHECKPOINT_FILE).exists():
         args.resume = args.outdir
     if not args.resume:
         args.logdir = args.logdir or str(Path(args.outdir, LOG_FOLDER))
         return args, None
-    saved = read_run(args.resume)
-    flags = {**saved["flags"], "outdir": args.resume, "resume": args.resume, "command": args.command}
-    find_folders(flags, saved["flags"]["outdir"], args.given)
+    saved, path = utils.read_config(args.resume), Path(args.resume) / utils.CONFIG_FILE
+    if not isinstance(saved.get("flags"), dict) or not saved["flags"]:
+        raise UserError(f"{path}: flags: found none, expected the run's flags; restore the file")
+    flags = restore_flags(saved["flags"], path)
+    if flags["logdir"] == str(Path(flags["outdir"], LOG_FOLDER)):  # its own goes with the run folder
+        flags["logdir"] = str(Path(args.resume, LOG_FOLDER))
+    flags |= {"outdir": args.resume, "resume": args.resume, "command": args.command}
     if "epochs" in args.given:
         flags["steps"] = None
     for name in sorted(args.given):
@@ -98,90 +84,38 @@ def settle_flags(args):
                 f"--{name.replace('_', '-')}: found {value}, expected {flags[name]} as the run in {args.resume} has; "
                 "leave it out or name another --outdir"
             )
-    check_flags(flags, Path(args.resume) / utils.CONFIG_FILE)
     return argparse.Namespace(**flags), saved
-
-
-def find_folders(flags, outdir, given):
-    """Make the folders of the flags of a run to go on with those that are meant.
-
-    Relative ones were meant from the working directory that the run had; its own log folder goes with the run folder.
-
-    Args:
-        flags: {name: value}; `srcdir`, `valdir` and `logdir` are changed.
-        outdir: what the run folder was called.
-        given: names of the flags of the command line, which are left as they are.
-
-    Raises:
-        UserError: a data folder isn't there any more.
-    """
-    before = read_state(flags["resume"]).get("folder", os.getcwd())
-
-    def find(folder):
-        there = os.path.join(before, folder)
-        return folder if before == os.getcwd() or not Path(parse_source(there)[0]).exists() else there
-
-    for name in {"srcdir", "valdir"} - given:
-        flags[name] = flags[name] and [find(folder) for folder in flags[name]]
-        for folder in flags[name] or ():
-            if not Path(parse_source(folder)[0]).exists():
-                raise UserError(
-                    f"--resume {flags['resume']}: found no folder {folder}, expected the run's data; "
-                    f"--{name} names where they are now"
-                )
-    is_own = flags["logdir"] in (None, str(Path(outdir, LOG_FOLDER)))
-    flags["logdir"] = str(Path(flags["resume"], LOG_FOLDER)) if is_own else find(flags["logdir"])
-
-
-def read_run(folder):
-    """`config.json` of a run folder, complete also if an earlier version wrote it.
-
-    Raises:
-        UserError: it is missing or broken.
-    """
-    config = {"foreground_weight": LANE_WEIGHT, "threshold": THRESHOLD, "min_pixels": None, "class_weights": []}
-    config |= utils.read_config(folder)
-    flags = config.get("flags")
-    if not isinstance(flags, dict) or not flags:
-        path = Path(folder) / utils.CONFIG_FILE
-        raise UserError(f"{path}: flags: found none, expected the run's flags; restore the file")
-    defaults = {name: value for name, value in vars(parse_args([])).items() if name not in NOT_SAVED}
-    flags = {**defaults, **flags}
-    if isinstance(flags["valdir"], str):  # there could be one alone
-        flags["valdir"] = [flags["valdir"]]
-    if flags["steps"] and flags["epochs"] is None:  # was taken out where steps were given
-        flags["epochs"] = defaults["epochs"]
-    flags.pop("refinement", None)  # the network's says whether there is one
-    return {**config, "flags": flags}
 
 
 def resumed_config(flags, data, saved):
     """The `Config` of a run to go on with, of its flags, data and `config.json`; raises UserError as `view_of`."""
-    numbers = {name: saved[name] for name in ("foreground_weight", "threshold", "min_pixels", "class_weights")}
+    numbers = {"foreground_weight": LANE_WEIGHT, "threshold": THRESHOLD, "min_pixels": None, "class_weights": []}
+    numbers = {name: saved.get(name, default) for name, default in numbers.items()}
     return Config(flags, saved["network"], view_of(saved, flags.outdir), **numbers, classes=data.classes, origin=saved)
 
 
 def new_config(flags, data):
-    """The `Config` of a new run; what depends on the labels is as these are.
+    """The `Config` of a new run with `pairs.Data`; what depends on the labels is as these are.
 
-    Args:
-        flags: of `settle_flags`.
-        data: `pairs.Data`.
-
-    Raises:
-        UserError: a label or a model to start from that can't be used, or flags that contradict that model.
+    Raises UserError for a label or a model to start from that can't be used, or flags that contradict that model.
     """
-    view = new_view(flags)
-    statistics = measure_labels(data.pairs, input_size(flags), view, flags.ignore)
+    view, size = new_view(flags), input_size(flags)
+    statistics = measure_labels(data.pairs, size, view, flags.ignore)
     network = new_network(flags, data, statistics)
     foreground_weight = flags.foreground_weight or statistics.foreground_weight()
-    # a network trained so says w / (w + 1) where foreground is as likely as not
-    threshold = THRESHOLD if any(data.lanes.values()) else round(foreground_weight / (foreground_weight + 1), 3)
-    # lanes need no such limit: they are all of about one size
-    min_pixels = statistics.small_area or None if network["coordinate_scale"] else None
-    class_weights = measure_class_weights(data, input_size(flags), view)
-    origin = {"command": flags.command, **utils.code_version()}
-    return Config(flags, network, view, foreground_weight, threshold, min_pixels, data.classes, class_weights, origin)
+    return Config(
+        flags,
+        network,
+        view,
+        foreground_weight,
+        # a network trained so says w / (w + 1) where foreground is as likely as not
+        THRESHOLD if any(data.lanes.values()) else round(foreground_weight / (foreground_weight + 1), 3),
+        # lanes need no such limit: they are all of about one size
+        (statistics.small_area or None) if network["coordinate_scale"] else None,
+        data.classes,
+        measure_class_weights(data, size, view),
+        {"command": flags.command, **utils.code_version()},
+    )
 
 
 def new_view(flags):
@@ -196,24 +130,16 @@ def new_view(flags):
 def new_network(flags, data, statistics):
     """Arguments of `enet.build_enet` for a new run; what belongs to the weights it starts from is as they have it.
 
-    Args:
-        flags: of `settle_flags`.
-        data: `pairs.Data`.
-        statistics: `LabelStatistics`. With --coordinates a typical instance becomes as wide as the distance that the
-            loss asks of two means, 2 ddist; without it a model that has them keeps its scale.
+    With --coordinates a typical instance, of `LabelStatistics`, becomes as wide as the distance that the loss asks of
+    two means, 2 ddist; without it a model that has them keeps its scale.
     """
     network = {} if flags.modeldir.lower() == "none" else utils.read_network(utils.model_folder(flags.modeldir))
-    for flag, is_given, argument in (
-        ("--skip-connections", flags.skip_connections, "skip_connections"),
-        ("--coordinates", flags.coordinates, "coordinate_scale"),
-    ):
-        if network and is_given and not network.get(argument):
+    for name, argument in (("skip_connections", "skip_connections"), ("coordinates", "coordinate_scale")):
+        if network and getattr(flags, name) and not network.get(argument):
             raise UserError(
-                f"{flag}: found a model without them in --modeldir {flags.modeldir}, expected one with them; "
-                "leave the flag out or start from another model or none"
+                f"--{name.replace('_', '-')}: found a model without them in --modeldir {flags.modeldir}, expected one "
+                "with them; leave the flag out or start from another model or none"
             )
-    if flags.coordinates and flags.feature_dim < 2:
-        raise UserError(f"--feature-dim: found {flags.feature_dim}, expected at least 2 with --coordinates; raise it")
     scale = round(max(statistics.diameter, 1.0) / (2 * flags.ddist or 3.0), 3)
     network.pop("classes", None)
     return network | {

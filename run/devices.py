@@ -21,14 +21,8 @@ TF_CONFIG = 'JSON like {"cluster": {"worker": ["host:port", ...]}, "task": {"typ
 def make_strategy(name, batch_size):
     """TensorFlow's distribution strategy for "none", "mirrored" (all devices) or "multiworker" (as TF_CONFIG says).
 
-    Has to come before anything else makes TensorFlow start its devices.
-
-    Args:
-        name: one of `STRATEGIES`.
-        batch_size: images per step, which the replicas share.
-
-    Raises:
-        UserError: TF_CONFIG is missing or can't be used, or the batch can't be shared alike.
+    Has to come before anything else makes TensorFlow start its devices. Raises UserError if TF_CONFIG can't be used, or
+    the replicas can't share a batch alike.
     """
     if name == "mirrored":
         strategy = tf.distribute.MirroredStrategy()
@@ -37,10 +31,9 @@ def make_strategy(name, batch_size):
             config = json.loads(os.environ["TF_CONFIG"])
             hosts, task = config["cluster"][config["task"]["type"]], config["task"]
             hosts[int(task["index"])]
-        except KeyError as error:
-            raise UserError(f"TF_CONFIG: found no {error}, expected {TF_CONFIG}; set it on every worker") from None
-        except (ValueError, TypeError, IndexError) as error:
-            raise UserError(f"TF_CONFIG: {error}, expected {TF_CONFIG}; set it on every worker") from None
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            found = f"{type(error).__name__}: {error}"
+            raise UserError(f"TF_CONFIG: found {found}, expected {TF_CONFIG}; set it on every worker") from None
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
     else:
         strategy = tf.distribute.get_strategy()
@@ -69,16 +62,10 @@ def set_numerics(seed, mixed_precision=False, deterministic=False):
 
 
 def rejoin(error, step):
-    """Start this worker again after a pause; it waits for the lost one and goes on from the last checkpoint.
+    """After a TensorFlow error, `step` steps made so far, start this worker again; it goes on from the last checkpoint.
 
-    The pauses grow, 1 s, 2 s, 4 s, ..., as long as no step is made in between.
-
-    Args:
-        error: what TensorFlow raised.
-        step: steps made so far.
-
-    Raises:
-        UserError: after `MOST_RESTARTS` restarts without a step in between.
+    The pauses before grow, 1 s, 2 s, 4 s, ..., until a step is made in between; after `MOST_RESTARTS` of them it raises
+    UserError.
     """
     last_step, count = map(int, os.environ.get(RESTARTS, "0 0").split())
     count = count + 1 if step == last_step else 1
@@ -89,12 +76,8 @@ def rejoin(error, step):
             f"{reason}), expected all workers of TF_CONFIG to run; start them again"
         ) from None
     pause = 2 ** (count - 1)
-    print(
-        f"a worker is gone ({type(error).__name__}: {reason}); waiting for it to come back, "
-        f"restart {count} of {MOST_RESTARTS} in {pause} s",
-        file=sys.stderr,
-        flush=True,
-    )
+    soon = f"waiting for it to come back, restart {count} of {MOST_RESTARTS} in {pause} s"
+    print(f"a worker is gone ({type(error).__name__}: {reason}); {soon}", file=sys.stderr, flush=True)
     time.sleep(pause)
     os.environ[RESTARTS] = f"{step} {count}"
     os.execv(sys.executable, [sys.executable, *sys.argv])

@@ -3,11 +3,10 @@
 import argparse
 import shlex
 import sys
-from pathlib import Path
 
 from datagenerator import MAX_ZOOM
-from run import devices
-from run.command import UserError, bounded
+from run.command import bounded
+from run.devices import STRATEGIES
 
 NOT_GIVEN = object()
 SEMANTIC_WEIGHT = 1.0
@@ -24,36 +23,21 @@ def make_parser():
     # a file may begin with a byte order mark
     parser.convert_arg_line_to_args = lambda line: shlex.split(line.removeprefix("\ufeff"), comments=True)
 
-    count, least_zero = bounded(int, least=1), bounded(float, least=0)
-    add = parser.add_argument_group("data").add_argument
+    count, least_zero, positive = bounded(int, least=1), bounded(float, least=0), bounded(float, above=0)
+    size = {"nargs": 2, "type": bounded(int, least=8, step=8), "metavar": ("H", "W")}
+    group = parser.add_argument_group("data")
+    add = group.add_argument
     add("-s", "--srcdir", nargs="+", default=["data"], help="data folders; FOLDER:N takes its images N times as often")
-    add(
-        "--valdir",
-        nargs="+",
-        help="validation data folders, each counts alike and is reported; default 10 %% of srcdir, random state 42",
-    )
+    add = group.add_mutually_exclusive_group().add_argument
+    add("--valdir", nargs="+", help="validation data folders, which count alike; default 10 %% of srcdir")
     add("--split-by", choices=("image", "clip"), default="image", help="of these 10 %%: single images or whole clips")
-    add(
-        "--image-size",
-        nargs=2,
-        type=bounded(int, least=8, step=8),
-        default=[512, 512],
-        metavar=("H", "W"),
-        help="network input, multiples of 8",
-    )
+    add = group.add_mutually_exclusive_group().add_argument
+    add("--image-size", **size, default=[512, 512], help="network input, multiples of 8")
+    add("--crop", **size, help="train on parts of this size")
+    add = group.add_argument
     add("--keep-aspect", action="store_true", help="images keep their proportions: width W, the height follows")
-    add("--crop", nargs=2, type=bounded(int, least=8, step=8), metavar=("H", "W"), help="train on parts of this size")
-    add(
-        "--normalize",
-        action="store_true",
-        help="stretch each image from black to white first, as microscopes' need; as --modeldir has it",
-    )
-    add(
-        "--zoom",
-        type=bounded(float, above=0, most=MAX_ZOOM),
-        default=1.0,
-        help="enlarge images so many times before --crop",
-    )
+    add("--normalize", action="store_true", help="stretch images from black to white; as --modeldir has it")
+    add("--zoom", type=bounded(float, above=0, most=MAX_ZOOM), default=1.0, help="enlarge images before --crop")
     add("--batch-size", type=count, default=1, help="images per step")
     add("--balance", action="store_true", help="take images with a rare number of instances more often")
     add("--ignore", type=bounded(int, least=1, most=65535), metavar="ID", help="label value that counts as nothing")
@@ -63,49 +47,32 @@ def make_parser():
     add("--feature-dim", type=count, default=3, help="channels of the embedding")
     add("--no-dropout", action="store_true", help="train without dropout; as --modeldir has it")
     add("--skip-connections", action="store_true", help="add encoder outputs in the decoder; as --modeldir has it")
-    add(
-        "--coordinates",
-        action="store_true",
-        help="add each pixel's place to its embedding, for objects that look alike; as --modeldir has it",
-    )
-    add = parser.add_argument_group("run").add_argument
+    add("--coordinates", action="store_true", help="add each pixel's place to its embedding; as --modeldir has it")
+    group = parser.add_argument_group("run")
+    add = group.add_argument
     add("-o", "--outdir", default="saved_model", help="run folder to write, a new or empty one")
-    add(
-        "--resume",
-        metavar="RUN_FOLDER",
-        help="go on with a run and its flags; --steps or --epochs: longer; --srcdir, --valdir: where its data are now",
-    )
+    add("--resume", metavar="RUN_FOLDER", help="go on with a run; --steps: longer; --srcdir, --valdir: its data moved")
     add("-l", "--logdir", help="folder of the TensorBoard events; default OUTDIR/log")
-    add("--epochs", type=count, default=50, help="rounds over the training images")
-    add("--steps", type=count, help="optimizer steps, instead of --epochs")
     add("--seed", type=bounded(int, least=0, below=2**32), default=42, help="of weights, data order and augmentation")
     add("--jit", action="store_true", help="compile the whole step with XLA: slower start, faster steps")
     add("--mixed-precision", action="store_true", help="network in bfloat16; weights, embedding and losses in float32")
     add("--deterministic", action="store_true", help="equal flags give equal weights, bit for bit")
-    add(
-        "--strategy",
-        choices=devices.STRATEGIES,
-        default="none",
-        help="mirrored: all GPUs of this machine; multiworker: the machines that TF_CONFIG names",
-    )
+    add("--strategy", choices=STRATEGIES, default="none", help="mirrored: all GPUs; multiworker: TF_CONFIG")
+    add("--save-every", type=count, default=500, help="steps between checkpoints")
+    add("--plot-every", type=count, default=1000, help="steps between TensorBoard summaries and plots")
+    add("--val-every", type=count, default=1, help="epochs between validations")
+    add = group.add_mutually_exclusive_group().add_argument
+    add("--epochs", type=count, default=50, help="rounds over the training images")
+    add("--steps", type=count, help="optimizer steps, instead of --epochs")
     add = parser.add_argument_group("loss").add_argument
     add("--var", type=least_zero, default=1.0, help="weight of the variance term")
     add("--dist", type=least_zero, default=1.0, help="weight of the distance term")
     add("--reg", type=least_zero, default=1.0, help="weight of the regularization term (the paper: 0.001)")
     add("--dvar", type=least_zero, default=0.5, help="hinge margin of the variance term")
     add("--ddist", type=least_zero, default=1.5, help="half the hinge margin of the distance term")
-    add(
-        "--sem",
-        type=least_zero,
-        help="weight of the semantic loss, 0: no semantic head, as the original; "
-        f"default {SEMANTIC_WEIGHT:g}, with --coordinates {CROWD_WEIGHT:g}",
-    )
-    add(
-        "--foreground-weight",
-        type=bounded(float, above=0),
-        metavar="W",
-        help="of an instance's pixel in the semantic loss, background 1; default by their fraction in the labels",
-    )
+    weights = f"{SEMANTIC_WEIGHT:g}, with --coordinates {CROWD_WEIGHT:g}"
+    add("--sem", type=least_zero, help=f"weight of the semantic loss, 0: no semantic head; default {weights}")
+    add("--foreground-weight", type=positive, metavar="W", help="in it; default by the fraction in the labels")
     add("--cls", type=least_zero, default=1.0, help="weight of the class loss, 0: as if there were no classes/")
     add = parser.add_argument_group("optimizer").add_argument
     add("--lr", type=least_zero, default=1e-4, help="highest learning rate")
@@ -116,12 +83,6 @@ def make_parser():
     add("--clip-norm", type=least_zero, default=0.0, help="scale gradients down to this global norm; 0 = don't")
     decay = bounded(float, least=0, below=1)
     add("--ema", type=decay, default=0.0, help="decay of averaged weights, which are validated and kept; 0 = none")
-    add = parser.add_argument_group("cycles").add_argument
-    add("--save-every", type=count, default=500, help="steps between checkpoints")
-    add("--plot-every", type=count, default=1000, help="steps between TensorBoard summaries and scatter plots")
-    add("--cluster-every", type=count, default=5000, help="steps between mean-shift images")
-    add("--val-every", type=count, default=1, help="epochs between validations")
-    add("--bandwidth", type=bounded(float, above=0), default=0.7, help="mean-shift bandwidth of those images")
     return parser
 
 
@@ -129,9 +90,6 @@ def parse_args(argv=None):
     """Flags of the command line; `given` are the names of those that stand there, `command` is the line."""
     argv = sys.argv[1:] if argv is None else argv
     parser = make_parser()
-    for word in argv:
-        if word.startswith("@") and not Path(word[1:]).is_file():
-            parser.error(f"{word}: found no file {word[1:]}, expected one of flags; a folder of that name is ./{word}")
     try:
         args = parser.parse_args(argv)
         parser.set_defaults(**dict.fromkeys(vars(args), NOT_GIVEN))
@@ -140,45 +98,32 @@ def parse_args(argv=None):
         parser.error(f"@FILE: found {type(error).__name__}: {error}, expected flags as UTF-8 text; fix the file")
     if args.sem is None:
         args.sem = CROWD_WEIGHT if args.coordinates else SEMANTIC_WEIGHT
-    for is_wrong, flag, other in (
-        ({"steps", "epochs"} <= args.given, "epochs", "--steps"),
-        (args.crop and "image_size" in args.given, "image-size", "--crop"),
-        (args.crop and args.keep_aspect, "keep-aspect", "--crop"),
-        (args.jit and args.strategy != "none", "jit", f"--strategy {args.strategy}"),
-        ("split_by" in args.given and args.valdir, "split-by", "--valdir"),
-        (args.warmup and args.schedule != "cosine", "warmup", "--schedule original"),
-        ("weight_decay" in args.given and args.optimizer == "adam", "weight-decay", "--optimizer adam"),
+    is_decay = "weight_decay" in args.given
+    for is_wrong, found in (
+        (args.crop and args.keep_aspect, "--keep-aspect: found with --crop"),
+        (args.zoom != 1 and not args.crop, f"--zoom: found {args.zoom:g} without --crop"),
+        (args.jit and args.strategy != "none", f"--jit: found with --strategy {args.strategy}"),
+        (args.warmup and args.schedule != "cosine", "--warmup: found with --schedule original"),
+        (is_decay and args.optimizer == "adam", "--weight-decay: found with --optimizer adam"),
+        (args.coordinates and args.feature_dim < 2, "--feature-dim: found 1 with --coordinates, which take 2"),
+        (not any((args.var, args.dist, args.reg, args.sem)), "--sem: found all loss weights 0"),
     ):
-        # of a run to go on with, whose flags are what counts, only the length is new
-        if is_wrong and (flag == "epochs" or not args.resume):
-            parser.error(f"--{flag}: found with {other}, expected one of the two; change or leave out one")
-    if args.zoom != 1 and not args.crop and not args.resume:
-        parser.error(f"--zoom: found {args.zoom:g} without --crop, expected both; add --crop H W or leave it out")
-    if not any((args.var, args.dist, args.reg, args.sem)) and not args.resume:
-        parser.error("--sem: found all loss weights 0, expected at least one above 0")
+        if is_wrong and not args.resume:  # whose own flags count
+            parser.error(f"{found}, expected flags that fit each other; change or leave out one")
     args.command = "python training.py " + shlex.join(argv)
     return args
 
 
-def check_flags(flags, path):
-    """Raise UserError, which names the file, unless flags as JSON has them are those that a command line can give."""
+def restore_flags(flags, path):
+    """Flags of a run, {name: value}, of what JSON has of them; ends the command, naming the file, if they are wrong.
 
-    def refuse(message):
-        raise ValueError(message)
-
-    parser = make_parser()
-    parser.fromfile_prefix_chars, parser.error = None, refuse
+    What other versions have is left out, and what is missing has its default.
+    """
+    parser, words = make_parser(), []
+    parser.prog, parser.fromfile_prefix_chars = f"training.py: {path}: flags", None
     for name, default in vars(parser.parse_args([])).items():
-        value, flag = flags[name], f"--{name.replace('_', '-')}"
-        is_list_of_folders = name in ("srcdir", "valdir") and type(value) is list and {*map(type, value)} == {str}
-        if value is default or is_list_of_folders:  # which may begin with a dash
+        value, flag = flags.get(name, default), f"--{name.replace('_', '-')}"
+        if value == default or name == "epochs" and flags.get("steps"):
             continue
-        words = [flag] if value is True else [f"{flag}={value}"]
-        if type(value) is list:
-            words = [flag, *map(str, value)]
-        try:
-            is_right = vars(parser.parse_args(words))[name] == value
-        except ValueError:
-            is_right = False
-        if not is_right:
-            raise UserError(f"{path}: flags: found {value!r} for {flag}, expected what it takes; fix the file")
+        words += [flag] if value is True else [flag, *map(str, value)] if type(value) is list else [f"{flag}={value}"]
+    return vars(parser.parse_args(words))

@@ -15,7 +15,7 @@ import utils
 from run.checkpoint import CHECKPOINT_FILE, checkpoint_variables, load_checkpoint, save_checkpoint
 from run.command import UserError
 from run.train_step import loss_terms
-from run.validation import choose_measure, figure_of_merit
+from run.validation import figure_of_merit
 
 try:
     import fcntl
@@ -28,13 +28,9 @@ LOCK_FILE = ".lock"
 
 @contextlib.contextmanager
 def take_folder(outdir, new):
-    """Make the run folder and keep other runs out of it for the block.
+    """Make the run folder and keep other runs out of it for the block; a `new` one has to be new or empty.
 
-    What the folder holds without a checkpoint when the block ends goes if the folder was new: the run never began.
-
-    Args:
-        outdir: run folder.
-        new: it has to be new or empty, so that nothing is in it that this run did not make.
+    What a new one holds without a checkpoint when the block ends goes: the run never began.
 
     Raises:
         UserError: it can't be written, another process has it, or `new` and it holds something.
@@ -99,36 +95,22 @@ def _locked(outdir):
 class Run:
     """A run folder and what changes during the run: weights, optimizer, averages, and `state`.
 
-    `state` is saved with the checkpoint: step, data, working directory, the last validation, what measures the best
-    model ("score", "AP" or "loss") and its best value so far, seconds, and sum and number of the training losses since
+    `state` is saved with the checkpoint: step, data, the last validation, what measures the best model (see
+    `validation.figure_of_merit`) and its best value so far, seconds, and sum and number of the training losses since
     the last validation.
     """
 
     def __init__(self, outdir, config, data, model, optimizer, averages=None, chief=True):
         """Take up what is to be saved; nothing is read or written yet.
 
-        Args:
-            outdir: run folder.
-            config: content of `config.json`.
-            data: {"training": ..., "validation": ...} of `pairs.describe_pairs`.
-            model: keras.Model.
-            optimizer: keras optimizer, built.
-            averages: `WeightAverages` or None.
-            chief: whether this process writes; of several workers one does.
+        `config` is the content of `config.json`, `data` that of `pairs.Data.describe`, the optimizer is built, and
+        `chief` tells whether this process writes: of several workers one does.
         """
         self.outdir, self.config, self.chief = Path(outdir), config, chief
         self.model, self.optimizer, self.averages = model, optimizer, averages
         self.start, self.saved = time.time(), None
-        self.state = {
-            "step": 0,
-            "data": data,
-            "folder": os.getcwd(),
-            "measure": None,
-            "best": math.inf,
-            "seconds": 0.0,
-            "sums": [0.0] * (len(loss_terms(model.output)) + 1),
-            "count": 0,
-        }
+        self.state = {"step": 0, "data": data, "measure": None, "best": math.inf, "seconds": 0.0}
+        self.state |= {"sums": [0.0] * (len(loss_terms(model.output)) + 1), "count": 0}
 
     @property
     def step(self):
@@ -138,17 +120,15 @@ class Run:
     def load(self):
         """Go back to the folder's checkpoint; what the log tells of later steps is taken out, they come again.
 
-        Raises:
-            UserError: no checkpoint that fits, or the data are not those of the checkpoint.
+        Raises UserError if no checkpoint fits, or the data are not those of the checkpoint.
         """
-        data_now = self.state["data"]
-        self.state |= {**load_checkpoint(self.outdir, self._variables()), "folder": os.getcwd()}
-        for kind, data in data_now.items():
-            data_before = self.state["data"][kind]
-            if data != data_before:
+        found = self.state["data"]
+        self.state |= load_checkpoint(self.outdir, self._variables())
+        for kind, data in self.state["data"].items():
+            if found[kind] != data:
                 raise UserError(
-                    f"--resume {self.outdir}: found other {kind} data ({data['images']} images) than when it started "
-                    f"({data_before['images']}), expected the same files; restore them, name them by --srcdir and "
+                    f"--resume {self.outdir}: found other {kind} data ({found[kind]['images']} images) than when it "
+                    f"started ({data['images']}), expected the same files; restore them, name them by --srcdir and "
                     "--valdir, or start a new run"
                 )
         self.saved = self.step
@@ -176,10 +156,7 @@ class Run:
     def finish_epoch(self, epoch, validation, log):
         """Validate, write a line to the log, keep the model if it is the best so far, save.
 
-        Args:
-            epoch: rounds over the training images so far.
-            validation: `Validation`; None on workers that don't write.
-            log: `SummaryLog`, likewise.
+        `epoch` are the rounds over the training images so far; the `Validation` and `SummaryLog` are the chief's.
         """
         state, best = self.state, False
         train, state["sums"], state["count"] = self.means(), [0.0] * len(state["sums"]), 0
@@ -188,8 +165,13 @@ class Run:
         if self.chief:
             with self._averaged():
                 state["validation"] = validation.run()
-            state["measure"] = state["measure"] or choose_measure(state["validation"])
-            merit = figure_of_merit(state["validation"], state["measure"])
+            measure, merit = figure_of_merit(state["validation"])
+            if state["measure"] not in (None, measure):
+                raise UserError(
+                    f"--valdir: found labels for {measure}, expected those for {state['measure']} of the run's "
+                    "beginning; restore labels.json"
+                )
+            state["measure"] = measure
             best, state["best"] = merit < state["best"], min(merit, state["best"])
             rate = float(self.optimizer.learning_rate)
             row = {"step": self.step, "epoch": round(epoch, 3), "seconds": round(state["seconds"], 1), "lr": rate}

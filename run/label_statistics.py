@@ -1,11 +1,11 @@
 """What the labels of a training run are like, and what the network's size makes of them."""
 
 import math
-import operator
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -39,29 +39,23 @@ class LabelStatistics:
         return round(min(foreground / background, LANE_WEIGHT), 2)
 
 
-@dataclass
-class MeasuredLabel:
-    """One label as its file has it and at the network's size."""
+class MeasuredLabel(NamedTuple):
+    """One label: instances in its file, and what the network's size makes of them."""
 
     path: str
-    instances: int  # in the file, as the next three
+    instances: int
     is_apart: bool  # the only one has several separate pieces
-    tiny: int  # of fewer than `TINY` pixels
-    cut: int  # in one piece, and in several at the network's size
+    tiny: int  # of fewer than `TINY` pixels in the file
+    cut: int  # in one piece in the file, and in several at the network's size
     lost: int  # without a pixel at the network's size
-    foreground: float  # fraction of the pixels at the network's size, as the next
-    areas: list  # of the instances, in pixels
+    foreground: float  # fraction of the pixels at the network's size
+    areas: list  # of the instances there, in pixels
 
 
 def largest_pieces(label, ignore=None):
-    """Sizes of the instances of a label map and of their largest connected pieces.
+    """Sizes of the instances of (H, W) ids, 0 = background: {id: (pixels, pixels of the largest connected piece)}.
 
-    Args:
-        label: (H, W) integer ids, 0 = background.
-        ignore: id that is no instance, or None.
-
-    Returns:
-        {id: (pixels, pixels of the largest piece)}; pixels that share a corner are connected.
+    Pixels that share a corner are connected; `ignore` is an id that is no instance, or None.
     """
     ids, index = np.unique(label, return_inverse=True)
     index = index.reshape(label.shape) + 1
@@ -75,42 +69,26 @@ def largest_pieces(label, ignore=None):
 
 
 def measure_label(path, size, view=STRETCH, ignore=None):
-    """The `MeasuredLabel` of a label's file; arguments and errors as those of `measure_labels`."""
+    """The `MeasuredLabel` of a label's file; the rest as in `measure_labels`."""
     label = read_label(path)
     require_ignored(label, path, ignore)
     in_file = largest_pieces(label, ignore)
-    label = enlarge(label, view.zoom)
-    label = prepare_label(label, network_size(label.shape, size, view.kind), view.kind)
+    label = _seen(label, size, view)
     in_network = largest_pieces(label, ignore)
     whole = {identity for identity, (pixels, largest) in in_file.items() if largest >= WHOLE_FRACTION * pixels}
     in_pieces = {identity for identity, (pixels, largest) in in_network.items() if largest < WHOLE_FRACTION * pixels}
     areas = [pixels for pixels, _ in in_network.values()]
-    return MeasuredLabel(
-        path,
-        instances=len(in_file),
-        is_apart=[largest < pixels for pixels, largest in in_file.values()] == [True],
-        tiny=sum(pixels < TINY for pixels, _ in in_file.values()),
-        cut=len(whole & in_pieces),
-        lost=len(in_file.keys() - in_network.keys()),
-        foreground=sum(areas) / label.size,
-        areas=areas,
-    )
+    tiny, lost = sum(pixels < TINY for pixels, _ in in_file.values()), len(in_file.keys() - in_network.keys())
+    is_apart = [largest < pixels for pixels, largest in in_file.values()] == [True]
+    cut, foreground = len(whole & in_pieces), sum(areas) / label.size
+    return MeasuredLabel(path, len(in_file), is_apart, tiny, cut, lost, foreground, areas)
 
 
 def measure_labels(pairs, size, view=STRETCH, ignore=None):
-    """Measure labels, and warn on stderr of what a training run would make of them without a word.
+    """The `LabelStatistics` of up to `MAX_LABELS` labels of pairs for a network of `size` (H, W) and a `View`.
 
-    Args:
-        pairs: of `datagenerator.read_pair`; up to `MAX_LABELS` of the labels are measured.
-        size: (H, W) of the network.
-        view: `datagenerator.View`.
-        ignore: id that is no instance, or None.
-
-    Returns:
-        `LabelStatistics`.
-
-    Raises:
-        UserError: a label that can't be used.
+    Warns on stderr of what a training run would make of them without a word; raises UserError for a label that can't
+    be used. `ignore` is an id that is no instance, or None.
     """
     labels = _measure(partial(measure_label, size=size, view=view, ignore=ignore), [pair[1] for pair in pairs])
     if not labels:
@@ -127,27 +105,22 @@ def measure_labels(pairs, size, view=STRETCH, ignore=None):
 def measure_class_weights(data, size, view=STRETCH):
     """Weights of the classes in the class loss, a list: 1 / log(1.02 + p) (Paszke et al. 2016, section 5.2).
 
-    p is the fraction of a class among the pixels that have one, at the network's size.
-
-    Args:
-        data: `pairs.Data`, of whose training images up to `MAX_LABELS` are measured.
-        size, view: as in `measure_labels`.
-
-    Raises:
-        UserError: a class map that can't be used.
+    p is the fraction of a class among the pixels that have one, at the network's size, of up to `MAX_LABELS` of the
+    training images of `pairs.Data`; raises UserError for a class map that can't be used.
     """
     if not data.classes:
         return []
-    counts = _measure(partial(_count_classes, size=size, view=view), [pair[2] for pair in data.pairs])
-    pixels = np.sum(counts, axis=0)[1 : len(data.classes) + 1]
+
+    def count(class_map):
+        return np.bincount(_seen(read_classes(class_map), size, view).ravel(), minlength=256)
+
+    pixels = np.sum(_measure(count, [pair[2] for pair in data.pairs]), axis=0)[1 : len(data.classes) + 1]
     return [round(1 / math.log(1.02 + p), 3) for p in pixels / max(1, pixels.sum())]
 
 
-def _count_classes(class_map, size, view):
-    classes = enlarge(read_classes(class_map), view.zoom)
-    return np.bincount(
-        prepare_label(classes, network_size(classes.shape, size, view.kind), view.kind).ravel(), minlength=256
-    )
+def _seen(label, size, view):
+    label = enlarge(label, view.zoom)
+    return prepare_label(label, network_size(label.shape, size, view.kind), view.kind)
 
 
 def _measure(measure, files):
@@ -160,28 +133,24 @@ def _measure(measure, files):
 
 
 def _warn_of(labels, size):
-    total = sum(label.instances for label in labels)
-    among = f"of {total} instances in {len(labels)} labels"
+    among = f"of {sum(label.instances for label in labels)} instances in {len(labels)} labels"
     network = f"at the network's {size[0]}x{size[1]}"
     for kind, text in (
-        ("tiny", f"{among} have fewer than {TINY} pixels, as after JPEG or a smooth resize of the label"),
-        ("cut", f"{among} fall into pieces {network}: draw them wider or train at a larger --image-size"),
-        ("lost", f"{among} have no pixel left {network}: train at a larger --image-size"),
+        ("tiny", f"have fewer than {TINY} pixels, as after JPEG or a smooth resize of the label"),
+        ("cut", f"fall into pieces {network}: draw them wider or train at a larger --image-size"),
+        ("lost", f"have no pixel left {network}: train at a larger --image-size"),
     ):
-        count, worst = sum(getattr(label, kind) for label in labels), max(labels, key=operator.attrgetter(kind))
-        if count:
-            most = f"most ({getattr(worst, kind)}) in {worst.path}"
-            print(f"warning: {count} {text}; {most}", file=sys.stderr)
-    worst = max(labels, key=operator.attrgetter("instances"))
-    if worst.instances == 1 and 2 * sum(label.is_apart for label in labels) > total:
+        counts = [getattr(label, kind) for label in labels]
+        if any(counts):
+            most = f"most ({max(counts)}) in {labels[int(np.argmax(counts))].path}"
+            print(f"warning: {sum(counts)} {among} {text}; {most}", file=sys.stderr)
+    worst = max(labels, key=lambda label: label.instances)
+    if worst.instances == 1 and 2 * sum(label.is_apart for label in labels) > len(labels):
         print(
             "warning: every label has a single id, most of them in several separate pieces: if each piece is an "
             "instance, data/instance_dataset_processing.py --components parts them",
             file=sys.stderr,
         )
     if worst.instances >= MAX_INSTANCES:  # the background is one of those
-        print(
-            f"warning: the loss counts {MAX_INSTANCES - 1} instances of an image, those of the smallest ids; "
-            f"most ({worst.instances}) in {worst.path}",
-            file=sys.stderr,
-        )
+        most = f"most ({worst.instances}) in {worst.path}"
+        print(f"warning: the loss counts {MAX_INSTANCES - 1} instances of an image; {most}", file=sys.stderr)

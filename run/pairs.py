@@ -14,9 +14,8 @@ from tqdm import tqdm
 import utils
 from data.files import CLASS_FILE, LEFT_OUT, MAX_CLASS, class_table, find_samples, read_class_names
 from datagenerator import ClassMap, read_label, split_pairs
-from lanes.tusimple import read_labels, read_lines
 from run.command import UserError
-from run.split import hold_out_clips
+from run.split import hold_out_clips, lines_of
 
 
 @dataclass
@@ -43,20 +42,8 @@ class Data:
         return {"training": describe_pairs(self.pairs), "validation": describe_pairs(self.val_pairs)}
 
 
-@dataclass
-class LabeledLanes:
-    """The lanes of one validation image."""
-
-    line: dict  # of TuSimple's form, without empty lanes; `raw_file` is the image's path
-    size: tuple  # (h, w) of the image
-
-
 def collect_data(flags):
-    """The `Data` of a run's flags.
-
-    Raises:
-        UserError: an image, a label or a `labels.json` that can't be used.
-    """
+    """The `Data` of a run's flags; raises UserError for an image, a label or a `labels.json` that can't be used."""
     pairs, folders = collect_pairs(flags.srcdir, flags.valdir, flags.balance, flags.ignore, flags.split_by)
     classes = collect_classes(pairs, flags.resume or flags.modeldir) if flags.cls else {}
     pairs = number_classes(pairs, classes)
@@ -69,20 +56,15 @@ def collect_data(flags):
 def collect_classes(pairs, modeldir):
     """The classes of training pairs, {name: whether it is stuff}; those of the model of `modeldir` first, in its order.
 
-    A single one isn't learned: there is nothing to tell it from.
-
-    Raises:
-        UserError: a `classes.txt` that can't be used, or that differs from another in what is stuff.
+    A single one isn't learned: there is nothing to tell it from. Raises UserError for a `classes.txt` that can't be
+    used, or that differs from another in what is stuff.
     """
-    classes, first = {}, {}
+    classes = {}
     for folder in dict.fromkeys(_class_folder(pair) for pair in pairs if pair[2:]):
         for identity, name, stuff in read_class_names(folder):
             if identity and name != LEFT_OUT and classes.setdefault(name, stuff) != stuff:
-                raise UserError(
-                    f"{folder / CLASS_FILE}: found {name}{'' if stuff else ' not'} to be stuff, expected the same "
-                    f"as in {first[name] / CLASS_FILE}; change one"
-                )
-            first.setdefault(name, folder)
+                what = f"{name}{'' if stuff else ' not'} to be stuff"
+                raise UserError(f"{folder / CLASS_FILE}: found {what}, expected the same in all folders; change one")
     if len(classes) > MAX_CLASS:
         raise UserError(f"--srcdir: found {len(classes)} classes, expected at most {MAX_CLASS}; leave some out")
     if len(classes) == 1:
@@ -92,11 +74,7 @@ def collect_classes(pairs, modeldir):
 
 
 def number_classes(pairs, classes):
-    """Pairs of `collect_pairs` as `datagenerator.read_pair` takes them.
-
-    Raises:
-        UserError: a `classes.txt` that can't be used, or an image without label in a run without classes.
-    """
+    """Pairs of `collect_pairs` as `datagenerator.read_pair` takes them; raises UserError for what can't be used."""
     if classes:
         table = lru_cache(None)(lambda folder: class_table(folder, classes))
         maps = [ClassMap(pair[2], table(_class_folder(pair))) if pair[2:] else None for pair in pairs]
@@ -115,48 +93,41 @@ def _class_folder(pair):
 
 
 def collect_pairs(srcdir, valdir=None, balance=False, ignore=None, split_by="image"):
-    """Training and validation pairs; those that are equal to a held-out one are left out of the training, and said.
+    """(training pairs, {name of a validation folder: its pairs}), of `find_training_pairs`.
 
-    With `valdir`, which somebody has chosen, they stay.
-
-    Args:
-        srcdir: data folders; one given as FOLDER:N counts N times.
-        valdir: validation folders; None holds 10 % of every source out.
-        balance, ignore: repeat pairs with a rare number of instances, see `balance_pairs`.
-        split_by: "image", or "clip": 10 % of all images, in whole clips.
-
-    Returns:
-        (training pairs, {name of a validation folder: its pairs}), of `find_training_pairs`.
+    Without `valdir` 10 % of every source are held out, by "clip" 10 % of all images, and copies of them are left out of
+    the training, and said; those of `valdir`, which somebody has chosen, stay. A source FOLDER:N counts N times; with
+    `balance` so do images with a rare number of instances, see `balance_pairs`.
     """
     sources = [(find_training_pairs(folder), times) for folder, times in map(parse_source, srcdir)]
-    pairs, val_pairs = [], []
+    pairs, held_out = [], []
     if valdir is None and split_by == "clip":
-        val_pairs = hold_out_clips(list(dict.fromkeys(pair for source, _ in sources for pair in source)))
-    clips = set(val_pairs)
+        held_out = hold_out_clips(list(dict.fromkeys(pair for source, _ in sources for pair in source)))
+    clips = set(held_out)
     for train_pairs, times in sources:
         if clips:
             train_pairs = [pair for pair in train_pairs if pair not in clips]
         elif valdir is None:
-            train_pairs, held_out = split_pairs(train_pairs)
-            val_pairs += held_out
+            train_pairs, val_pairs = split_pairs(train_pairs)
+            held_out += val_pairs
         pairs += (balance_pairs(train_pairs, ignore) if balance and train_pairs else train_pairs) * times
-    if valdir is None:
-        val_pairs = list(dict.fromkeys(val_pairs))
-        copies = set(find_copies(val_pairs, pairs))
-        if copies:
-            print(
-                f"warning: {len(copies)} images are copies of held-out ones, first {min(copies)[0]}: left out of the "
-                "training; remove them",
-                file=sys.stderr,
-            )
-            pairs = [pair for pair in pairs if pair not in copies]
-        if not pairs:
-            raise UserError(f"--srcdir {srcdir[0]}: found no other image than held-out ones, expected some; add images")
-        return pairs, {"validation": val_pairs}
-    folders = list(dict.fromkeys(valdir))
-    names = [Path(folder).resolve().name for folder in folders]
-    names = names if len(set(names)) == len(names) else folders
-    return pairs, {name: find_training_pairs(folder) for name, folder in zip(names, folders, strict=True)}
+    folders = {"validation": list(dict.fromkeys(held_out))}
+    if valdir is not None:
+        val_folders = list(dict.fromkeys(valdir))
+        names = [Path(folder).resolve().name for folder in val_folders]
+        names = names if len(set(names)) == len(names) else val_folders
+        folders = {name: find_training_pairs(folder) for name, folder in zip(names, val_folders, strict=True)}
+    if valdir is None and (copies := find_copies(held_out, pairs)):
+        first = min(copies)[0]
+        print(
+            f"warning: {len(copies)} images are copies of held-out ones, first {first}: left out of the training; "
+            "remove them",
+            file=sys.stderr,
+        )
+        pairs = [pair for pair in pairs if pair not in copies]
+    if not pairs:
+        raise UserError(f"--srcdir {srcdir[0]}: found no other image than held-out ones, expected some; add images")
+    return pairs, folders
 
 
 def parse_source(source):
@@ -172,35 +143,17 @@ def find_training_pairs(folder):
 
 
 def balance_pairs(pairs, ignore=None):
-    """Repeat pairs so that images with a rare number of instances come more often.
+    """Repeat pairs so that images with a rare number of instances come more often; raises UserError for a bad label.
 
     Of every number of instances there are `count` images; each of them is taken round(sqrt(most / count)) times,
     which lies half way, by ratio, between the data as they are and as many images of every number.
-
-    Args:
-        pairs: list of pairs.
-        ignore: id that is no instance, or None.
-
-    Returns:
-        list of pairs, each at least once.
-
-    Raises:
-        UserError: a label that can't be decoded.
     """
     with ThreadPoolExecutor() as pool:
-        labels = tqdm(
-            pool.map(partial(_count_instances, ignore=ignore), pairs),
-            "instances",
-            len(pairs),
-            unit="label",
-            dynamic_ncols=True,
-        )
-        numbers = list(labels)
+        tasks = pool.map(partial(_count_instances, ignore=ignore), pairs)
+        numbers = list(tqdm(tasks, "instances", len(pairs), unit="label", dynamic_ncols=True))
     counts = Counter(numbers)
-    most = max(counts.values())
-    return [
-        pair for pair, number in zip(pairs, numbers, strict=True) for _ in range(round((most / counts[number]) ** 0.5))
-    ]
+    times = {number: round((max(counts.values()) / count) ** 0.5) for number, count in counts.items()}
+    return [pair for pair, number in zip(pairs, numbers, strict=True) for _ in range(times[number])]
 
 
 def _count_instances(pair, ignore=None):
@@ -211,41 +164,26 @@ def _count_instances(pair, ignore=None):
 
 
 def find_copies(pairs, others):
-    """Those of `others`, pairs that aren't among `pairs`, whose image file has the bytes of one of `pairs`: a list."""
-
-    @lru_cache(None)
-    def content(path):
-        return hashlib.sha256(Path(path).read_bytes()).digest()
-
-    @lru_cache(None)
-    def contents(size):
-        return {content(image) for image in by_size.get(size, ())}
-
+    """Those of `others` whose image file has the bytes of one of `pairs`: a set."""
+    size = lru_cache(None)(lambda path: Path(path).stat().st_size)
+    content = lru_cache(None)(lambda path: hashlib.sha256(Path(path).read_bytes()).digest())
     by_size = {}
-    for image, *_ in pairs:
-        by_size.setdefault(Path(image).stat().st_size, []).append(image)
-    different = dict.fromkeys(others).keys() - set(pairs)
-    sizes = {other: Path(other[0]).stat().st_size for other in different}
-    return [other for other, size in sizes.items() if size in by_size and content(other[0]) in contents(size)]
+    for image, *_ in set(pairs):
+        by_size.setdefault(size(image), []).append(image)
+    return {
+        other
+        for other in set(others)
+        if any(content(image) == content(other[0]) for image in by_size.get(size(other[0]), ()))
+    }
 
 
 def describe_pairs(pairs):
-    """What identifies a data set: number of pairs, and a digest of names, image sizes (bytes) and labels.
-
-    Args:
-        pairs: list of pairs.
-
-    Returns:
-        {"images": int, "digest": str}; the same wherever the folders lie.
-    """
+    """What identifies a data set wherever its folders lie: {"images": int, "digest": of names, image sizes, labels}."""
 
     def describe(pair):
         image, label, class_map = Path(pair[0]), pair[1], (*pair[2:], None)[0]
-        digests = [
-            hashlib.sha256(Path(path).read_bytes()).hexdigest()
-            for path in (label, class_map and class_map.path)
-            if path
-        ]
+        paths = [path for path in (label, class_map and class_map.path) if path]
+        digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in paths]
         return f"{image.name} {image.stat().st_size} {' '.join(digests)}" + (class_map.table.hex() if class_map else "")
 
     with ThreadPoolExecutor() as pool:
@@ -256,55 +194,27 @@ def describe_pairs(pairs):
 
 
 def read_lanes(pairs):
-    """TuSimple lines of image and label pairs, from the `labels.json` that the data scripts write beside `images/`.
+    """The line of each pair, of `split.lines_of`, without empty lanes; None if a pair has no line.
 
-    A `labels.json` without any such line is another program's: no pair has a line then, and it is said.
-
-    Args:
-        pairs: list of pairs; image 0012.png belongs to line 13.
-
-    Returns:
-        list of `LabeledLanes`, or None if a pair has no line.
-
-    Raises:
-        UserError: a `labels.json` that can't be read, a label that can't be decoded, or lanes that don't lie on it.
+    "raw_file" is the image's path, "size" its (h, w). Raises UserError for lanes that don't lie on the label's
+    instances, and for what can't be read.
     """
-    lines, labeled = {}, []
-    for image, label, *_ in pairs:
-        path = Path(image).parent.parent / "labels.json"
-        if path not in lines:
-            lines[path] = _read_lines(path) if path.is_file() else []
-        number = int(Path(image).stem) if Path(image).stem.isdecimal() else len(lines[path])
-        if label is None or number >= len(lines[path]):
+    labeled = []
+    for (image, label, *_), line in zip(pairs, lines_of([pair[0] for pair in pairs]), strict=True):
+        if label is None or line is None:
             return None
         # nobody can find a lane without a point, see --skip-empty-lanes of the evaluation
-        line = lines[path][number]
         lanes = [lane for lane in line["lanes"] if max(lane, default=-1) >= 0]
-        ids = read_label(label)
-        _check_lanes(lanes, line["h_samples"], ids, f"{path}:{number + 1}", label)
-        labeled.append(LabeledLanes({**line, "raw_file": image, "lanes": lanes}, ids.shape))
+        ids, rows = read_label(label), line["h_samples"]
+        points = [(y, x) for lane in lanes for x, y in zip(lane, rows, strict=True) if x >= 0]
+        points = np.array(points, int).reshape(-1, 2)
+        inside = points[((points >= 0) & (points < ids.shape)).all(axis=1)]
+        right = np.count_nonzero(ids[tuple(inside.T)])
+        if 2 * right < len(points):
+            raise UserError(
+                f"{Path(image).parent.parent / 'labels.json'}:{int(Path(image).stem) + 1}: found {len(points) - right} "
+                f"of {len(points)} points beside the instances of {label} ({ids.shape[1]}x{ids.shape[0]}), expected "
+                "lanes and labels of one size; make both again or remove labels.json, which only the score needs"
+            )
+        labeled.append({**line, "raw_file": image, "lanes": lanes, "size": ids.shape})
     return labeled
-
-
-def _read_lines(path):
-    try:
-        entries = [entry for _, entry in read_lines(path)]
-    except UserError:
-        entries = []
-    if all(isinstance(entry, UserError) for entry in entries):
-        print(f"{path}: found no TuSimple line; validation goes without TuSimple's score", file=sys.stderr)
-        return []
-    return read_labels(path)
-
-
-def _check_lanes(lanes, rows, ids, where, label):
-    """Raise UserError if the lanes of a TuSimple line don't lie on the instances of a label image (h, w)."""
-    points = np.array([(y, x) for lane in lanes for x, y in zip(lane, rows, strict=True) if x >= 0], int).reshape(-1, 2)
-    inside = points[((points >= 0) & (points < ids.shape)).all(axis=1)]
-    right = np.count_nonzero(ids[tuple(inside.T)])
-    if 2 * right < len(points):
-        raise UserError(
-            f"{where}: found {len(points) - right} of {len(points)} points beside the instances of {label} "
-            f"({ids.shape[1]}x{ids.shape[0]}), expected lanes and labels of one size; make both again or remove "
-            "labels.json, which only the score needs"
-        )

@@ -1,8 +1,7 @@
 """One optimizer step on one device, several, or several machines: optimizer, losses, averages, the compiled step.
 
-The step is one TensorFlow graph without a round trip to Python and without a shape that depends on the data. Batch
-size, losses, batch-norm statistics and the gradient's norm are those of the global batch, however many replicas divide
-it, so that N replicas with batch B / N do what one does with batch B (but for dropout, whose masks repeat).
+The step is one TensorFlow graph without a round trip to Python and without a shape that depends on the data. All its
+numbers are those of the global batch, however many replicas divide it (but for dropout, whose masks repeat).
 """
 
 from dataclasses import dataclass
@@ -11,14 +10,7 @@ import keras
 import tensorflow as tf
 
 from datagenerator import NO_LABEL
-from loss import (
-    LANE_WEIGHT,
-    class_loss,
-    class_pixel_weights,
-    discriminative_loss,
-    pixel_weights,
-    semantic_loss,
-)
+from loss import LANE_WEIGHT, class_loss, class_pixel_weights, discriminative_loss, pixel_weights, semantic_loss
 
 LOSS_TERMS = ("loss", "l_var", "l_dist", "l_reg", "l_sem")
 CLASS_TERM = "l_class"  # after these, of a network with classes
@@ -28,8 +20,7 @@ DECAY, DECAY_STEPS = 0.96, 5000
 class _OneKernel:
     """Adam's update by TensorFlow's one kernel per variable, where Keras builds some 35 operations.
 
-    ENet has 371 variables, most of them tiny: the same numbers from a graph of half the size, which is traced and
-    compiled in half the time.
+    ENet has 371 variables, most of them tiny: a graph of half the size is traced and compiled in half the time.
     """
 
     def update_step(self, gradient, variable, learning_rate):
@@ -59,31 +50,21 @@ class AdamW(_OneKernel, keras.optimizers.AdamW):
 
 
 def make_optimizer(name, steps, lr, schedule="original", warmup=0, weight_decay=1e-4):
-    """An optimizer with its learning-rate schedule.
+    """A Keras optimizer, "adam" or "adamw", with the learning-rate schedule of a run of `steps` steps.
 
-    Args:
-        name: "adam" or "adamw".
-        steps: length of the run.
-        lr: highest learning rate.
-        schedule: "original", lr * 0.96^floor(step / 5000), or "cosine" to 0.
-        warmup: steps of linear warm-up, cosine schedule only.
-        weight_decay: of adamw; biases, batch-norm betas and PReLU slopes are no weights to shrink.
-
-    Returns:
-        keras optimizer.
+    The schedule is "original", lr * 0.96^floor(step / 5000), or "cosine" to 0 after `warmup` steps of linear warm-up.
     """
     if schedule == "cosine":
+        start, target = (0.0, lr) if warmup else (lr, None)
         rate = keras.optimizers.schedules.CosineDecay(
-            0.0 if warmup else lr,
-            max(1, steps - warmup),
-            warmup_target=lr if warmup else None,
-            warmup_steps=warmup,
+            start, max(1, steps - warmup), warmup_target=target, warmup_steps=warmup
         )
     else:
         rate = keras.optimizers.schedules.ExponentialDecay(float(lr), DECAY_STEPS, DECAY, staircase=True)
     if name == "adam":
         return Adam(rate)
     optimizer = AdamW(rate, weight_decay=weight_decay)
+    # biases, batch-norm betas and PReLU slopes are no weights to shrink
     optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "alpha"])
     return optimizer
 
@@ -104,8 +85,7 @@ class LossSettings:
     sem: float = 1.0
     foreground: float = LANE_WEIGHT  # of a pixel in the semantic loss, background 1
     ignore: int | None = None  # id of the pixels that don't count
-    # Whether the background is an instance for the discriminative loss. With coordinates in the embedding it can't be
-    # one: it is everywhere.
+    # whether the background is an instance; with coordinates in the embedding it can't be one: it is everywhere
     background: bool = True
     cls: float = 0.0  # weight of the class loss
     class_weights: tuple = ()  # of its classes
@@ -117,10 +97,9 @@ def loss_terms(outputs):
 
 
 def make_losses(settings, jit=True):
-    """Function (outputs, label) -> the float32 scalars of `loss_terms`.
+    """Function (outputs, label of `datagenerator.make_dataset`) -> the float32 scalars of `loss_terms`.
 
-    With classes, (B, H, W, 2) as `datagenerator.make_dataset` has them, each loss is a mean over the images that have
-    what it compares with, and 0 without any.
+    With classes each loss is a mean over the images that have what it compares with, and 0 without any.
 
     Args:
         settings: `LossSettings`.
@@ -131,10 +110,12 @@ def make_losses(settings, jit=True):
 
     def losses(outputs, label):
         loss = l_var = l_dist = l_reg = l_sem = tf.constant(0.0)
-        ignore, share, classes = s.ignore, None, None
+        ignore, fraction, classes = s.ignore, None, None
         if len(label.shape) == 4:
             label, classes = label[..., 0], label[..., 1]
-            share = _labeled_share(label)
+            # of the images of all replicas, those that have a label
+            has_label = tf.reduce_any(label != NO_LABEL, axis=(1, 2))
+            fraction = _replica_mean(tf.reduce_mean(tf.cast(has_label, tf.float32)))
             ignore = NO_LABEL if ignore is None else ignore
             label = tf.where(label == NO_LABEL, ignore, label)
         if s.var or s.dist or s.reg:
@@ -144,8 +125,8 @@ def make_losses(settings, jit=True):
             loss, l_var, l_dist, l_reg = embedding_loss(
                 outputs["embedding"], ids, s.dvar, s.ddist, s.var, s.dist, s.reg, ignore=no_instance
             )
-            if share is not None:
-                loss, l_var, l_dist, l_reg = (tf.math.divide_no_nan(x, share) for x in (loss, l_var, l_dist, l_reg))
+            if fraction is not None:
+                loss, l_var, l_dist, l_reg = (tf.math.divide_no_nan(x, fraction) for x in (loss, l_var, l_dist, l_reg))
         if s.sem:
             l_sem = s.sem * semantic_loss(outputs["semantic"], label, s.foreground, ignore)
             l_sem *= _replica_weight(lambda: pixel_weights(label, s.foreground, ignore))
@@ -158,48 +139,41 @@ def make_losses(settings, jit=True):
     return losses
 
 
-def _labeled_share(label):
-    """Fraction of the images that have a label, over all replicas."""
-    return _replica_mean(tf.reduce_mean(tf.cast(tf.reduce_any(label != NO_LABEL, axis=(1, 2)), tf.float32)))
-
-
 def _replica_weight(weights):
-    """Weight of this replica's pixels, what `weights()` gives, in a loss over the mean of all replicas.
+    """Factor, by the weights of this replica's pixels, of a loss that divides by their sum.
 
-    Such a loss divides by the weight of all pixels of the batch. With this factor the mean over the replicas is what
-    one replica finds on the whole batch.
+    With it the mean over the replicas is what one replica finds on the whole batch.
     """
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
+    if _replicas() is None:
         return 1.0
     weight = tf.reduce_sum(weights())
     return tf.math.divide_no_nan(weight, _replica_mean(weight))
 
 
 def _replica_mean(value):
-    """Mean of a number over all replicas."""
+    """Mean of numbers over all replicas."""
+    context = _replicas()
+    return value if context is None else context.all_reduce(tf.distribute.ReduceOp.MEAN, value)
+
+
+def _replicas():
+    """TensorFlow's context in which a step runs on one of several replicas, else None."""
     context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return value
-    return context.all_reduce(tf.distribute.ReduceOp.MEAN, value)
+    return context if context and context.num_replicas_in_sync > 1 else None
 
 
 def make_train_step(model, optimizer, losses, strategy=None, averages=None, clip_norm=0.0, jit=False):
-    """Compiled function (image (B, H, W, 3), label (B, H, W) or (B, H, W, 2)) that makes one optimizer step.
+    """Compiled function (image, label) that makes one optimizer step.
 
-    If the loss or the gradient is not finite, weights and statistics stay as they were before the step.
+    Its result is float32: the `loss_terms` and the gradient's global norm before clipping. If one of them is not
+    finite, weights and statistics stay as they were before the step.
 
     Args:
-        model: keras.Model, built in the scope of `strategy`.
-        optimizer: keras optimizer, built.
+        model, optimizer: built in the scope of `strategy`, whose default is TensorFlow's for one device.
         losses: function of `make_losses`.
-        strategy: tf.distribute.Strategy; default TensorFlow's for one device.
         averages: `WeightAverages` to update, or None.
         clip_norm: gradients are scaled down to this global norm; 0 = they are not.
         jit: compile the whole step with XLA.
-
-    Returns:
-        tf.function whose result is float32: the `loss_terms` and the gradient's global norm before clipping.
     """
     strategy = strategy or tf.distribute.get_strategy()
     replicas, variables = strategy.num_replicas_in_sync, model.trainable_variables
@@ -212,10 +186,7 @@ def make_train_step(model, optimizer, losses, strategy=None, averages=None, clip
         # semantic pre-training leaves the embedding head without gradient
         gradients = [tf.zeros_like(v.value) if g is None else g for g, v in zip(gradients, variables, strict=True)]
         terms = tf.stack(terms)
-        if replicas > 1:
-            context = tf.distribute.get_replica_context()
-            gradients = context.all_reduce(tf.distribute.ReduceOp.MEAN, gradients)
-            terms = context.all_reduce(tf.distribute.ReduceOp.MEAN, terms)
+        gradients, terms = _replica_mean(gradients), _replica_mean(terms)
         norm = tf.linalg.global_norm(gradients)
         factor = 1.0 / replicas  # Keras sums over the replicas once more
         if clip_norm:

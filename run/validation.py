@@ -19,6 +19,8 @@ from pipeline.segmentation import Network, Settings, segment_tiles
 from run.command import UserError
 from run.train_step import CLASS_TERM, loss_terms
 
+KINDS = ("train", "validation")  # of events
+
 
 @dataclass(frozen=True)
 class InstanceSettings:
@@ -42,13 +44,12 @@ class Validation:
         """Take up what is to be validated; nothing is computed yet.
 
         Args:
-            model: keras.Model.
-            losses: function (outputs, label) -> the losses of `loss_terms`.
+            model, size, view: keras.Model, (H, W) and `datagenerator.View` of the network; but with "stretch" images
+                go through it one by one. Of one so large that inference takes it in tiles, instances are found so,
+                too, and the losses are those of its middle.
+            losses: function of `train_step.make_losses`.
             data: `pairs.Data`.
-            size: (H, W) of the network.
             batch_size: images per batch.
-            view: `datagenerator.View`; but with "stretch" images go through the network one by one. Of one so large
-                that inference takes it in tiles, instances are found so, too, and the losses are those of its middle.
             settings: `InstanceSettings`.
         """
         self.settings, self.data = settings, data
@@ -65,13 +66,12 @@ class Validation:
         self.step = step
 
     def run(self):
-        """Validate the model.
+        """Validate the model: {name: number}.
 
-        Returns:
-            Mean losses of `loss_terms` over the images that have what these compare with, and Accuracy, FP and FN of
-            TuSimple if there are labels, else those of `instances.instance_score`; where there are classes their mean
-            IoU, "mIoU", at the size that the network sees; a dict. Of several folders the means of these, of what all
-            of them have, and under "folders" {name: its own}.
+        Mean losses of `loss_terms` over the images that have what these compare with, and Accuracy, FP and FN of
+        TuSimple if there are labels, else the numbers of `instance_score`; where there are classes their mean IoU,
+        "mIoU", at the size that the network sees. Of several folders the means of what all of them have, and under
+        "folders" {name: its own}.
         """
         folders = {name: self._validate(name) for name in self.datasets}
         first = next(iter(folders.values()))
@@ -83,14 +83,15 @@ class Validation:
 
     def _validate(self, name):
         """As `run`, of one folder."""
-        pairs, lanes = self.data.folders[name], self.data.lanes[name]
-        means, confusion = _Means(loss_terms(self.network.outputs)), 0
+        pairs, lanes, names = self.data.folders[name], self.data.lanes[name], loss_terms(self.network.outputs)
+        sums, counts, confusion = np.zeros(len(names)), np.zeros(len(names)), 0
 
         def outputs_of_images():
-            nonlocal confusion
+            nonlocal sums, counts, confusion
             for image, label, index in batches(self.datasets[name]):
                 terms, outputs = self.step(image, label)
-                means.add(terms.numpy(), label.numpy())
+                count = _count_images(names, label.numpy())
+                sums, counts = sums + count * terms.numpy(), counts + count
                 parts = (index, label, *outputs.values())
                 for number, truth, *values in zip(*(part.numpy() for part in parts), strict=True):
                     image_outputs = dict(zip(outputs, values, strict=True))
@@ -101,7 +102,7 @@ class Validation:
         score = {}
         if lanes:
             lines = [self._find_lanes(lanes[number], outputs) for number, outputs in outputs_of_images()]
-            score = tusimple_score(lines, [labeled.line for labeled in lanes], math.inf)
+            score = tusimple_score(lines, lanes, math.inf)
         elif self.settings.scored and all(pair[1] for pair in pairs):
             label_maps = (self._find_instances(pairs[number], outputs) for number, outputs in outputs_of_images())
             score = instance_score(label_maps, self.settings.ignore)
@@ -110,7 +111,11 @@ class Validation:
                 pass
         if np.any(confusion):
             score["mIoU"] = float(np.nanmean(class_iou(confusion)))
-        return means.result() | {name: round(value, 5) for name, value in score.items()}
+        means = sums / np.maximum(counts, 1)
+        if CLASS_TERM in names:
+            means[0] = means[1:].sum()  # the loss
+        means = dict(zip(names, means.tolist(), strict=True))
+        return {name: round(value, 5) for name, value in (means | score).items()}
 
     def _count_classes(self, outputs, truth):
         """`class_confusion` of an image, all zeros if outputs aren't finite."""
@@ -128,10 +133,10 @@ class Validation:
         return visualization.label_image(label_map, truth.shape), truth
 
     def _find_lanes(self, labeled, outputs):
-        """TuSimple line of an image, `LabeledLanes`, that inference.py with its defaults would write."""
-        path, size = labeled.line["raw_file"], labeled.size
+        """TuSimple line of an image, of `read_lanes`, that inference.py with its defaults would write."""
+        path, size = labeled["raw_file"], labeled["size"]
         label_map = self._find(lambda: read_image(path), size, outputs, Settings())
-        return tusimple_line(path, fit_lanes(label_map, size), labeled.line["h_samples"], 0.0, size)
+        return tusimple_line(path, fit_lanes(label_map, size), labeled["h_samples"], 0.0, size)
 
     def _find(self, read, size, outputs, settings):
         """Label map of the image that `read` gives, of `size` (h, w); of outputs that aren't finite, empty."""
@@ -149,81 +154,40 @@ class Validation:
         return self.network.find_instances(outputs, settings)
 
 
-class _Means:
-    """Mean losses over images; each counts those images that have what it compares with."""
-
-    def __init__(self, names):
-        self.names, self.sums, self.counts = names, np.zeros(len(names)), np.zeros(len(names))
-
-    def add(self, terms, label):
-        """Take up the losses of a batch and its label, (B, H, W) or (B, H, W, 2)."""
-        counts = np.full(len(terms), float(len(label)))
-        if CLASS_TERM in self.names:
-            labeled, classed = (
-                (label[..., i] != absent).any(axis=(1, 2)).sum() for i, absent in enumerate((NO_LABEL, IGNORED_CLASS))
-            )
-            counts[:] = [classed if name == CLASS_TERM else labeled for name in self.names]
-        self.sums += counts * terms
-        self.counts += counts
-
-    def result(self):
-        """{name: mean}."""
-        means = self.sums / np.maximum(self.counts, 1)
-        if CLASS_TERM in self.names:
-            means[0] = means[1:].sum()  # the loss
-        return dict(zip(self.names, means.round(5).tolist(), strict=True))
+def _count_images(names, label):
+    """How many images of a batch have what each loss of `names` compares with, label (B, H, W) or (B, H, W, 2)."""
+    if CLASS_TERM not in names:
+        return np.full(len(names), float(len(label)))
+    labeled, classed = (
+        float((label[..., i] != absent).any(axis=(1, 2)).sum()) for i, absent in enumerate((NO_LABEL, IGNORED_CLASS))
+    )
+    return np.array([classed if name == CLASS_TERM else labeled for name in names])
 
 
-def _flatten(values, prefix=""):
-    """(name, number) of a dict of numbers and dicts, whose names come before those in them."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}/")
-        else:
-            yield prefix + key, value
+def figure_of_merit(validation):
+    """(what measures the best model, the number that it has the least of).
 
-
-def choose_measure(validation):
-    """What measures the best model: "score" where there is TuSimple's, else "AP" of instances, "mIoU" or "loss"."""
-    kinds = {"Accuracy": "score", "AP": "AP", "mIoU": "mIoU"}
-    return next((measure for key, measure in kinds.items() if key in validation), "loss")
-
-
-def figure_of_merit(validation, measure):
-    """The number that the best model has the least of: FP + FN - Accuracy for "score", - AP, - mIoU, or the loss.
-
-    Raises:
-        UserError: there is no such score any more.
+    FP + FN - Accuracy where there is TuSimple's score, else - AP of instances, - mIoU, or the loss.
     """
-    if measure == "loss":
-        return validation["loss"]
-    if choose_measure(validation) != measure:
-        raise UserError("--valdir: found another labels.json than when the run began, or none; restore it")
-    if measure in ("AP", "mIoU"):
-        return 1e-6 * validation["loss"] - validation[measure]  # the loss parts models that find nothing
-    return validation["FP"] + validation["FN"] - validation["Accuracy"]
+    if "Accuracy" in validation:
+        return "score", validation["FP"] + validation["FN"] - validation["Accuracy"]
+    for measure in ("AP", "mIoU"):
+        if measure in validation:
+            return measure, 1e-6 * validation["loss"] - validation[measure]  # the loss parts models that find nothing
+    return "loss", validation["loss"]
 
 
 class SummaryLog:
     """TensorBoard events of a run, and plots of one validation image's embeddings."""
 
-    def __init__(self, logdir, model, shown, plots, settings, plot_every, cluster_every):
-        """Open the event files.
+    def __init__(self, logdir, model, shown, plots, settings, every):
+        """Open the event files in `logdir` and make the folder `plots`.
 
-        Args:
-            logdir: folder of the events.
-            model: keras.Model.
-            shown: (image, label, index), a batch of one validation image.
-            plots: folder of the plots, made if absent.
-            settings: `InstanceSettings`; pixels to ignore are shown as background.
-            plot_every: steps between summaries and scatter plots.
-            cluster_every: steps between mean-shift images.
+        `shown` is a batch (image, label, index) of one validation image, whose pixels to ignore, of the
+        `InstanceSettings`, are shown as background; summaries and plots come `every` so many steps.
         """
-        self.writers = {
-            name: tf.summary.create_file_writer(str(Path(logdir) / name)) for name in ("train", "validation")
-        }
-        self.model, self.plots, self.settings = model, plots, settings
-        self.plot_every, self.cluster_every = plot_every, cluster_every
+        self.writers = {kind: tf.summary.create_file_writer(str(Path(logdir) / kind)) for kind in KINDS}
+        self.model, self.plots, self.settings, self.every = model, plots, settings, every
         self.image, self.label = shown[0], shown[1][0].numpy()
         if self.label.ndim == 3:
             self.label = np.where(self.label[..., 0] == NO_LABEL, 0, self.label[..., 0])
@@ -233,28 +197,23 @@ class SummaryLog:
         plots.mkdir(parents=True, exist_ok=True)
 
     def follow(self, step, values):
-        """After each step: whatever is due, of scalars `values` (a dict), weight histograms and images."""
-        if step % self.plot_every == 0:
+        """After each step: whatever is due, of scalars `values` (a dict) and images."""
+        if step % self.every == 0:
             self.scalars("train", step, values)
-            self.weights(step)
-        if step % self.plot_every == 0 or step % self.cluster_every == 0:
             self.images(step)
 
-    def scalars(self, name, step, values):
+    def scalars(self, kind, step, values, prefix=""):
         """Write a dict of numbers, and of dicts of numbers, to the events "train" or "validation"."""
-        with self.writers[name].as_default(step):
-            for key, value in _flatten(values):
-                tf.summary.scalar(key, value)
-        self.writers[name].flush()
-
-    def weights(self, step):
-        """Write a histogram of every weight."""
-        with self.writers["train"].as_default(step):
-            for variable in self.model.trainable_variables:
-                tf.summary.histogram(variable.path, variable.value)
+        with self.writers[kind].as_default(step):
+            for key, value in values.items():
+                if isinstance(value, dict):
+                    self.scalars(kind, step, value, f"{prefix}{key}/")
+                else:
+                    tf.summary.scalar(prefix + key, value)
+        self.writers[kind].flush()
 
     def images(self, step):
-        """Write a scatter plot, `cluster_STEP.png`, every `cluster_every` steps `instances_STEP.png`, and events."""
+        """Write a scatter plot, `cluster_STEP.png`, but for step 0 `instances_STEP.png`, and events."""
         outputs = {name: value[0].numpy() for name, value in self.predict(self.image).items()}
         embedding, image = outputs["embedding"], self.image[0].numpy().astype(np.uint8)
         sequential = visualization.sequential_ids(self.label)
@@ -265,7 +224,7 @@ class SummaryLog:
             "embedding": visualization.embedding_to_color(embedding),
         }
         visualization.scatter_plot(embedding, self.label, self.plots / f"cluster_{step:06d}.png", f"step {step}")
-        if step and step % self.cluster_every == 0:
+        if step:
             mask = lane_mask(outputs, self.settings.threshold)
             label_map = instance_label_map(embedding, self.settings.bandwidth, mask)
             shown["instances"] = visualization.paint_instances(image, label_map)

@@ -138,7 +138,7 @@ def tiny_run(tiny_data, tmp_path_factory):
     utils.save_model(folder.parent / "start", model, {"network": network})
     flags = f"--srcdir {tiny_data} --valdir {tiny_data} --modeldir {folder.parent / 'start'} --outdir {folder}"
     flags += f" --logdir {folder / 'log'} {TINY_FLAGS} --warmup 10 --steps 60"
-    flags += " --val-every 15 --save-every 40 --plot-every 60 --cluster-every 60"
+    flags += " --val-every 15 --save-every 40 --plot-every 60"
     assert training.main(flags.split()) == 0
     return folder
 
@@ -175,7 +175,6 @@ def fake_step(monkeypatch, losses):
     monkeypatch.setattr(training, "make_train_step", make)
     monkeypatch.setattr(training.Validation, "run", lambda self: dict.fromkeys(training.loss_terms(()), 1.0))
     monkeypatch.setattr(training.SummaryLog, "images", lambda *args: None)
-    monkeypatch.setattr(training.SummaryLog, "weights", lambda *args: None)
 
 
 def miniature(network, synchronized=False, folder=""):

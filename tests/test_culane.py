@@ -273,7 +273,7 @@ def test_a_model_on_culane(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(evaluation.utils, "model_folder", Path)
     monkeypatch.setattr(utils, "read_confidence", lambda modeldir: 0.6)
     monkeypatch.setattr(evaluation, "require_head", lambda *args, **flags: None)
-    monkeypatch.setattr(model, "segment", lambda network, image, settings: image)
+    monkeypatch.setattr(model, "segment_outputs", lambda network, image, settings: ({}, image))
     # of the images of gray 0, 50 and 100 the last one gets its lanes, all but one
     lanes = {100: [1200, 100], 50: [], 0: [900]}
     monkeypatch.setattr(model, "fit_lanes", lambda image, size: lanes[int(image[0, 0, 0])])
@@ -284,7 +284,7 @@ def test_a_model_on_culane(folder, tmp_path, capsys, monkeypatch):
     assert run(capsys, *argv) == pytest.approx(expected)
     assert run(capsys, "--culane", tmp_path / "out", folder) == pytest.approx(expected)
     assert "--out: found files in" in fails(capsys, *argv)
-    assert "--images: found with a list of CULane" in fails(capsys, *argv, "--images", "x")
+    assert "--images: found with --modeldir on CULane" in fails(capsys, *argv, "--images", "x")
 
 
 def test_real_clip(shared_data, tmp_path, capsys):

@@ -1,14 +1,13 @@
 """The evaluation command: on submission files, on a model, its images and its errors."""
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 from conftest import evaluation_error as fails
-from test_tusimple_score import label, prediction, reference_score, score, vertical
+from test_tusimple_score import label, prediction, score, vertical
 
 from evaluation import __main__ as evaluation
 from evaluation import model
@@ -31,8 +30,8 @@ def test_file_command(tmp_path, capsys):
     evaluation.main(["--pred", pred, "--gt", truth, "--json"])
     out = json.loads(capsys.readouterr().out)
     assert [(entry["name"], entry["order"]) for entry in out] == [("Accuracy", "desc"), ("FP", "asc"), ("FN", "asc")]
-    expected = reference_score(lists, [label(vertical(600), [-2] * 20, name=name) for name in names])
-    np.testing.assert_allclose([entry["value"] for entry in out], expected)
+    # c took 210 ms; a and b find one of two lanes, b at 19 of 20 rows, and the other, without a point, at the 20th
+    np.testing.assert_allclose([entry["value"] for entry in out], [(0.5 + 0.5) / 3, 0, (0.5 + 0.5 + 1) / 3])
 
     evaluation.main(["--pred", pred, "--gt", truth, "--skip-empty-lanes", "--verbose"])
     out = capsys.readouterr().out
@@ -55,18 +54,21 @@ def test_images_without_a_lane_are_counted_apart(tmp_path, capsys):
 
 def test_command_errors_are_one_line(tmp_path, capsys):
     truth = write_lines(tmp_path / "gt.json", [label(vertical(600))])
-    assert "nowhere.json: No such file" in fails(capsys, "--pred", tmp_path / "nowhere.json", "--gt", truth)
-    (tmp_path / "bad.json").write_text('{"raw_file": "clips/a/20.jpg", "lanes": [], "run_time": 1}\nno json\n')
-    assert "bad.json:2: found no JSON" in fails(capsys, "--pred", tmp_path / "bad.json", "--gt", truth)
-    assert f"{truth}:1: found no run_time" in fails(capsys, "--pred", truth, "--gt", truth)
-    assert "expected one" in fails(capsys, "--pred", truth, "--modeldir", "m")
-    assert "--gt: found nothing" in fails(capsys, "--pred", truth)
-    assert "--srcdir: found nothing" in fails(capsys, "--pred", truth, "--gt", truth, "--images", tmp_path / "new")
-    images = ("--srcdir", tmp_path, "--images", tmp_path)
-    assert "--images: found files" in fails(capsys, "--pred", truth, "--gt", truth, *images)
-    assert "--out: found no folder" in fails(
-        capsys, "--modeldir", "m", "--srcdir", "s", "--labels", "l", "--out", tmp_path / "none" / "p.json"
-    )
+    model = ("--modeldir", "m", "--srcdir", "s")
+    for words, argv in (
+        (f"{truth}:1: found no run_time", ("--pred", truth, "--gt", truth)),
+        ("expected one", ("--pred", truth, "--modeldir", "m")),
+        ("expected one", ("--pred", truth, *model, "--instances")),
+        ("--gt: found nothing", ("--pred", truth)),
+        ("--srcdir: found nothing", ("--pred", truth, "--gt", truth, "--images", tmp_path / "new")),
+        ("--srcdir: found nothing", ("--modeldir", "m", "--instances")),
+        ("--images: found files", ("--pred", truth, "--gt", truth, "--srcdir", tmp_path, "--images", tmp_path)),
+        ("--out: found no folder", (*model, "--labels", "l", "--out", tmp_path / "none" / "p.json")),
+        ("--labels: found with", (*model, "--instances", "--labels", "a.json")),
+        ("found 0 folders", ("--instances",)),
+        ("found 1 folders", ("--instances", tmp_path)),
+    ):
+        assert words in fails(capsys, *argv), argv
 
 
 def drawn(entry, size=(256, 512)):
@@ -108,27 +110,28 @@ def test_model_command_writes_submission_and_images(tusimple_folder, tmp_path, c
         if number == 1:
             label_map[label_map == 20] = 0
         clock.append(clock[-1] + (0.25 if number == 2 else 0.01))
-        return label_map
+        return {"semantic": np.where(label_map, np.log(3), -9.0)[:, :, None]}, label_map  # lines are ones by 3 to 1
 
-    monkeypatch.setattr(evaluation, "load_network", lambda modeldir, int8: None)
-    monkeypatch.setattr(evaluation.utils, "model_folder", Path)
-    monkeypatch.setattr(evaluation.utils, "read_confidence", lambda modeldir: 0.6)
-    monkeypatch.setattr(model, "segment", segment)
+    monkeypatch.setattr(evaluation, "load", lambda args: (None, Settings(args.bandwidth)))
+    monkeypatch.setattr(model, "segment_outputs", segment)
     out, images = tmp_path / "pred.json", tmp_path / "images"
     argv = ["--modeldir", "m", "--srcdir", str(folder), "--labels", "label_data.json", "--bandwidth", "0.7"]
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     write_lines(tmp_path / "elsewhere/label_data.json", entries[:1])  # of another folder: that in --srcdir counts
     evaluation.main([*argv, "--out", str(out), "--images", str(images), "--json"])
-    assert calls == [Settings(0.7, 0.7, "fast", 0.6)] * 4
+    assert calls == [Settings(0.7)] * 4
     captured = capsys.readouterr()
     values = {entry["name"]: entry["value"] for entry in json.loads(captured.out)}
     assert values["Accuracy"] > 0.87 and values["FP"] == 0 and values["FN"] == pytest.approx(1 / 9)
     assert "1 of 3 images took over 200 ms: scored like the others" in captured.err
+    assert "score AUC - (8 right, 0 wrong lanes)" in captured.err and "ends of 8 found lanes" in captured.err
     submission = evaluation.read_labels(out, evaluation.PREDICTION_KEYS)
     assert [entry["raw_file"] for entry in submission] == [entry["raw_file"] for entry in entries]
     assert [len(entry["lanes"]) for entry in submission] == [3, 2, 3]
     assert [entry["run_time"] for entry in submission] == [10, 10, 250]
+    scores = [score for entry in submission for score in entry["scores"]]
+    assert len(scores) == 8 and 0.7 < np.mean(scores) <= 0.75
     names = sorted(path.name for path in images.iterdir())
     assert len(names) == 3 and names[0].startswith("0000_0.") and names[0].endswith("_clips-1-20.jpg")
     worst = cv2.imread(str(images / names[0])).astype(int)
@@ -159,6 +162,29 @@ def test_model_command_with_a_real_network(tusimple_folder, tmp_path, capsys):
     assert len(first.splitlines()) == 3
     assert "nowhere" in fails(capsys, "--modeldir", tmp_path / "nowhere", *argv[2:])
     assert (tmp_path / "pred.json").read_text() == first
+
+
+def test_score_auc_and_ends_by_hand():
+    """Two images, three true lanes: two found, each short of rows, one 30 px beside; and a lane too many."""
+    rows = list(range(160, 360, 10))
+    long = [-2, *vertical(600)[1:]]  # from row 170 on
+    short = [-2] * 3 + [300] * 16 + [-2]  # rows 190 to 340
+    truth = [label(vertical(600), vertical(300), name="a", rows=rows), label(vertical(500), name="b", rows=rows)]
+    found = [prediction(long, vertical(900), short, name="a"), prediction(vertical(530), name="b")]
+    right, ends = model.match_lanes(found, truth)
+    assert right == [True, False, False, False]  # the third is right at 16 of 20 rows, 80 %
+    found[0]["lanes"][2] = [-2] * 3 + [300] * 17
+    right, ends = model.match_lanes(found, truth)
+    assert right == [True, False, True, False]
+    assert ends.tolist() == [[[170, 350], [160, 350]], [[190, 350], [160, 350]]]
+    # of the four pairs of a right and a wrong score three are in order
+    assert model.describe_scores([0.9, 0.8, 0.75, 0.2], right) == "score AUC 0.75 (2 right, 2 wrong lanes)"
+    assert model.describe_scores([0.9], [True]) == "score AUC - (1 right, 0 wrong lanes)"
+    line = model.describe_ends(np.append(ends, [[[160, 380], [160, 350]]], axis=0))
+    # tops 10, 30 and 0 rows too low, the last more than 20; one bottom 30 too low
+    assert line.endswith("tops 10.0, 26.0, 33 %, 0 %; bottoms 0.0, 24.0, 0 %, 33 %")
+    assert model.match_lanes([prediction(name="a")], [label(name="a")])[0] == []
+    assert "of 0 found lanes" in model.describe_ends(np.zeros((0, 2, 2)))
 
 
 def test_worst_image_first():

@@ -1,7 +1,6 @@
 """Instance metrics against counts worked out by hand; the `--instances` command; bootstrap intervals."""
 
 import json
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -37,18 +36,19 @@ def test_instance_metrics_by_hand():
     np.testing.assert_allclose(parts, [1.75, 2, 0, 0])
     assert instances.panoptic_quality(parts) == pytest.approx(0.875)
     score = instances.instance_score([(found, truth), (np.zeros((2, 2), int), np.ones((2, 2), int))])
-    np.testing.assert_allclose(list(score.values()), [(1 + 6 / 7) / 4, 0.5, 0.5, 4.4 / 12, 1.75 / 2.5])
+    expected = [(1 + 6 / 7) / 4, 0.5, 22 / 23 / 2, 0.5, 4.4 / 12, 1.75 / 2.5]  # 22 of 24 pixels found
+    np.testing.assert_allclose(list(score.values()), expected)
+    assert list(score) == ["SBD", "|DiC|", "foreground Dice", "AP50", "AP", "PQ"]
 
 
 def test_instance_metrics_of_empty_images():
     nothing, one = np.zeros((3, 3), int), np.ones((3, 3), int)
     for pair, perfect in (((nothing, nothing), 1), ((nothing, one), 0), ((one, nothing), 0), ((one, 5 * one), 1)):
         assert instances.symmetric_best_dice(*pair) == perfect
+        assert instances.foreground_dice(*pair) == perfect
         assert instances.count_difference(*pair) == 1 - perfect
         np.testing.assert_array_equal(instances.average_precision(*pair), perfect)
         assert instances.panoptic_quality(instances.panoptic_parts(*pair)) == perfect
-    with pytest.raises(ValueError, match=r"\(3, 3\).*\(2, 2\)"):
-        instances.overlaps(one, one[:2, :2])
 
 
 def test_matching_takes_the_most_pairs():
@@ -72,7 +72,7 @@ def test_instances_command(tmp_path, capsys):
     evaluation.main(["--instances", *map(str, folders), "--json"])
     entries = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
     values = [entry["value"] for entry in entries.values()]
-    np.testing.assert_allclose(values, [0.5, 1, 0.5, 0.5, 1 / 1.5])
+    np.testing.assert_allclose(values, [0.5, 1, 64 / 88, 0.5, 0.5, 1 / 1.5])  # 32 of 56 pixels
     cv2.imwrite(str(folders[0] / "1.PNG"), 0 * found)  # the second image is all wrong
     cv2.imwrite(str(folders[1] / "1.PNG"), truth)
     evaluation.main(["--instances", *map(str, folders), "--json"])
@@ -111,7 +111,7 @@ def test_a_value_to_ignore_counts_nowhere(tmp_path, capsys):
     for folder, label in zip(folders, (found, truth), strict=True):
         folder.mkdir()
         cv2.imwrite(str(folder / "0.png"), label)
-    for more, expected in (["--ignore", "255"], [1, 0, 1, 1, 1]), ([], None):
+    for more, expected in (["--ignore", "255"], [1, 0, 1, 1, 1, 1]), ([], None):
         evaluation.main(["--instances", *map(str, folders), "--json", *more])
         values = [entry["value"] for entry in json.loads(capsys.readouterr().out)]
         assert values == expected if expected else values[0] < 0.9
@@ -126,22 +126,22 @@ def test_own_instances_in_one_command(tmp_path, capsys, monkeypatch):
     for number, label in enumerate((truth, 0 * truth)):
         cv2.imwrite(str(tmp_path / f"labels/{number}.png"), label)
         cv2.imwrite(str(tmp_path / f"images/{number}.png"), np.dstack([np.uint8(label == 2)] * 3))
-    monkeypatch.setattr(evaluation, "load_network", lambda modeldir, int8: None)
-    monkeypatch.setattr(evaluation.utils, "model_folder", Path)
-    monkeypatch.setattr(evaluation, "require_head", lambda *args, **flags: None)
-    monkeypatch.setattr(evaluation.utils, "read_confidence", lambda modeldir: 0.6)
     settings = []
-    see = lambda network, image, given: settings.append(given) or image[::2, ::2, 0].astype(np.int32)  # noqa: E731
-    monkeypatch.setattr(model, "segment", see)
+    monkeypatch.setattr(evaluation, "load", lambda args: (None, Settings(args.bandwidth)))
+
+    def see(network, image, given):
+        settings.append(given)
+        return {}, image[::2, ::2, 0].astype(np.int32)
+
+    monkeypatch.setattr(model, "segment_outputs", see)
     flags = ["--modeldir", "m", "--srcdir", str(tmp_path), "--instances", "--bandwidth", "0.7"]
     evaluation.main([*flags, "--json"])
-    values = [entry["value"] for entry in json.loads(capsys.readouterr().out)]
-    np.testing.assert_allclose(values, [0.75, 0.5, 0.75, 0.75, 1 / 1.5])  # SBD 0.5 and 1, PQ over both
-    assert settings == [Settings(0.7, 0.7, "fast", 0.6)] * 2
-    assert "found 0 folders" in fails(capsys, "--instances")
-    assert "--srcdir: found nothing" in fails(capsys, "--modeldir", "m", "--instances")
-    assert "--labels: found with" in fails(capsys, *flags, "--labels", "a.json")
-    assert "expected one" in fails(capsys, *flags, "--pred", "a.json")
+    values = {entry["name"]: entry["value"] for entry in json.loads(capsys.readouterr().out)}
+    # SBD 0.5 and 1, PQ over both
+    assert values == pytest.approx(
+        {"SBD": 0.75, "|DiC|": 0.5, "foreground Dice": (48 / 64 + 1) / 2, "AP50": 0.75, "AP": 0.75, "PQ": 1 / 1.5}
+    )
+    assert settings == [Settings(0.7)] * 2
     (tmp_path / "labels/1.png").unlink()
     assert "1.png: no file of that stem" in fails(capsys, *flags)
 

@@ -95,7 +95,7 @@ def test_a_value_to_ignore_is_no_instance(tmp_path):
     import tensorflow as tf
 
     shown = tf.zeros((1, 4, 4, 3)), tf.constant([[[0, 1], [255, 255]]]), None
-    log = SummaryLog(tmp_path / "log", None, shown, tmp_path / "plots", InstanceSettings(ignore=255), 1, 1)
+    log = SummaryLog(tmp_path / "log", None, shown, tmp_path / "plots", InstanceSettings(ignore=255), 1)
     assert log.label.tolist() == [[0, 1], [0, 0]]
 
 

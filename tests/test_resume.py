@@ -1,6 +1,5 @@
 """Nothing is lost: runs that are killed, run out of room or meet bad numbers."""
 
-import importlib.util
 import json
 import os
 import resource
@@ -21,7 +20,6 @@ from run.checkpoint import CHECKPOINT_FILE
 from run.command import UserError
 from run.config import settle_flags
 from run.folder import take_folder
-from run.validation import figure_of_merit
 
 # Runs the command in forked processes, so that TensorFlow is imported once, and stops them by a signal. The network is
 # a miniature; the command, its files, data, augmentation, dropout, optimizer, averages and plots are the real ones.
@@ -34,7 +32,6 @@ import matplotlib.figure, mpl_toolkits.mplot3d
 import training, utils
 from run.command import start
 utils.build_model = miniature
-training.SummaryLog.weights = lambda *args: None
 start()
 
 def start(argv):
@@ -95,6 +92,11 @@ print(json.dumps({"codes": codes, "steps": steps}))
 """
 
 
+@pytest.fixture(autouse=True)
+def miniatures(monkeypatch):
+    monkeypatch.setattr(utils, "build_model", miniature)
+
+
 def test_workers_go_on_with_the_flags_of_their_run(tiny_data, tmp_path):
     """Several machines start with the whole command again: with the same flags, or not at all."""
     run = tmp_path / "run"
@@ -113,12 +115,11 @@ def test_workers_go_on_with_the_flags_of_their_run(tiny_data, tmp_path):
 
 
 def test_stopped_again_and_again_and_still_the_same_weights(tiny_data, tmp_path, monkeypatch):
-    monkeypatch.setattr(utils, "build_model", miniature)
     flags = f"--srcdir {tiny_data} --valdir {tiny_data} --modeldir none --image-size 64 96 --batch-size 2 --seed 3"
     # without the discriminative loss, whose compilation would take most of the time and which keeps no state
     flags += " --var 0 --dist 0 --reg 0"
     flags += " --lr 3e-3 --optimizer adamw --schedule cosine --warmup 4 --ema 0.9 --clip-norm 10"
-    flags += " --steps 96 --save-every 3 --val-every 4 --plot-every 50 --cluster-every 100 --deterministic"
+    flags += " --steps 96 --save-every 3 --val-every 4 --plot-every 50 --deterministic"
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     code = STOPPER.replace("ROOT", repr(str(ROOT)))
     kinds = "SIGINT,SIGTERM,SIGINT,SIGTERM,SIGKILL,SIGINT,SIGKILL,SIGKILL"
@@ -142,83 +143,18 @@ def test_stopped_again_and_again_and_still_the_same_weights(tiny_data, tmp_path,
         assert utils.read_config(whole / name)["step"] == utils.read_config(stopped / name)["step"]
         for a, b in zip(*(utils.load_model(folder / name).get_weights() for folder in (whole, stopped)), strict=True):
             np.testing.assert_array_equal(a, b)
-    there, expected = ({p.name for p in folder.iterdir()} for folder in (stopped, whole))
+    there, expected = ({p.name for p in run.iterdir()} for run in (stopped, whole))
     assert {name for name in there if not name.startswith(".")} == expected
+
+
+def command(data, folder, more=""):
+    flags = f"--srcdir {data} --valdir {data} --modeldir none --image-size 64 96 --batch-size 4 {more}"
+    return [*flags.split(), "--outdir", str(folder), "--logdir", f"{folder}-log"]
 
 
 def small_run(tiny_data, folder, monkeypatch, losses, more=""):
     fake_step(monkeypatch, losses)
-    flags = f"--srcdir {tiny_data} --valdir {tiny_data} --modeldir none --image-size 64 96 --batch-size 4 {more}"
-    return training.main([*flags.split(), "--outdir", str(folder), "--logdir", f"{folder}-log"])
-
-
-def test_full_disk(tiny_data, tmp_path, monkeypatch, capsys):
-    """Writing fails for real, by the system's limit on file sizes; the checkpoint before stays good."""
-    run = tmp_path / "run"
-    monkeypatch.setattr(utils, "build_model", miniature)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    small = iter([1.0, 1.0, 1.0])
-
-    def losses():
-        yield from small
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))  # bytes
-        yield 1.0
-
-    try:
-        with pytest.raises(SystemExit) as exit_:
-            small_run(tiny_data, run, monkeypatch, losses(), "--steps 9 --save-every 2 --val-every 50")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert exit_.value.code == 2 and str(run) in error and "the checkpoint of step 2 is intact" in error
-    assert not [p.name for p in run.rglob(".*")]
-    monkeypatch.undo()
-    monkeypatch.setattr(utils, "build_model", miniature)
-    fake_step(monkeypatch, [1.0] * 7)
-    assert training.main(["--resume", str(run)]) == 0  # from step 2
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_folder_without_right_to_write(tiny_data, tmp_path, monkeypatch, capsys):
-    (tmp_path / "locked").mkdir(mode=0o500)
-    with pytest.raises(SystemExit) as exit_:
-        small_run(tiny_data, tmp_path / "locked" / "run", monkeypatch, [1.0], "--steps 1")
-    assert exit_.value.code == 2 and "locked" in capsys.readouterr().err.strip().splitlines()[-1]
-
-
-def test_a_file_in_the_way_of_the_run_folder(tiny_data, tmp_path, monkeypatch, capsys):
-    (tmp_path / "run").write_text("")
-    monkeypatch.setattr(utils, "build_model", miniature)
-    with pytest.raises(SystemExit) as exit_:
-        small_run(tiny_data, tmp_path / "run", monkeypatch, [1.0], "--steps 1")
-    assert exit_.value.code == 2 and str(tmp_path / "run") in capsys.readouterr().err.strip().splitlines()[-1]
-
-
-def test_stops_at_bad_numbers_with_the_model_before_them(tiny_data, tmp_path, monkeypatch, capsys):
-    """With the real step: an image that makes the loss NaN at step 3."""
-    monkeypatch.setattr(utils, "build_model", miniature)
-    monkeypatch.setattr(training.SummaryLog, "images", lambda *args: None)
-    flags = f"--srcdir {tiny_data} --valdir {tiny_data} --modeldir none --image-size 64 96 --batch-size 4 --steps 6"
-    flags += " --var 0 --dist 0 --reg 0"  # whose compilation would take most of the time
-    make, count = training.make_train_step, []
-
-    def poisoned(model, *args):
-        step = make(model, *args)
-
-        def call(image, label):
-            count.append([w.copy() for w in model.get_weights()])
-            return step(image * np.float32(np.nan if len(count) == 3 else 1), label)
-
-        return call
-
-    monkeypatch.setattr(training, "make_train_step", poisoned)
-    with pytest.raises(SystemExit) as exit_:
-        training.main([*flags.split(), "--outdir", str(tmp_path / "run"), "--logdir", str(tmp_path / "log")])
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert exit_.value.code == 2 and "step 3: loss or gradient is not finite (loss nan" in error
-    assert error.count(".png") == 4 and "l_var" in error and "gradient norm" in error and "last" in error
-    for a, b in zip(utils.load_model(tmp_path / "run" / "last").get_weights(), count[2], strict=True):
-        np.testing.assert_array_equal(a, b)
+    return training.main(command(tiny_data, folder, more))
 
 
 def run_error(capsys, *argv):
@@ -229,46 +165,109 @@ def run_error(capsys, *argv):
     return capsys.readouterr().err.strip().splitlines()[-1]
 
 
-@pytest.mark.parametrize("change", ["an image more", "another label", "a renamed image"])
-def test_other_data_than_at_the_start(change, tiny_data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(utils, "build_model", miniature)
-    data = shutil.copytree(tiny_data, tmp_path / "data")
-    small_run(data, tmp_path / "run", monkeypatch, [1.0] * 2, "--steps 2")
-    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    for kind in ("images", "labels"):
-        if change == "an image more":
-            shutil.copy(data / kind / "0000.png", data / kind / "0100.png")
-        elif change == "a renamed image":
-            (data / kind / "0003.png").rename(data / kind / "0103.png")
-        elif kind == "labels":
-            shutil.copy(data / kind / "0001.png", data / kind / "0000.png")
-    assert "other training data" in run_error(capsys, "--resume", tmp_path / "run", "--steps", 4)
-    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_resume_trains_longer_but_takes_no_other_flag(tiny_data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(utils, "build_model", miniature)
-    small_run(tiny_data, tmp_path / "run", monkeypatch, [1.0] * 2, "--steps 2")
-    count = len(list((tiny_data / "images").iterdir()))
+def test_full_disk(tiny_data, tmp_path, monkeypatch, capsys):
+    """Writing fails for real, by the system's limit on file sizes; the checkpoint before stays good."""
+    run = tmp_path / "run"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def losses():
+        yield from [1.0] * 3
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))  # bytes
+        yield 1.0
+
+    fake_step(monkeypatch, losses())
+    try:
+        error = run_error(capsys, *command(tiny_data, run, "--steps 9 --save-every 2 --val-every 50"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(run) in error and "the checkpoint of step 2 is intact" in error
+    assert not [p.name for p in run.rglob(".*")]
+    fake_step(monkeypatch, [1.0] * 7)
+    assert training.main(["--resume", str(run)]) == 0  # from step 2
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_folder_without_right_to_write(tiny_data, tmp_path, capsys):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    assert "locked" in run_error(capsys, *command(tiny_data, tmp_path / "locked" / "run", "--steps 1"))
+
+
+def test_stops_at_bad_numbers_with_the_model_before_them(tiny_data, tmp_path, monkeypatch, capsys):
+    """With the real step: an image that makes the loss NaN at step 3."""
+    monkeypatch.setattr(training.SummaryLog, "images", lambda *args: None)
+    make, weights = training.make_train_step, []
+
+    def poisoned(model, *args):
+        step = make(model, *args)
+
+        def call(image, label):
+            weights.append([w.copy() for w in model.get_weights()])
+            return step(image * np.float32(np.nan if len(weights) == 3 else 1), label)
+
+        return call
+
+    monkeypatch.setattr(training, "make_train_step", poisoned)
+    # without the discriminative loss, whose compilation would take most of the time
+    error = run_error(capsys, *command(tiny_data, tmp_path / "run", "--steps 6 --var 0 --dist 0 --reg 0"))
+    assert "step 3: loss or gradient is not finite (loss nan" in error
+    assert error.count(".png") == 4 and "l_var" in error and "gradient norm" in error and "last" in error
+    for a, b in zip(utils.load_model(tmp_path / "run" / "last").get_weights(), weights[2], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_finished_run_trains_longer_but_takes_no_other_flag_and_no_other_data(
+    tiny_data, tmp_path, monkeypatch, capsys
+):
+    data, run = shutil.copytree(tiny_data, tmp_path / "data"), tmp_path / "run"
+    small_run(data, run, monkeypatch, [1.0] * 2, "--steps 2")
+    count = len(list((data / "images").iterdir()))
     assert f"{count} validation images ({count} of them trained on, too)" in capsys.readouterr().out
-    assert "--lr: found 1.0, expected" in run_error(capsys, "--resume", tmp_path / "run", "--steps", 5, "--lr", 1)
-    assert "found --steps 1" in run_error(capsys, "--resume", tmp_path / "run", "--steps", 1)
-    fake_step(monkeypatch, [1.0] * 3)
-    assert training.main(["--resume", str(tmp_path / "run"), "--steps", "5"]) == 0
-    assert utils.read_config(tmp_path / "run")["flags"]["steps"] == 5
-    assert utils.read_config(tmp_path / "run/last")["step"] == 5
+    before = contents(run)
+    assert training.main(["--resume", str(run)]) == 0
+    line = capsys.readouterr().out.strip()
+    assert "finished at step 2, validation loss 1;" in line and f"--resume {run} --steps 4" in line
+    assert "{" not in line and len(line.splitlines()) == 1
+
+    assert "--lr: found 1.0, expected" in run_error(capsys, "--resume", run, "--steps", 5, "--lr", 1)
+    assert "found --steps 1" in run_error(capsys, "--resume", run, "--steps", 1)
+    label, name = (data / "labels/0000.png").read_bytes(), data / "images/0003.png"
+    for change, undo in (
+        (
+            lambda: [shutil.copy(data / kind / "0000.png", data / kind / "0100.png") for kind in ("images", "labels")],
+            lambda: [path.unlink() for path in data.rglob("0100.png")],
+        ),
+        (lambda: shutil.copy(data / "labels/0001.png", data / "labels/0000.png"), lambda: None),
+        (
+            lambda: (data / "labels/0000.png").write_bytes(label) and name.rename(name.with_suffix(".bmp")),
+            lambda: name.with_suffix(".bmp").rename(name),
+        ),
+    ):
+        change()
+        assert "other training data" in run_error(capsys, "--resume", run, "--steps", 4)
+        undo()
+    assert contents(run) == before
+    # labels of lanes that appear would change what chooses best/
     fake_step(monkeypatch, [1.0])
-    assert training.main(["--resume", str(tmp_path / "run"), "--steps", "6"]) == 0  # and once more
-    logdir = Path(utils.read_config(tmp_path / "run")["flags"]["logdir"])
+    scored = {**dict.fromkeys(training.loss_terms(()), 2.0), "Accuracy": 1.0, "FP": 0.0, "FN": 0.0}
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Validation, "run", lambda self: scored)
+        assert "labels for score, expected those for loss" in run_error(capsys, "--resume", run, "--steps", 3)
+
+    for steps in (5, 6):  # and once more
+        fake_step(monkeypatch, [1.0] * 3)
+        assert training.main(["--resume", str(run), "--steps", str(steps)]) == 0
+        assert utils.read_config(run)["flags"]["steps"] == utils.read_config(run / "last")["step"] == steps
+    logdir = Path(utils.read_config(run)["flags"]["logdir"])
     shutil.rmtree(logdir)
     logdir.touch()
-    assert f"--logdir: found that {logdir} is no folder" in run_error(
-        capsys, "--resume", tmp_path / "run", "--steps", 7
-    )
+    assert f"--logdir: found that {logdir} is no folder" in run_error(capsys, "--resume", run, "--steps", 7)
 
 
-def test_data_that_moved_and_another_working_directory(tiny_data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(utils, "build_model", miniature)
+def test_data_and_run_folder_that_moved(tiny_data, tmp_path, monkeypatch, capsys):
     (tmp_path / "home").mkdir()
     monkeypatch.chdir(tmp_path / "home")
     for name in ("data", "val"):
@@ -276,96 +275,42 @@ def test_data_that_moved_and_another_working_directory(tiny_data, tmp_path, monk
     flags = "--srcdir data:2 --valdir val --modeldir none --image-size 64 96 --batch-size 4 --outdir run --steps 1"
     fake_step(monkeypatch, [1.0])
     assert training.main(flags.split()) == 0
-    # it finds its data, and writes its events to its own folder
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    fake_step(monkeypatch, [1.0])
-    assert training.main("--resume ../home/run --steps 2".split()) == 0
-    assert not list((tmp_path / "elsewhere").iterdir())
-    home = tmp_path / "home"
-    assert {path.name for path in home.iterdir()} == {"data", "val", "run"}
-    assert len({path.parent for path in (home / "run/log").rglob("events*")}) == 2  # train/ and validation/
-    # moved, with the run folder: a line says so, then the new names count
-    shutil.copytree(home, tmp_path / "new")
-    shutil.rmtree(home)
-    monkeypatch.chdir(tmp_path / "new")
-    (tmp_path / "new/data").rename(tmp_path / "new/images_of_mine")
-    assert "data:2, expected the run's data; --srcdir names where" in run_error(capsys, "--resume", "run", "--steps", 3)
-    fake_step(monkeypatch, [1.0])
+    Path("data").rename("images_of_mine")
+    Path("run").rename("run_of_mine")
+    assert "data" in run_error(capsys, "--resume", "run_of_mine", "--steps", 3)
+    fake_step(monkeypatch, [1.0] * 2)
     there = ["--srcdir", "images_of_mine:2", "--valdir", "val"]
-    assert training.main(["--resume", "run", "--steps", "3", *there]) == 0
-    saved = utils.read_config("run")["flags"]
-    assert (saved["srcdir"], saved["valdir"], saved["logdir"]) == (["images_of_mine:2"], ["val"], "run/log")
-    assert saved["steps"] == 3
+    assert training.main(["--resume", "run_of_mine", "--steps", "3", *there]) == 0
+    saved = utils.read_config("run_of_mine")["flags"]
+    assert (saved["srcdir"], saved["valdir"], saved["logdir"]) == (["images_of_mine:2"], ["val"], "run_of_mine/log")
+    assert {path.name for path in Path().iterdir()} == {"images_of_mine", "val", "run_of_mine"}
     # the same number of images is not enough
     cv2.imwrite("val/labels/0003.png", 255 - cv2.imread("val/labels/0003.png", cv2.IMREAD_GRAYSCALE))
-    assert "other validation data" in run_error(capsys, "--resume", "run", "--steps", 4)
-    assert "other training data" in run_error(capsys, "--resume", "run", "--steps", 4, "--srcdir", "images_of_mine")
+    assert "other validation data" in run_error(capsys, "--resume", "run_of_mine", "--steps", 4)
 
 
-def test_a_run_that_is_finished_says_so(tiny_data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(utils, "build_model", miniature)
-    small_run(tiny_data, tmp_path / "run", monkeypatch, [1.0] * 2, "--steps 2")
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    capsys.readouterr()
-    assert training.main(["--resume", str(tmp_path / "run")]) == 0
-    line = capsys.readouterr().out.strip()
-    assert "finished at step 2, validation loss 1;" in line and f"--resume {tmp_path / 'run'} --steps 4" in line
-    assert "{" not in line and len(line.splitlines()) == 1
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+@pytest.mark.parametrize("name", ["model.keras", "config.json", "notes.txt"])
+def test_a_folder_that_holds_something_is_left_alone(name, tiny_data, tmp_path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / name).write_text("mine")
+    assert f"--outdir {run}: found {name}" in run_error(capsys, *command(tiny_data, run, "--steps 1"))
+    assert contents(run) == {run / name: b"mine"}
 
 
-@pytest.mark.parametrize("holding", ["a model", "a run that never saved", "a file"])
-def test_a_folder_that_holds_something_is_left_alone(holding, tiny_data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(utils, "build_model", miniature)
-    folder = tmp_path / "run"
-    if holding == "a model":
-        network = {"input_shape": [64, 96, 3]}
-        utils.save_model(folder, miniature(network), {"network": network})
-    else:
-        folder.mkdir()
-        (folder / ("config.json" if holding == "a run that never saved" else "notes.txt")).write_text("mine")
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    flags = f"--srcdir {tiny_data} --valdir {tiny_data} --modeldir none --image-size 64 96 --steps 1 --outdir {folder}"
-    assert f"--outdir {folder}: found" in run_error(capsys, *flags.split())
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-
-
-def test_two_runs_in_one_folder(tiny_data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(utils, "build_model", miniature)
-    flags = f"--srcdir {tiny_data} --valdir {tiny_data} --modeldir none --image-size 64 96 --steps 1".split()
+def test_two_runs_in_one_folder(tiny_data, tmp_path, capsys):
     with take_folder(tmp_path / "run", new=True):
-        line = run_error(capsys, *flags, "--outdir", tmp_path / "run")
-        assert f"in use by process {os.getpid()}" in line
+        error = run_error(capsys, *command(tiny_data, tmp_path / "run", "--steps 1"))
+        assert f"in use by process {os.getpid()}" in error
     assert not (tmp_path / "run").exists()
 
 
-def test_a_system_without_file_locks(tiny_data, tmp_path, monkeypatch):
-    """Windows has no fcntl: runs begin all the same, and nothing is locked."""
-    monkeypatch.setitem(sys.modules, "fcntl", None)
-    spec = importlib.util.spec_from_file_location("folder_without_locks", ROOT / "run/folder.py")
-    without_locks = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(without_locks)
-    monkeypatch.setattr(training, "take_folder", without_locks.take_folder)
-    monkeypatch.setattr(utils, "build_model", miniature)
-    assert small_run(tiny_data, tmp_path / "run", monkeypatch, [1.0], "--steps 1") == 0
-    with without_locks.take_folder(tmp_path / "other", new=True):
-        with without_locks.take_folder(tmp_path / "other", new=True):
+def test_a_system_without_file_locks(tmp_path, monkeypatch):
+    """Windows has no fcntl: folders are taken all the same, and nothing is locked."""
+    monkeypatch.setattr("run.folder.fcntl", None)
+    with take_folder(tmp_path / "other", new=True):
+        with take_folder(tmp_path / "other", new=True):
             assert not list((tmp_path / "other").iterdir())
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run-log"]
-
-
-def test_the_measure_of_the_best_model_stays(tiny_data, tmp_path, monkeypatch):
-    """Labels of lanes that appear between two parts of a run don't change what chooses best/."""
-    monkeypatch.setattr(utils, "build_model", miniature)
-    small_run(tiny_data, tmp_path / "run", monkeypatch, [1.0] * 2, "--steps 2")  # validation loss 1
-    fake_step(monkeypatch, [1.0] * 2)
-    scored = {**dict.fromkeys(training.loss_terms(()), 2.0), "Accuracy": 1.0, "FP": 0.0, "FN": 0.0}
-    monkeypatch.setattr(training.Validation, "run", lambda self: scored)
-    assert training.main(["--resume", str(tmp_path / "run"), "--steps", "4"]) == 0
-    assert utils.read_config(tmp_path / "run/best")["step"] == 2
-    with pytest.raises(UserError, match="labels.json"):
-        figure_of_merit({"loss": 1.0}, "score")
 
 
 def test_a_worker_that_never_comes_back_is_not_waited_for_for_ever(monkeypatch, capsys):

@@ -26,7 +26,7 @@ from conftest import miniature
 import tensorflow as tf
 import training, utils
 utils.build_model = miniature
-training.SummaryLog.images = training.SummaryLog.weights = lambda *args: None
+training.SummaryLog.images = lambda *args: None
 count = training.Run.count
 training.Run.count = lambda *args: (time.sleep(0.2), count(*args))[1]  # so that a run can be stopped in its middle
 if "mirrored" in sys.argv:
@@ -43,8 +43,7 @@ def start(tmp_path, tiny_data, monkeypatch):
     With "here" it is run in this process.
     """
     monkeypatch.setattr(utils, "build_model", miniature)
-    for name in ("images", "weights"):
-        monkeypatch.setattr(training.SummaryLog, name, lambda *args: None)
+    monkeypatch.setattr(training.SummaryLog, "images", lambda *args: None)
     network = {"input_shape": [64, 96, 3], "dropout": False}  # masks differ between batches of 2 and of 4
     keras.utils.set_random_seed(1)  # weights that depend on the tests before may have gradients next to 0, see below
     utils.save_model(tmp_path / "model", miniature(network), {"network": network})

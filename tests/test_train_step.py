@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import miniature
+from test_loss import reference
 
 from run import train_step
 
@@ -47,12 +48,10 @@ def test_adam_and_adamw_are_those_of_keras():
             optimizer.apply([tf.constant(g) for g in gradient], variables)
         return [v.numpy() for v in variables]
 
-    pairs = [(train_step.Adam(0.1), keras.optimizers.Adam(0.1))]
-    pairs += [tuple(c(0.1, weight_decay=0.05) for c in (train_step.AdamW, keras.optimizers.AdamW))]
-    for ours, theirs in pairs:
-        for optimizer in (ours, theirs):
-            if optimizer.weight_decay:
-                optimizer.exclude_from_weight_decay(var_names=["bias"])
+    decayed = [kind(0.1, weight_decay=0.05) for kind in (train_step.AdamW, keras.optimizers.AdamW)]
+    for optimizer in decayed:
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
+    for ours, theirs in ((train_step.Adam(0.1), keras.optimizers.Adam(0.1)), decayed):
         for a, b in zip(train(ours), train(theirs), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
@@ -78,17 +77,12 @@ def test_background_and_foreground_weight():
     settings = train_step.LossSettings(reg=0.1, foreground=3.0, ignore=255, background=False)
     losses = train_step.make_losses(settings, jit=False)
     found = [float(x) for x in losses({"embedding": embedding, "semantic": logits}, label)]
-    parts = [embedding[label == i].astype(np.float64) for i in (20, 70)]
-    means = [part.mean(axis=0) for part in parts]
-    var = np.mean(
-        [np.mean(np.maximum(np.linalg.norm(p - m, axis=1) - 0.5, 0) ** 2) for p, m in zip(parts, means, strict=True)]
-    )
-    dist = max(3 - np.linalg.norm(means[0] - means[1]), 0) ** 2
-    reg = 0.1 * np.mean([np.linalg.norm(mean) for mean in means])
+    chosen = (label == 20) | (label == 70)
+    parts = reference(embedding[chosen][None, None], label[chosen][None, None], 0.5, 1.5, 1.0, 1.0, 0.1)[1:]
     weight = np.where(label == 255, 0.0, np.where(label > 0, 3.0, 1.0))
     z = logits[..., 0].astype(np.float64)
     entropy = np.logaddexp(0, z) - (label > 0) * z
-    expected = [var, dist, reg, (weight * entropy).sum() / weight.sum()]
+    expected = [*parts, (weight * entropy).sum() / weight.sum()]
     np.testing.assert_allclose(found[1:], expected, rtol=1e-5)
     assert found[0] == pytest.approx(sum(expected), rel=1e-5)
 
@@ -168,12 +162,7 @@ def test_the_step_is_one_static_graph(policy):
         keras.config.set_dtype_policy("float32")
     assert step.experimental_get_tracing_count() == 1
     graph = step.get_concrete_function(*batch()).graph
-    assert not {op.type for op in graph.get_operations()} & {
-        "PyFunc",
-        "EagerPyFunc",
-        "PyFuncStateless",
-        "Unique",
-        "Where",
-    }
+    dynamic = {"PyFunc", "EagerPyFunc", "PyFuncStateless", "Unique", "Where"}
+    assert not {op.type for op in graph.get_operations()} & dynamic
     pixels = [t for op in graph.get_operations() for t in op.outputs if t.dtype.is_floating and t.shape.rank == 4]
     assert len(pixels) > 20 and all(t.shape.is_fully_defined() for t in pixels)

@@ -73,7 +73,7 @@ def recognize(path):
     if broken:
         raise broken[0]
     found = f"found none of {', '.join(READERS)}"
-    raise UserError(f"{path}: {found}, expected one of them; see --help, name it by --format")
+    raise UserError(f"{path}: {found}, expected one of them; see doc/own_data.md, name it by --format")
 
 
 def choose_classes(images, wanted, where):
@@ -87,8 +87,10 @@ def choose_classes(images, wanted, where):
     known = {shape.names for image in images for shape in image.shapes if shape.names}
     is_unnamed = len(known) == 1 and not any(names[0] for names in known)
     new_names = {} if wanted else {names: "" if is_unnamed else names[0] or names[-1] for names in known}
-    for word, new_name in dict(word.partition("=")[::2] for word in wanted or ()).items():
-        if not (found := [names for names in known if word in names]):
+    renamed = dict(word.partition("=")[::2] for word in wanted or ())  # as {"truck": "car", "bus": ""}
+    for word, new_name in renamed.items():
+        found = [names for names in known if word in names]
+        if not found:
             listed = ", ".join(sorted(" = ".join(filter(None, names[::-1])) for names in known)[:30])
             raise UserError(f"--classes {word}: found {listed or 'no classes'}, expected one of these; name them")
         new_names |= {names: new_name or names[0] or word for names in found}

@@ -59,7 +59,7 @@ def recognize(path):
             return "voc"
         if any(path.rglob("*_instanceIds.png")):
             return "cityscapes"
-        if rasters.is_cvppp(path):
+        if any(path.rglob("*_rgb.png")):  # of leaves
             return "cvppp"
     paths, broken = [path] if path.is_file() else sources.list_files(path, (".json", ".xml")), []
     for file in (file for file in paths if file.suffix.lower() == ".json"):

@@ -45,11 +45,6 @@ def read_cityscapes(source):
     return _label_images(source.images or Path(*names), labels, _read_cityscapes_ids, image_endings=["_leftImg8bit"])
 
 
-def is_cvppp(path):
-    """Whether a folder or its subfolders hold leaves as their benchmark has them."""
-    return any(name.endswith("_rgb.png") for _, _, names in os.walk(path) for name in names)
-
-
 def read_cvppp(source):
     """Images `plantNNN_rgb.png` with the ids of `plantNNN_label.png` beside them, without `_fg` and `_centers`."""
     labels = list_by_stem(source.path, IMAGE_SUFFIXES, True, ["_label"], say=False)

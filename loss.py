@@ -33,11 +33,9 @@ def discriminative_loss(
     pixels = height * width
     x = ops.reshape(ops.cast(prediction, "float32"), (batch * pixels, dim))
     label = ops.reshape(ops.cast(correct_label, "int32"), (batch, pixels))
-    slot = instance_slots(label)
-
     # one row per instance and image; the last row of an image collects what is over MAX_INSTANCES
     rows = MAX_INSTANCES + 1
-    slot = ops.minimum(slot, MAX_INSTANCES)
+    slot = ops.minimum(instance_slots(label), MAX_INSTANCES)
     if ignore is not None:
         slot = ops.where(label == ignore, MAX_INSTANCES, slot)
     segment = ops.reshape(slot + rows * ops.expand_dims(ops.arange(batch, dtype="int32"), 1), (-1,))  # (B * H * W,)

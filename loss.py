@@ -13,14 +13,7 @@ LANE_WEIGHT = 10.0
 
 
 def discriminative_loss(
-    prediction,
-    correct_label,
-    delta_v=0.5,
-    delta_d=1.5,
-    param_var=1.0,
-    param_dist=1.0,
-    param_reg=0.001,
-    ignore=None,
+    prediction, correct_label, delta_v=0.5, delta_d=1.5, param_var=1.0, param_dist=1.0, param_reg=0.001, ignore=None
 ):
     """Pull the embeddings of an instance together and push those of different instances apart.
 
@@ -33,25 +26,23 @@ def discriminative_loss(
         ignore: id whose pixels are no instance and count nowhere, or None.
 
     Returns:
-        (loss, l_var, l_dist, l_reg), float32 scalars: the three weighted parts and their sum, means over the batch.
-        Finite, with finite gradients, for every finite input.
+        (loss, l_var, l_dist, l_reg), float32 scalars: the three weighted parts and their sum, means over the batch;
+        finite, with finite gradients, for every finite input.
     """
     batch, height, width, dim = ops.shape(prediction)
     pixels = height * width
     x = ops.reshape(ops.cast(prediction, "float32"), (batch * pixels, dim))
     label = ops.reshape(ops.cast(correct_label, "int32"), (batch, pixels))
-    slot = instance_slots(label)
-
     # one row per instance and image; the last row of an image collects what is over MAX_INSTANCES
     rows = MAX_INSTANCES + 1
-    slot = ops.minimum(slot, MAX_INSTANCES)
+    slot = ops.minimum(instance_slots(label), MAX_INSTANCES)
     if ignore is not None:
         slot = ops.where(label == ignore, MAX_INSTANCES, slot)
     segment = ops.reshape(slot + rows * ops.expand_dims(ops.arange(batch, dtype="int32"), 1), (-1,))  # (B * H * W,)
     counted = ops.cast(ops.arange(rows) < MAX_INSTANCES, "float32")  # (K,)
 
-    # Sums and sizes in one pass. Scatters and gathers of rows that are multiples of four long are the fast ones, so
-    # ones fill them up. An image has 10^5 pixels: float32 sums of that many terms would lose three digits.
+    # Sums and sizes in one pass. Scatters and gathers of rows that are multiples of four long are fast: ones fill them
+    # up. An image has 10^5 pixels: float32 sums of that many terms would lose three digits.
     filling = 4 - dim % 4
     total = ops.cast(ops.concatenate([x, ops.ones((batch * pixels, filling))], axis=1), "float64")
     total = ops.cast(ops.segment_sum(total, segment, num_segments=batch * rows), "float32")

@@ -113,7 +113,7 @@ def training_stage(inputs):
         model = utils.build_model({"input_shape": (*size, 3)})
         optimizer = train_step.make_optimizer("adam", 1, 1e-4)
         optimizer.build(model.trainable_variables)
-        losses = train_step.make_losses(train_step.LossWeights(reg=0.001), not jit)
+        losses = train_step.make_losses(train_step.LossSettings(reg=0.001), not jit)
         step = train_step.make_train_step(model, optimizer, losses, jit=jit)
         yield name, lambda step=step: step(tf.constant(image), tf.constant(label)).numpy(), 1
 

@@ -262,8 +262,8 @@ def _settle(balls, columns, index, middles, sums, side):
     """Moves balls `(S, D)` on over pixels `(D, N)` until they move by `STOP`.
 
     Args:
-        index, middles, sums, side: the cells of the pixels `(N,)`, and of the cells where they are `(D, C)`, the sums of
-            their pixels' places and number `(D + 1, C)` and the length.
+        index: the cells of the pixels `(N,)`.
+        middles, sums, side: of the cells, the sums of their pixels' places and number `(D + 1, C)`.
     Returns:
         list of (place `(D,)`, number of pixels in the ball before its last move), without empty balls.
     """

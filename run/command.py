@@ -34,9 +34,7 @@ class UserError(ValueError):
 
 def set_environment():
     """Set the environment variables of the libraries; before the first import of TensorFlow, OpenCV or matplotlib."""
-    os.environ.update(SETTINGS)
-    for name, value in DEFAULTS.items():
-        os.environ.setdefault(name, value)
+    os.environ.update({**DEFAULTS, **os.environ, **SETTINGS})
 
 
 def start():
@@ -129,10 +127,8 @@ def deferred_signals(message=""):
         if message:
             print(f"\n{message}", file=sys.stderr, flush=True)
 
-    if threading.current_thread() is not threading.main_thread():
-        yield state
-        return
-    with _handling_signals(note):
+    in_main = threading.current_thread() is threading.main_thread()
+    with _handling_signals(note) if in_main else contextlib.nullcontext():
         yield state
 
 
@@ -152,18 +148,15 @@ def _handling_signals(handler):
 
 
 def bounded(kind, least=-math.inf, most=math.inf, above=-math.inf, below=math.inf, step=None):
-    """A `type=` of argparse for finite numbers within limits.
+    """A `type=` of argparse: function from text to a finite number within limits.
 
     Args:
         kind: int or float.
         least, most: inclusive limits.
         above, below: exclusive limits.
         step: the number must be a multiple of it.
-
-    Returns:
-        function from text to the number; it raises argparse.ArgumentTypeError.
     """
-    words = [f"a multiple of {step}"] if step else ["a whole number" if kind is int else "a number"]
+    words = [f"a multiple of {step}" if step else "a whole number" if kind is int else "a number"]
     named = (("of at least", least), ("above", above), ("of at most", most), ("below", below))
     words += [f"{word} {limit}" for word, limit in named if math.isfinite(limit)]
 

@@ -129,7 +129,7 @@ def test_rates_of_frames(tmp_path):
         def get(self, _):
             return self.position
 
-    clip = video.Video(Clock(), "a", "a", (4, 4), 25.0)
+    clip = video.Video(Clock(), "a", (4, 4), 25.0)
     assert [(number, round(25 * seconds)) for number, seconds, _ in video.read_frames(clip)] == [
         (number, number) for number in range(6)
     ]

@@ -196,13 +196,9 @@ def image_frames(images, outputs):
 
 
 def process_image(frame, find, kinds, describe):
-    """Read the image of a Frame of `image_frames`, find what is in it and write what is made of it.
+    """Read the image of a Frame of `image_frames`, find what is in it and write its `kinds` of `--save`; returns it.
 
-    Args:
-        frame: it is returned.
-        find: Finder.
-        kinds: of `--save`, images to write.
-        describe: whether `Frame.instances` are wanted.
+    `find` is a Finder; `describe` tells whether `Frame.instances` are wanted.
     """
     try:
         with frame.timed("decode"):
@@ -312,12 +308,7 @@ def video_frames(clip):
 def finish_frame(frame, tracker, writers, write_line, class_names=()):
     """Paint and write a video's Frame; to be called in their order.
 
-    Args:
-        frame: Frame.
-        tracker: FrameTracker.
-        writers: {kind of `--save`: function of `video.writing`}.
-        write_line: function of `json_lines`.
-        class_names: of the network's classes.
+    With a FrameTracker, {kind of `--save`: function of `video.writing`}, and the function of `json_lines`.
     """
     lane_colors = None
     with frame.timed("track"):

@@ -61,16 +61,10 @@ def load_model(modeldir, image_size=None, batch_stats=None):
     """Load the model of a model folder, of a run folder (the best, else the last), or of a TensorFlow 1 checkpoint.
 
     Args:
-        modeldir: path of the folder.
+        modeldir: path of the folder; UserError if its model can't be read, or is a checkpoint without embedding head.
         image_size: (H, W) to build the network for, default the size it was trained at.
         batch_stats: normalize with the statistics of each image (True) or with the moving averages (False); default
             as the config says, which for an original checkpoint is True, because its averages were never updated.
-
-    Returns:
-        keras.Model as `enet.build_enet` makes it.
-
-    Raises:
-        UserError: no model there, or one that can't be read, or an original checkpoint without embedding head.
     """
     folder = model_folder(modeldir)
     network = read_network(folder)
@@ -167,11 +161,7 @@ def require_number(folder, name, value, is_right, expected):
 
 
 def read_classes(modeldir):
-    """Classes of a model, {name: whether it is stuff} in the order of its output; {} for one without.
-
-    Raises:
-        UserError: as `read_config`, or "classes" and "stuff" in it don't fit each other or the network.
-    """
+    """Classes of a model, {name: whether it is stuff} in the order of its output; {} for one without."""
     folder = model_folder(modeldir)
     config = read_saved_config(folder)
     names, stuff = config.get("classes", []), config.get("stuff", [])
@@ -282,14 +272,10 @@ def original_name(layer, variable):
 
 
 def copy_original_weights(model, folder):
-    """Copy the original checkpoint of a folder into a model of `original_network`.
+    """Copy the original checkpoint of a folder into a model; returns the names of the heads that it doesn't have.
 
-    Returns:
-        names of the heads that the checkpoint doesn't have: the model keeps its own. A semantic head of other than two
-        classes, as of the 12 of CamVid, is none of ours.
-
-    Raises:
-        UserError: no such checkpoint, or not one of the original's ENet.
+    A semantic head of other than two classes, as of the 12 of CamVid, is none of ours. Raises UserError if it is not
+    one of the original's ENet.
     """
     values = {name: value for name, value in _read_checkpoint(folder).items() if not NOT_NEEDED.search(name)}
     weights, biases = (values.pop(f"ENet/fullconv/{kind}", np.zeros(0)) for kind in ("weights", "biases"))

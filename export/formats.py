@@ -37,11 +37,7 @@ def export(modeldir, out, kind, image_size=None, overwrite=False, calibration=()
             have 8 bits, within the range that these images show.
 
     Returns:
-        `output_difference` of the written network.
-
-    Raises:
-        UserError: a model that can't be read or has no fixed size, a path that can't be written to, a missing
-            package, or outputs that differ by more than `TOLERANCE`. Nothing is left behind.
+        `output_difference` of the written network; if it is too large UserError is raised, and nothing is left behind.
     """
     out = Path(out)
     if (out.exists() or out.is_symlink()) and not overwrite:
@@ -166,9 +162,7 @@ def convert_to_tflite(network, size=None, calibration=()):
 def make_interpreter(content, threads=None):
     """Function from a (1, H, W, 3) float32 image to {output: (1, H, W, C) float32}, not for two threads at once.
 
-    Args:
-        content: a TFLite file, as bytes.
-        threads: that share an image; default 1.
+    `content` is a TFLite file as bytes; so many threads share an image, default 1.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of ai-edge-litert, to come in its place

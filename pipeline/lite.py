@@ -33,12 +33,9 @@ class LiteModel:
     """A network by XNNPACK, for images of any size, several at a time: each takes an interpreter that is free."""
 
     def __init__(self, content, coordinate_scale=None, threads=1):
-        """Make the first interpreter.
+        """Take a file of `convert` as bytes, the scale of `enet.AddCoordinates`, and how many threads share an image.
 
-        Args:
-            content: TFLite file of `convert`, as bytes.
-            coordinate_scale: of `enet.AddCoordinates`, which depend on the size, so aren't in the file; or None.
-            threads: that share an image.
+        Coordinates depend on the size, so they aren't in the file.
         """
         self.content, self.coordinate_scale, self.threads = content, coordinate_scale, threads
         self.idle = deque([make_interpreter(content, threads)])
@@ -66,13 +63,10 @@ def load_lite_model(folder, threads=1, int8=False):
     Args:
         folder: Path as of `utils.model_folder`, of a model that normalizes with moving averages.
         threads: that share an image.
-        int8: the one with 8 bits, which `python -m export --int8` makes.
+        int8: the one with 8 bits, which `python -m export --int8` makes; UserError if there is none.
 
     Returns:
         LiteModel, or None, with a line on stderr, if it can't be converted.
-
-    Raises:
-        UserError: the model can't be built, or there is none with 8 bits.
     """
     network = utils.read_network(folder)
     path = cache_file(folder, network, int8)

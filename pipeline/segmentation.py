@@ -83,18 +83,10 @@ class Network:
         self._run = model if isinstance(model, LiteModel) else graph
 
     def predict(self, image):
-        """Run the network on one image.
+        """Outputs of the network of one image, (h, w, 3) uint8 RGB; UserError if they are not finite.
 
-        Args:
-            image: (h, w, 3) uint8 RGB.
-
-        Returns:
-            {"embedding": (H, W, D) float32, "semantic": (H, W, 1) and "classes": (H, W, C) float32 logits if the model
-            has these heads}, at the size at which the network sees the image; with the view "crop" that is (h, w)
-            enlarged.
-
-        Raises:
-            UserError: an output that is not finite, as of a network whose training diverged.
+        {"embedding": (H, W, D) float32, "semantic": (H, W, 1) and "classes": (H, W, C) float32 logits if the model has
+        these heads}, at the size at which the network sees the image; with the view "crop" that is (h, w) enlarged.
         """
         return self.predict_part(normalize(image) if self.view.normalize else image)
 
@@ -131,25 +123,25 @@ class Network:
 
 
 def merge_pieces(label_map, min_pixels):
-    """Give each connected piece of an instance of fewer than `min_pixels` to what it touches most.
+    """Give each connected piece of an instance of fewer than `min_pixels` to what it touches most, also background.
 
-    Args:
-        label_map: (H, W) integers, 0 = background, which may be what a piece touches most.
-        min_pixels: number.
-
-    Returns:
-        (H, W) int32, the instances from 1 on by size; one without a larger piece is no more there.
+    (H, W) integers -> (H, W) int32, the instances from 1 on by size; one without a larger piece is no more there.
     """
     merged = label_map.copy()
     for identity in range(1, int(label_map.max(initial=0)) + 1):
-        _, pieces, stats, _ = cv2.connectedComponentsWithStats(np.uint8(merged == identity))
-        for piece, (left, top, width, height, area) in enumerate(stats.tolist()):
+        part = merged[_with_border(*cv2.boundingRect(np.uint8(merged == identity)))]
+        _, pieces, stats, _ = cv2.connectedComponentsWithStats(np.uint8(part == identity))
+        for piece, (*box, area) in enumerate(stats.tolist()):
             if piece and area < min_pixels:
-                window = np.s_[max(top - 1, 0) : top + height + 1, max(left - 1, 0) : left + width + 1]
+                window = _with_border(*box)
                 inside = np.uint8(pieces[window] == piece)
                 around = cv2.dilate(inside, np.ones((3, 3), np.uint8)) > inside
-                merged[window][inside > 0] = np.bincount(merged[window][around], minlength=1).argmax()
+                part[window][inside > 0] = np.bincount(part[window][around], minlength=1).argmax()
     return number_by_size(merged)
+
+
+def _with_border(left, top, width, height):
+    return np.s_[max(top - 1, 0) : top + height + 1, max(left - 1, 0) : left + width + 1]
 
 
 def load_network(modeldir, image_size=None, jit=False, threads=None, int8=False):
@@ -158,14 +150,11 @@ def load_network(modeldir, image_size=None, jit=False, threads=None, int8=False)
     Without a GPU that is XNNPACK, unless batch norm takes the statistics of each image; else TensorFlow's graph.
 
     Args:
-        modeldir: path that `utils.load_model` accepts.
+        modeldir: path that `utils.load_model` accepts; UserError for a model that can't be built or run.
         image_size: (H, W) to see every image at, default as the model was trained.
         jit: compile TensorFlow's graph with XLA, and run that.
         threads: of XNNPACK that share an image; default all cores.
         int8: run the network of 8 bits that `python -m export --int8` has made, with XNNPACK in any case.
-
-    Raises:
-        UserError: no model there, or one that can't be built or run.
     """
     try:
         folder = utils.model_folder(modeldir)
@@ -208,18 +197,9 @@ def require_head(network, modeldir, **flags):
 
 
 def segment(network, image, settings=Settings()):
-    """Instances of one image.
+    """Instances of one image, (h, w, 3) uint8 RGB of any size, by a `Network`; raises UserError as its `predict`.
 
-    Args:
-        network: `Network`.
-        image: (h, w, 3) uint8 RGB of any size.
-        settings: `Settings`.
-
-    Returns:
-        (H, W) int32 label map at the size at which the network sees the image, of tiles at its own; 0 = background.
-
-    Raises:
-        UserError: as `Network.predict`.
+    (H, W) int32 label map at the size at which the network sees the image, of tiles at its own; 0 = background.
     """
     return segment_outputs(network, image, settings)[1]
 
@@ -233,11 +213,9 @@ def segment_outputs(network, image, settings=Settings()):
 
 
 def segment_tiles(network, image, settings=Settings()):
-    """As `segment`, of an image in overlapping tiles.
+    """As `segment_outputs`, of an image in overlapping tiles; outputs are (h, w, ...) float16.
 
-    Returns:
-        ({"semantic": (h, w, 1) and "classes": (h, w, C) float16 logits if the network has these heads}, (h, w) int32
-        label map). Embeddings of two tiles have nothing in common, so they aren't kept.
+    Embeddings of two tiles have nothing in common, so they aren't kept.
     """
     depths = {"semantic": 1, "classes": len(network.classes)}
     kept = {name: np.zeros((*image.shape[:2], depths[name]), np.float16) for name in depths if name in network.outputs}

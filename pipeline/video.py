@@ -116,10 +116,8 @@ def _measure_file(video):
 
 
 def packet_times(path):
-    """When the frames of a video file are shown: (N,) float64 seconds, rising. Nothing is decoded for it.
-
-    The frame rate and the number of frames in a file's head may be those of an index, an estimate or a unit of time.
-    """
+    """When the frames of a video file are shown: (N,) float64 seconds, rising. Nothing is decoded for it."""
+    # the frame rate and the number of frames in a file's head may be those of an index, an estimate or a unit of time
     capture, times = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1]), set()
     while capture.grab():
         times.add(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
@@ -127,14 +125,9 @@ def packet_times(path):
 
 
 def frame_rate(times, nominal):
-    """Frames per second of a video of constant rate that shows frames when they are due.
+    """Frames per second of a video that shows frames at (N,) seconds when they are due, and if they come evenly.
 
-    Args:
-        times: (N,) seconds, rising.
-        nominal: what the file says.
-
-    Returns:
-        (rate, whether the frames come evenly): `nominal` if the times agree with it or there are none.
+    `nominal`, what the file says, if the times agree with it or there are none.
     """
     nominal = _writable(nominal)
     if len(times) < 2:
@@ -219,16 +212,7 @@ def writing(path, size, fps, codec="mp4v"):
     """Yield a function that adds (h, w, 3) uint8 RGB, due at so many seconds, to an mp4, which begins with the first.
 
     The mp4 appears if the block ends well. A frame is repeated until the next one is due; of two that are due at the
-    same of its frames it has the first.
-
-    Args:
-        path: file to write.
-        size: (height, width).
-        fps: frames per second.
-        codec: of `choose_codec`.
-
-    Raises:
-        OSError: it could not be written.
+    same of its frames it has the first. `size` is (height, width), `codec` one of `choose_codec`. Raises OSError.
     """
     failed = OSError(f"{path}: the video could not be written; make room or name another folder with --outdir")
     written, last, begin = 0, None, None

@@ -86,12 +86,9 @@ def mean_probabilities(outputs, label_map):
 
 
 def class_map(outputs, stuff, mask=None):
-    """Class of each pixel of a model's outputs: `(H, W)` uint8, 1 to C, 0 = none of them.
+    """Class of each pixel by the `(H, W, C)` logits of outputs' "classes": `(H, W)` uint8, 1 to C, 0 = none of them.
 
-    Args:
-        outputs: of the model, with "classes", `(H, W, C)` logits.
-        stuff: C bools, which classes have no instances.
-        mask: `(H, W)` bool, pixels of instances: elsewhere a class that has instances counts as none; None: anywhere.
+    `stuff`, C bools, tells which classes have no instances; outside of `mask`, `(H, W)` bool, the others count as none.
     """
     classes = outputs["classes"].argmax(axis=-1).astype(np.uint8)
     return classes + 1 if mask is None else np.where(mask | np.array(stuff)[classes], classes + 1, 0).astype(np.uint8)
@@ -106,13 +103,8 @@ def class_probabilities(logits):
 def instance_classes(logits, label_map, stuff):
     """Classes of the instances 1..N of a `(H, W)` label map: those of the highest mean probability, but stuff.
 
-    Args:
-        logits: `(H, W, C)`.
-        label_map: `(H, W)` integers, 0 = background.
-        stuff: C bools, which classes have no instances.
-
-    Returns:
-        `(N,)` int from 1 on, 0 for an instance without pixels or if all classes are stuff, and `(N,)` probabilities.
+    From `(H, W, C)` logits and C bools to `(N,)` int from 1 on, 0 for an instance without pixels or if all classes are
+    stuff, and `(N,)` probabilities.
     """
     chosen = label_map > 0
     labels, probabilities = label_map[chosen], class_probabilities(logits[chosen])
@@ -124,15 +116,12 @@ def instance_classes(logits, label_map, stuff):
 
 
 def instance_label_map(embedding, bandwidth, mask=None, min_fraction=MIN_FRACTION, method="fast"):
-    """Labels the instances of one image.
+    """Instances of `(H, W, D)` embeddings, `(H, W)` int32: 0 = background and noise, 1, 2, ..., the largest first.
 
     Args:
-        embedding: `(H, W, D)` embeddings.
-        bandwidth, method: as in `cluster`, which also says what is raised.
+        embedding, bandwidth, method: as in `cluster`, which also says what is raised.
         mask: `(H, W)` bool, the pixels to cluster; without it all, and the largest cluster is the background.
         min_fraction: clusters with a smaller fraction of the image's H * W pixels are noise, labeled 0.
-    Returns:
-        `(H, W)` int32: 0 = background and noise, 1, 2, ... = instances, the largest first.
     """
     if np.ndim(embedding) != 3:
         raise ValueError(f"embedding: found shape {np.shape(embedding)}, expected (H, W, D)")
@@ -262,8 +251,8 @@ def _settle(balls, columns, index, middles, sums, side):
     """Moves balls `(S, D)` on over pixels `(D, N)` until they move by `STOP`.
 
     Args:
-        index, middles, sums, side: the cells of the pixels `(N,)`, and of the cells where they are `(D, C)`, the sums of
-            their pixels' places and number `(D + 1, C)` and the length.
+        index: the cells of the pixels `(N,)`.
+        middles, sums, side: of the cells, the sums of their pixels' places and number `(D + 1, C)`.
     Returns:
         list of (place `(D,)`, number of pixels in the ball before its last move), without empty balls.
     """

@@ -214,7 +214,7 @@ def test_of_a_trimmed_mp4_what_is_shown_is_taken(whole, untrained, tmp_path, cap
         inference.main(f"--modeldir {untrained} --outdir {tmp_path / 'out'} --video {tmp_path / 'a.mp4'}".split())
     assert exit_.value.code == 3 and "cut off or trimmed" in capsys.readouterr().err
     numbers = [read_number(frame) for frame in read_video(tmp_path / "out/a.mp4")[0]]
-    assert numbers == list(range(18, 40))[: len(numbers)] and (len(numbers) == 22) == whole
+    assert numbers == list(range(18, 40)) if whole else len(numbers) < 22
 
 
 def test_h264_is_written_where_it_can_be(monkeypatch):
@@ -426,7 +426,7 @@ def test_a_file_url_is_a_file(untrained, tmp_path, capsys):
     url = (tmp_path / "my drive.mp4").as_uri()
     with pytest.raises(SystemExit):
         inference.main(["--modeldir", str(untrained), "--outdir", str(tmp_path), "--video", url])
-    assert "found the video itself there" in capsys.readouterr().err
+    assert "my drive.mp4: found what is to be read there" in capsys.readouterr().err
     inference.main(["--modeldir", str(untrained), "--outdir", str(tmp_path / "out"), "--video", url])
     assert (tmp_path / "my drive.mp4").read_bytes() == before and (tmp_path / "out/my drive.mp4").exists()
 

@@ -34,12 +34,9 @@ PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "opencv-python")
 
 
 def build_model(network, synchronized=False, folder=""):
-    """Build the network of a config.
+    """Build the network of a config in `folder`: of arguments of `enet.build_enet`; UserError if they make none.
 
-    Args:
-        network: arguments of `enet.build_enet`.
-        synchronized: batch norm takes the statistics of all replicas of a tf.distribute strategy.
-        folder: where the config is from, for the UserError that is raised if they make no network.
+    `synchronized`: batch norm takes the statistics of all replicas of a tf.distribute strategy.
     """
     try:
         return build_enet(**{**network, "input_shape": tuple(network["input_shape"]), "synchronized": synchronized})

@@ -106,14 +106,9 @@ def embedding_image(embedding, shape):
 
 
 def draw_lanes(image, lanes, h_samples, color=None, thickness=5):
-    """Draw TuSimple lanes as open polylines on a copy of an image.
+    """Draw TuSimple lanes, x at rows `h_samples`, negative where there is no point, as lines on a copy of an image.
 
-    Args:
-        image: (h, w, 3) uint8 RGB.
-        lanes: lists of x in pixels, one per row of `h_samples`, negative where the lane has no point.
-        h_samples: rows y in pixels.
-        color: RGB of all lanes, or (N, 3), that of each; default each lane its own.
-        thickness: pixels.
+    `color` is the RGB of all lanes, or (N, 3), that of each; default each lane its own. `thickness` is in pixels.
     """
     image = image.copy()
     colors = instance_colors(len(lanes)) if color is None else np.broadcast_to(color, (len(lanes), 3))
@@ -170,13 +165,10 @@ def instances_figure(data_folder, results, path, count=4, side=256):
 
     Args:
         data_folder: with `images/` and `labels/`; images are shown from their darkest to their brightest percent.
-        results: folder with NAME_labels.png and NAME_embedding.png of each image NAME.
+        results: folder with NAME_labels.png and NAME_embedding.png of each image NAME; UserError if it has none.
         path: png file to write.
         count: images shown, of those that have results; as many whose count of instances is the middle one of a part.
         side: pixels of the longer side of each.
-
-    Raises:
-        UserError: no image has results, or a file that can't be read.
     """
     chosen = []
     for image, label in find_pairs(data_folder):

@@ -124,12 +124,9 @@ def _without_repeats(points):
 
 
 def lane_iou(predicted, labeled, size=SIZE, width=WIDTH):
-    """Intersection over union of every pair of drawn lanes: (P, G) float64, 0 where neither has a pixel.
+    """Intersection over union of all pairs of P and G drawn lanes, (N, 2) x and y each: (P, G), 0 where there is none.
 
-    Args:
-        predicted, labeled: lists of P and G lanes, each (N, 2) x and y.
-        size: (h, w) to draw on.
-        width: pixels.
+    They are drawn on `size` (h, w), `width` pixels wide.
     """
     one, other = ([draw_lane(points, size, width) for points in lanes] for lanes in (predicted, labeled))
     areas, other_areas = ([cv2.countNonZero(mask) for mask in masks] for masks in (one, other))

@@ -47,13 +47,13 @@ class Lane(NamedTuple):
 
 
 class _Geometry(NamedTuple):
-    """What all fits of one image have in common."""
+    """What all fits of one image have in common, in its pixels."""
 
     horizon: float
     height: float
     width: float
-    unit: float  # image pixels per pixel of an image 1280 wide
-    row_height: float  # image rows per row of the label map
+    unit: float  # per pixel of an image 1280 wide
+    row_height: float  # rows per row of the label map
 
 
 def _terms(rows, geometry):
@@ -259,11 +259,8 @@ def fit_lanes(label_map, image_size=IMAGE_SIZE, max_lanes=5, min_length=120.0):
     Args:
         label_map: (H, W) integers of any size, 0 = background, every other value an instance; shows the whole image.
         image_size: (height, width) of the image in pixels, the frame of the result.
-        max_lanes: at most this many lanes.
+        max_lanes: at most so many are returned, those of the longest evidence first.
         min_length: shortest evidence of a lane along its curve, in pixels of an image 1280 wide.
-
-    Returns:
-        list of `Lane`, longest evidence first.
     """
     label_map = np.asarray(label_map)
     labels, runs = _runs(label_map, image_size)

@@ -125,13 +125,7 @@ def require_own_lines(path, flag):
 
 
 def check_line(entry, keys, where):
-    """Raise UserError unless what JSON gave is a dict with `keys`, values of their types, and one x per rising row.
-
-    Args:
-        entry: what JSON gave.
-        keys: `LABEL_KEYS` or `PREDICTION_KEYS`.
-        where: file and line, for the message.
-    """
+    """Raise UserError, with `where`, unless what JSON gave has the `keys`, of their types, and one x per rising row."""
     missing = [key for key in keys if not isinstance(entry, dict) or key not in entry]
     if missing:
         raise UserError(f"{where}: found no {missing[0]}, expected an object with {', '.join(keys)}; fix the line")
@@ -212,10 +206,7 @@ def tusimple_line(raw_file, lanes, h_samples, run_time, image_size=IMAGE_SIZE):
 def lane_scores(line, probability, image_size):
     """Mean lane probability at the points of each lane of a TuSimple line: list of float, 0 for one without a point.
 
-    Args:
-        line: dict of `tusimple_line`.
-        probability: (H, W) of an image of any size that shows the whole image, 0..1.
-        image_size: (height, width) of the image that the line is of, in pixels.
+    The probability, (H, W) of any size, shows the whole image, which is of (height, width) pixels.
     """
     rows = ((np.array(line["h_samples"]) + 0.5) * len(probability) / image_size[0]).astype(int)
     scores = []

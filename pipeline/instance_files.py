@@ -78,11 +78,8 @@ def require_own(outdir, names):
 def instance_files(outdir, names, classes=None):
     """Yield a function (image name, (h, w), instances of `describe_instances`) that writes them.
 
-    Args:
-        outdir: folder; the files appear in it if the block ends well.
-        names: of `FILES`.
-        classes: of the network, {name: whether it is stuff}; then instances have "class", its number or 0 for none, and
-            "class_score".
+    The files, some of `FILES`, appear in the folder if the block ends well. With the network's classes, {name: whether
+    it is stuff}, instances have "class", its number or 0 for none, and "class_score".
     """
     classes = {} if not classes or all(classes.values()) else classes
     with contextlib.ExitStack() as stack:

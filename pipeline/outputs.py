@@ -15,8 +15,7 @@ from run.command import UserError
 def find_images(sources, recursive=False):
     """Images of folders, files and glob patterns, each once.
 
-    Returns:
-        list of (path, its path relative to the folder given or to the pattern's part before the first wildcard).
+    A list of (path, its path relative to the folder given or to the pattern's part before the first wildcard).
     """
     images = {}
     for source in sources:
@@ -29,14 +28,10 @@ def find_images(sources, recursive=False):
 
 
 def name_outputs(names, outdir, kinds, keep_names):
-    """Files to write for the images of `find_images`: list of {kind: Path}, one per image.
+    """Files to write for images of these relative paths: list of {kind of `--save`: Path}, one per image.
 
-    Args:
-        names: relative paths of the images.
-        outdir: folder.
-        kinds: of `--save`.
-        keep_names: name the files after the images; the second image a, of another suffix or folder, becomes a-2, and
-            names that are too long for one of the outputs are shortened for all of them, which is said.
+    With `keep_names` they are named after the images: the second image a, of another suffix or folder, becomes a-2, and
+    names that are too long for one of the outputs are shortened for all of them, which is said.
     """
     prefixes = {kind: "cluster" if kind == "overlay" else kind for kind in kinds}
     if not keep_names:

@@ -74,12 +74,9 @@ def run_frames(frames, process, finish, threads, total=None, unit="image"):
     """Process frames in threads and finish them in order; report and skip the bad; print the mean times.
 
     Args:
-        frames: iterable of Frame.
-        process: function from a Frame to the same Frame, called in the threads.
+        frames: iterable of Frame, of a number `total`, if known; a frame is called a `unit`.
+        process: function from a Frame to the same Frame, called in so many threads.
         finish: function of a processed Frame, called in the caller's thread, in order.
-        threads: number of frames worked on at a time.
-        total: number of frames, if known.
-        unit: what a frame is called.
 
     Returns:
         Result. With nothing done, KeyboardInterrupt is raised.

@@ -12,10 +12,7 @@ SAME = 0.5  # fraction of the smaller of two instances, within the overlap of th
 def tile_starts(length, tile, overlap):
     """First pixels of the tiles along one side of an image, evenly spread; [0] if one tile holds all.
 
-    Args:
-        length: of the side, in pixels.
-        tile: length of a tile.
-        overlap: least number of pixels that neighbors have in common.
+    Neighbors have at least `overlap` pixels in common.
     """
     if length <= tile:
         return [0]

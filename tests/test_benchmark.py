@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import ROOT, miniature
+from conftest import ROOT, miniature, save_miniature
 
 import utils
 from benchmark import __main__ as benchmark
@@ -11,9 +11,7 @@ from benchmark import __main__ as benchmark
 @pytest.fixture
 def model(tmp_path, monkeypatch):
     monkeypatch.setattr(utils, "build_model", miniature)
-    network = {"input_shape": [64, 96, 3]}
-    utils.save_model(tmp_path / "model", miniature(network), {"network": network})
-    return tmp_path / "model"
+    return save_miniature(tmp_path / "model")
 
 
 def test_every_stage_prints_its_rows(model, capsys):

@@ -14,7 +14,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import draw_scene, miniature, two_lines
+from conftest import draw_scene, miniature, save_miniature, two_lines
+from damage import write_frames
 
 import inference
 import utils
@@ -33,16 +34,7 @@ def painted_ids(image, result):
     return len(colors[counts >= 20]), mask
 
 
-def black_video(path, count):
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 20, (160, 96))
-    for _ in range(count):
-        writer.write(np.zeros((96, 160, 3), np.uint8))
-    writer.release()
-
-
-def save_miniature(folder, **network):
-    network = {"input_shape": [64, 96, 3], **network}
-    utils.save_model(folder, miniature(network), {"network": network})
+BLACK = np.zeros((96, 160, 3), np.uint8)
 
 
 @pytest.fixture
@@ -129,7 +121,7 @@ def test_what_is_not_written_is_not_computed(wanted, source, tiny_data, tmp_path
     places |= dict.fromkeys(("renumber", "lane_colors"), inference.FrameTracker)
     calls = calls_of(monkeypatch, *((places.get(name, inference.visualization), name) for name in PARTS))
     save = f"--save none --json {tmp_path / 'l.json'}" if wanted == "json" else f"--save {wanted}"
-    black_video(tmp_path / "a.mp4", 3)
+    write_frames(tmp_path / "a.mp4", 3 * [BLACK])
     sources = f"--video {tmp_path / 'a.mp4'}" if source == "video" else f"--indir {tiny_data / 'images'}"
     inference.main(f"{sources} --outdir {tmp_path / 'out'} {save}".split())
     of_other_source = {"images": {"renumber", "lane_colors", "writing"}, "video": {"save_image"}}[source]
@@ -156,7 +148,7 @@ def test_the_first_image_waits_for_no_other(tiny_data, tmp_path, monkeypatch):
 def test_memory_does_not_grow_with_the_number_of_frames(tmp_path, monkeypatch):
     """2,000 frames of 45 kB, with everything that is made of them: none of it is kept."""
     monkeypatch.setattr(inference, "load_network", lambda *_: Stub())
-    black_video(tmp_path / "a.mp4", 2000)
+    write_frames(tmp_path / "a.mp4", 2000 * [BLACK])
     held, finish = [], inference.finish_frame
 
     def measure(frame, *others):

@@ -89,7 +89,7 @@ def open_video(source, every=1, begin=None, end=None):
     capture = cv2.VideoCapture(opened)
     size = tuple(int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH))
     if not capture.isOpened() or min(size) <= 0:
-        raise UserError(f"--video {shown}: could not be opened, expected a {kind} that FFmpeg can read; name another")
+        raise UserError(f"--video {shown}: could not be opened, expected a {kind} that OpenCV can read; name another")
     fps = capture.get(cv2.CAP_PROP_FPS)
     video = Video(capture, name, size, fps if 0 < fps <= 1000 else FPS, live=kind == "camera", every=every)
     if kind == "video file":

@@ -106,6 +106,10 @@ def _measure_file(video):
     times = packet_times(video.path)
     steps = np.diff(times, prepend=times[:1])
     times = np.cumsum(np.where(steps < MAX_PAUSE, steps, 1 / video.fps))  # as `read_frames` has them
+    if edited := edited_seconds(video.path):  # what comes before isn't shown
+        video.promised_frames = min(video.promised_frames, round(edited * video.fps))
+        video.promised_seconds = min(video.promised_seconds, edited)
+        times = times[times > times[-1:] - edited + 0.5 / video.fps]
     video.fps, video.even = frame_rate(times, video.fps)
     wanted = np.count_nonzero((times >= video.begin - TICK) & (times < video.end - TICK))
     if len(times) > 1 and not wanted:
@@ -122,6 +126,39 @@ def packet_times(path):
     while capture.grab():
         times.add(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
     return np.array(sorted(times))
+
+
+def edited_seconds(path):
+    """Seconds that the edit list of an mp4 shows of its video; None if it has none or is no mp4.
+
+    Trimming without encoding leaves what comes before, from the last key frame on, in the file.
+    """
+    data = np.memmap(path, np.uint8, "r")
+    with contextlib.suppress(KeyError, IndexError, ValueError):  # what is damaged is told by who reads its frames
+        if data[4:8].tobytes() != b"ftyp":
+            return None
+        moov = dict(_boxes(data))[b"moov"]
+        head = dict(_boxes(moov))[b"mvhd"]
+        unit = int.from_bytes(head[20:24] if head[0] else head[12:16])  # ticks per second
+        for kind, box in _boxes(moov):
+            track = dict(_boxes(box)) if kind == b"trak" else {}
+            if b"edts" in track and dict(_boxes(track[b"mdia"]))[b"hdlr"][8:12].tobytes() == b"vide":
+                edits = dict(_boxes(track[b"edts"]))[b"elst"]
+                number = ">u8,>i8,>u4" if edits[0] else ">u4,>i4,>u4"
+                durations, starts, _ = zip(*np.frombuffer(edits[8:].tobytes(), number).tolist(), strict=True)
+                return sum(ticks for ticks, start in zip(durations, starts, strict=True) if start >= 0) / unit or None
+    return None
+
+
+def _boxes(data):
+    """Yield (kind, content) of the boxes of an mp4 in (N,) uint8."""
+    while len(data) >= 8:
+        size, kind, head = int.from_bytes(data[:4]), data[4:8].tobytes(), 8
+        if size == 1:
+            size, head = int.from_bytes(data[8:16]), 16
+        size = size or len(data)  # 0: to the end
+        yield kind, data[head:size]
+        data = data[max(size, head) :]
 
 
 def frame_rate(times, nominal):
@@ -189,7 +226,7 @@ def missing(video, done, number, seconds):
     promised_seconds = min(video.promised_seconds, video.end)
     shown = seconds + video.every / video.fps  # until the next frame wanted
     if number + video.every < COMPLETE * video.promised_frames and shown < COMPLETE * promised_seconds:
-        return f"{video.name}: cut off or trimmed, {number + 1} frames, {shown:.1f} of {promised_seconds:.1f} s"
+        return f"{video.name}: cut off, {number + 1} frames, {shown:.1f} of {promised_seconds:.1f} s"
     if video.frames and done < COMPLETE * video.frames:
         return f"{video.name}: only {done} of {video.frames} frames could be decoded"
     return None

@@ -1,5 +1,6 @@
 """Videos in and out, and colors that stay with their lane."""
 
+import contextlib
 import functools
 import http.server
 import itertools
@@ -191,8 +192,8 @@ def test_times_that_make_no_sense(tmp_path):
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_of_a_trimmed_mp4_what_is_shown_is_taken(whole, untrained, tmp_path, capsys, monkeypatch):
-    """Of 40 frames an edit list shows the last 22; the key frame before them is the 13th. Then half of the file."""
+def test_a_trimmed_mp4_is_not_cut_off(whole, untrained, tmp_path, capsys, monkeypatch):
+    """Of 40 frames an edit list shows the last 22; the key frame before them is the 13th. Half of a file is cut off."""
     write_frames(tmp_path / "a.mp4", map(draw_number, range(40)))
     data = bytearray((tmp_path / "a.mp4").read_bytes())
     place, ticks = data.index(b"mdhd") + 16, data.index(b"elst") + 12
@@ -203,9 +204,9 @@ def test_of_a_trimmed_mp4_what_is_shown_is_taken(whole, untrained, tmp_path, cap
         data[start + size // 2 : start + size] = bytes(size - size // 2)
     (tmp_path / "a.mp4").write_bytes(data)
     monkeypatch.setattr(inference.visualization, "paint_instances", lambda image, _: image)
-    with pytest.raises(SystemExit) as exit_:
+    with contextlib.nullcontext() if whole else pytest.raises(SystemExit, match="^3$"):
         inference.main(f"--modeldir {untrained} --outdir {tmp_path / 'out'} --video {tmp_path / 'a.mp4'}".split())
-    assert exit_.value.code == 3 and "cut off or trimmed" in capsys.readouterr().err
+    assert ("cut off" in capsys.readouterr().err) != whole
     numbers = [read_number(frame) for frame in read_video(tmp_path / "out/a.mp4")[0]]
     assert numbers == list(range(18, 40)) if whole else len(numbers) < 22
 

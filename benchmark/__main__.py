@@ -10,6 +10,7 @@ every round, so that a busy machine slows all of them alike: read the ratios rat
 network     TensorFlow's graph and XNNPACK with an image a core, then XNNPACK with all cores on one image
 cluster     mean shift of scikit-learn and of clustering.py, on lane pixels as inference does it
 all pixels  the same on every pixel of one image at half the size
+decode, curves, paint, write    the other stages of inference.py, without a reference
 end-to-end  from file to painted file with each network, an image a core
 training    a step of both heads on one 512x512 image, plain and compiled by XLA
 """
@@ -39,6 +40,7 @@ from clustering import cluster, instance_label_map, lane_mask
 from data.files import list_images
 from datagenerator import prepare_image, read_image
 from export.folding import fold_batch_norm
+from lanes.curves import fit_lanes
 from pipeline import segmentation
 from run import train_step
 from run.command import UserError, bounded, command
@@ -120,6 +122,7 @@ STAGES = {
     "network": network_stage,
     "cluster": cluster_stage,
     "all pixels": pixels_stage,
+    **{name: partial(single_stage, stage=name) for name in ("decode", "curves", "paint", "write")},
     "end-to-end": end_to_end_stage,
     "training": training_stage,
 }

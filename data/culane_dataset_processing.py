@@ -45,9 +45,14 @@ def find_images(folder, list_file=None):
         paths += [path.with_name(path.name.removesuffix(SUFFIX) + ".jpg") for path in sorted(alone)]
     if not paths:
         raise UserError(f"{folder}: found no image with *{SUFFIX} beside it, expected CULane; name another folder")
-    missing = {path: next((file for file in (path, lines_path(path)) if not file.is_file()), None) for path in paths}
-    bad = [UserError(f"{where}: no file {gone}, expected image and lanes of each") for gone in missing.values() if gone]
-    return [path for path in paths if not missing[path]], bad
+    good, bad = [], []
+    for path in paths:
+        missing = [file for file in (path, lines_path(path)) if not file.is_file()]
+        if missing:
+            bad.append(UserError(f"{where}: no file {missing[0]}, expected image and lanes of each"))
+        else:
+            good.append(path)
+    return good, bad
 
 
 def process(folder, outdir, list_file=None, overwrite=False, skip_bad=False):

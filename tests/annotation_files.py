@@ -41,13 +41,6 @@ def convert(source, out, *flags):
     return labels
 
 
-def class_map(out):
-    """`classes/a.png` of a data folder, checked to be 8 bits of one channel."""
-    classes = cv2.imread(str(out / "classes/a.png"), cv2.IMREAD_UNCHANGED)
-    assert classes.dtype == np.uint8 and classes.ndim == 2
-    return classes
-
-
 def fails(capsys, source, out, *flags):
     """The one line of a command that fails, which writes nothing."""
     before = sorted(out.parent.rglob("*"))
@@ -74,14 +67,17 @@ def labelme(image, *objects, size=SIZE, **more):
     return {"imagePath": image, "imageHeight": size[0], "imageWidth": size[1], "shapes": shapes} | more
 
 
+IMAGE_ID = 2008000008123  # longer than 32 bits
+
+
 def coco_file(annotations, images=("a.jpg", "b.png"), categories=((3, "cell"), (5, "dirt"))):
     known = {"height": SIZE[0], "width": SIZE[1]}
-    images = [{"id": number, "file_name": name} | known for number, name in enumerate(images, start=7)]
+    images = [{"id": number, "file_name": name} | known for number, name in enumerate(images, start=IMAGE_ID)]
     categories = [{"id": number, "name": name} for number, name in categories]
     return {"images": images, "categories": categories, "annotations": annotations}
 
 
-def annotation(segmentation, category=3, image=7, **more):
+def annotation(segmentation, category=3, image=IMAGE_ID, **more):
     return {"image_id": image, "category_id": category, "segmentation": segmentation, **more}
 
 
@@ -109,6 +105,8 @@ CVAT = """<?xml version="1.0" encoding="utf-8"?>
   <box label="cell" xtl="0" ytl="38" xbr="2" ybr="40" group_id="2"></box>
   <box label="cell" xtl="10" ytl="38" xbr="12" ybr="40" group_id="2"></box>
   <points label="tip" points="1,1;2,2"></points>
+  <box label="cell" xtl="40" ytl="36" xbr="45" ybr="40"><attribute name="is_crowd">true</attribute></box>
+  <box label="cell" xtl="45" ytl="36" xbr="49" ybr="40"><attribute name="is_crowd">false</attribute></box>
 </image>
 <image id="1" name="empty.jpg" width="60" height="40"/>
 </annotations>"""

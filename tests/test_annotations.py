@@ -4,34 +4,17 @@ import base64
 import os
 import unicodedata
 
+import annotation_files as tools
 import cv2
 import numpy as np
 import pytest
-from annotation_files import (
-    BOX,
-    BOXES,
-    CVAT,
-    FORMS,
-    GRAY,
-    SIZE,
-    annotation,
-    class_map,
-    coco_file,
-    convert,
-    corners,
-    cvat_file,
-    fails,
-    labelme,
-    runs_of,
-    to_bytes,
-    write,
-    write_boxes,
-)
+from annotation_files import BOX, BOXES, CVAT, FORMS, GRAY, SIZE, coco_file, convert, fails, labelme, write, write_boxes
 from test_shapes import even_odd
 
 from data.annotations import coco, yolo
 from data.files import ClassName, read_class_names
 
+TURNED = np.array([[25.2, 1.1], [29.3, 5.2], [27.3, 7.4], [23.2, 3.3]])
 TRIANGLE = np.array([[30.2, 5.1], [50.7, 8.3], [35.5, 20.9]])
 
 
@@ -42,13 +25,15 @@ def test_labelme_shapes(tmp_path, capsys):
         ("polygon", "leaf", TRIANGLE.tolist()),
         ("circle", "stem", [[10, 30], [10, 36]]),
         ("linestrip", "lane", [[30, 25], [30, 35.5], [50, 35]]),
-        ("mask", "leaf", [[55, 1], [57, 2]], {"mask": base64.b64encode(to_bytes(255 * mask, ".png")).decode()}),
+        ("mask", "leaf", [[55, 1], [57, 2]], {"mask": base64.b64encode(tools.to_bytes(255 * mask, ".png")).decode()}),
         ("point", "tip", [[3, 3]]),
-        ("polygon", "leaf", corners(0, 0, 3, 2), {"group_id": 4}),
-        ("polygon", "leaf", corners(0, 38, 3, 40), {"group_id": 4}),
-        ("polygon", "stem", corners(4, 38, 6, 40), {"group_id": 4}),
+        ("polygon", "leaf", tools.corners(0, 0, 3, 2), {"group_id": 4}),
+        ("polygon", "leaf", tools.corners(0, 38, 3, 40), {"group_id": 4}),
+        ("oriented_rectangle", "stem", TURNED.tolist(), {"group_id": 4, "direction": 0.46}),
+        ("rotation", "stem", (TURNED + [14, 0]).tolist()),
+        ("quadrilateral", "stem", (TURNED + [28, 0]).tolist()),
     ]
-    file = b"\xef\xbb\xbf" + to_bytes(labelme("Pic [1] é.PNG", *objects))  # a byte order mark
+    file = b"\xef\xbb\xbf" + tools.to_bytes(labelme("Pic [1] é.PNG", *objects))  # a byte order mark
     write(tmp_path / "in", {"Pic [1] é.PNG": None, "a.json": file})
     label = convert(tmp_path / "in", tmp_path / "out", "--line-width", 3)["Pic [1] é"]
     expected = np.zeros(SIZE, np.uint16)
@@ -59,21 +44,13 @@ def test_labelme_shapes(tmp_path, capsys):
     cv2.polylines(expected, [np.array([[30, 25], [30, 35], [50, 35]])], False, 4, 3)
     expected[1:3, 55:58] = 5 * mask
     expected[:2, :3] = expected[38:, :3] = 6
-    expected[38:, 4:6] = 7
+    for number in range(3):
+        expected[even_odd(TURNED + [14 * number, 0])] = 7 + number
     np.testing.assert_array_equal(label, expected)
     # the image is as it was, its suffix in lower case
     assert (tmp_path / "out/images/Pic [1] é.png").read_bytes() == (tmp_path / "in/Pic [1] é.PNG").read_bytes()
     out = capsys.readouterr().out
-    assert "1 images (labelme)" in out and "7 instances" in out and "1 left out: point" in out
-
-
-def test_rotated_rectangles(tmp_path):
-    points = np.array([[10.2, 5.1], [20.3, 15.2], [15.3, 25.4], [5.2, 15.3]])
-    kinds = {"oriented_rectangle": points, "rotation": points + [16, 0], "quadrilateral": points + [32, 0]}
-    shapes = [(kind, "x", points.tolist(), {"direction": 0.46}) for kind, points in kinds.items()]
-    write(tmp_path / "in", {"a.jpg": None, "a.json": labelme("a.jpg", *shapes)})
-    expected = sum(number * even_odd(points) for number, points in enumerate(kinds.values(), start=1))
-    np.testing.assert_array_equal(convert(tmp_path / "in", tmp_path / "out")["a"], expected)
+    assert "1 images (labelme)" in out and "9 instances" in out and "1 left out: point" in out
 
 
 def test_labelme_finds_its_images(tmp_path):
@@ -132,19 +109,23 @@ def test_compressed_run_lengths():
 
 
 def test_coco(tmp_path, capsys):
+    """Crowds are ignored, but not what lies in them."""
+    crowd = np.zeros(SIZE, bool)
+    crowd[10:30, 10:40] = True
     first, second = np.random.default_rng(3).random((2, *SIZE)) < 0.2
     second[0, 0] = True  # its first run of background is empty
     parts = [TRIANGLE.ravel().tolist(), [40, 20, 50, 20, 50, 30, 40, 30], [45, 25, 55, 25, 55, 35, 45, 35]]
     file = coco_file(
         [
-            annotation({"size": list(SIZE), "counts": runs_of(first)}),
-            annotation({"size": list(SIZE), "counts": compress(runs_of(second))}, category=5),
-            annotation(parts),
-            annotation([], bbox=[1, 2, 3, 4]),
+            tools.annotation({"size": list(SIZE), "counts": tools.runs_of(first)}),
+            tools.annotation({"size": list(SIZE), "counts": compress(tools.runs_of(second))}, category=5),
+            tools.annotation(parts),
+            tools.annotation([], bbox=[1, 2, 3, 4]),
+            tools.annotation({"size": list(SIZE), "counts": tools.runs_of(crowd)}, iscrowd=1),
         ]
     )
     write(tmp_path / "in", {"annotations/instances_val.json": file, "val/a.jpg": None, "val/b.png": None})
-    expected = np.zeros(SIZE, np.uint16)
+    expected = np.where(crowd, 65535, 0)
     expected[first], expected[second], expected[even_odd(TRIANGLE)] = 1, 2, 3
     expected[20:30, 40:50] = expected[25:35, 45:55] = 3
     for number, source in enumerate(("in", "in/annotations", "in/annotations/instances_val.json")):
@@ -157,20 +138,6 @@ def test_coco(tmp_path, capsys):
     assert (tmp_path / "5/classes.txt").read_text() == "1 dirt\n"
 
 
-def test_crowds_are_ignored_but_not_their_members(tmp_path):
-    """In a file whose ids are long."""
-    crowd = np.zeros(SIZE, bool)
-    crowd[10:30, 10:40] = True
-    runs, long = {"size": list(SIZE), "counts": runs_of(crowd)}, 2008000008123
-    members = [annotation([[20, 15, 30, 15, 30, 35, 20, 35]], image=long), annotation(runs, image=long, iscrowd=1)]
-    file = coco_file(members, ["a.jpg"])
-    file["images"][0]["id"] = long
-    write(tmp_path / "in", {"a.jpg": None, "coco.json": file})
-    expected = np.where(crowd, 65535, 0)
-    expected[15:35, 20:30] = 1
-    np.testing.assert_array_equal(convert(tmp_path / "in", tmp_path / "out")["a"], expected)
-
-
 def test_cvat(tmp_path, capsys):
     images = {"images/sub/frame 1.jpg": None, "images/empty.jpg": None}
     write(tmp_path / "in", {**images, "annotations.xml": CVAT.encode("utf-8-sig")})
@@ -181,17 +148,11 @@ def test_cvat(tmp_path, capsys):
     expected[5:31, 5] = 3
     expected[30, 51:53] = expected[31, 50] = 4
     expected[38:, :2] = expected[38:, 10:12] = 5
-    expected[even_odd(TRIANGLE)] = 6  # the highest z_order
+    expected[36:, 40:45], expected[36:, 45:49] = 65535, 6
+    expected[even_odd(TRIANGLE)] = 7  # the highest z_order
     np.testing.assert_array_equal(labels["frame 1"], expected)
     assert not labels["empty"].any()
     assert "1 left out: points" in capsys.readouterr().out
-
-
-def test_cvat_attributes_that_ignore(tmp_path):
-    text = '<box label="x" xtl="{0}" ytl="0" xbr="{1}" ybr="9"><attribute name="is_crowd">{2}</attribute></box>'
-    file = cvat_file(text.format(0, 5, "true") + text.format(5, 9, "false"))
-    label = convert(write(tmp_path / "in", {"a.jpg": None, "a.xml": file}), tmp_path / "out")["a"]
-    assert (label[:9, :5] == 65535).all() and (label[:9, 5:9] == 1).all() and not label[9:].any()
 
 
 def test_yolo(tmp_path):
@@ -227,6 +188,13 @@ def test_yolo(tmp_path):
 )
 def test_names_in_yaml(tmp_path, text, expected):
     assert yolo.read_names(write(tmp_path, {"data.yaml": text})) == {str(i): name for i, name in enumerate(expected)}
+
+
+def class_map(out):
+    """`classes/a.png` of a data folder, checked to be 8 bits of one channel."""
+    classes = cv2.imread(str(out / "classes/a.png"), cv2.IMREAD_UNCHANGED)
+    assert classes.dtype == np.uint8 and classes.ndim == 2
+    return classes
 
 
 @pytest.mark.parametrize("form", FORMS)

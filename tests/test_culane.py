@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import evaluation_error as fails
 from damage import missing, text, written
+from scipy.interpolate import make_interp_spline
 
 from data import culane_dataset_processing as processing
 from lanes import culane
@@ -35,21 +36,13 @@ def write(folder, name, lanes):
 
 
 def test_spline_is_the_natural_one_by_length():
-    """Against the spline's own equations: second derivatives m, 0 at both ends, from continuous first ones."""
+    """Against SciPy's B-splines, whose second derivatives are 0 at both ends too."""
     rng = np.random.default_rng(0)
     for _ in range(20):
         points = random_lane(rng)[: rng.integers(3, 20)]
-        h = np.hypot(*np.diff(points, axis=0).T)
-        slopes = np.diff(points, axis=0) / h[:, None]
-        m = np.zeros_like(points)
-        system = np.diag(2 * (h[:-1] + h[1:])) + np.diag(h[1:-1], 1) + np.diag(h[1:-1], -1)
-        m[1:-1] = np.linalg.solve(system, 6 * np.diff(slopes, axis=0))
-        expected = []
-        for i, length in enumerate(h):
-            for t in length * np.arange(50) / 50:
-                linear = slopes[i] - length * (2 * m[i] + m[i + 1]) / 6
-                expected.append(points[i] + linear * t + m[i] / 2 * t**2 + (m[i + 1] - m[i]) / (6 * length) * t**3)
-        expected.append(points[-1])
+        ends = np.append(0, np.cumsum(np.hypot(*np.diff(points, axis=0).T)))
+        places = [start + (end - start) * i / 50 for start, end in zip(ends, ends[1:], strict=False) for i in range(50)]
+        expected = make_interp_spline(ends, points, k=3, bc_type="natural")([*places, ends[-1]])
         np.testing.assert_allclose(interpolate(points), expected, atol=1e-8)
         np.testing.assert_allclose(interpolate(np.repeat(points, 2, axis=0)), expected, atol=1e-8)
     np.testing.assert_array_equal(interpolate(upright(7)), upright(7))
@@ -80,17 +73,20 @@ def test_iou_of_parallel_lanes():
     assert lane_iou([], [upright(800)]).shape == (0, 1)
 
 
-def test_matching_is_one_to_one_and_not_greedy():
-    """The best pair (0.9) would leave the others nothing; together 0.8 and 0.7 are more."""
-    assert culane.count_matches(np.array([[0.9, 0.8], [0.7, 0.1]])).tolist() == [2, 0, 0]
-    # two predictions of one lane: one is found, one too many
-    assert culane.count_matches(np.array([[0.9], [0.8]])).tolist() == [1, 1, 0]
-    # as the benchmark's tool: the largest sum, not the most lanes found
-    assert culane.count_matches(np.array([[1.0, 0.51], [0.55, 0.0]])).tolist() == [2, 0, 0]
-    assert culane.count_matches(np.array([[1.0, 0.51], [0.51, 0.1]])).tolist() == [1, 1, 1]
-    assert culane.count_matches(np.array([[0.5]])).tolist() == [0, 1, 1]  # above 0.5, not at it
-    assert culane.count_matches(np.zeros((0, 3))).tolist() == [0, 0, 3]
-    assert culane.count_matches(np.zeros((2, 0))).tolist() == [0, 2, 0]
+@pytest.mark.parametrize(
+    ("iou", "counts"),
+    [
+        ([[0.9, 0.8], [0.7, 0.1]], [2, 0, 0]),  # not the best pair (0.9), which would leave the others nothing
+        ([[0.9], [0.8]], [1, 1, 0]),  # two predictions of one lane: one is found, one too many
+        ([[1.0, 0.51], [0.55, 0.0]], [2, 0, 0]),  # as the benchmark's tool: the largest sum, not the most lanes
+        ([[1.0, 0.51], [0.51, 0.1]], [1, 1, 1]),
+        ([[0.5]], [0, 1, 1]),  # above 0.5, not at it
+        (np.zeros((0, 3)), [0, 0, 3]),
+        (np.zeros((2, 0)), [0, 2, 0]),
+    ],
+)
+def test_matching_is_one_to_one_and_not_greedy(iou, counts):
+    assert culane.count_matches(np.array(iou)).tolist() == counts
 
 
 def test_score_adds_up_over_images():
@@ -185,7 +181,7 @@ BAD = [  # file, what happens to it, what the line must say
     (f"{A}060.lines.txt", written(b"\xff\xfe"), "00060.lines.txt: found bytes"),
     (f"{A}060.lines.txt", written(b"1 2\n" * 256), "found 256 lanes"),
     (f"{A}060.lines.txt", missing, "train.txt: no file"),
-    (LIST, missing, "train.txt: No such file"),
+    (LIST, missing, "train.txt: found no regular file"),
     (LIST, written(b"\n"), "train.txt: found no line"),
     (LIST, written(b"/a.jpg\n/./a.jpg\n"), "train.txt: found a.jpg again"),
     (LIST, written(b"/../a.jpg\n"), "train.txt: found ../a.jpg"),
@@ -239,7 +235,7 @@ def test_score_command(folder, tmp_path, capsys):
     assert run(capsys, "--culane", pred, folder) == pytest.approx(expected)
     assert run(capsys, "--culane", pred, folder, "--list", "list/train_gt.txt", "--verbose")["FP"] == 2
     (pred / "driver_b/1.MP4/00000.lines.txt").unlink()
-    assert "driver_b/1.MP4/00000.lines.txt: No such file" in fails(capsys, "--culane", pred, folder)
+    assert "driver_b/1.MP4/00000.lines.txt: found no regular file" in fails(capsys, "--culane", pred, folder)
     write(pred, "driver_c/1.lines.txt", [])
     assert "driver_c/1.lines.txt: found no such file" in fails(capsys, "--culane", pred, folder)
     assert "nowhere: no such folder" in fails(capsys, "--culane", tmp_path / "nowhere", folder)

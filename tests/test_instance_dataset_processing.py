@@ -2,24 +2,9 @@
 
 import os
 
-import numpy as np
+import annotation_files as tools
 import pytest
-from annotation_files import (
-    BOX,
-    BOXES,
-    FORMS,
-    LABEL,
-    SIZE,
-    annotation,
-    coco_file,
-    convert,
-    fails,
-    labelme,
-    write,
-    write_boxes,
-)
-from PIL import Image
-from test_rasters import pillow
+from annotation_files import BOX, BOXES, FORMS, LABEL, annotation, convert, fails, labelme, write, write_boxes
 
 from data import instance_dataset_processing as processing
 
@@ -35,29 +20,21 @@ def test_an_image_without_text_is_no_background_where_a_text_has_no_image(tmp_pa
 
 
 def test_two_annotations_in_one_image_file(tmp_path, capsys):
-    file = coco_file([annotation([[1, 1, 9, 1, 5, 9]])], ["cam1/0001.jpg", "cam2/0001.jpg"])
+    file = tools.coco_file([annotation([[1, 1, 9, 1, 5, 9]])], ["cam1/0001.jpg", "cam2/0001.jpg"])
     write(tmp_path, {"images/0001.jpg": None, "in/coco.json": file})
     line = fails(capsys, tmp_path / "in/coco.json", tmp_path / "out", "--images", tmp_path / "images")
     assert "0001.jpg for the image cam2/0001.jpg" in line and "coco.json: image 1" in line
 
 
-@pytest.mark.parametrize("length", [10, 60, 500])
-def test_a_damaged_palette_is_skipped_as_others_are(tmp_path, capsys, length):
-    image = Image.fromarray(np.random.default_rng(0).integers(4, size=SIZE, dtype=np.uint8))
-    image.putpalette([0, 0, 0, 9, 9, 9, 7, 7, 7, 5, 5, 5])
-    data = pillow(image)
-    assert len(data) > length
-    labels = {"labels/a.png": data[:length], "labels/b.png": data}
-    write(tmp_path / "in", {"images/a.jpg": None, "images/b.jpg": None, **labels})
-    assert list(convert(tmp_path / "in", tmp_path / "out", "--skip-bad")) == ["b"]
-    assert "labels/a.png: cut off or damaged" in capsys.readouterr().err
-
-
 def test_skip_bad_leaves_out_records_of_coco(tmp_path, capsys):
     """Those that belong to nothing, and an image, told once, with annotations that can't be used."""
-    polygon, line = [[1, 1, 9, 1, 5, 9]], [[1, 1, 9, 1]]
-    file = coco_file([annotation(polygon), annotation(polygon, image=99), None])
-    file["annotations"] += [annotation(line, image=8), annotation(line, image=8), annotation(polygon, image=8)]
+    polygon, line, second = [[1, 1, 9, 1, 5, 9]], [[1, 1, 9, 1]], tools.IMAGE_ID + 1
+    file = tools.coco_file([annotation(polygon), annotation(polygon, image=99), None])
+    file["annotations"] += [
+        annotation(line, image=second),
+        annotation(line, image=second),
+        annotation(polygon, image=second),
+    ]
     file["images"].append(None)
     results = [{"image_id": 7}]  # of another program, no COCO file
     write(tmp_path / "in", {"a.jpg": None, "b.png": None, "coco.json": file, "results.json": results})
@@ -66,21 +43,20 @@ def test_skip_bad_leaves_out_records_of_coco(tmp_path, capsys):
     assert "4 skipped" in captured.out and "annotation 2: found image_id 99" in captured.err
 
 
-MASK = np.ones(SIZE, np.uint8)
 BAD_SHAPES = {
-    "labelme": {"a.json": labelme("a.jpg", BOX, ("polygon", "leaf", [[1, 1], [5, 5]]))},
-    "yolo": {"labels/a.txt": "0 0.1 0.1 0.2 0.2\n0 0 0 1 0 1 1"},
-    "masks": {"b/images/b.jpg": None, "b/masks/0.png": MASK, "a/masks/0.png": MASK, "a/masks/1.png": b"no image"},
+    "labelme": {"a.jpg": None, "a.json": labelme("a.jpg", BOX, ("polygon", "leaf", [[1, 1], [5, 5]]))},
+    "yolo": {"images/a.jpg": None, "labels/a.txt": "0 0.1 0.1 0.2 0.2\n0 0 0 1 0 1 1"},
+    "masks": {f"{name}/images/{name}.jpg": None for name in "ab"}
+    | {"b/masks/0.png": LABEL, "a/masks/0.png": LABEL, "a/masks/1.png": b"no image"},
 }
 
 
 @pytest.mark.parametrize("form", BAD_SHAPES)
 def test_an_image_with_a_bad_shape_is_left_out(tmp_path, capsys, form):
     """What the shape shows would be background else."""
+    source = write(tmp_path / "in", BAD_SHAPES[form])
     if form != "masks":
-        write_boxes(form, tmp_path / "in", [("leaf", 2, 2, 22, 12)], "b")
-    image = {"masks": "a/images/a.jpg", "yolo": "images/a.jpg"}.get(form, "a.jpg")
-    source = write(tmp_path / "in", {image: None, **BAD_SHAPES[form]})
+        write_boxes(form, source, [("leaf", 2, 2, 22, 12)], "b")
     assert "; or use --skip-bad" in fails(capsys, source, tmp_path / "out", "--format", form)
     assert list(convert(source, tmp_path / "out", "--skip-bad", "--format", form)) == ["b"]
     captured = capsys.readouterr()

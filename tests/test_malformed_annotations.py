@@ -4,9 +4,9 @@ import copy
 
 import numpy as np
 import pytest
-from annotation_files import BOX, CVAT, SIZE, annotation, coco_file, fails, labelme, to_bytes, write
+from annotation_files import BOX, CVAT, IMAGE_ID, SIZE, annotation, coco_file, fails, labelme, to_bytes, write
 from PIL import Image
-from test_rasters import pillow
+from test_rasters import palette, pillow
 
 from data import instance_dataset_processing as processing
 from data.annotations.sources import read_points
@@ -50,15 +50,12 @@ COCO = [  # where, the value there, what the line must say
     (("categories",), None, "None for categories"),
     (("categories", 0, "name"), 3, "categories: found 3 for name"),
     (("images", 0, "id"), True, "image 1: found True for id"),
-    (("images", 1, "id"), 7, "image 2: found the id 7 again"),
-    (("images", 0, "file_name"), "../gone.jpg", "image 1: found no image '../gone.jpg'"),
+    (("images", 1, "id"), IMAGE_ID, f"image 2: found the id {IMAGE_ID} again"),
     (("images", 1, "file_name"), "a.jpg", "differ in more than the suffix"),
     (("images", 0, "width"), 0, "0x40"),
     (("annotations", 0, "image_id"), 99, "annotation 1: found image_id 99"),
     (("annotations", 0, "category_id"), 99, "annotation 1: found category_id 99"),
-    (("annotations", 0, "iscrowd"), "no", "'no' for iscrowd"),
     (POINTS, [1, 1, 9, 1, 5, 9], "found 1, expected"),
-    (POINTS, [[1, 1, 9, 1, 5, 1900]], "found the point (5, 1900)"),
     (RUNS, [1, 2398], "run lengths [1, 2398], expected whole numbers that add up to 2400"),
     (RUNS, [-1, 2401], "run lengths [-1, 2401]"),
     (RUNS, [1.5, 2398.5], "run lengths [1.5, 2398.5]"),
@@ -66,28 +63,20 @@ COCO = [  # where, the value there, what the line must say
     (RUNS, "61X12 N", "' ' in counts"),
     (RUNS, "ooooooooooooooo", "in counts"),
     (RUNS, "61X", "end within a number"),
-    (RUNS_SIZE, [40], "the size [40], expected [40, 60]"),
     (RUNS_SIZE, [60, 40], "the size [60, 40], expected [40, 60]"),
 ]
 XML = [  # what is replaced in the file, by what, what the line must say
     ("<annotations>", "<annotation>", "no XML"),
     ("</annotations>", '<track label="a"/></annotations>', "found tracks, as in CVAT for video"),
-    (CVAT, "", "no XML"),
     ("<annotations>", '<!DOCTYPE a [<!ENTITY b "c">]><annotations>', "no XML"),
     (CVAT, "<annotation><object/></annotation>", "<annotation>"),
     ('encoding="utf-8"', 'encoding="klingon"', "no XML"),
     (' name="empty.jpg"', "", "image 2: found no 'name'"),
-    ("empty.jpg", "gone.jpg", "image 2: found no image 'gone.jpg'"),
     ('width="60" height="40"/>', 'width="sixty" height="40"/>', "found 'sixty' for width"),
-    ('width="60" height="40"/>', 'width="60.5" height="40"/>', "found '60.5' for width"),
-    ('width="60" height="40"/>', "/>", "found None for height"),
-    ('width="60" height="40"/>', 'width="40" height="41"/>', "found 60x40 pixels, expected 40x41"),
     ("30.20,5.10;", "30.20,5.10,1;", "<polygon> 1: found [['30.20', '5.10', '1']"),
-    ("30.20,5.10;", "3020,5.10;", "found the point (3020, 5.1)"),
     ('points="5,5;5,30"', "", "found [['']], expected at least 2 points"),
     ('xtl="28.00"', "", "found None for xtl"),
     ('xtl="28.00"', 'xtl="48.00"', "a right side left of"),
-    ('rle="1, 3, 2"', 'rle="1, 3, 3"', "run lengths [1, 3, 3], expected whole numbers that add up to 6"),
     ('rle="1, 3, 2"', "", "<mask> 5: found invalid literal"),
     ('left="50"', 'left="58"', "pixels at (58, 30)"),
     ('width="3" height="2"', 'width="99999" height="99999"', "99999x99999"),
@@ -99,23 +88,22 @@ YOLO = [
     ("0 0.1 0.1 0.2 0.2", "a.txt:1: found a box"),
     ("0 0.1 0.1 0.2 0.2 0.3 0.3 0.4", "found 8 words"),
     ("\n\nleaf 0.1 0.1 0.2 0.2 0.3 0.3", "a.txt:3: found the class leaf"),
-    ("-1 0.1 0.1 0.2 0.2 0.3 0.3", "the class -1"),
     ("0 10 10 20 20 30 15", "found 10 to 30, expected fractions"),
     ("0 0.1 0.1 0.2 0,2 0.3 0.3", "'0,2'"),
-    ("", "without an instance"),
     ("0 0.1 0.1 0.1 0.1 0.1 0.1", "without an instance"),
     (b"\xff\xfe0 1", "no UTF-8 text"),
 ]
-MANY = np.arange(70000, dtype=np.int32).reshape(250, 280)
+JPG, MANY = to_bytes(FLAT, ".jpg"), np.arange(70000, dtype=np.int32).reshape(250, 280)
 LABELS = [
-    (to_bytes(FLAT, ".jpg"), "found a jpg, whose compression changes values"),
+    (JPG, "found a jpg, whose compression changes values"),
     (pillow(Image.fromarray(FLAT), "webp", quality=80), "found a lossy webp"),
     (pillow(Image.fromarray(FLAT), "tiff", compression="jpeg"), "found a tiff of jpg tiles"),
     (b"text", "could not be decoded"),
     (b"", "could not be decoded"),
     (to_bytes(FLAT, ".png")[:60], "cut off or damaged"),
+    (palette()[:100], "cut off or damaged"),
+    (palette()[:-20], "cut off or damaged"),
     (FLAT[1:], "found 60x40 pixels, expected 60x39"),
-    (FLAT, "without an instance"),
     (to_bytes(FLAT.astype(np.int32) - 1, ".tiff"), "found values from -1 to -1"),
     (to_bytes(FLAT + np.float32(0.5), ".tiff"), "found values from 0.5 to 0.5"),
     (to_bytes(FLAT + np.float32(np.nan), ".tiff"), "found values from nan to nan"),
@@ -139,25 +127,15 @@ def changed_cvat(old, new):
 
 CASES = [("labelme", {"a.jpg": None, "a.json": file}, words) for file, words in LABELME]
 CASES += [("coco", {"a.jpg": None, "b.png": None, "a.json": changed_coco(*change)}, words) for *change, words in COCO]
-CASES += [
-    ("cvat", {"images/sub/frame 1.jpg": None, "images/empty.jpg": None, "a.xml": changed_cvat(*change)}, words)
-    for *change, words in XML
-]
+IMAGES = {"images/sub/frame 1.jpg": None, "images/empty.jpg": None}
+CASES += [("cvat", {**IMAGES, "a.xml": changed_cvat(*change)}, words) for *change, words in XML]
 CASES += [("yolo", {"images/a.jpg": None, "labels/a.txt": text}, words) for text, words in YOLO]
 CASES += [("labels", {"images/a.jpg": None, "labels/a.png": label}, words) for label, words in LABELS]
 CASES += [
     ("labels", {"images/a.jpg": None, "labels/a.png/b": ""}, "labels: found no file"),
     ("labels", {"images/a.jpg": None, "labels/b.png": None}, "b.png: found no image"),
-    (
-        "labels",
-        {"images/a.jpg": None, "labels/a.png": FLAT + 1, "labels/a.tif": FLAT},
-        "a.tif: a.png has the same stem",
-    ),
-    (
-        "masks",
-        {"a/images/a.png": None, "a/masks/0.png": FLAT, "a/masks/1.png": to_bytes(FLAT, ".jpg")},
-        "1.png: found a jpg",
-    ),
+    ("labels", {"images/a.jpg": None, "labels/a.png": None, "labels/a.tif": None}, "a.tif: a.png has the same stem"),
+    ("masks", {"a/images/a.png": None, "a/masks/0.png": FLAT, "a/masks/1.png": JPG}, "1.png: found a jpg"),
     ("masks", {"a/images/a.png": None, "a/masks/0.png": FLAT, "a/masks/1.png": FLAT[1:]}, "1.png: found 60x39 pixels"),
     ("masks", {"a/images/a.png": None, "a/images/b.png": None, "a/masks/0.png": FLAT}, "a/images: found 2 images"),
     ("masks", {"a/images/a.png": None, "a/masks/0.png": FLAT, "b/a.txt": ""}, "b/images"),
@@ -200,6 +178,6 @@ def test_unusable_sources_and_flags(tmp_path, capsys):
     for source, words, *flags in cases:
         assert words in fails(capsys, tmp_path / source, tmp_path / "out", *flags)
     assert "text.txt: found a file, expected a folder" in fails(capsys, tmp_path / "in", tmp_path / "text.txt")
-    for damage in (b"", b"no image", to_bytes(FLAT, ".jpg")[:300]):
+    for damage in (b"", b"no image", JPG[:300]):
         write(tmp_path / "in", {"a.jpg": damage})
         assert "a.jpg: " in fails(capsys, tmp_path / "in", tmp_path / "out")

@@ -5,11 +5,11 @@ from functools import partial
 
 import numpy as np
 
-from data.files import IGNORED
+from data.files import IGNORED, read_bytes
 from run.command import UserError
 
 from . import shapes
-from .sources import FAR, AnnotatedImage, attempt, find_image, read_bytes, read_points
+from .sources import FAR, AnnotatedImage, attempt, find_image, read_points
 
 MASK_LABELS = {"background": 0, "ignored": IGNORED}  # what these labels mean where CVAT exports masks
 IGNORING = ("ignored", "is_crowd", "iscrowd")  # attributes that say so of a shape

@@ -2,10 +2,10 @@
 
 import re
 
-from data.files import list_by_stem
+from data.files import list_by_stem, read_text
 
 from .shapes import AnnotatedShape, fill_polygon
-from .sources import AnnotatedImage, attempt, list_files, pair_files, read_points, read_text
+from .sources import AnnotatedImage, attempt, list_files, pair_files, read_points
 
 SLACK = 0.01  # beyond 0 and 1, which rounding and hasty clicks leave
 

@@ -12,7 +12,6 @@ import os
 import sys
 import unicodedata
 import warnings
-import zlib
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -110,23 +109,13 @@ def select_files(paths, suffixes, folder=None, say=True):
     return chosen
 
 
-def is_whole_png(data):
-    """Whether all chunks of a png are there and right; what isn't, libpng would tell in a line of its own."""
-    start = 8
-    while (kind := data[start + 4 : start + 8]) != b"IEND":
-        end = start + 8 + int.from_bytes(data[start : start + 4])
-        if not kind or zlib.crc32(data[start + 4 : end]) != int.from_bytes(data[end : end + 4]):
-            return False
-        start = end + 4
-    return True
-
-
 def decode(data, read):
     """(image, "") or (None, what is wrong) of the bytes of a file; `read` gets them as `cv2.imdecode` does."""
     # OpenCV fills a jpg whose rest is zeros with gray
     if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[len(data) // 2 :]:
         return None, "damaged, no end of the jpg"
-    if data.startswith(b"\x89PNG") and not is_whole_png(data):
+    # nor does libpng refuse wrong checksums, and what it refuses, it tells in a line of its own
+    if data.startswith(b"\x89PNG") and not _ask_pillow(data, lambda image: image.verify() is None):
         return None, "cut off or damaged"
     try:
         image = read(np.frombuffer(data, np.uint8)) if data else None

@@ -60,16 +60,18 @@ def recognize(path):
             if any(path.glob(pattern)):
                 return form
     paths = [path] if path.is_file() else sources.list_files(path, (".json", ".xml"))
-    contents = []
+    errors = []
     for file in (file for file in paths if file.suffix.lower() == ".json"):
-        contents.append(sources.attempt(file, sources.read_json, file))
-        if labelme.is_labelme(contents[-1]):
+        content = sources.attempt(file, sources.read_json, file)
+        if labelme.is_labelme(content):
             return "labelme"
-        if coco.is_coco(contents[-1]):
+        if coco.is_coco(content):
             return "coco"
+        errors += [content] if isinstance(content, UserError) else []
     if any(file.suffix.lower() == ".xml" for file in paths):
         return "cvat"
-    sources.raise_first(contents)
+    if errors:
+        raise errors[0]
     found = f"found none of {', '.join(READERS)}"
     raise UserError(f"{path}: {found}, expected one of them; see doc/own_data.md, name it by --format")
 

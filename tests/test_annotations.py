@@ -244,10 +244,3 @@ def test_sets_without_classes(tmp_path):
     assert convert(tmp_path / "some", tmp_path / "some_out")["a"].max() == 2
     assert class_map(tmp_path / "some_out")[0, [0, 10]].tolist() == [0, 1]
     assert (tmp_path / "some_out/classes.txt").read_text() == "1 x y\n"
-
-
-def test_classes_that_can_not_be_written(tmp_path, capsys):
-    stuff = write_boxes("labelme", tmp_path / "stuff", [("other stuff", 0, 0, 4, 4)])
-    assert "--classes 'other stuff=NEW'" in fails(capsys, stuff, tmp_path / "no")
-    many = write_boxes("labelme", tmp_path / "many", [(f"kind {number}", 0, 0, 4, 4) for number in range(251)])
-    assert "found 251 classes" in fails(capsys, many, tmp_path / "no")

@@ -19,13 +19,6 @@ def test_an_image_without_text_is_no_background_where_a_text_has_no_image(tmp_pa
     assert "1 left out: images without an annotation (they may be" in captured.out
 
 
-def test_two_annotations_in_one_image_file(tmp_path, capsys):
-    file = tools.coco_file([annotation([[1, 1, 9, 1, 5, 9]])], ["cam1/0001.jpg", "cam2/0001.jpg"])
-    write(tmp_path, {"images/0001.jpg": None, "in/coco.json": file})
-    line = fails(capsys, tmp_path / "in/coco.json", tmp_path / "out", "--images", tmp_path / "images")
-    assert "0001.jpg for the image cam2/0001.jpg" in line and "coco.json: image 1" in line
-
-
 def test_skip_bad_leaves_out_records_of_coco(tmp_path, capsys):
     """Those that belong to nothing, and an image, told once, with annotations that can't be used."""
     polygon, line, second = [[1, 1, 9, 1, 5, 9]], [[1, 1, 9, 1]], tools.IMAGE_ID + 1

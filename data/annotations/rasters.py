@@ -111,9 +111,7 @@ def _read_values(path):
         found = f"found {kind}, whose compression changes values and so invents instances"
         raise UserError(f"{path}: {found}, expected a lossless label, as png; export it anew, don't convert this file")
     values, numbers = files.decode_image(data, path), files.palette_ids(data)
-    values = values if numbers is None else numbers
-    if values.ndim == 2:
-        return values
+    values = np.atleast_3d(values if numbers is None else numbers)
     return values[:, :, 0] if values.shape[2] < 3 else _pack_colors(values)
 
 

@@ -79,15 +79,9 @@ def attempt(where, read, *args):
 def require(where, read, *args):
     """As `attempt`, but the UserError is raised."""
     result = attempt(where, read, *args)
-    raise_first([result])
+    if isinstance(result, UserError):
+        raise result
     return result
-
-
-def raise_first(results):
-    """Raise the first UserError of what `attempt` gave, if there is one."""
-    for result in results:
-        if isinstance(result, UserError):
-            raise result
 
 
 def list_files(folder, suffixes, recursive=True, say=False):

@@ -69,16 +69,13 @@ def folder(path):
     path.mkdir()
 
 
-def colored(path):
-    cv2.imwrite(str(path), np.full((96, 160, 3), (0, 0, 255), np.uint8))
+def encoded(image, suffix=".png"):
+    return cv2.imencode(suffix, image)[1].tobytes()
 
 
-def as_jpg(path):
-    path.write_bytes(cv2.imencode(".jpg", cv2.imread(str(path), cv2.IMREAD_UNCHANGED))[1].tobytes())
-
-
-def smaller(path):
-    cv2.imwrite(str(path), np.zeros((50, 160), np.uint8))
+colored = written(encoded(np.full((96, 160, 3), (0, 0, 255), np.uint8)))
+smaller = written(encoded(np.zeros((50, 160), np.uint8)))
+as_jpg = changed(lambda data: encoded(cv2.imdecode(np.frombuffer(data, np.uint8), -1), ".jpg"))
 
 
 def one_frame(path):

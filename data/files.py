@@ -18,13 +18,14 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from run.command import UserError
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what OpenCV says of a file, our one line says
 warnings.filterwarnings("ignore", module=r"PIL\.")  # and what Pillow says
 Image.MAX_IMAGE_PIXELS = None  # files are no stranger's
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 2**30
 
 CLASS_FILE = "classes.txt"
 PARTS = ("images", "labels", "classes", CLASS_FILE, "labels.json")  # of a data folder

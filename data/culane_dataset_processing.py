@@ -17,11 +17,10 @@ if __name__ == "__main__":
     start()
 
 import argparse
-from functools import partial
 from pathlib import Path
 
 from data.files import IMAGE_SUFFIXES, find_file, read_bgr, select_files, walk_files
-from data.writing import add_flags, check_free, replacing_data, require_good, say_written, write_numbered, write_png
+from data.writing import add_flags, check_free, replacing_data, require_good, say_written, write_numbered
 from lanes.culane import SUFFIX, lines_path, read_lines, read_list
 from lanes.tusimple import THICKNESS, draw_lanes
 from run.command import UserError, command
@@ -45,9 +44,14 @@ def find_images(folder, list_file=None):
         paths += [path.with_name(path.name.removesuffix(SUFFIX) + ".jpg") for path in sorted(alone)]
     if not paths:
         raise UserError(f"{folder}: found no image with *{SUFFIX} beside it, expected CULane; name another folder")
-    missing = {path: next((file for file in (path, lines_path(path)) if not file.is_file()), None) for path in paths}
-    bad = [UserError(f"{where}: no file {gone}, expected image and lanes of each") for gone in missing.values() if gone]
-    return [path for path in paths if not missing[path]], bad
+    good, bad = [], []
+    for path in paths:
+        missing = [file for file in (path, lines_path(path)) if not file.is_file()]
+        if missing:
+            bad.append(UserError(f"{where}: no file {missing[0]}, expected image and lanes of each"))
+        else:
+            good.append(path)
+    return good, bad
 
 
 def process(folder, outdir, list_file=None, overwrite=False, skip_bad=False):
@@ -56,18 +60,16 @@ def process(folder, outdir, list_file=None, overwrite=False, skip_bad=False):
     paths, bad = find_images(folder, list_file)
     require_good(bad, skip_bad)
     with replacing_data(outdir) as work:
-        done = write_numbered(work, partial(_process_image, work), paths, bad, skip_bad)
+        done = write_numbered(work, _draw, paths, bad, skip_bad)
     return len(done), bad
 
 
-def _process_image(work, number, path):
+def _draw(path):
     lanes = [lane for lane in read_lines(lines_path(path)) if len(lane)]
     image = read_bgr(path)
     width = max(round(THICKNESS * image.shape[1] / 1280), 1)
     label = draw_lanes(lanes, image.shape[:2], width, lines_path(path))
-    write_png(work / "images" / f"{number:04d}.png", image)
-    write_png(work / "labels" / f"{number:04d}.png", label)
-    return number
+    return {"images": image, "labels": label}
 
 
 @command("culane_dataset_processing.py")

@@ -12,20 +12,20 @@ import os
 import sys
 import unicodedata
 import warnings
-import zlib
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from run.command import UserError
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what OpenCV says of a file, our one line says
 warnings.filterwarnings("ignore", module=r"PIL\.")  # and what Pillow says
 Image.MAX_IMAGE_PIXELS = None  # files are no stranger's
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 2**30
 
 CLASS_FILE = "classes.txt"
 PARTS = ("images", "labels", "classes", CLASS_FILE, "labels.json")  # of a data folder
@@ -48,7 +48,7 @@ SEVERAL = (*TIFF, b"GIF8", b"\x89PNG", b"RIFF")  # and those of what may hold se
 
 
 def walk_files(folder):
-    """Paths of all files of a folder and its subfolders but hidden ones, links to folders too, each folder once.
+    """Paths of all files of a folder and its subfolders, links too, but not hidden ones, each folder once.
 
     A subfolder that can't be read is an OSError: it must not pass for an empty one.
     """
@@ -75,8 +75,8 @@ def normalize_name(name):
 def pair_up(images, labels, endings=("",)):
     """Which label belongs to which image: that of the same key, else of the same key after `normalize_name`.
 
-    Both are {key: path}, keys being stems, perhaps with folders; an ending may follow an image's key in a label's.
-    Returns (list of (image, label or None) in the order of the images, list of the labels left).
+    Both are {key: path}; an ending may follow an image's key in a label's. Returns ([(image, label or None)] in the
+    order of the images, [labels left]).
     """
     label_of, unpaired = {}, dict(labels)
     for alike in (str, normalize_name):
@@ -89,10 +89,9 @@ def pair_up(images, labels, endings=("",)):
 
 
 def select_files(paths, suffixes, folder=None, say=True):
-    """Those of the paths, in the order of their names, that are files of one of the suffixes (in lower case).
+    """Those of the paths, sorted, that are files of one of the suffixes (in lower case) and not hidden in `folder`.
 
-    What is hidden in `folder`, as a Mac's `._0.png`, is left out; with `say` it is told on stderr how many files were
-    left out and why, if some were chosen.
+    With `say` it is told on stderr how many files were left out and why, if some were chosen.
     """
     chosen, others = [], Counter()
     for path in sorted(paths):
@@ -111,23 +110,13 @@ def select_files(paths, suffixes, folder=None, say=True):
     return chosen
 
 
-def is_whole_png(data):
-    """Whether all chunks of a png are there and right; what isn't, libpng would tell in a line of its own."""
-    start = 8
-    while (kind := data[start + 4 : start + 8]) != b"IEND":
-        end = start + 8 + int.from_bytes(data[start : start + 4])
-        if not kind or zlib.crc32(data[start + 4 : end]) != int.from_bytes(data[end : end + 4]):
-            return False
-        start = end + 4
-    return True
-
-
 def decode(data, read):
     """(image, "") or (None, what is wrong) of the bytes of a file; `read` gets them as `cv2.imdecode` does."""
     # OpenCV fills a jpg whose rest is zeros with gray
     if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[len(data) // 2 :]:
         return None, "damaged, no end of the jpg"
-    if data.startswith(b"\x89PNG") and not is_whole_png(data):
+    # nor does libpng refuse wrong checksums, and what it refuses, it tells in a line of its own
+    if data.startswith(b"\x89PNG") and not _ask_pillow(data, lambda image: image.verify() is None):
         return None, "cut off or damaged"
     try:
         image = read(np.frombuffer(data, np.uint8)) if data else None
@@ -139,8 +128,8 @@ def decode(data, read):
 def read_color(data, flags=0):
     """`cv2.imdecode` as (h, w, 3) uint8 BGR, None if that fails; `flags` beside those of color.
 
-    An image of 16 bits is taken for one of as few bits of `CAMERA_BITS` as hold its values: a camera of 12 bits leaves
-    the upper ones empty, and the upper eight alone would be nearly black.
+    An image of 16 bits is taken for one of as few bits of `CAMERA_BITS` as hold its values, as cameras leave the upper
+    bits empty.
     """
     image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | flags)  # _RGB is wrong for a tif of 16 bits
     if image is not None and image.dtype == np.uint16:
@@ -222,11 +211,10 @@ def find_pairs(folder):
 
 
 def find_samples(folder, parts=None):
-    """Pair the images of a data folder with its labels and class maps by stem.
+    """[(image path, label path or None, class map's path or None)] of a data folder as str, sorted by stem.
 
-    Returns (image path, label path or None, class map's path or None) as str, sorted by stem, a list. `parts` are those
-    of "labels" and "classes" that are wanted, None those that there are. UserError for a folder that is missing or
-    empty, a stem that stands twice, or a file without partner.
+    `parts` are those of "labels" and "classes" that are wanted, None those that there are. UserError for a folder that
+    is missing or empty, a stem that stands twice, or a file without partner.
     """
     folder = Path(folder)
     images = dict(sorted(list_by_stem(folder / "images", IMAGE_SUFFIXES).items()))
@@ -254,12 +242,7 @@ def read_class_names(folder):
     """The `ClassName`s of a data folder's `classes.txt`, "ID NAME [stuff]" a line; raises UserError."""
     path, names = Path(folder) / CLASS_FILE, {}
     expected = f'"ID NAME" or "ID NAME stuff" a line, ids up to {MAX_CLASS}, each once'
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "found bytes that are no text"
-        raise UserError(f"{path}: {reason}, expected {expected}; write it") from None
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(path, expected).splitlines(), start=1):
         first, *words = line.split() or [""]
         stuff = words[1:] and words[-1] == "stuff"
         name = " ".join(words[:-1] if stuff else words)
@@ -316,10 +299,9 @@ def list_by_stem(folder, suffixes, recursive=False, endings=("",), say=True):
 
 
 def list_images(source, recursive=False):
-    """Images that a folder, a file's name or a glob pattern (`**`: any number of folders) stands for, a list of Path.
+    """[Path] of the images that a folder, a file's name or a glob pattern (`**`: any number of folders) stands for.
 
-    With `recursive` a folder's subfolders too. A file is taken whatever its suffix, of the others what `select_files`
-    takes. UserError if there is none.
+    With `recursive` a folder's subfolders too; a file is taken whatever its suffix. UserError if there is none.
     """
     source = Path(source)
     if not source.exists() and not glob.has_magic(str(source)):
@@ -356,15 +338,39 @@ def pattern_base(pattern):
     return next(folder for folder in (*pattern.parents, Path()) if folder.is_dir())
 
 
-def read_bgr(path):
-    """Read an image as (h, w, 3) uint8 BGR; raises UserError if it is cut off or no image."""
+def read_bytes(path, expected="one"):
+    """Content of a file; raises UserError."""
+    if not Path(path).is_file():  # opening a named pipe would wait for its writer
+        raise UserError(f"{path}: found no regular file of that name, expected {expected}; make it or name another")
     try:
-        image, state = decode(Path(path).read_bytes(), read_color)
+        return Path(path).read_bytes()
     except OSError as error:
-        image, state = None, error.strerror
+        raise UserError(f"{path}: {error.strerror}, expected a file that can be read; make it so") from None
+
+
+def read_text(path, expected="text"):
+    """Text of a file, with or without a byte order mark; raises UserError."""
+    try:
+        return read_bytes(path, expected).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: found bytes that are no UTF-8 text, expected {expected}; save it as UTF-8") from None
+
+
+def read_unchanged(data):
+    return cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+
+
+def decode_image(data, where, read=read_unchanged):
+    """Image of a file's bytes, see `decode`; raises UserError for what is no image or was cut off."""
+    image, damage = decode(data, read)
     if image is None:
-        raise UserError(f"{path}: {state}, expected a jpg image")
+        raise UserError(f"{where}: {damage}, expected an image; replace it")
     return image
+
+
+def read_bgr(path):
+    """Read an image as (h, w, 3) uint8 BGR; raises UserError."""
+    return decode_image(read_bytes(path), path, read_color)
 
 
 def find_file(folder, name):

@@ -21,9 +21,9 @@ if __name__ == "__main__":
 import argparse
 import os
 from collections import Counter
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -44,6 +44,9 @@ READERS = {
     "masks": rasters.read_mask_folders,
     "labels": rasters.read_label_images,
 }
+# what lies in the folders of some of them
+PATTERNS = {"masks": "*/masks", "voc": "SegmentationObject*", "cityscapes": "**/*_instanceIds.png"}
+PATTERNS |= {"cvppp": "**/*_rgb.png"}
 
 
 def recognize(path):
@@ -53,36 +56,31 @@ def recognize(path):
             for form, suffixes in (("labels", IMAGE_SUFFIXES), ("yolo", (".txt",))):
                 if (path / name).is_dir() and sources.list_files(path / name, suffixes):
                     return form
-        if any(path.glob("*/masks")):
-            return "masks"
-        if any((path / name).is_dir() for name in rasters.OBJECT_FOLDERS):
-            return "voc"
-        if any(path.rglob("*_instanceIds.png")):
-            return "cityscapes"
-        if any(path.rglob("*_rgb.png")):  # of leaves
-            return "cvppp"
-    paths, broken = [path] if path.is_file() else sources.list_files(path, (".json", ".xml")), []
+        for form, pattern in PATTERNS.items():
+            if any(path.glob(pattern)):
+                return form
+    paths = [path] if path.is_file() else sources.list_files(path, (".json", ".xml"))
+    errors = []
     for file in (file for file in paths if file.suffix.lower() == ".json"):
         content = sources.attempt(file, sources.read_json, file)
-        for name, fits in (("labelme", labelme.is_labelme), ("coco", coco.is_coco)):
-            if fits(content):
-                return name
-        broken += [content] if isinstance(content, UserError) else []
+        if labelme.is_labelme(content):
+            return "labelme"
+        if coco.is_coco(content):
+            return "coco"
+        errors += [content] if isinstance(content, UserError) else []
     if any(file.suffix.lower() == ".xml" for file in paths):
         return "cvat"
-    if broken:
-        raise broken[0]
+    if errors:
+        raise errors[0]
     found = f"found none of {', '.join(READERS)}"
     raise UserError(f"{path}: {found}, expected one of them; see doc/own_data.md, name it by --format")
 
 
 def choose_classes(images, wanted, where):
-    """Keep and rename the classes of images' shapes as `--classes` says, and number those that are left.
+    """Keep and rename the classes of `AnnotatedImage`s' shapes, and number those that are left.
 
-    Of the `AnnotatedImage`s shapes of other classes are left out, and the `names` of the others become the new one.
-    `wanted` are "CLASS" or "CLASS=NEW", by name or id; None keeps all as they are. Returns `ClassName`s, none where
-    nothing has a class, or everything the same one without a name. UserError, which begins with `where`, for a class
-    that isn't there, a name that `classes.txt` can't hold, or too many.
+    `wanted` are "CLASS" or "CLASS=NEW", by name or id; None keeps all. Returns `ClassName`s, none where nothing has a
+    class, or everything the same one without a name. UserError for a class that isn't there, or can't be written.
     """
     known = {shape.names for image in images for shape in image.shapes if shape.names}
     is_unnamed = len(known) == 1 and not any(names[0] for names in known)
@@ -115,10 +113,9 @@ def choose_classes(images, wanted, where):
 def process(
     source, outdir, form=None, classes=None, components=False, overwrite=False, skip_bad=False, empty_images=False
 ):
-    """Write the data set of annotations, a `Source`, to the folder `outdir`, made if absent.
+    """Write the data set of a `Source`: (list of lines that sum it up, list of the UserErrors skipped).
 
-    `form` is of `READERS`, or None to recognize it; the others are the command's flags. Returns (list of lines that sum
-    it up, list of the UserErrors skipped).
+    `form` is of `READERS`, or None to recognize it; the others are the command's flags.
     """
     writing.check_free(outdir, overwrite)
     form = form or recognize(source.path)
@@ -157,7 +154,7 @@ def process(
 
 
 def _list_unannotated(source, form, images):
-    """Images beside those of labelme's, COCO's or CVAT's annotations that have none."""
+    """Images without an annotation beside labelme's, COCO's or CVAT's that have one."""
     if form not in ("labelme", "coco", "cvat") or form == "labelme" and source.path.is_file():
         return []
     used = {Path(os.path.abspath(image.file)) for image in images}
@@ -180,10 +177,7 @@ def _check_apart(path, images, outdir):
 
 
 def name_outputs(images, outdir):
-    """Stems of the files to write: those of the images, with the folders before them where one of them comes twice.
-
-    Raises UserError where two images have one name but for the suffix.
-    """
+    """Stems of the files to write, with the images' folders before all where one comes twice; raises UserError."""
     paths = [PurePosixPath(image.name.replace("\\", "/")) for image in images]
     stems, owners = [path.stem for path in paths], {}
     if len({files.normalize_name(stem) for stem in stems}) < len(stems):
@@ -198,8 +192,7 @@ def name_outputs(images, outdir):
     return stems
 
 
-@dataclass
-class WrittenImage:
+class WrittenImage(NamedTuple):
     """What the summary tells of an image."""
 
     areas: np.ndarray  # (N,) pixels of its instances
@@ -210,7 +203,7 @@ class WrittenImage:
 
 def _process_image(work, class_ids, components, stem, image):
     """Write one image with its label and, if there are `class_ids`, {name: id}, its classes; a `WrittenImage`."""
-    data = sources.read_bytes(image.file)
+    data = files.read_bytes(image.file)
     painted = image.label() if image.label else None
     size = painted.label.shape if painted else image.size
     pixels, is_stored, is_assumed = sources.read_view(data, size, image.file)
@@ -264,9 +257,7 @@ def main(argv=None):
     add("source", metavar="SOURCE", type=Path, help="folder or file with the annotations")
     add("--format", choices=READERS, help="of the annotations; default: recognized")
     add("--images", metavar="DIR", type=Path, help="folder of the images; default: where the annotations say, or near")
-    add(
-        "--classes", nargs="+", metavar="CLASS[=NEW]", help="names or ids of the classes to keep, renamed; default: all"
-    )
+    add("--classes", nargs="+", metavar="CLASS[=NEW]", help="classes to keep, by name or id, renamed; default: all")
     add("--components", action="store_true", help="every connected piece of an instance becomes one")
     add("--line-width", type=bounded(int, least=1, most=1000), default=7, help="pixels of drawn lines; default 7")
     add("--empty-images", action="store_true", help="keep images without an annotation, as empty")

@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 
 from data.files import IGNORED_CLASS, MAX_CLASS, ClassName, read_bgr, write_class_names
-from data.writing import add_flags, check_free, replacing_data, require_good, say_written, write_numbered, write_png
+from data.writing import add_flags, check_free, replacing_data, require_good, say_written, write_numbered
 from lanes.tusimple import GRAY_VALUES, are_classes, draw_label, format_lines, read_lane_classes, read_lines
 from run.command import UserError, command
 
@@ -51,11 +51,10 @@ def find_clips(folders):
                 bad.append(label)
                 continue
             clip = folder / label["raw_file"]
+            other, first = known.setdefault(os.path.realpath(clip), (label, where))
             if not clip.is_file():
                 bad.append(UserError(f"{where}: no file {clip}, expected the clip's jpg"))
-                continue
-            other, first = known.setdefault(os.path.realpath(clip), (label, where))
-            if first == where:
+            elif first == where:
                 clips.append((clip, label))
             elif any(other[key] != label[key] for key in ("lanes", "h_samples")):
                 bad.append(UserError(f"{where}: found {clip} with other lanes in {first}, expected it once"))
@@ -81,20 +80,17 @@ def process(folders, outdir, skip_bad=False, overwrite=False, lane_classes=None)
         if kinds:
             (work / "classes").mkdir()
             write_class_names(work, (ClassName(identity, name) for identity, name in sorted(kinds[0].items())))
-        done = write_numbered(work, partial(_process_clip, work, kinds), clips, bad, skip_bad)
+        done = write_numbered(work, partial(_draw, kinds), clips, bad, skip_bad)
         (work / "labels.json").write_text(format_lines(label for _, label in done), encoding="utf-8")
     return len(done), bad
 
 
-def _process_clip(work, kinds, number, clip):
+def _draw(kinds, clip):
     path, label = clip
     image = read_bgr(path)
     drawn = draw_label(label, image.shape[:2])
-    if kinds:
-        write_png(work / "classes" / f"{number:04d}.png", _class_table(path, label, *kinds)[drawn])
-    write_png(work / "images" / f"{number:04d}.png", image)
-    write_png(work / "labels" / f"{number:04d}.png", drawn)
-    return number
+    classes = {"classes": _class_table(path, label, *kinds)[drawn]} if kinds else {}
+    return {"images": image, "labels": drawn, **classes}
 
 
 def _class_table(clip, label, names, classes):

@@ -70,10 +70,7 @@ def replacing_data(outdir, parts=PARTS):
 
 
 def run_all(calls, skip_bad):
-    """Call functions without arguments on all cores and show the progress.
-
-    Returns (what they return, in their order; the UserErrors that were raised), or raises the first, unless `skip_bad`.
-    """
+    """(What functions return, their UserErrors), called on all cores; raises the first error unless `skip_bad`."""
     pool, results, errors = ThreadPoolExecutor(cpu_count()), [], []
     try:
         tasks = [pool.submit(call) for call in calls]
@@ -91,17 +88,24 @@ def run_all(calls, skip_bad):
 def write_numbered(work, make, records, bad, skip_bad):
     """Write the files 0000.png, 0001.png, ... of records in a folder of `replacing_data`, without a gap.
 
-    `make(number, record)` writes those of one and returns the number; errors are appended to `bad`, see `run_all`.
-    Returns the records written, a list, or raises UserError if there is none.
+    `make(record)` gives a record's {part: image}; errors are appended to `bad`, see `run_all`. Returns the records
+    written, a list, or raises UserError if there is none.
     """
-    done, damaged = run_all([partial(make, *record) for record in enumerate(records)], skip_bad)
+
+    def write(number):
+        parts = make(records[number])
+        for part, image in parts.items():
+            write_png(work / part / f"{number:04d}.png", image)
+        return number, parts.keys()
+
+    done, damaged = run_all([partial(write, number) for number in range(len(records))], skip_bad)
     bad += damaged
     if not done:
         raise UserError(f"{bad[0]}; found no usable image, expected at least one")
-    for part in ("images", "labels", "classes"):
-        for new, old in enumerate(done if (work / part).exists() else ()):
+    for new, (old, parts) in enumerate(done):
+        for part in parts:
             os.replace(work / part / f"{old:04d}.png", work / part / f"{new:04d}.png")
-    return [records[number] for number in done]
+    return [records[number] for number, _ in done]
 
 
 def require_good(errors, skip_bad):

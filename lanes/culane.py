@@ -20,7 +20,7 @@ from scipy.interpolate import CubicSpline
 from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
-from data.files import find_file, select_files, walk_files
+from data.files import find_file, read_text, select_files, walk_files
 from run.command import UserError
 
 SUFFIX = ".lines.txt"
@@ -45,7 +45,7 @@ def read_lines(path):
     an odd number of words or with one that is no finite number.
     """
     lanes = []
-    for number, line in enumerate(_read_text(path, "lanes").splitlines(), start=1):
+    for number, line in enumerate(read_text(path, "CULane's lanes").splitlines(), start=1):
         words = line.split()
         try:
             values = np.array([float(word) for word in words])
@@ -68,7 +68,7 @@ def read_list(path):
     Raises:
         UserError: the file can't be read, names none, one twice (however written) or one outside the folder.
     """
-    lines = [line.strip() for line in _read_text(path, "image names").splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text(path, "CULane's image names").splitlines() if line.strip()]
     matches = [(NAME.match(line), line) for line in lines]
     names = [match.group(1) if match else line.split()[0] for match, line in matches]
     names = [posixpath.normpath(name.replace("\\", "/").lstrip("/")) for name in names]
@@ -84,14 +84,6 @@ def read_list(path):
             again = "again" if name == other else f"and {other}, whose lanes are one file"
             raise UserError(f"{path}: found {name} {again}, expected each image once; remove one")
     return names
-
-
-def _read_text(path, what):
-    try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "found bytes that are no text"
-        raise UserError(f"{path}: {reason}, expected CULane's {what}; name another file") from None
 
 
 def interpolate(points):

@@ -133,7 +133,8 @@ def _measure(measure, files):
 
 
 def _warn_of(labels, size):
-    among = f"of {sum(label.instances for label in labels)} instances in {len(labels)} labels"
+    total = sum(label.instances for label in labels)
+    among = f"of {total} instances in {len(labels)} labels"
     network = f"at the network's {size[0]}x{size[1]}"
     for kind, text in (
         ("tiny", f"have fewer than {TINY} pixels, as after JPEG or a smooth resize of the label"),
@@ -145,7 +146,7 @@ def _warn_of(labels, size):
             most = f"most ({max(counts)}) in {labels[int(np.argmax(counts))].path}"
             print(f"warning: {sum(counts)} {among} {text}; {most}", file=sys.stderr)
     worst = max(labels, key=lambda label: label.instances)
-    if worst.instances == 1 and 2 * sum(label.is_apart for label in labels) > len(labels):
+    if worst.instances == 1 and 2 * sum(label.is_apart for label in labels) > total:
         print(
             "warning: every label has a single id, most of them in several separate pieces: if each piece is an "
             "instance, data/instance_dataset_processing.py --components parts them",

@@ -9,21 +9,27 @@ import pytest
 from data import instance_dataset_processing as processing
 
 SIZE = (40, 60)
+GRAY = np.full((*SIZE, 3), 90, np.uint8)
 LABEL = np.zeros(SIZE, np.uint8)  # three instances, of which two touch
 LABEL[2:8, 3:9], LABEL[2:8, 9:20], LABEL[20:30, 40:44] = 1, 2, 3
+BOX = ("rectangle", "a", [[1, 1], [9, 9]])
 
 
-def write_image(path, size=SIZE, value=90):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = cv2.imencode(path.suffix, np.full((*size, 3), value, np.uint8))[1].tobytes()
-    path.write_bytes(data)
-    return data
+def write(folder, files):
+    """Write files, {name: content}: bytes, text, an image's array, None for a gray one, or what becomes JSON."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(to_bytes(content, path.suffix))
+    return folder
 
 
-def write_json(path, value, bom=False):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value), encoding="utf-8-sig" if bom else "utf-8")
-    return path
+def to_bytes(content, suffix=".json"):
+    if content is None or isinstance(content, np.ndarray):
+        return cv2.imencode(suffix, GRAY if content is None else content)[1].tobytes()
+    if not isinstance(content, str | bytes):
+        content = json.dumps(content)
+    return content.encode() if isinstance(content, str) else content
 
 
 def convert(source, out, *flags):
@@ -33,13 +39,6 @@ def convert(source, out, *flags):
     labels = {path.stem: cv2.imdecode(np.fromfile(path, np.uint8), -1) for path in (out / "labels").iterdir()}
     assert stems == labels.keys() and all(label.dtype == np.uint16 for label in labels.values())
     return labels
-
-
-def class_map(out, name="a"):
-    """`classes/NAME.png` of a data folder, checked to be 8 bits of one channel."""
-    classes = cv2.imread(str(out / f"classes/{name}.png"), cv2.IMREAD_UNCHANGED)
-    assert classes.dtype == np.uint8 and classes.ndim == 2
-    return classes
 
 
 def fails(capsys, source, out, *flags):
@@ -57,6 +56,10 @@ def fails(capsys, source, out, *flags):
     return lines[0]
 
 
+def corners(left, top, right, bottom):
+    return [[left, top], [right, top], [right, bottom], [left, bottom]]
+
+
 def labelme(image, *objects, size=SIZE, **more):
     """A file of objects, (shape_type, label, points) and perhaps a dict of more keys each."""
     keys = "shape_type", "label", "points"
@@ -64,14 +67,17 @@ def labelme(image, *objects, size=SIZE, **more):
     return {"imagePath": image, "imageHeight": size[0], "imageWidth": size[1], "shapes": shapes} | more
 
 
-def coco_file(annotations, images=("a.jpg", "b.png")):
+IMAGE_ID = 2008000008123  # longer than 32 bits
+
+
+def coco_file(annotations, images=("a.jpg", "b.png"), categories=((3, "cell"), (5, "dirt"))):
     known = {"height": SIZE[0], "width": SIZE[1]}
-    images = [{"id": 7 + number, "file_name": name} | known for number, name in enumerate(images)]
-    categories = [{"id": 3, "name": "cell"}, {"id": 5, "name": "dirt"}]
+    images = [{"id": number, "file_name": name} | known for number, name in enumerate(images, start=IMAGE_ID)]
+    categories = [{"id": number, "name": name} for number, name in categories]
     return {"images": images, "categories": categories, "annotations": annotations}
 
 
-def annotation(segmentation, category=3, image=7, **more):
+def annotation(segmentation, category=3, image=IMAGE_ID, **more):
     return {"image_id": image, "category_id": category, "segmentation": segmentation, **more}
 
 
@@ -81,6 +87,10 @@ def runs_of(mask):
     ends = np.flatnonzero(np.diff(flat)) + 1
     lengths = np.diff([0, *ends, flat.size]).tolist()
     return lengths if flat[0] == 0 else [0, *lengths]
+
+
+def cvat_file(shapes, image="a.jpg"):
+    return f'<annotations><image id="0" name="{image}" width="60" height="40">{shapes}</image></annotations>'
 
 
 CVAT = """<?xml version="1.0" encoding="utf-8"?>
@@ -95,6 +105,8 @@ CVAT = """<?xml version="1.0" encoding="utf-8"?>
   <box label="cell" xtl="0" ytl="38" xbr="2" ybr="40" group_id="2"></box>
   <box label="cell" xtl="10" ytl="38" xbr="12" ybr="40" group_id="2"></box>
   <points label="tip" points="1,1;2,2"></points>
+  <box label="cell" xtl="40" ytl="36" xbr="45" ybr="40"><attribute name="is_crowd">true</attribute></box>
+  <box label="cell" xtl="45" ytl="36" xbr="49" ybr="40"><attribute name="is_crowd">false</attribute></box>
 </image>
 <image id="1" name="empty.jpg" width="60" height="40"/>
 </annotations>"""
@@ -102,58 +114,23 @@ BOXES = [("leaf", 2, 2, 22, 12), ("_background_", 6, 4, 10, 8), ("__ignore__", 1
 FORMS = ["labelme", "coco", "cvat", "yolo"]
 
 
-def corners(left, top, right, bottom):
-    return [[left, top], [right, top], [right, bottom], [left, bottom]]
-
-
-def write_boxes(form, folder, boxes=BOXES, image="a.jpg", bad=False):
-    """Annotations of one image, boxes in their order; `bad`: labelme's or YOLO's with no shape in front of them."""
-    names = sorted({name for name, *_ in boxes})
-    polygons = [corners(*box) for _, *box in boxes]
-    write_image(folder / ("images" if form == "yolo" else "") / image)
+def write_boxes(form, folder, boxes=BOXES, stem="a"):
+    """Annotations of one image, boxes in their order."""
+    names, image = sorted({name for name, *_ in boxes}), f"{stem}.jpg"
+    polygons = [(name, corners(*box)) for name, *box in boxes]
     if form == "labelme":
-        objects = [("polygon", name, points) for (name, *_), points in zip(boxes, polygons, strict=True)]
-        objects = [("polygon", "leaf", [[1, 1], [5, 5]])] * bad + objects
-        write_json(folder / f"{image}.json", labelme(image, *objects))
+        files = {f"{stem}.json": labelme(image, *(("polygon", *polygon) for polygon in polygons))}
     elif form == "coco":
-        file = coco_file([], images=(image,))
-        file["categories"] = [{"id": number, "name": name} for number, name in enumerate(names)]
-        for (name, *_), points in zip(boxes, polygons, strict=True):
-            file["annotations"].append(annotation([np.ravel(points).tolist()], category=names.index(name)))
-        write_json(folder / "coco.json", file)
+        annotations = [annotation([np.ravel(points).tolist()], names.index(name)) for name, points in polygons]
+        files = {"coco.json": coco_file(annotations, [image], enumerate(names))}
     elif form == "cvat":
-        shapes, known = [], {"_background_": "background", "__ignore__": "ignored"}
-        for name, left, top, right, bottom in boxes:
-            sides = f'xtl="{left}" ytl="{top}" xbr="{right}" ybr="{bottom}"'
-            shapes.append(f'<box label="{known.get(name, name)}" {sides}></box>')
-        image = f'<image id="0" name="{image}" width="60" height="40">{"".join(shapes)}</image>'
-        (folder / "a.xml").write_text(f"<annotations>{image}</annotations>")
+        known = {"_background_": "background", "__ignore__": "ignored"}
+        text = '<box label="{}" xtl="{}" ytl="{}" xbr="{}" ybr="{}"></box>'
+        files = {"a.xml": cvat_file("".join(text.format(known.get(name, name), *box) for name, *box in boxes), image)}
     else:
-        lines = ["0 0.1 0.1 0.2 0.2"] * bad
-        for (name, *_), points in zip(boxes, polygons, strict=True):
+        image, lines = f"images/{image}", []
+        for name, points in polygons:
             numbers = (np.array(points) / SIZE[::-1]).ravel()
             lines.append(f"{names.index(name)} {' '.join(map(str, numbers))}")
-        (folder / "labels").mkdir(exist_ok=True)
-        (folder / f"labels/{image}".replace(".jpg", ".txt")).write_text("\n".join(lines))
-        (folder / "classes.txt").write_text("\n".join(names))
-    return folder
-
-
-def photo(path, orientation, size=SIZE):
-    """An image stored as `size`, its upper left corner bright, that says it is to be shown turned."""
-    from PIL import Image
-
-    array = np.full((*size, 3), 40, np.uint8)
-    array[:10, :10] = 250
-    exif = Image.Exif()
-    exif[274] = orientation
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path, exif=exif, quality=95)
-
-
-def write_labeled(folder, name="a", label=LABEL, suffix=".png"):
-    """An image and its label image in `images/` and `labels/` of a folder."""
-    write_image(folder / f"images/{name}.jpg")
-    path = folder / f"labels/{name}{suffix}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(suffix, label)[1].tobytes())
+        files = {f"labels/{stem}.txt": "\n".join(lines), "classes.txt": "\n".join(names)}
+    return write(folder, {image: None, **files})

@@ -10,25 +10,48 @@ import utils
 NETWORK = {"input_shape": [64, 96, 3], "stage_two_repeat": 1}  # the smaller, the sooner built
 
 
-def empty(path):
-    path.write_bytes(b"")
+def written(content):
+    return changed(lambda data: content)
 
 
-def text(path):
-    path.write_text("no image, no model\n")
+def changed(edit):
+    """The file's bytes become `edit` of them; there need be none yet."""
+
+    def change(path):
+        path.write_bytes(edit(path.read_bytes() if path.exists() else b""))
+
+    return change
 
 
-def cut(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+def replaced(old, new):
+    def edit(data):
+        assert old.encode() in data
+        return data.replace(old.encode(), new.encode(), 1)
+
+    return changed(edit)
 
 
-def without_end(path):
-    path.write_bytes(path.read_bytes()[:-2])
+def in_config(key, values):
+    def edit(data):
+        config = json.loads(data)
+        return json.dumps({**config, key: {**config.get(key, {}), **values}}).encode()
+
+    return changed(edit)
 
 
-def zero_filled(path):
-    data = path.read_bytes()
-    path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+def network(**values):
+    return in_config("network", values)
+
+
+def flags(**values):
+    """Flags of a run in its config that no command line gives."""
+    return in_config("flags", {"srcdir": ["data"], **values})
+
+
+empty, text, nested = written(b""), written(b"no image, no model\n"), written(b"[" * 100_000)
+cut = changed(lambda data: data[: len(data) * 2 // 3])
+without_end = changed(lambda data: data[:-2])
+zero_filled = changed(lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
 
 
 def one_byte(path):
@@ -46,44 +69,13 @@ def folder(path):
     path.mkdir()
 
 
-def zeros(count):
-    def change(path):
-        path.write_bytes(bytes(count))
-
-    return change
+def encoded(image, suffix=".png"):
+    return cv2.imencode(suffix, image)[1].tobytes()
 
 
-def replaced(old, new):
-    def change(path):
-        assert old in path.read_text()
-        path.write_text(path.read_text().replace(old, new, 1))
-
-    return change
-
-
-def nested(path):
-    path.write_text("[" * 100_000)
-
-
-def network(**values):
-    def change(path):
-        config = json.loads(path.read_text())
-        config["network"] |= values
-        path.write_text(json.dumps(config))
-
-    return change
-
-
-def colored(path):
-    cv2.imwrite(str(path), np.full((96, 160, 3), (0, 0, 255), np.uint8))
-
-
-def as_jpg(path):
-    path.write_bytes(cv2.imencode(".jpg", cv2.imread(str(path), cv2.IMREAD_UNCHANGED))[1].tobytes())
-
-
-def smaller(path):
-    cv2.imwrite(str(path), np.zeros((50, 160), np.uint8))
+colored = written(encoded(np.full((96, 160, 3), (0, 0, 255), np.uint8)))
+smaller = written(encoded(np.zeros((50, 160), np.uint8)))
+as_jpg = changed(lambda data: encoded(cv2.imdecode(np.frombuffer(data, np.uint8), -1), ".jpg"))
 
 
 def write_frames(path, frames, codec="mp4v"):
@@ -100,28 +92,10 @@ def one_frame(path):
 
 
 def other_weights(path):
-    network = NETWORK | {"embedding_dim": 7}
-    utils.build_model(network).save(path)
+    utils.build_model(NETWORK | {"embedding_dim": 7}).save(path)
 
 
 def two_videos(path):
     """Beside clip.avi a clip.mp4, another one."""
     one_frame(path)
     path.with_suffix(".mp4").write_bytes(b"mine")
-
-
-def flags(**changes):
-    """Flags of a run in its config that no command line gives."""
-
-    def change(path):
-        config = json.loads(path.read_text())
-        path.write_text(json.dumps({**config, "flags": {"srcdir": ["data"], **changes}}))
-
-    return change
-
-
-def written(content):
-    def change(path):
-        path.write_bytes(content)
-
-    return change

@@ -34,7 +34,6 @@ from damage import (
     without_end,
     written,
     zero_filled,
-    zeros,
 )
 
 import utils
@@ -106,7 +105,7 @@ CASES = [
     (INFER + "pics/0.jpg", ("pics/0.jpg", zero_filled), "pics/0.jpg"),
     (INFER + "data/images/0.png", ("data/images/0.png", cut), "0.png"),
     (INFER + "data/images/0.png", ("data/images/0.png", one_byte), "0.png"),
-    (INFER + "data/images/0.png", ("data/images/0.png", zeros(5000)), "0.png"),
+    (INFER + "data/images/0.png", ("data/images/0.png", written(bytes(5000))), "0.png"),
     (INFER + "pics/0.jpg", ("pics/0.jpg", missing), "pics/0.jpg"),
     (INFER + "pics/0.jpg", ("pics/0.jpg", folder), "pics/0.jpg"),
     (INFER + "nowhere", FLAG, "nowhere"),

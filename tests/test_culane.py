@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 import pytest
 from conftest import evaluation_error as fails
+from damage import missing, text, written
+from scipy.interpolate import make_interp_spline
 
 from data import culane_dataset_processing as processing
 from lanes import culane
@@ -34,21 +36,13 @@ def write(folder, name, lanes):
 
 
 def test_spline_is_the_natural_one_by_length():
-    """Against the spline's own equations: second derivatives m, 0 at both ends, from continuous first ones."""
+    """Against SciPy's B-splines, whose second derivatives are 0 at both ends too."""
     rng = np.random.default_rng(0)
     for _ in range(20):
         points = random_lane(rng)[: rng.integers(3, 20)]
-        h = np.hypot(*np.diff(points, axis=0).T)
-        slopes = np.diff(points, axis=0) / h[:, None]
-        m = np.zeros_like(points)
-        system = np.diag(2 * (h[:-1] + h[1:])) + np.diag(h[1:-1], 1) + np.diag(h[1:-1], -1)
-        m[1:-1] = np.linalg.solve(system, 6 * np.diff(slopes, axis=0))
-        expected = []
-        for i, length in enumerate(h):
-            for t in length * np.arange(50) / 50:
-                linear = slopes[i] - length * (2 * m[i] + m[i + 1]) / 6
-                expected.append(points[i] + linear * t + m[i] / 2 * t**2 + (m[i + 1] - m[i]) / (6 * length) * t**3)
-        expected.append(points[-1])
+        ends = np.append(0, np.cumsum(np.hypot(*np.diff(points, axis=0).T)))
+        places = [start + (end - start) * i / 50 for start, end in zip(ends, ends[1:], strict=False) for i in range(50)]
+        expected = make_interp_spline(ends, points, k=3, bc_type="natural")([*places, ends[-1]])
         np.testing.assert_allclose(interpolate(points), expected, atol=1e-8)
         np.testing.assert_allclose(interpolate(np.repeat(points, 2, axis=0)), expected, atol=1e-8)
     np.testing.assert_array_equal(interpolate(upright(7)), upright(7))
@@ -79,17 +73,20 @@ def test_iou_of_parallel_lanes():
     assert lane_iou([], [upright(800)]).shape == (0, 1)
 
 
-def test_matching_is_one_to_one_and_not_greedy():
-    """The best pair (0.9) would leave the others nothing; together 0.8 and 0.7 are more."""
-    assert culane.count_matches(np.array([[0.9, 0.8], [0.7, 0.1]])).tolist() == [2, 0, 0]
-    # two predictions of one lane: one is found, one too many
-    assert culane.count_matches(np.array([[0.9], [0.8]])).tolist() == [1, 1, 0]
-    # as the benchmark's tool: the largest sum, not the most lanes found
-    assert culane.count_matches(np.array([[1.0, 0.51], [0.55, 0.0]])).tolist() == [2, 0, 0]
-    assert culane.count_matches(np.array([[1.0, 0.51], [0.51, 0.1]])).tolist() == [1, 1, 1]
-    assert culane.count_matches(np.array([[0.5]])).tolist() == [0, 1, 1]  # above 0.5, not at it
-    assert culane.count_matches(np.zeros((0, 3))).tolist() == [0, 0, 3]
-    assert culane.count_matches(np.zeros((2, 0))).tolist() == [0, 2, 0]
+@pytest.mark.parametrize(
+    ("iou", "counts"),
+    [
+        ([[0.9, 0.8], [0.7, 0.1]], [2, 0, 0]),  # not the best pair (0.9), which would leave the others nothing
+        ([[0.9], [0.8]], [1, 1, 0]),  # two predictions of one lane: one is found, one too many
+        ([[1.0, 0.51], [0.55, 0.0]], [2, 0, 0]),  # as the benchmark's tool: the largest sum, not the most lanes
+        ([[1.0, 0.51], [0.51, 0.1]], [1, 1, 1]),
+        ([[0.5]], [0, 1, 1]),  # above 0.5, not at it
+        (np.zeros((0, 3)), [0, 0, 3]),
+        (np.zeros((2, 0)), [0, 2, 0]),
+    ],
+)
+def test_matching_is_one_to_one_and_not_greedy(iou, counts):
+    assert culane.count_matches(np.array(iou)).tolist() == counts
 
 
 def test_score_adds_up_over_images():
@@ -117,8 +114,8 @@ def test_lines_files(tmp_path):
     # the benchmark's tool pushes a lane for every line that getline gives
     path.write_text("\n\n100 590 120 400\n")
     assert culane.count_files([("a.jpg", path, path)]).tolist() == [[1, 2, 2]]
-    for text in ("1 2 3", "1 a", "nan 2", "1 inf", "1e9 3", "1,2"):
-        path.write_text(f"1 2 3 4\n{text}\n")
+    for line in ("1 2 3", "1 a", "nan 2", "1 inf", "1e9 3", "1,2"):
+        path.write_text(f"1 2 3 4\n{line}\n")
         with pytest.raises(UserError, match=r"a\.lines\.txt:2: "):
             read_lines(path)
     assert lines_path("x/a.b.jpg") == Path("x/a.b.lines.txt")
@@ -138,31 +135,30 @@ def folder(tmp_path):
         cv2.imwrite(str(root / f"{name}.jpg"), np.full((*SIZE, 3), 50 * number, np.uint8))
     (root / "driver_a/1.MP4/00090.jpg").write_bytes((root / f"{name}.jpg").read_bytes())  # not labeled
     (root / "list").mkdir()
-    names = [f"/{name}.jpg" for name in lanes]
-    (root / "list/train.txt").write_text("\n".join(names[::-1]) + "\n")
-    (root / "list/train_gt.txt").write_text("".join(f"{name} /laneseg{name}.png 1 1 0 0\n" for name in names[:1]))
+    (root / "list/train.txt").write_text("".join(f"/{name}.jpg\n" for name in reversed(lanes)))
+    first = f"/{next(iter(lanes))}"
+    (root / "list/train_gt.txt").write_text(f"{first}.jpg /laneseg{first}.png 1 1 0 0\n")
     return root
 
 
 def test_images_and_labels(folder, tmp_path, capsys):
-    processing.main([str(folder), "-o", str(tmp_path / "all")])
+    lists = {"all": [], "list": ["--list", "list/train.txt"], "gt": ["--list", str(folder / "list/train_gt.txt")]}
+    read = {}
+    for name, flags in lists.items():
+        processing.main([str(folder), "-o", str(tmp_path / name), *flags])
+        for part in ("images", "labels"):
+            paths = sorted((tmp_path / name / part).iterdir())
+            read[name, part] = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in paths]
     assert "3 images" in capsys.readouterr().out
-    processing.main([str(folder), "-o", str(tmp_path / "list"), "--list", "list/train.txt"])
-    processing.main([str(folder), "-o", str(tmp_path / "gt"), "--list", str(folder / "list/train_gt.txt")])
-    read = [
-        [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in sorted((tmp_path / out / part).iterdir())]
-        for out in ("all", "list", "gt")
-        for part in ("images", "labels")
-    ]
-    assert [len(files) for files in read] == [3, 3, 3, 3, 1, 1]
-    assert [image[0, 0, 0] for image in read[0]] == [0, 50, 100] == [image[0, 0, 0] for image in read[2]][::-1]
-    first, empty, last = read[1]
+    grays = {name: [image[0, 0, 0] for image in read[name, "images"]] for name in lists}
+    assert grays == {"all": [0, 50, 100], "list": [100, 50, 0], "gt": [0]}
+    first, empty, last = read["all", "labels"]
     assert first.dtype == np.uint8 and first.shape == SIZE and not empty.any()
     assert set(np.unique(first)) == {0, 20, 70} and set(np.unique(last)) == {0, 20, 70, 120}
     for label, x, value in ((first, 400, 20), (first, 800, 70), (last, 1500, 120)):
         row = np.flatnonzero(label[300] == value)
         np.testing.assert_array_equal(row, np.arange(x - 5, x + 6))  # 7 * 1640 / 1280 = 9, of which OpenCV makes 11
-    np.testing.assert_array_equal(read[5][0], first)
+    np.testing.assert_array_equal(read["gt", "labels"], [first])
 
 
 def test_names_of_a_list(folder, tmp_path):
@@ -173,65 +169,49 @@ def test_names_of_a_list(folder, tmp_path):
     (folder / "list/train.txt").write_text("\n".join(lines))
     assert processing.process(folder, tmp_path / "list", "list/train.txt") == (2, [])
     assert processing.process(folder, tmp_path / "all") == (3, [])
-    assert [name for name, *_ in culane.list_files(folder, folder)] == [
-        "driver_b/1.MP4/00000.lines.txt",
-        "my drive/1.MP4/00000.lines.txt",
-        "my drive/1.MP4/00060.lines.txt",
-    ]
+    names = ["driver_b/1.MP4/00000", "my drive/1.MP4/00000", "my drive/1.MP4/00060"]
+    assert [name for name, *_ in culane.list_files(folder, folder)] == [f"{name}.lines.txt" for name in names]
 
 
 A, LIST = "driver_a/1.MP4/00", "list/train.txt"
-BAD = [  # file, its new content or None for none, what the line must say
-    (f"{A}000.jpg", b"no jpg", "00000.jpg: could not be decoded"),
-    (f"{A}000.jpg", b"\xff\xd8" + bytes(500), "00000.jpg: damaged, no end of the jpg"),
-    (f"{A}000.jpg", None, f"no file .*{A}000.jpg, expected image and lanes"),
-    (f"{A}060.lines.txt", b"1 2\n3\n", "00060.lines.txt:2: "),
-    (f"{A}060.lines.txt", b"\xff\xfe", "00060.lines.txt: found bytes"),
-    (f"{A}060.lines.txt", b"1 2\n" * 256, "found 256 lanes"),
-    (f"{A}060.lines.txt", None, "train.txt: no file"),
-    (LIST, None, "train.txt: No such file"),
-    (LIST, b"\n", "train.txt: found no line"),
-    (LIST, b"/a.jpg\n/./a.jpg\n", "train.txt: found a.jpg again"),
-    (LIST, b"/../a.jpg\n", "train.txt: found ../a.jpg"),
-    (LIST, b"/\n", r"train.txt: found \., expected"),
-    (LIST, b"a.jpg\na.png\n", "train.txt: found a.png and a.jpg, whose"),
+BAD = [  # file, what happens to it, what the line must say
+    (f"{A}000.jpg", text, "00000.jpg: could not be decoded"),
+    (f"{A}000.jpg", missing, f"no file .*{A}000.jpg, expected image and lanes"),
+    (f"{A}060.lines.txt", written(b"1 2\n3\n"), "00060.lines.txt:2: "),
+    (f"{A}060.lines.txt", written(b"\xff\xfe"), "00060.lines.txt: found bytes"),
+    (f"{A}060.lines.txt", written(b"1 2\n" * 256), "found 256 lanes"),
+    (f"{A}060.lines.txt", missing, "train.txt: no file"),
+    (LIST, missing, "train.txt: found no regular file"),
+    (LIST, written(b"\n"), "train.txt: found no line"),
+    (LIST, written(b"/a.jpg\n/./a.jpg\n"), "train.txt: found a.jpg again"),
+    (LIST, written(b"/../a.jpg\n"), "train.txt: found ../a.jpg"),
+    (LIST, written(b"/\n"), r"train.txt: found \., expected"),
+    (LIST, written(b"a.jpg\na.png\n"), "train.txt: found a.png and a.jpg, whose"),
 ]
 
 
-@pytest.mark.parametrize(("path", "content", "words"), BAD)
-def test_bad_input_is_one_line_or_skipped(folder, tmp_path, capsys, path, content, words):
-    """Nothing is written, or what is left, numbered without a gap."""
-    (folder / path).unlink()
-    if content is not None:
-        (folder / path).write_bytes(content)
-    argv = [str(folder), "-o", str(tmp_path / "out"), "--list", LIST]
-    with pytest.raises(SystemExit) as exit_:
-        processing.main(argv)
-    error = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
-    assert exit_.value.code == 2 and len(error) == 1 and re.search(words, error[0]), error
-    assert not (tmp_path / "out").exists()
+@pytest.mark.parametrize(("path", "damage", "words"), BAD)
+def test_bad_input_is_one_line_or_skipped(folder, tmp_path, path, damage, words):
+    """Nothing is written, or what is left."""
+    damage(folder / path)
+    out = tmp_path / "out"
+    with pytest.raises((UserError, OSError), match=words):
+        processing.process(folder, out, LIST)
+    assert not out.exists()
     if path != LIST:
-        processing.main([*argv, "--skip-bad"])
-        captured = capsys.readouterr()
-        assert "2 images" in captured.out and "1 skipped" in captured.out and captured.err.count("skipped: ") == 1
-        assert [path.name for path in sorted((tmp_path / "out/labels").iterdir())] == ["0000.png", "0001.png"]
-        middle = 50 if path != f"{A}060.lines.txt" else 0  # of the list's order
-        images = [cv2.imread(str(tmp_path / f"out/images/000{n}.png"))[0, 0, 0] for n in range(2)]
-        assert images == [100, middle]
+        count, (error,) = processing.process(folder, out, LIST, skip_bad=True)
+        assert count == 2 and re.search(words, str(error))
+        assert sorted(path.name for path in out.rglob("*.png")) == ["0000.png"] * 2 + ["0001.png"] * 2
 
 
-def test_lanes_without_an_image_are_said(folder, tmp_path, capsys):
+def test_folders_without_lanes_or_images(folder, tmp_path):
     (folder / f"{A}000.jpg").unlink()
-    with pytest.raises(SystemExit):
-        processing.main([str(folder), "-o", str(tmp_path / "out")])
-    assert re.search("culane: no file .*00000.jpg, expected image", capsys.readouterr().err)
-
-
-@pytest.mark.parametrize(("source", "words"), [("nowhere", "nowhere: No such file"), ("", "found no image")])
-def test_folders_without_lanes(tmp_path, capsys, source, words):
-    with pytest.raises(SystemExit) as exit_:
-        processing.main([str(tmp_path / source), "-o", str(tmp_path / "new")])
-    assert exit_.value.code == 2 and words in capsys.readouterr().err and not (tmp_path / "new").exists()
+    (tmp_path / "empty").mkdir()
+    cases = ("culane", "culane: no file .*00000.jpg"), ("nowhere", "nowhere"), ("empty", "empty: found no image")
+    for source, words in cases:
+        with pytest.raises((UserError, OSError), match=words):
+            processing.process(tmp_path / source, tmp_path / "new")
+        assert not (tmp_path / "new").exists()
 
 
 # the command
@@ -255,7 +235,7 @@ def test_score_command(folder, tmp_path, capsys):
     assert run(capsys, "--culane", pred, folder) == pytest.approx(expected)
     assert run(capsys, "--culane", pred, folder, "--list", "list/train_gt.txt", "--verbose")["FP"] == 2
     (pred / "driver_b/1.MP4/00000.lines.txt").unlink()
-    assert "driver_b/1.MP4/00000.lines.txt: No such file" in fails(capsys, "--culane", pred, folder)
+    assert "driver_b/1.MP4/00000.lines.txt: found no regular file" in fails(capsys, "--culane", pred, folder)
     write(pred, "driver_c/1.lines.txt", [])
     assert "driver_c/1.lines.txt: found no such file" in fails(capsys, "--culane", pred, folder)
     assert "nowhere: no such folder" in fails(capsys, "--culane", tmp_path / "nowhere", folder)

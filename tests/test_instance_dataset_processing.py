@@ -2,36 +2,16 @@
 
 import os
 
-import cv2
-import numpy as np
+import annotation_files as tools
 import pytest
-from annotation_files import (
-    BOXES,
-    FORMS,
-    SIZE,
-    annotation,
-    coco_file,
-    convert,
-    fails,
-    labelme,
-    write_boxes,
-    write_image,
-    write_json,
-    write_labeled,
-)
-from PIL import Image
+from annotation_files import BOX, BOXES, FORMS, LABEL, annotation, convert, fails, labelme, write, write_boxes
 
 from data import instance_dataset_processing as processing
 
-BOX = ("rectangle", "a", [[1, 1], [9, 9]])
-
 
 def test_an_image_without_text_is_no_background_where_a_text_has_no_image(tmp_path, capsys):
-    for name in "ab":
-        write_image(tmp_path / f"in/images/{name}.jpg")
-    (tmp_path / "in/labels").mkdir()
-    for name in "bc":
-        (tmp_path / f"in/labels/{name}.txt").write_text("0 0 0 1 0 1 1\n")
+    line = "0 0 0 1 0 1 1\n"
+    write(tmp_path / "in", {"images/a.jpg": None, "images/b.jpg": None, "labels/b.txt": line, "labels/c.txt": line})
     assert "c.txt: found no image of that name" in fails(capsys, tmp_path / "in", tmp_path / "out")
     assert list(convert(tmp_path / "in", tmp_path / "out", "--skip-bad")) == ["b"]
     captured = capsys.readouterr()
@@ -39,64 +19,37 @@ def test_an_image_without_text_is_no_background_where_a_text_has_no_image(tmp_pa
     assert "1 left out: images without an annotation (they may be" in captured.out
 
 
-def test_two_annotations_in_one_image_file(tmp_path, capsys):
-    write_image(tmp_path / "images/0001.jpg")
-    names = ("cam1/0001.jpg", "cam2/0001.jpg")
-    write_json(tmp_path / "in/coco.json", coco_file([annotation([[1, 1, 9, 1, 5, 9]])], images=names))
-    line = fails(capsys, tmp_path / "in/coco.json", tmp_path / "out", "--images", tmp_path / "images")
-    assert "0001.jpg for the image cam2/0001.jpg" in line and "coco.json: image 1" in line
-
-
-@pytest.mark.parametrize("length", [10, 60, 500])
-def test_a_damaged_palette_is_skipped_as_others_are(tmp_path, capsys, length):
-    (tmp_path / "in/labels").mkdir(parents=True)
-    for name in "ab":
-        write_image(tmp_path / f"in/images/{name}.jpg")
-        image = Image.fromarray(np.random.default_rng(0).integers(4, size=SIZE, dtype=np.uint8))
-        image.putpalette([0, 0, 0, 9, 9, 9, 7, 7, 7, 5, 5, 5])
-        image.save(tmp_path / f"in/labels/{name}.png")
-    data = (tmp_path / "in/labels/a.png").read_bytes()
-    assert len(data) > length
-    (tmp_path / "in/labels/a.png").write_bytes(data[:length])
-    assert list(convert(tmp_path / "in", tmp_path / "out", "--skip-bad")) == ["b"]
-    assert "labels/a.png: cut off or damaged" in capsys.readouterr().err
-
-
-def test_two_labels_of_one_image(tmp_path, capsys):
-    for suffix in (".png", ".tif"):
-        write_labeled(tmp_path / "in", suffix=suffix)
-    assert "a.tif: a.png has the same stem" in fails(capsys, tmp_path / "in", tmp_path / "out")
-
-
 def test_skip_bad_leaves_out_records_of_coco(tmp_path, capsys):
     """Those that belong to nothing, and an image, told once, with annotations that can't be used."""
-    write_image(tmp_path / "in/a.jpg")
-    write_image(tmp_path / "in/b.png")
-    polygon, line = [[1, 1, 9, 1, 5, 9]], [[1, 1, 9, 1]]
-    file = coco_file([annotation(polygon), annotation(polygon, image=99), None])
-    file["annotations"] += [annotation(line, image=8), annotation(line, image=8), annotation(polygon, image=8)]
+    polygon, line, second = [[1, 1, 9, 1, 5, 9]], [[1, 1, 9, 1]], tools.IMAGE_ID + 1
+    file = tools.coco_file([annotation(polygon), annotation(polygon, image=99), None])
+    file["annotations"] += [
+        annotation(line, image=second),
+        annotation(line, image=second),
+        annotation(polygon, image=second),
+    ]
     file["images"].append(None)
-    write_json(tmp_path / "in/coco.json", file)
-    write_json(tmp_path / "in/results.json", [{"image_id": 7}])  # of another program, no COCO file
+    results = [{"image_id": 7}]  # of another program, no COCO file
+    write(tmp_path / "in", {"a.jpg": None, "b.png": None, "coco.json": file, "results.json": results})
     assert list(convert(tmp_path / "in", tmp_path / "out", "--skip-bad")) == ["a"]
     captured = capsys.readouterr()
     assert "4 skipped" in captured.out and "annotation 2: found image_id 99" in captured.err
 
 
-@pytest.mark.parametrize("form", ["labelme", "yolo", "masks"])
+BAD_SHAPES = {
+    "labelme": {"a.jpg": None, "a.json": labelme("a.jpg", BOX, ("polygon", "leaf", [[1, 1], [5, 5]]))},
+    "yolo": {"images/a.jpg": None, "labels/a.txt": "0 0.1 0.1 0.2 0.2\n0 0 0 1 0 1 1"},
+    "masks": {f"{name}/images/{name}.jpg": None for name in "ab"}
+    | {"b/masks/0.png": LABEL, "a/masks/0.png": LABEL, "a/masks/1.png": b"no image"},
+}
+
+
+@pytest.mark.parametrize("form", BAD_SHAPES)
 def test_an_image_with_a_bad_shape_is_left_out(tmp_path, capsys, form):
     """What the shape shows would be background else."""
-    source = tmp_path / "in"
-    if form == "masks":
-        for name in ("a", "b"):
-            write_image(source / f"{name}/images/{name}.jpg")
-            (source / f"{name}/masks").mkdir()
-            for number in range(2):
-                cv2.imwrite(str(source / f"{name}/masks/{number}.png"), np.ones(SIZE, np.uint8))
-        (source / "a/masks/1.png").write_bytes(b"no image")
-    else:
-        write_boxes(form, source, [("leaf", 2, 2, 22, 12)], "b.jpg")
-        write_boxes(form, source, [("leaf", 2, 2, 22, 12)], bad=True)
+    source = write(tmp_path / "in", BAD_SHAPES[form])
+    if form != "masks":
+        write_boxes(form, source, [("leaf", 2, 2, 22, 12)], "b")
     assert "; or use --skip-bad" in fails(capsys, source, tmp_path / "out", "--format", form)
     assert list(convert(source, tmp_path / "out", "--skip-bad", "--format", form)) == ["b"]
     captured = capsys.readouterr()
@@ -108,16 +61,11 @@ def test_images_without_an_annotation(tmp_path, capsys, form):
     """Left out and counted, or kept as empty; YOLO's always."""
     source = tmp_path / "in"
     if form == "labels":
-        write_labeled(source)
-        write_image(source / "images/b.jpg")
+        write(source, {"images/a.jpg": None, "images/b.jpg": None, "labels/a.png": LABEL})
     elif form == "masks":
-        for name in "ab":
-            write_image(source / f"{name}/images/{name}.png")
-        (source / "a/masks").mkdir()
-        cv2.imwrite(str(source / "a/masks/0.png"), np.ones(SIZE, np.uint8))
+        write(source, {"a/images/a.png": None, "b/images/b.png": None, "a/masks/0.png": LABEL})
     else:
-        write_boxes(form, source, BOXES[:1])
-        write_image(source / ("images/b.jpg" if form == "yolo" else "b.jpg"))
+        write(write_boxes(form, source, BOXES[:1]), {"images/b.jpg" if form == "yolo" else "b.jpg": None})
     labels = convert(source, tmp_path / "out")
     assert sorted(labels) == (["a", "b"] if form == "yolo" else ["a"])
     out = capsys.readouterr().out
@@ -129,24 +77,17 @@ def test_images_without_an_annotation(tmp_path, capsys, form):
 
 def test_images_are_not_empty_where_an_annotation_can_not_be_read(tmp_path, capsys):
     write_boxes("labelme", tmp_path / "in", BOXES[:1])
-    for name in "bd":
-        write_image(tmp_path / f"in/{name}.jpg")
-    (tmp_path / "in/c.json").write_text("{")
-    (tmp_path / "in/d.jpg").write_bytes((tmp_path / "in/d.jpg").read_bytes()[:200])
-    write_json(tmp_path / "in/d.json", labelme("d.jpg", BOX))
+    write(tmp_path / "in", {"b.jpg": None, "c.json": "{", "d.jpg": b"\xff\xd8 cut", "d.json": labelme("d.jpg", BOX)})
     assert "c.json: found no JSON" in fails(capsys, tmp_path / "in", tmp_path / "out")
     assert list(convert(tmp_path / "in", tmp_path / "out", "--empty-images", "--skip-bad")) == ["a"]
     captured = capsys.readouterr()
-    skipped = [line for line in captured.err.splitlines() if line.startswith("skipped: ")]
-    assert [name in line for name, line in zip(("c.json", "d.jpg"), skipped, strict=True)] == [True] * 2
+    first, second = [line for line in captured.err.splitlines() if line.startswith("skipped: ")]
+    assert "c.json" in first and "d.jpg" in second
     assert "1 left out: images without an annotation" in captured.out and "2 skipped" in captured.out
 
 
 def test_a_folder_that_can_not_be_read_is_no_empty_one(tmp_path, capsys, monkeypatch):
-    write_image(tmp_path / "in/images/a.jpg")
-    write_image(tmp_path / "in/images/b/b.jpg")
-    (tmp_path / "in/labels").mkdir()
-    (tmp_path / "in/labels/a.txt").touch()
+    write(tmp_path / "in", {"images/a.jpg": None, "images/b/b.jpg": None, "labels/a.txt": ""})
     scandir = os.scandir
 
     def refuse(path):
@@ -160,32 +101,26 @@ def test_a_folder_that_can_not_be_read_is_no_empty_one(tmp_path, capsys, monkeyp
     assert "images/b: Permission denied, expected" in capsys.readouterr().err
 
 
-def test_same_names_are_an_error(tmp_path, capsys):
-    for name in ("a.jpg", "A.png"):
-        write_image(tmp_path / "in" / name)
-        write_json(tmp_path / "in" / f"{name}.json", labelme(name, BOX))
-    assert "differ in more than the suffix" in fails(capsys, tmp_path / "in", tmp_path / "out")
-
-
 def test_a_data_set_to_replace_is_never_the_source(tmp_path, capsys):
-    write_boxes("labelme", tmp_path / "in", BOXES[:1])
-    out = tmp_path / "out"
-    convert(tmp_path / "in", out)
-    (out / "notes.txt").write_text("mine")
-    assert "--overwrite" in fails(capsys, tmp_path / "in", out)
+    """It is replaced as a whole; what else the folder holds stays."""
+    out, source = tmp_path / "out", write_boxes("labelme", tmp_path / "in", BOXES[:1] + BOXES[3:])
+    assert convert(source, out)["a"].max() == 2
+    write(out, {"notes.txt": "mine"})
+    assert "--overwrite" in fails(capsys, source, out)
     # its own images and labels as a source would be lost
     assert "found in the data set to replace" in fails(capsys, out, out, "--overwrite", "--format", "labels")
-    write_json(out / "labels/a.json", labelme("../../in/a.jpg", BOX))
+    write(out, {"labels/a.json": labelme("../../in/a.jpg", BOX)})
     assert "found in the data set to replace" in fails(capsys, out / "labels", out, "--overwrite")
-    write_boxes("labelme", tmp_path / "in", BOXES[:1] + BOXES[3:])
-    assert convert(tmp_path / "in", out, "--overwrite")["a"].max() == 2
-    assert sorted(path.name for path in out.iterdir()) == ["classes", "classes.txt", "images", "labels", "notes.txt"]
+    write_boxes("yolo", tmp_path / "yolo", BOXES[:1])
+    (tmp_path / "yolo/classes.txt").unlink()
+    assert convert(tmp_path / "yolo", out, "--overwrite")["a"].max() == 1
+    assert sorted(path.name for path in out.rglob("*")) == ["a.jpg", "a.png", "images", "labels", "notes.txt"]
 
 
 def test_summary(tmp_path, capsys):
-    for name, objects in (("a", [BOX, ("rectangle", "b", [[9, 1], [12, 3]])]), ("b", []), ("c", [BOX])):
-        write_image(tmp_path / f"in/{name}.jpg")
-        write_json(tmp_path / f"in/{name}.json", labelme(f"{name}.jpg", *objects))
+    write(tmp_path / "in", {"a.jpg": None, "a.json": labelme("a.jpg", BOX, ("rectangle", "b", [[9, 1], [12, 3]]))})
+    write(tmp_path / "in", {"b.jpg": None, "b.json": labelme("b.jpg")})
+    write(tmp_path / "in", {"c.jpg": None, "c.json": labelme("c.jpg", BOX)})
     convert(tmp_path / "in", tmp_path / "out")
     assert capsys.readouterr().out.splitlines() == [
         f"3 images (labelme) in {tmp_path / 'out'}",

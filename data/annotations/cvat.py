@@ -5,11 +5,11 @@ from functools import partial
 
 import numpy as np
 
-from data.files import IGNORED
+from data.files import IGNORED, read_bytes
 from run.command import UserError
 
 from . import shapes
-from .sources import FAR, AnnotatedImage, attempt, find_image, read_bytes, read_points
+from .sources import FAR, AnnotatedImage, attempt, find_image, read_points
 
 MASK_LABELS = {"background": 0, "ignored": IGNORED}  # what these labels mean where CVAT exports masks
 IGNORING = ("ignored", "is_crowd", "iscrowd")  # attributes that say so of a shape
@@ -20,11 +20,9 @@ def read_cvat(source):
     """Images of a CVAT file, those without a shape included; they lie beside it or in `images/` there, if not named."""
     path = source.one_file("XML", ".xml")
     root = _read_xml(path)
-    if root.tag != "annotations":
-        raise UserError(f"{path}: found <{root.tag[:40]}>, expected <annotations>; export CVAT for images 1.1")
-    if root.find("track") is not None:
-        found = "found tracks, as in CVAT for video, expected the shapes of each frame"
-        raise UserError(f"{path}: {found}; export the same task as CVAT for images 1.1")
+    if root.tag != "annotations" or root.find("track") is not None:
+        found = "tracks, as in CVAT for video" if root.tag == "annotations" else f"<{root.tag[:40]}>"
+        raise UserError(f"{path}: found {found}, expected the shapes of each image; export CVAT for images 1.1")
     folders = [source.images] if source.images else [path.parent, path.parent / "images"]
     results = []
     for number, image in enumerate(root.iter("image"), start=1):
@@ -40,8 +38,7 @@ def _read_xml(path):
             raise ET.ParseError
         return ET.fromstring(data)
     except (ET.ParseError, ValueError, LookupError):
-        found = "found no XML, or a part of it"
-        raise UserError(f"{path}: {found}, expected CVAT for images 1.1; export it again") from None
+        raise UserError(f"{path}: found no XML, or a part, expected CVAT for images 1.1; export it again") from None
 
 
 def _read_image(element, where, folders, line_width):

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from data.files import IGNORED, IMAGE_SUFFIXES, count_images, list_by_stem, lossy_kind, palette_ids
+from data import files
+from data.files import IGNORED, IMAGE_SUFFIXES, list_by_stem
 from run.command import UserError
 
 from .shapes import MOST, AnnotatedShape, Painted, paint
-from .sources import MORE_PAGES, AnnotatedImage, attempt, decode_image, list_files, pair_files, read_bytes
+from .sources import MORE_PAGES, AnnotatedImage, attempt, list_files, pair_files
 
 LABEL_FOLDERS = ("labels", "masks")
 ENDINGS = ("", "_mask", "_masks", "_label", "_labels")  # of a label's stem, after its image's
@@ -62,7 +63,7 @@ def _label_images(folder, labels, read_label, *endings, **image_endings):
 
 
 def _paint_label(read_label, path):
-    return Painted(read_label(path), Counter({MORE_PAGES: count_images(read_bytes(path)) - 1}))
+    return Painted(read_label(path), [], Counter({MORE_PAGES: files.count_images(files.read_bytes(path)) - 1}))
 
 
 def _read_voc_ids(class_folder, path):
@@ -86,9 +87,8 @@ def _read_cityscapes_ids(path):
 def read_ids(path, has_void=False):
     """Instance ids of a label image, (h, w) uint16; UserError for no image, a lossy one, or what can't be ids.
 
-    One gray channel, or a palette that begins with black, holds the ids, as they are if 16 bits hold them, `IGNORED`
-    included. Of colors, each is one instance, numbered in the order of their values, but black and transparent.
-    With `has_void`, VOC's 255 or its color is `IGNORED`.
+    A gray channel, or a palette that begins with black, holds the ids, which stay if 16 bits hold them. Of colors, each
+    but black and transparent is one instance. With `has_void`, VOC's 255 or its color is `IGNORED`.
     """
     values = _read_values(path)
     is_void = (values == VOID.get(values.dtype)) & has_void
@@ -106,14 +106,12 @@ def read_ids(path, has_void=False):
 
 def _read_values(path):
     """(h, w) of a label image's values, uint64 if they stand for colors."""
-    data = read_bytes(path)
-    if kind := lossy_kind(data):
+    data = files.read_bytes(path)
+    if kind := files.lossy_kind(data):
         found = f"found {kind}, whose compression changes values and so invents instances"
         raise UserError(f"{path}: {found}, expected a lossless label, as png; export it anew, don't convert this file")
-    values, numbers = decode_image(data, path), palette_ids(data)
-    values = values if numbers is None else numbers
-    if values.ndim == 2:
-        return values
+    values, numbers = files.decode_image(data, path), files.palette_ids(data)
+    values = np.atleast_3d(values if numbers is None else numbers)
     return values[:, :, 0] if values.shape[2] < 3 else _pack_colors(values)
 
 
@@ -135,11 +133,11 @@ def read_mask_folders(source):
 
 
 def _read_folder(folder):
-    files = list_files(folder / "images", IMAGE_SUFFIXES)
-    if len(files) != 1:
+    images = list_files(folder / "images", IMAGE_SUFFIXES)
+    if len(images) != 1:
         expected = f"one, with a file of masks/ for each instance; where each is an image's label, name {folder} itself"
-        raise UserError(f"{folder / 'images'}: found {len(files)} images, expected {expected}")
-    image = AnnotatedImage(f"{folder.name}/{files[0].name}", str(folder), files[0])
+        raise UserError(f"{folder / 'images'}: found {len(images)} images, expected {expected}")
+    image = AnnotatedImage(f"{folder.name}/{images[0].name}", str(folder), images[0])
     image.is_annotated = (folder / "masks").is_dir()
     masks = list_files(folder / "masks", IMAGE_SUFFIXES, say=True) if image.is_annotated else []
     image.label = partial(_paint_masks, masks) if masks else None

@@ -12,8 +12,9 @@ upper left pixel in the image. It raises ValueError if it can't be of that image
 
 from collections import Counter
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -43,13 +44,12 @@ class AnnotatedShape:
             self.value, self.names = RESERVED[self.names[0]], ()
 
 
-@dataclass
-class Painted:
+class Painted(NamedTuple):
     """Ids of an image, and how they came about."""
 
     label: np.ndarray  # (h, w) uint16
+    names: list  # class of instances 1, 2, ..., "" for none
     counts: Counter  # {what the summary says of as many: number}
-    names: list = field(default_factory=list)  # class of instances 1, 2, ..., "" for none
 
 
 def check_bounds(points, size):
@@ -63,7 +63,7 @@ def check_bounds(points, size):
 
 
 def fill_polygon(points, size):
-    """Region of a polygon: (N, 2) float64 x and y of its corners, N >= 3."""
+    """Region of a polygon of (N, 2) float64 corners, N >= 3."""
     check_bounds(points, size)
     height, width = size
     (x, y), (next_x, next_y) = points.T, np.roll(points, -1, axis=0).T
@@ -143,10 +143,10 @@ def expand_runs(counts, shape):
 
 
 def paint(shapes, size):
-    """Paint shapes, `AnnotatedShape`s, upper ones over lower ones, on an image of (h, w).
+    """Paint `AnnotatedShape`s, upper ones over lower ones, on an image of (h, w); a `Painted`.
 
-    Returns `Painted`: the instances that are seen, numbered from 1 in the order of their first shapes, and `IGNORED`.
-    UserError if they are too many, or one can't be of this image.
+    Instances that are seen are numbered from 1 in the order of their first shapes. UserError if they are too many, or
+    one can't be of this image.
     """
     shapes = sorted(shapes, key=lambda shape: shape.depth)
     first = {}
@@ -156,21 +156,17 @@ def paint(shapes, size):
     if len(first) > MOST:
         raise UserError(f"{shapes[0].where}: found {len(first)} instances in one image, expected at most {MOST}")
     numbers = {instance: number for number, instance in enumerate(first, start=1)}
-    label, covered = np.zeros(size, np.uint16), set()
+    label = np.zeros(size, np.uint16)
     for shape in shapes:
-        number = numbers[shape.instance] if shape.value is None else shape.value
         mask, top, left = require(shape.where, shape.region, size)
         window = label[top : top + mask.shape[0], left : left + mask.shape[1]]
-        if shape.value is None:
-            covered |= set(np.unique(window[mask]).tolist()) - {number}
-        window[mask] = number
-    seen = [number for number in np.flatnonzero(np.bincount(label.ravel())) if number not in (0, IGNORED)]
+        window[mask] = numbers[shape.instance] if shape.value is None else shape.value
+    seen = np.setdiff1d(label, (0, IGNORED))
     new_numbers = np.zeros(IGNORED + 1, np.uint16)
     new_numbers[seen], new_numbers[IGNORED] = np.arange(1, len(seen) + 1), IGNORED
-    counts = Counter({"lie in part under a later one": len(covered.intersection(seen))})
-    counts["left out: hidden by later ones or without a pixel in the image"] = len(numbers) - len(seen)
     names = [shape.names[0] if shape.names else "" for shape in first.values()]
-    return Painted(new_numbers[label], counts, [names[number - 1] for number in seen])
+    hidden = {"left out: hidden by later ones or without a pixel in the image": len(numbers) - len(seen)}
+    return Painted(new_numbers[label], [names[number - 1] for number in seen], Counter(hidden))
 
 
 def part_components(label):

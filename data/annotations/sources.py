@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from reprlib import repr as shorten
 
@@ -90,10 +90,9 @@ def list_files(folder, suffixes, recursive=True, say=False):
 
 
 def pair_files(folder, labels, endings=("",), image_endings=("",)):
-    """(image, label or None) of a folder's images and of labels, {name: path}, in the same subfolders, a list.
+    """[(image, label or None)] of a folder's images and of labels, {name: path}, and UserErrors of labels left over.
 
-    One of the endings may follow an image's name in its label's; images without one of theirs are passed over. Returns
-    besides it the UserErrors of labels without an image.
+    One of `endings` may follow an image's name in its label's; images without one of theirs are passed over.
     """
     images = files.list_by_stem(folder, IMAGE_SUFFIXES, True, image_endings)
     pairs, unpaired = files.pair_up(images, labels, endings)
@@ -101,27 +100,9 @@ def pair_files(folder, labels, endings=("",), image_endings=("",)):
     return pairs, [UserError(f"{path}: {alone}") for path in unpaired]
 
 
-def read_bytes(path):
-    """Content of a file; raises UserError."""
-    if not Path(path).is_file():  # opening a named pipe would wait for its writer
-        raise UserError(f"{path}: found no regular file of that name, expected one; name another")
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}, expected a file that can be read; make it so") from None
-
-
-def read_text(path):
-    """Text of a file, with or without a byte order mark; raises UserError."""
-    try:
-        return read_bytes(path).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: found bytes that are no UTF-8 text, expected it; save it as UTF-8") from None
-
-
 def read_json(path):
-    """What a JSON file holds; raises UserError."""
-    text = read_text(path)
+    """Content of a JSON file; raises UserError."""
+    text = files.read_text(path)
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -175,8 +156,7 @@ def _files_by_name(folder):
 def find_image(name, folders):
     """Path of the image that an annotation names; raises ValueError if it is in none of the folders.
 
-    The name, or its last part, may have Windows' backslashes, be an absolute path of another machine, or have Unicode
-    and upper case written in another way than the file system does.
+    The name, or its last part, may be a path of another machine, with Windows' backslashes and in other letters.
     """
     path = PurePosixPath(name.replace("\\", "/"))
     for candidate in (folder / part for folder in folders for part in (path, path.name)):
@@ -191,37 +171,20 @@ def find_image(name, folders):
     raise ValueError(f"found no image {shorten(name)} in {places}, expected it there or in --images")
 
 
-def read_unchanged(data):
-    """`cv2.imdecode`, channels and bits as they are."""
-    return cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-
-
-def decode_image(data, where, read=read_unchanged):
-    """Decode bytes by `read`, as `cv2.imdecode` does; raises UserError for what is no image or was cut off."""
-    image, damage = files.decode(data, read)
-    if image is None:
-        raise UserError(f"{where}: {damage}, expected an image; replace it")
-    return image
-
-
 def read_view(data, size, where):
     """The pixels of an image's bytes as they were annotated, `size`, (h, w) or None, being that of the annotation.
 
-    A photo may state that it is to be shown turned (EXIF), and tools annotate it so; training, too, sees it so. Where
-    the size fits only the pixels as they are stored, these are the view.
+    A photo may state that it is to be shown turned (EXIF); tools annotate it so, and training sees it so. Where the
+    size fits only the pixels as they are stored, these are the view. UserError for no image, or one of another size.
 
-    Returns:
-        (h, w, 3) uint8 BGR, whether they are as stored, whether nothing tells if that or the other was annotated.
-
-    Raises:
-        UserError: no image, or one of another size.
+    Returns (h, w, 3) uint8 BGR, whether they are as stored, whether nothing tells if that or the other was annotated.
     """
-    if data.startswith(files.TIFF) and (kind := decode_image(data, where).dtype) not in (np.uint8, np.uint16):
+    if data.startswith(files.TIFF) and (kind := files.decode_image(data, where).dtype) not in (np.uint8, np.uint16):
         raise UserError(f"{where}: found pixels of {kind}, expected 8 or 16 bits; convert the image")
-    shown = decode_image(data, where, files.read_color)
+    shown = files.decode_image(data, where, files.read_color)
     if not size or shown.shape[:2] == size:
         return shown, False, files.is_turn_unknown(data, size)
-    stored = decode_image(data, where, lambda array: files.read_color(array, cv2.IMREAD_IGNORE_ORIENTATION))
+    stored = files.decode_image(data, where, partial(files.read_color, flags=cv2.IMREAD_IGNORE_ORIENTATION))
     if stored.shape[:2] != size:
         found, expected = (f"{width}x{height}" for height, width in (shown.shape[:2], size))
         raise UserError(f"{where}: found {found} pixels, expected {expected} as annotated; name the annotated images")

@@ -2,10 +2,10 @@
 
 import re
 
-from data.files import list_by_stem
+from data.files import list_by_stem, read_text
 
 from .shapes import AnnotatedShape, fill_polygon
-from .sources import AnnotatedImage, attempt, list_files, pair_files, read_points, read_text
+from .sources import AnnotatedImage, attempt, list_files, pair_files, read_points
 
 SLACK = 0.01  # beyond 0 and 1, which rounding and hasty clicks leave
 
@@ -16,7 +16,7 @@ def read_yolo(source):
     `images/` and `labels/` have the same subfolders; class names are from `classes.txt`, `labels/classes.txt`, a
     `*.yaml` with `names` or a `data.yaml` beside the folder, if there is one.
     """
-    folder, names = source.images or source.path / "images", _read_names(source.path)
+    folder, names = source.images or source.path / "images", read_names(source.path)
     texts = list_by_stem(source.path / "labels", (".txt",), recursive=True)
     texts.pop("classes", None)
     pairs, errors = pair_files(folder, texts)
@@ -44,7 +44,7 @@ def _read_line(words, number, names):
     return AnnotatedShape(number, (names.get(key, ""), key), lambda size: fill_polygon(points * size[::-1], size))
 
 
-def _read_names(folder):
+def read_names(folder):
     """{id: name}, both str; {} if no file tells."""
     for path in (folder / "classes.txt", folder / "labels" / "classes.txt"):
         if path.is_file():

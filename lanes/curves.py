@@ -67,15 +67,7 @@ def _terms(rows, geometry):
 
 
 def lane_x(lane, rows):
-    """x of a lane at any rows, whether or not it reaches them.
-
-    Args:
-        lane: `Lane`.
-        rows: (N,) image rows.
-
-    Returns:
-        (N,) float64 image columns.
-    """
+    """x of a `Lane`, (N,) float64 image columns, at any (N,) image rows, whether or not it reaches them."""
     return _terms(np.asarray(rows, float), lane)[0] @ lane.coefficients
 
 
@@ -173,10 +165,7 @@ def _trim(piece, geometry):
 
 
 def _split(runs, geometry):
-    """Line pieces (N, 4) in the runs of one instance, best first: an instance may cover two lines, or none.
-
-    The fourth column is the stretch of the piece's curve.
-    """
+    """Line pieces (N, 4) in the runs of one instance, best first, with the stretch of their curves; perhaps none."""
     pieces = []
     while len(runs) >= MIN_ROWS and len(pieces) < 4:
         _, x, stretch, near = _fit(runs, geometry, search=True)

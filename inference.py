@@ -38,7 +38,7 @@ from pipeline.classes import classes_of_instances, find_classes, name_classes
 from pipeline.instance_files import FILES, describe_instances, instance_files, require_own
 from pipeline.outputs import find_images, json_lines, name_outputs, output_folder
 from pipeline.stages import Frame, run_frames
-from pipeline.tracking import FrameTracker
+from pipeline.tracking import Tracker
 from run.command import UserError, bounded, command
 
 INDIR = "inference_test/images"
@@ -127,7 +127,7 @@ def load_network(args, images=None):
     return network
 
 
-def paint(frame, kinds, class_names, lane_colors=None):
+def paint(frame, kinds, class_names):
     """Paint a Frame's image in each of the kinds of `--save`; `class_names` are those of the network's classes."""
     shape, prediction = frame.image.shape, frame.prediction
     for kind in kinds:
@@ -144,7 +144,9 @@ def paint(frame, kinds, class_names, lane_colors=None):
         elif kind == "embedding":
             painted = visualization.embedding_image(prediction["embedding"], shape)
         else:
-            painted = visualization.draw_lanes(frame.image, frame.line["lanes"], frame.line["h_samples"], lane_colors)
+            lanes, rows = frame.line["lanes"], frame.line["h_samples"]
+            colors = visualization.lane_colors(lanes, rows, frame.label_map, shape)
+            painted = visualization.draw_lanes(frame.image, lanes, rows, colors)
         frame.painted[kind] = painted
 
 
@@ -260,7 +262,7 @@ def run_video(args, threads):
             kind: stack.enter_context(video.writing(path, clip.size, clip.result_fps, codec))
             for kind, path in paths.items()
         }
-        tracker, last = FrameTracker(), None
+        tracker, last = Tracker(), None
 
         def finish(frame):
             nonlocal last
@@ -308,19 +310,16 @@ def video_frames(clip):
 def finish_frame(frame, tracker, writers, write_line, class_names=()):
     """Paint and write a video's Frame; to be called in their order.
 
-    With a FrameTracker, {kind of `--save`: function of `video.writing`}, and the function of `json_lines`.
+    With a Tracker, {kind of `--save`: function of `video.writing`}, and the function of `json_lines`.
     """
-    lane_colors = None
     with frame.timed("track"):
-        if "overlay" in writers:
+        if "overlay" in writers or "lanes" in writers:
             ids, first = np.unique(frame.label_map, return_index=True)
             frame.label_map = tracker.renumber(frame.label_map)
             ids = dict(zip(ids.tolist(), frame.label_map.ravel()[first].tolist(), strict=True))
             frame.classes = {ids[i]: values for i, values in frame.classes.items() if i in ids}
-        if "lanes" in writers:
-            lane_colors = tracker.lane_colors(frame.line, frame.image.shape[1])
     with frame.timed("paint"):
-        paint(frame, writers, class_names, lane_colors)
+        paint(frame, writers, class_names)
     with frame.timed("write"):
         for kind, write_frame in writers.items():
             write_frame(frame.painted[kind], frame.time)
@@ -347,30 +346,30 @@ def parse_args(argv=None):
     model = "model folder, or run folder: its best/, else its last/; default %(default)s"
     add("-m", "--modeldir", default="trained_model", help=model)
     source.add_argument("-i", "--indir", nargs="+", help=f"folders, files or glob patterns; default {INDIR}")
-    video_help = "video, number of a camera or URL of a stream, not images: writes an mp4"
+    video_help = "video file, number of a camera or URL of a stream, in place of images; writes an mp4"
     source.add_argument("--video", metavar="SOURCE", help=video_help)
-    add("-r", "--recursive", action="store_true", help="the folders' subfolders too")
+    add("-r", "--recursive", action="store_true", help="search subfolders, too")
     add("-o", "--outdir", default="inference_test/results", help="folder to write; default %(default)s")
     kinds = ",".join(IMAGE_KINDS)
     add("--save", default="overlay", help=f"what to write, of {kinds}, or none; default %(default)s")
-    add("--json", metavar="FILE", help="TuSimple lines to write, one per image or frame, with scores")
-    add("--keep-names", action="store_true", help="SUBFOLDER/NAME_cluster.png instead of cluster_0000.png")
+    add("--json", metavar="FILE", help="file of TuSimple lines to write, one per image or frame, with scores")
+    add("--keep-names", action="store_true", help="write SUBFOLDER/NAME_cluster.png instead of cluster_0000.png")
     add = parser.add_argument_group("which frames of a video").add_argument
-    add("--every", type=bounded(int, least=1), default=1, metavar="N", help="one of N; default %(default)s")
-    add("--from", type=bounded(float, least=0), dest="begin", metavar="SECONDS", help="default its first frame")
-    add("--to", type=bounded(float, above=0), dest="end", metavar="SECONDS", help="default its end")
+    add("--every", type=bounded(int, least=1), default=1, metavar="N", help="use one frame of N; default %(default)s")
+    add("--from", type=bounded(float, least=0), dest="begin", metavar="SECONDS", help="first second; default 0")
+    add("--to", type=bounded(float, above=0), dest="end", metavar="SECONDS", help="last second; default the end")
     group = parser.add_argument_group("how to find instances")
     add, fast = group.add_argument, group.add_mutually_exclusive_group()
     side = bounded(int, least=64, most=4096, step=8)
-    add("--size", nargs=2, type=side, metavar=("H", "W"), help="the network's; default that of its training")
+    add("--size", nargs=2, type=side, metavar=("H", "W"), help="network input; default the training's")
     add("--bandwidth", type=bounded(float, above=0), help="of the mean shift; default the model's")
     probability = bounded(float, above=0, below=1)
-    add("--threshold", type=probability, help="lane probability that counts; default the model's")
+    add("--threshold", type=probability, help="lane probability of a lane pixel; default the model's")
     probability = bounded(float, least=0, below=1)
-    add("--confidence", type=probability, metavar="P", help="mean of its pixels that counts; default the model's")
+    add("--confidence", type=probability, metavar="P", help="mean lane probability of an instance; default the model's")
     add("--max-lanes", type=bounded(int, least=1), metavar="N", help="keep the N largest instances")
-    add("--cluster", choices=("fast", "sklearn"), default="fast", help="mean shift of clustering.py or of scikit-learn")
-    int8 = "the network of 8 bits that python -m export --int8 has made: twice as fast"
+    add("--cluster", choices=("fast", "sklearn"), default="fast", help="mean shift of clustering.py or scikit-learn")
+    int8 = "use the 8-bit network that python -m export --int8 made, twice as fast"
     fast.add_argument("--int8", action="store_true", help=int8)
     jit = f"compile the network with XLA, some 15 s; auto, the default: with a GPU from {JIT_IMAGES} images on"
     fast.add_argument("--jit", choices=("auto", "on", "off"), default="auto", help=jit)

@@ -146,6 +146,7 @@ def make_job(config, data, strategy):
     both = len(find_copies(data.pairs, data.val_pairs))  # with --valdir alone
     images = f"{len(data.val_pairs)} validation images" + (f" ({both} of them trained on, too)" if both else "")
     print(f"{len(data.pairs)} training and {images}, {steps} steps, run folder {run.outdir}")
+    print("the first step is compiled, which takes up to a minute, with --jit two; later the bar pauses to validate")
 
     def files_of(index):
         indices = np.concatenate([i.numpy() for i in strategy.experimental_local_results(index)])

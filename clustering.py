@@ -5,19 +5,10 @@ mean and the means 2 `delta_d` apart, so every mode of their density is an insta
 of radius `bandwidth` moves to the mean of the pixels in it, again and again, until it stands still (Comaniciu and Meer,
 "Mean Shift: A Robust Approach Toward Feature Space Analysis", PAMI 24(5), 2002).
 
-`cluster` does what `sklearn.cluster.MeanShift(bandwidth, bin_seeding=True)` does, some 100 times as fast: there every
-ball looks at every pixel in it, here at cells full of pixels. All lengths are in bandwidths.
-
- 1. Cells: pixels are counted and averaged in the cells of a grid, 8 cells per bandwidth.
- 2. Seeds: as in scikit-learn, a ball starts in the middle of every occupied bin of a grid with one bin per bandwidth.
- 3. Climb: all balls move at once, by two matrix products, over the means of the cells. A cell that the sphere cuts
-    counts by the fraction of it that is inside. The emptiest cells, up to 16,384 pixels, are taken pixel by pixel: a
-    mask leaves hardly more, so with one nothing is approximate. A ball that comes upon the path of one from a fuller
-    bin is dropped, as both go on the same way. A move of at most 0.003 ends it: it only chooses where 4 starts.
- 4. Settle: the few balls left go on to a move of at most 0.001, as in scikit-learn, with the cells that a sphere cuts
-    taken pixel by pixel, so that means are exact. A ball that gets beyond these cells climbs on as in 3.
- 5. Merge: the ball with most pixels removes all others within 1, then the next one does, and so on.
- 6. Label: every pixel belongs to the nearest center.
+`cluster` does what `sklearn.cluster.MeanShift(bandwidth, bin_seeding=True)` does, some 50 times as fast. First all
+balls climb at once, by two matrix products, where pixels are many over small cells full of them; one that comes upon
+the path of a ball from a fuller bin is dropped, as both go on the same way. The few balls left then settle, exactly,
+over the pixels.
 """
 
 import colorsys
@@ -31,13 +22,12 @@ THRESHOLD = 0.7  # best on the training frames, see doc/experiments.md; at 0.5 l
 COLORS = bytes.fromhex("ff0000 00ff00 0000ff 7d7d00 007d7d 7d007d 326432 643264")  # RGB, those of the original
 MIN_FRACTION = 0.0005  # of the image: 131 of 512x512 pixels; a lane has some 1,000
 
-# Lengths in bandwidths
-CELL, PIXEL, PATH = 1 / 8, 1e-6, 1 / 64  # sides of a cell, of a pixel, and of the cubes that tell if two paths meet
+# Lengths in bandwidths, as all those below `cluster`
+CELL, PIXEL, PATH = 1 / 12, 1e-6, 1 / 64  # sides of a cell, of a pixel, and of the cubes that tell if two paths meet
+FEW = 2**13  # pixels that need no cells
 SLOW, STOP = 0.003, 0.001  # moves that end the climb, before it overruns a halt of the exact one, and settling
-# Limits of the work, for any input; only noise gets there
-MAX_SEEDS, MAX_SINGLES, MAX_ATOMS = 2**10, 2**14, 2**16  # atoms: cells and single pixels
-MAX_ROUNDS, MAX_PAIRS = 10, 2**30  # rounds of climbing and settling; pairs of a ball and an atom, in all moves
-BLOCK, ROWS = 512, 16  # atoms and balls of a matrix product; BLAS gives larger ones to cores that the network is using
+MAX_SEEDS, MAX_PAIRS = 2**10, 2**30  # pairs of a ball and a cell or pixel; only noise gets there
+BLOCK, ROWS = 512, 16  # cells and balls of a matrix product; BLAS gives larger ones to cores that the network is using
 
 
 def instance_colors(count):
@@ -96,12 +86,9 @@ def mean_probabilities(outputs, label_map):
 
 
 def class_map(outputs, stuff, mask=None):
-    """Class of each pixel of a model's outputs: `(H, W)` uint8, 1 to C, 0 = none of them.
+    """Class of each pixel by the `(H, W, C)` logits of outputs' "classes": `(H, W)` uint8, 1 to C, 0 = none of them.
 
-    Args:
-        outputs: of the model, with "classes", `(H, W, C)` logits.
-        stuff: C bools, which classes have no instances.
-        mask: `(H, W)` bool, pixels of instances: elsewhere a class that has instances counts as none; None: anywhere.
+    `stuff`, C bools, tells which classes have no instances; outside of `mask`, `(H, W)` bool, the others count as none.
     """
     classes = outputs["classes"].argmax(axis=-1).astype(np.uint8)
     return classes + 1 if mask is None else np.where(mask | np.array(stuff)[classes], classes + 1, 0).astype(np.uint8)
@@ -116,13 +103,8 @@ def class_probabilities(logits):
 def instance_classes(logits, label_map, stuff):
     """Classes of the instances 1..N of a `(H, W)` label map: those of the highest mean probability, but stuff.
 
-    Args:
-        logits: `(H, W, C)`.
-        label_map: `(H, W)` integers, 0 = background.
-        stuff: C bools, which classes have no instances.
-
-    Returns:
-        `(N,)` int from 1 on, 0 for an instance without pixels or if all classes are stuff, and `(N,)` probabilities.
+    From `(H, W, C)` logits and C bools to `(N,)` int from 1 on, 0 for an instance without pixels or if all classes are
+    stuff, and `(N,)` probabilities.
     """
     chosen = label_map > 0
     labels, probabilities = label_map[chosen], class_probabilities(logits[chosen])
@@ -134,15 +116,12 @@ def instance_classes(logits, label_map, stuff):
 
 
 def instance_label_map(embedding, bandwidth, mask=None, min_fraction=MIN_FRACTION, method="fast"):
-    """Labels the instances of one image.
+    """Instances of `(H, W, D)` embeddings, `(H, W)` int32: 0 = background and noise, 1, 2, ..., the largest first.
 
     Args:
-        embedding: `(H, W, D)` embeddings.
-        bandwidth, method: as in `cluster`, which also says what is raised.
+        embedding, bandwidth, method: as in `cluster`, which also says what is raised.
         mask: `(H, W)` bool, the pixels to cluster; without it all, and the largest cluster is the background.
         min_fraction: clusters with a smaller fraction of the image's H * W pixels are noise, labeled 0.
-    Returns:
-        `(H, W)` int32: 0 = background and noise, 1, 2, ... = instances, the largest first.
     """
     if np.ndim(embedding) != 3:
         raise ValueError(f"embedding: found shape {np.shape(embedding)}, expected (H, W, D)")
@@ -166,7 +145,7 @@ def cluster(prediction, bandwidth, method="fast"):
     Args:
         prediction: `(N, D)` embeddings.
         bandwidth: radius of the kernel, in embedding units.
-        method: "fast" (the steps above) or "sklearn" (scikit-learn itself).
+        method: "fast" or "sklearn" (scikit-learn itself).
     Returns:
         `(num_clusters, labels, cluster_centers)`: labels `(N,)` int64, centers by descending number of pixels in reach.
     Raises:
@@ -212,56 +191,26 @@ def _close_gaps(columns, bandwidth):
 
 def _mean_shift(columns):
     """Centers `(K, D)` and labels `(N,)` of pixels `(D, N)`, in bandwidths."""
-    grid = np.floor(columns / CELL)
-    index, members = _group(grid)  # (N,), (C,)
-    middles, counts = (grid[:, members] + 0.5) * CELL, np.bincount(index)  # (D, C), (C,)
-    means = np.stack([np.bincount(index, weights=row) for row in columns]) / counts  # (D, C)
-
-    def make_atoms(single, side):
-        """Positions `(D, A)`, weights and sides `(A,)` of the pixels of cells, where `single` `(C,)`, or of cells."""
-        pixels = columns[:, np.flatnonzero(single[index])]
-        weights = np.append(np.ones(len(pixels.T)), counts[~single])
-        sides = np.where(np.arange(len(weights)) < len(pixels.T), PIXEL, side)
-        return np.concatenate([pixels, means[:, ~single]], axis=1), weights, sides
-
-    emptiest, single = np.argsort(counts, kind="stable"), np.zeros(len(counts), bool)
-    single[emptiest[np.cumsum(counts[emptiest]) <= MAX_SINGLES]] = True
-    atoms = make_atoms(single, CELL)
-    if len(atoms[1]) > MAX_ATOMS:
-        chosen = np.random.default_rng(0).choice(len(atoms[1]), MAX_ATOMS, replace=False)
-        atoms = [rows[..., chosen] for rows in atoms]
-    balls, budget, settled = _bin_seeds(middles, means, counts), MAX_PAIRS, []
-    radius = CELL * len(columns) ** 0.5 / 2  # of a cell: no pixel is further from its middle
-    for number in range(1, MAX_ROUNDS + 1):
-        balls, _, density, budget = _climb(balls, atoms, SLOW, budget)
-        if not len(balls) and not any(len(found) for found, _ in settled):  # no seed has pixels in reach
-            balls, _, density, budget = _climb(atoms[0].T[:MAX_SEEDS], atoms, SLOW, budget)
-        if budget <= 0 or not len(balls):
-            break
-        cut, reach = np.zeros(len(counts), bool), number * radius
-        for ball in balls:
-            distances = np.sqrt(sum((row - x) ** 2 for row, x in zip(middles, ball, strict=True)))
-            cut |= abs(distances - 1) <= radius + reach
-        starts, balls, density, budget = _climb(balls, make_atoms(cut, PIXEL), STOP, budget, reach)
-        done = ((balls - starts) ** 2).sum(axis=1) <= STOP**2
-        settled.append((balls[done], density[done]))
-        balls, density = balls[~done], density[~done]
-    centers = _merge(*(np.concatenate(parts) for parts in zip(*settled, (balls, density), strict=True)))
+    side = PIXEL if len(columns.T) <= FEW else CELL
+    grid = np.floor(columns / side)
+    index, members = _group(grid)
+    middles = (grid[:, members] + 0.5) * side  # of the cells, (D, C)
+    sums = np.stack([np.bincount(index, weights=row) for row in (*columns, np.ones(len(index)))])  # (D + 1, C)
+    means, counts = sums[:-1] / sums[-1], sums[-1]
+    balls = _climb(_bin_seeds(middles, means, counts), means, counts, side)
+    settled = _settle(balls, columns, index, middles, sums, side)
+    if not settled:  # no seed has pixels in reach
+        fullest = np.argsort(-counts, kind="stable")[:MAX_SEEDS]
+        settled = _settle(means[:, fullest].T, columns, index, middles, sums, side)
+    centers = _merge(*map(np.array, zip(*settled, strict=True)))
     return centers, _nearest(centers, columns)
 
 
 def _group(grid):
     """Groups equal columns of whole numbers `(D, N)`: the group of each `(N,)` and a member of each group `(G,)`."""
-    key, volume = 0, 1
-    for row in grid - grid.min(axis=1, keepdims=True):
-        size = int(row.max()) + 1
-        key, volume = key * size + row.astype(np.int64), volume * size
-        if volume > 2**22:  # too much for a table: number the groups anew, without gaps
-            key = np.unique(key, return_inverse=True)[1]
-            volume = int(key.max()) + 1
-    index = (np.cumsum(np.bincount(key) > 0) - 1)[key]
-    members = np.empty(index.max() + 1, np.intp)
-    members[index] = np.arange(len(index))
+    # a column's number is a hash of 64 bits, which wraps around; a key of all digits would not fit into so many
+    factors = np.random.default_rng(0).integers(2**62, size=len(grid), dtype=np.int64) * 2 + 1
+    _, members, index = np.unique(factors @ grid.astype(np.int64), return_index=True, return_inverse=True)
     return index, members
 
 
@@ -274,41 +223,74 @@ def _bin_seeds(middles, means, counts):
     return (means if pixels.max() == 1 else bins)[:, members[order[:MAX_SEEDS]]].T
 
 
-def _climb(seeds, atoms, stop, budget, reach=math.inf):
-    """Moves balls `(S, D)` until they move by at most `stop` or are further than `reach` from their seeds.
+def _climb(balls, means, counts, side):
+    """Moves balls `(S, D)` over cells of these means `(D, C)`, numbers of pixels `(C,)` and side, to a move of `SLOW`.
 
-    Returns where the last moves of the K balls that met no other's path began and ended, `(K, D)`, the weight of the
-    atoms in them `(K,)`, and what is left of `budget`, the number of pairs of a ball and an atom to look at.
+    Returns where the K balls are that met no path of one before them and have cells in them, `(K, D)`.
     """
-    starts, ends, density = seeds.astype(np.float64), seeds.astype(np.float64), np.zeros(len(seeds))
-    sum_balls, active, owners = _make_sums(*atoms) if len(seeds) else None, np.arange(len(seeds)), {}
-    while len(active):
-        budget -= len(active) * len(atoms[1])
-        starts[active] = ends[active]
-        sums = sum_balls(ends[active])
-        density[active] = sums[:, -1]
-        active, sums = active[sums[:, -1] > 0], sums[sums[:, -1] > 0]
-        ends[active] = sums[:, :-1] / sums[:, -1:]
-        move, way = (((ends - old)[active] ** 2).sum(axis=1) for old in (starts, seeds))
-        active = active[(move > stop**2) & (way <= reach**2)]
-        places = [tuple(place) for place in np.floor(ends[active] / PATH).tolist()]
-        for ball, place in zip(active.tolist(), places, strict=True):
-            owners[place] = min(ball, owners.get(place, ball))
-        leads = np.array([owners[place] for place in places], np.intp) == active
-        density[active[~leads]] = 0
-        active = active[leads & (budget > 0)]
-    return starts[density > 0], ends[density > 0], density[density > 0], budget
+    places, sum_balls, owners = balls.astype(np.float64), _make_sums(means, counts, side), {}
+    active, kept, pairs = np.arange(len(balls)), np.ones(len(balls), bool), 0
+    while len(active) and pairs < MAX_PAIRS:
+        pairs += len(active) * len(counts)
+        sums = sum_balls(places[active])
+        empty = sums[:, -1] <= 0
+        kept[active[empty]] = False
+        active, sums = active[~empty], sums[~empty]
+        before, places[active] = places[active], sums[:, :-1] / sums[:, -1:]
+        active = active[((places[active] - before) ** 2).sum(axis=1) > SLOW**2]
+        cubes = [tuple(cube) for cube in np.floor(places[active] / PATH).tolist()]
+        for ball, cube in zip(active.tolist(), cubes, strict=True):
+            owners[cube] = min(ball, owners.get(cube, ball))
+        leads = np.array([owners[cube] for cube in cubes], np.intp) == active
+        kept[active[~leads]] = False
+        active = active[leads]
+    return places[kept]
 
 
-def _make_sums(positions, weights, sides):
-    """Function from centers `(S, D)` to the sums in their balls of weighted positions and of weights, `(S, D + 1)`."""
-    # The fraction of an atom at x in the ball around c: 1/2 + (1 - |x - c|^2) / (2 side), clipped to 0..1
-    slopes = 0.5 / sides
-    constants = 0.5 + slopes * (1 + PIXEL - (positions**2).sum(axis=0))  # pixels on the sphere are inside
-    factors = np.concatenate([2 * slopes * positions, [-slopes, constants]])
-    moments = np.concatenate([positions * weights, [weights]])
-    real = np.float32 if sides.max() > PIXEL and np.abs(positions).max() < 32 else np.float64  # exact without cells
-    padding = ((0, 0), (0, -len(weights) % BLOCK))
+def _settle(balls, columns, index, middles, sums, side):
+    """Moves balls `(S, D)` on over pixels `(D, N)` until they move by `STOP`.
+
+    Args:
+        index: the cells of the pixels `(N,)`.
+        middles, sums, side: of the cells, the sums of their pixels' places and number `(D + 1, C)`.
+    Returns:
+        list of (place `(D,)`, number of pixels in the ball before its last move), without empty balls.
+    """
+    reach, settled, pairs = CELL + side * len(columns) ** 0.5 / 2, [], 0
+    for ball in balls:
+        start = np.full(len(ball), np.inf)
+        while True:
+            if np.linalg.norm(ball - start) > CELL:  # cells all in the ball until it is so far away, and those cut
+                start, distances = ball, np.sqrt(_squares(middles, ball))
+                whole = sums[:, distances <= 1 - reach].sum(axis=1)
+                near = columns[:, (abs(distances - 1) < reach)[index]]
+                pairs += len(distances)
+            pairs += near.shape[1]
+            inside = near[:, _squares(near, ball) <= 1 + PIXEL]  # on the sphere is inside
+            count = whole[-1] + inside.shape[1]
+            if not count:
+                break
+            before, ball = ball, (whole[:-1] + inside.sum(axis=1, dtype=np.float64)) / count
+            if np.linalg.norm(ball - before) <= STOP or pairs > MAX_PAIRS:
+                settled.append((ball, count))
+                break
+    return settled
+
+
+def _squares(columns, center):
+    """Squared distances `(N,)` of columns `(D, N)` from a center `(D,)`."""
+    return sum((row - x) ** 2 for row, x in zip(columns, center, strict=True))
+
+
+def _make_sums(means, counts, side):
+    """Function from centers `(S, D)` to the sums in their balls of pixels' places and of their number, `(S, D + 1)`."""
+    # The fraction of a cell at x in the ball around c: 1/2 + (1 - |x - c|^2) / (2 side), clipped to 0..1
+    slopes = 0.5 / np.where(counts == 1, PIXEL, side)
+    constants = 0.5 + slopes * (1 + PIXEL - (means**2).sum(axis=0))  # what is on the sphere is inside
+    factors = np.concatenate([2 * slopes * means, [-slopes, constants]])
+    moments = np.concatenate([means * counts, [counts]])
+    real = np.float32 if side > PIXEL and np.abs(means).max() < 32 else np.float64  # exact without cells
+    padding = ((0, 0), (0, -len(counts) % BLOCK))
     factors, moments = (np.pad(rows, padding).astype(real).reshape(len(rows), -1, BLOCK) for rows in (factors, moments))
 
     def sum_balls(centers):

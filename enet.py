@@ -54,12 +54,8 @@ def build_enet(
         classes: number of classes; 0: no such head.
 
     Returns:
-        keras.Model, (B, H, W, 3) of any numeric dtype -> {"embedding": (B, H, W, embedding_dim) float32,
-        "semantic": (B, H, W, 1) float32 logits (with `semantic` only), "classes": (B, H, W, classes) float32 logits
-        (with `classes` only)}.
-
-    Raises:
-        ValueError: a size that is no multiple of 8, or an argument out of range.
+        keras.Model, (B, H, W, 3) of any numeric dtype -> {"embedding": (B, H, W, embedding_dim) and, of the heads there
+        are, "semantic": (B, H, W, 1) and "classes": (B, H, W, classes) logits}, float32.
     """
     height, width, channels = input_shape
     if channels != 3 or any(side is not None and (side < 8 or side % 8) for side in (height, width)):
@@ -214,11 +210,10 @@ def _relu(x, _=None):  # has no weights, so needs no name
 
 @keras.saving.register_keras_serializable(package="enet")
 class BatchNormalization(layers.BatchNormalization):
-    """Batch normalization without gamma that can use the statistics of each image at inference.
+    """Batch normalization without gamma.
 
-    Args:
-        image_statistics: if True, inference normalizes every image with its own mean and variance over (H, W) and
-            ignores the moving averages. Networks whose averages were never updated need this.
+    With `image_statistics`, inference normalizes every image with its own mean and variance over (H, W) and ignores the
+    moving averages. Networks whose averages were never updated need this.
     """
 
     def __init__(self, image_statistics=False, scale=False, epsilon=EPSILON, momentum=MOMENTUM, **kwargs):
@@ -296,10 +291,8 @@ class AddCoordinates(layers.Layer):
 
     A convolution gives two objects that look alike equal embeddings, wherever they stand. With the coordinates added
     what it learns is an offset, from each pixel to a place that the object's pixels have in common, and places of
-    different objects differ (Novotny et al. 2018, arXiv 1807.10712; Neven et al. 2019, arXiv 1906.11109).
-
-    Args:
-        scale: pixels per unit of the embedding.
+    different objects differ (Novotny et al. 2018, arXiv 1807.10712; Neven et al. 2019, arXiv 1906.11109). `scale` is in
+    pixels per unit of the embedding.
     """
 
     def __init__(self, scale, **kwargs):

@@ -1,36 +1,14 @@
 """Find the lanes (or other instances) of images or of a video and paint them.
 
     python inference.py
-    python inference.py --indir my_images --outdir my_results --save overlay,labels,lanes --json my_lanes.json
-    python inference.py --indir "drives/**/20.jpg" --outdir my_results --keep-names
-    python inference.py --video drive.mp4 --outdir my_results
+    python inference.py --indir "drives/**/20.jpg" --outdir my_results --keep-names --save overlay,labels,lanes
     python inference.py --video drive.mp4 --from 60 --to 90 --every 5 --save none --json my_lanes.json
-    python inference.py --video rtsp://192.168.0.8/stream --outdir my_results
 
-Reads the images of `--indir` (folders, files, glob patterns; whatever OpenCV reads, of any size, turned as their
-EXIF data say) in the order of their names and writes to `--outdir` what `--save` lists, at the size of the image:
-
-    overlay    cluster_0000.png    the image with each instance in its own color
-    labels     labels_0000.png     16-bit instance ids, 0 = background
-    semantic   semantic_0000.png   lane probability, 0..255
-    embedding  embedding_0000.png  the first three channels as color
-    lanes      lanes_0000.png      the image with the fitted curves
-    classes    classes_0000.png    the image with the classes of its pixels, of a model that has classes
-
-The overlay of a model with classes names that of each instance: the one of the highest mean probability over its
-pixels, but none that has no instances.
-
-The lines of `--json` are TuSimple's, with "scores", the mean lane probability along each lane, and "instance_scores",
-that of the pixels of instances 1, 2, ...; of a model with classes "classes" and "class_scores", those of these
-instances and their probabilities, and "lane_classes", those along the lanes; of a video also with "time", seconds since
-its first frame. `--save none` writes nothing else. What isn't written isn't computed.
-
-Of a video, `--every N` takes one frame of N, `--from` and `--to` those between two times; the result takes as long as
-they do, and the lines keep the numbers and times that the frames have in the video.
-
-With the semantic head, mean shift runs on the lane pixels; without it on all pixels, the largest cluster being the
-background. Every core works on an image of its own; memory doesn't grow with the number of images. Exit code 3: some
-files could not be read and were skipped; 2: nothing done; 130: Ctrl-C, what is done is kept.
+--save lists what to write of each image, at its size: overlay (instances in colors of their own), labels (16-bit
+instance ids, 0 = background), semantic (lane probability, 0..255), embedding (its first three channels as color), lanes
+(fitted curves), classes (of the pixels); and, of all images, instances.json (COCO's form) and instances.csv.
+What isn't written isn't computed. Exit code 3: some files could not be read and were skipped; 2: nothing done;
+130: Ctrl-C, what is done is kept. More in doc/own_data.md.
 """
 
 if __name__ == "__main__":
@@ -63,7 +41,7 @@ from pipeline.stages import Frame, run_frames
 from pipeline.tracking import FrameTracker
 from run.command import UserError, bounded, command
 
-INDIR = ["inference_test/images"]
+INDIR = "inference_test/images"
 KINDS = ("overlay", "labels", "semantic", "embedding", "lanes", "classes")
 VIDEO_KINDS = ("overlay", "lanes", "classes")
 IMAGE_KINDS = (*KINDS, *FILES)
@@ -79,7 +57,8 @@ class Finder:
     network: segmentation.Network
     settings: segmentation.Settings
     max_lanes: int | None
-    wanted: set  # of "instances", their "curves" and "scores", and "class map"
+    save: list
+    json: bool  # whether a line is wanted, with scores
 
     def __call__(self, frame):
         if self.network.view.normalize:  # painted on as well: a microscope's image can be nearly black
@@ -90,11 +69,10 @@ class Finder:
         if self.network.classes:
             with frame.timed("classes"):
                 frame.classes = classes_of_instances(self.network, frame.prediction, frame.label_map)
-                if "class map" in self.wanted:
-                    frame.class_map = find_classes(
-                        self.network, frame.prediction, frame.image.shape, self.settings.threshold
-                    )
-        if "curves" in self.wanted:
+                if "classes" in self.save:
+                    threshold = self.settings.threshold
+                    frame.class_map = find_classes(self.network, frame.prediction, frame.image.shape, threshold)
+        if self.json or "lanes" in self.save:
             self._find_curves(frame)
         return frame
 
@@ -105,11 +83,11 @@ class Finder:
             return
         with frame.timed("network"):
             frame.prediction = self.network.predict(frame.image)
-        if "instances" not in self.wanted:  # a model may know classes alone
+        if self.json or {*self.save} - {"semantic", "embedding", "classes"}:
+            with frame.timed("cluster"):
+                frame.label_map = self.network.find_instances(frame.prediction, self.settings)
+        else:
             frame.label_map = np.zeros(next(iter(frame.prediction.values())).shape[:2], np.int32)
-            return
-        with frame.timed("cluster"):
-            frame.label_map = self.network.find_instances(frame.prediction, self.settings)
 
     def _find_curves(self, frame):
         size = frame.image.shape[:2]
@@ -117,9 +95,9 @@ class Finder:
             curves = fit_lanes(frame.label_map, size, self.max_lanes or MAX_CURVES)
         run_time = 1000 * sum(frame.seconds.get(stage, 0) for stage in ("network", "cluster", "tiles", "curves"))
         frame.line = tusimple_line(frame.raw_file, curves, h_samples(size[0]), run_time, size)
-        if "scores" in self.wanted and not all(self.network.classes.values()):
+        if self.json and not all(self.network.classes.values()):
             frame.line |= name_classes(self.network, frame)
-        if "scores" in self.wanted and "semantic" in frame.prediction:
+        if self.json and "semantic" in frame.prediction:
             probability = lane_probability(frame.prediction["semantic"][:, :, 0])
             frame.line["scores"] = np.round(lane_scores(frame.line, probability, size), 4).tolist()
             means = mean_probabilities(frame.prediction, frame.label_map)
@@ -129,17 +107,24 @@ class Finder:
 def make_finder(args, images=None):
     """The Finder that the flags ask for, of so many images (None: not known); what they leave open is the model's."""
     settings = segmentation.read_settings(args.modeldir, args.bandwidth, args.threshold, args.cluster, args.confidence)
-    return Finder(
-        load_network(args, images),
-        settings,
-        args.max_lanes,
-        {
-            *(["instances"] if args.json or {*args.save} - {"semantic", "embedding", "classes"} else []),
-            *(["curves"] if args.json or "lanes" in args.save else []),
-            *(["scores"] if args.json else []),
-            *(["class map"] if "classes" in args.save else []),
-        },
-    )
+    return Finder(load_network(args, images), settings, args.max_lanes, args.save, bool(args.json))
+
+
+def load_network(args, images=None):
+    """The network of `--modeldir`, ready to run on so many images (None: not known)."""
+    jit = args.jit == "on" or args.jit == "auto" and segmentation.has_gpu() and (images or 0) >= JIT_IMAGES
+    # as many images at a time as there are cores, one thread each
+    network = segmentation.load_network(args.modeldir, args.size, jit, threads=1, int8=args.int8)
+    needs = {"save semantic": "semantic" in args.save or None}
+    segmentation.require_head(network, args.modeldir, threshold=args.threshold, confidence=args.confidence, **needs)
+    if "classes" in args.save and not network.classes:
+        raise UserError(f"--save classes: found a model without classes in {args.modeldir}; leave it out")
+    folder = utils.model_folder(args.modeldir)
+    if folder != Path(args.modeldir):
+        print(f"model {folder}")
+    if utils.read_network(folder).get("image_statistics"):
+        print("batch norm uses the statistics of each image, as this model's config says")
+    return network
 
 
 def paint(frame, kinds, class_names, lane_colors=None):
@@ -163,31 +148,15 @@ def paint(frame, kinds, class_names, lane_colors=None):
         frame.painted[kind] = painted
 
 
-def describe_frame(frame):
-    """`describe_instances` of a Frame, at the size of its image."""
-    scores = mean_probabilities(frame.prediction, frame.label_map) if "semantic" in frame.prediction else None
-    instances = describe_instances(visualization.label_image(frame.label_map, frame.image.shape), scores)
-    for one in instances:
-        one["class"], score = frame.classes.get(one["id"], (0, 0.0))
-        one["class_score"] = round(score, 4)
-    return instances
-
-
-def load_network(args, images=None):
-    """The network of `--modeldir`, ready to run on so many images (None: not known)."""
-    jit = args.jit == "on" or args.jit == "auto" and segmentation.has_gpu() and (images or 0) >= JIT_IMAGES
-    # as many images at a time as there are cores, one thread each
-    network = segmentation.load_network(args.modeldir, args.size, jit, threads=1, int8=args.int8)
-    needs = {"save semantic": "semantic" in args.save or None}
-    segmentation.require_head(network, args.modeldir, threshold=args.threshold, confidence=args.confidence, **needs)
-    if "classes" in args.save and not network.classes:
-        raise UserError(f"--save classes: found a model without classes in {args.modeldir}; leave it out")
-    folder = utils.model_folder(args.modeldir)
-    if folder != Path(args.modeldir):
-        print(f"model {folder}")
-    if utils.read_network(folder).get("image_statistics"):
-        print("batch norm uses the statistics of each image, as this model's config says")
-    return network
+def check_outputs(args, written, inputs):
+    """Raise UserError if a file to write, `written` or `--json`, is an input, another output or the user's own."""
+    if args.json and os.path.realpath(args.json) in map(os.path.realpath, written):
+        raise UserError(f"--json {args.json}: found a file of --save there, expected another; name another file")
+    inputs = {os.path.realpath(path) for path in inputs}
+    for path in (*written, *([args.json] if args.json else ())):
+        if os.path.realpath(path) in inputs:
+            raise UserError(f"{path}: found what is to be read there, expected to write to it; name another --outdir")
+    require_own_lines(args.json, "--json")
 
 
 def run_images(args, threads):
@@ -195,7 +164,9 @@ def run_images(args, threads):
     images = find_images(args.indir, args.recursive)
     kinds, tables = ([kind for kind in args.save if kind in known] for known in (KINDS, FILES))
     outputs = name_outputs([name for _, name in images], args.outdir, kinds, args.keep_names)
-    check_outputs(args, images, outputs, tables)
+    written = [path for files in outputs for path in files.values()]
+    check_outputs(args, [*written, *(Path(args.outdir, name) for name in tables)], [path for path, _ in images])
+    require_own(args.outdir, tables)
     require_readable([path for path, _ in images])
     with (
         output_folder(args.outdir),
@@ -205,7 +176,7 @@ def run_images(args, threads):
         find = make_finder(args, len(images))
 
         def process(frame):
-            return process_image(frame, find, kinds, bool(tables), bool(args.json))
+            return process_image(frame, find, kinds, bool(tables))
 
         def finish(frame):
             write_line(frame.line)
@@ -217,17 +188,6 @@ def run_images(args, threads):
     return exit_code(result.interrupted, skipped if result.skipped else None)
 
 
-def check_outputs(args, images, outputs, tables):
-    """Raise UserError if something to write is one of the images, or a file of the user's."""
-    written = [path for files in outputs for path in files.values()]
-    check_json(args.json, [*written, *(Path(args.outdir, name) for name in tables)])
-    inputs = {os.path.realpath(path) for path, _ in images}
-    for path in (*written, *([Path(args.json)] if args.json else ())):
-        if os.path.realpath(path) in inputs:
-            raise UserError(f"{path}: found one of the images there, expected to write to it; name another --outdir")
-    require_own(args.outdir, tables)
-
-
 def image_frames(images, outputs):
     """Yield a Frame for each image of `find_images`, with its files of `name_outputs`."""
     counts = Counter(name for _, name in images)  # of two folders, images may have one name
@@ -235,14 +195,10 @@ def image_frames(images, outputs):
         yield Frame((path if counts[name] > 1 else name).as_posix(), path, files)
 
 
-def process_image(frame, find, kinds, describe, lines):
-    """Read the image of a Frame, find what is in it and write what is made of it.
+def process_image(frame, find, kinds, describe):
+    """Read the image of a Frame of `image_frames`, find what is in it and write its `kinds` of `--save`; returns it.
 
-    Args:
-        frame: Frame of `image_frames`; it is returned.
-        find: Finder.
-        kinds: of `--save`, images to write.
-        describe, lines: whether `Frame.instances`, `Frame.line` are wanted besides.
+    `find` is a Finder; `describe` tells whether `Frame.instances` are wanted.
     """
     try:
         with frame.timed("decode"):
@@ -259,7 +215,7 @@ def process_image(frame, find, kinds, describe, lines):
         notes.append("taken in tiles, which have no common embedding: none is written; see --size")
     if notes:
         frame.note = f"{frame.source}: {'; '.join(notes)}"
-    if not (kinds or describe or lines):
+    if not (kinds or describe or find.json):
         frame.problem = UserError(frame.note)
         return frame
     if describe:
@@ -273,6 +229,16 @@ def process_image(frame, find, kinds, describe, lines):
                 frame.outputs[kind].parent.mkdir(parents=True, exist_ok=True)
                 visualization.save_image(frame.outputs[kind], image)
     return frame
+
+
+def describe_frame(frame):
+    """`describe_instances` of a Frame, at the size of its image."""
+    scores = mean_probabilities(frame.prediction, frame.label_map) if "semantic" in frame.prediction else None
+    instances = describe_instances(visualization.label_image(frame.label_map, frame.image.shape), scores)
+    for one in instances:
+        one["class"], score = frame.classes.get(one["id"], (0, 0.0))
+        one["class_score"] = round(score, 4)
+    return instances
 
 
 def run_video(args, threads):
@@ -316,16 +282,13 @@ def run_video(args, threads):
 def name_videos(args, clip):
     """Files to write for a Video: {kind: Path}; raises UserError if one is the video, or another file of the user's."""
     source = video.local_path(args.video)
-    stem = fit_name(clip.stem, args.outdir)
+    stem = fit_name(Path(clip.name).stem, args.outdir)
     paths = {kind: Path(args.outdir, stem + ("" if kind == "overlay" else f"_{kind}") + ".mp4") for kind in args.save}
-    for path in (*paths.values(), *([args.json] if args.json else ())):
-        if os.path.realpath(path) == os.path.realpath(source):
-            raise UserError(f"{path}: found the video itself there, expected to write to it; name another --outdir")
+    check_outputs(args, paths.values(), [source])
     for path in paths.values():  # of drive.avi it would be drive.mp4, which may be another one of the user's
         if path.exists() and source.is_file() and os.path.samefile(source.parent, args.outdir):
             raise UserError(f"{path}: found beside the video, expected no such file there; name another --outdir")
         video.require_utf8(path, "--outdir")
-    check_json(args.json, paths.values())
     return paths
 
 
@@ -345,12 +308,7 @@ def video_frames(clip):
 def finish_frame(frame, tracker, writers, write_line, class_names=()):
     """Paint and write a video's Frame; to be called in their order.
 
-    Args:
-        frame: Frame.
-        tracker: FrameTracker.
-        writers: {kind of `--save`: function of `video.writing`}.
-        write_line: function of `json_lines`.
-        class_names: of the network's classes.
+    With a FrameTracker, {kind of `--save`: function of `video.writing`}, and the function of `json_lines`.
     """
     lane_colors = None
     with frame.timed("track"):
@@ -370,13 +328,6 @@ def finish_frame(frame, tracker, writers, write_line, class_names=()):
             write_line({**frame.line, "time": round(frame.time, 3)})
 
 
-def check_json(path, others):
-    """Raise UserError if `--json` is one of the other outputs, or a file of the user's."""
-    if path and os.path.realpath(path) in map(os.path.realpath, others):
-        raise UserError(f"--json {path}: found a file of --save there, expected another; name another file")
-    require_own_lines(path, "--json")
-
-
 def exit_code(interrupted, problem):
     """Exit code of a run that has done something; says on stderr what there is to say."""
     if interrupted:
@@ -391,29 +342,25 @@ def parse_args(argv=None):
     parser = argparse.ArgumentParser(
         prog="inference.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add = parser.add_argument_group("what to read and write").add_argument
-    add(
-        "-m",
-        "--modeldir",
-        default="trained_model",
-        help="model folder, or run folder: its best/, else its last/; default %(default)s",
-    )
-    add("-i", "--indir", nargs="+", default=INDIR, help=f"folders, files or glob patterns; default {INDIR[0]}")
+    group = parser.add_argument_group("what to read and write")
+    add, source = group.add_argument, group.add_mutually_exclusive_group()
+    model = "model folder, or run folder: its best/, else its last/; default %(default)s"
+    add("-m", "--modeldir", default="trained_model", help=model)
+    source.add_argument("-i", "--indir", nargs="+", help=f"folders, files or glob patterns; default {INDIR}")
+    video_help = "video, number of a camera or URL of a stream, not images: writes an mp4"
+    source.add_argument("--video", metavar="SOURCE", help=video_help)
     add("-r", "--recursive", action="store_true", help="the folders' subfolders too")
-    add("--video", metavar="SOURCE", help="video, number of a camera or URL of a stream, not images: writes an mp4")
     add("-o", "--outdir", default="inference_test/results", help="folder to write; default %(default)s")
-    add(
-        "--save",
-        default="overlay",
-        help="what to write, of " + ",".join(IMAGE_KINDS) + ", or none; default %(default)s",
-    )
+    kinds = ",".join(IMAGE_KINDS)
+    add("--save", default="overlay", help=f"what to write, of {kinds}, or none; default %(default)s")
     add("--json", metavar="FILE", help="TuSimple lines to write, one per image or frame, with scores")
     add("--keep-names", action="store_true", help="SUBFOLDER/NAME_cluster.png instead of cluster_0000.png")
     add = parser.add_argument_group("which frames of a video").add_argument
     add("--every", type=bounded(int, least=1), default=1, metavar="N", help="one of N; default %(default)s")
     add("--from", type=bounded(float, least=0), dest="begin", metavar="SECONDS", help="default its first frame")
     add("--to", type=bounded(float, above=0), dest="end", metavar="SECONDS", help="default its end")
-    add = parser.add_argument_group("how to find instances").add_argument
+    group = parser.add_argument_group("how to find instances")
+    add, fast = group.add_argument, group.add_mutually_exclusive_group()
     side = bounded(int, least=64, most=4096, step=8)
     add("--size", nargs=2, type=side, metavar=("H", "W"), help="the network's; default that of its training")
     add("--bandwidth", type=bounded(float, above=0), help="of the mean shift; default the model's")
@@ -423,15 +370,10 @@ def parse_args(argv=None):
     add("--confidence", type=probability, metavar="P", help="mean of its pixels that counts; default the model's")
     add("--max-lanes", type=bounded(int, least=1), metavar="N", help="keep the N largest instances")
     add("--cluster", choices=("fast", "sklearn"), default="fast", help="mean shift of clustering.py or of scikit-learn")
-    add(
-        "--int8", action="store_true", help="the network of 8 bits that python -m export --int8 has made: twice as fast"
-    )
-    add(
-        "--jit",
-        choices=("auto", "on", "off"),
-        default="auto",
-        help=f"compile the network with XLA, some 15 s; auto: with a GPU from {JIT_IMAGES} images on",
-    )
+    int8 = "the network of 8 bits that python -m export --int8 has made: twice as fast"
+    fast.add_argument("--int8", action="store_true", help=int8)
+    jit = f"compile the network with XLA, some 15 s; auto, the default: with a GPU from {JIT_IMAGES} images on"
+    fast.add_argument("--jit", choices=("auto", "on", "off"), default="auto", help=jit)
     args = parser.parse_args(argv)
     check_flags(args, parser.error)
     return args
@@ -439,10 +381,7 @@ def parse_args(argv=None):
 
 def check_flags(args, error):
     """Settle what flags mean together; `error` ends the command with a message."""
-    if args.indir is INDIR:
-        args.indir = [utils.shipped(INDIR[0])]
-    elif args.video:
-        error("--indir: found --video too, expected one of them")
+    args.indir = args.indir or [utils.shipped(INDIR)]
     args.save = list(dict.fromkeys(args.save.split(",")))
     if args.save == ["none"]:
         args.save = []
@@ -458,13 +397,10 @@ def check_flags(args, error):
             error(f"{flag}: found with{'' if args.video else 'out'} --video, expected the other; leave it out")
     if args.end is not None and args.end <= (args.begin or 0):
         error(f"--to: found {args.end:g}, expected more seconds than --from has, {args.begin or 0:g}")
-    if args.int8 and args.jit == "on":
-        error("--int8: found with --jit on, expected one of them")
-    if args.json and not Path(args.json).absolute().parent.is_dir():
-        if Path(args.json).absolute().parent != Path(args.outdir).absolute():
+    if args.json:
+        folder = Path(args.json).absolute().parent
+        if not folder.is_dir() and folder != Path(args.outdir).absolute():
             error(f"--json: found no folder for {args.json}, expected an existing one")
-    if args.json and Path(args.json).is_dir():
-        error(f"--json: found a folder, {args.json}, expected a file's name")
 
 
 @command("inference.py", "nothing written")

@@ -34,22 +34,15 @@ PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "opencv-python")
 
 
 def build_model(network, synchronized=False, folder=""):
-    """Build the network of a config.
+    """Build the network of a config in `folder`: of arguments of `enet.build_enet`; UserError if they make none.
 
-    Args:
-        network: arguments of `enet.build_enet`.
-        synchronized: batch norm takes the statistics of all replicas of a tf.distribute strategy.
-        folder: where the config is from, for errors.
-
-    Raises:
-        UserError: arguments that make no network.
+    `synchronized`: batch norm takes the statistics of all replicas of a tf.distribute strategy.
     """
     try:
         return build_enet(**{**network, "input_shape": tuple(network["input_shape"]), "synchronized": synchronized})
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{Path(folder) / CONFIG_FILE}: 'network' does not describe an ENet ({error}); restore the file"
-        ) from None
+        path = Path(folder) / CONFIG_FILE
+        raise UserError(f"{path}: 'network' does not describe an ENet ({error}); restore the file") from None
 
 
 def save_model(folder, model, config):
@@ -65,16 +58,10 @@ def load_model(modeldir, image_size=None, batch_stats=None):
     """Load the model of a model folder, of a run folder (the best, else the last), or of a TensorFlow 1 checkpoint.
 
     Args:
-        modeldir: path of the folder.
+        modeldir: path of the folder; UserError if its model can't be read, or is a checkpoint without embedding head.
         image_size: (H, W) to build the network for, default the size it was trained at.
         batch_stats: normalize with the statistics of each image (True) or with the moving averages (False); default
             as the config says, which for an original checkpoint is True, because its averages were never updated.
-
-    Returns:
-        keras.Model as `enet.build_enet` makes it.
-
-    Raises:
-        UserError: no model there, or one that can't be read, or an original checkpoint without embedding head.
     """
     folder = model_folder(modeldir)
     network = read_network(folder)
@@ -95,7 +82,7 @@ def load_model(modeldir, image_size=None, batch_stats=None):
             warnings.simplefilter("ignore", UserWarning)  # Keras warns of each layer that is missing, then raises
             model.load_weights(folder / MODEL_FILE)
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UserError(f"{folder / MODEL_FILE}: weights could not be read ({reason}); restore or retrain it") from None
     return model
 
@@ -126,21 +113,13 @@ def read_network(folder):
     shape = network.get("input_shape")
     sides = shape[:2] if isinstance(shape, list) and len(shape) == 3 else [0]
     if not all(side is None or type(side) is int and side > 0 and side % 8 == 0 for side in sides):
-        raise UserError(
-            f"{folder / CONFIG_FILE}: 'network' has {shape!r} for input_shape, expected [height, width, 3] with "
-            "multiples of 8; restore it"
-        )
+        path = folder / CONFIG_FILE
+        raise UserError(f"{path}: found input_shape {shape!r}, expected [height, width, 3], multiples of 8; restore it")
     return network
 
 
 def read_confidence(modeldir):
-    """Mean lane probability that an instance of a model needs: `confidence` in its config, 0 (none) without it.
-
-    How sure a network is of its lanes depends on its training; whoever has measured it writes it there.
-
-    Raises:
-        UserError: as `read_config`, or `confidence` is no probability.
-    """
+    """Mean lane probability that an instance of a model needs, as whoever measured it wrote into its config; else 0."""
     folder = model_folder(modeldir)
     value = read_saved_config(folder).get("confidence", 0.0)
     return require_number(folder, "confidence", value, lambda x: 0 <= x < 1, "from 0 to below 1")
@@ -150,11 +129,8 @@ def read_threshold(modeldir):
     """Lane probability from which a pixel of a model belongs to an instance: `threshold` in its config.
 
     The semantic loss weights foreground w times, so that a network says w / (w + 1) where it is as likely as not: which
-    is what training writes there. Lanes, thin as they are, have been measured to do best at `clustering.THRESHOLD`,
-    that of models that don't say.
-
-    Raises:
-        UserError: as `read_config`, or `threshold` is no probability above 0.
+    is what training writes there. Lanes, thin as they are, do best at `clustering.THRESHOLD`, that of models that don't
+    say.
     """
     folder = model_folder(modeldir)
     value = read_saved_config(folder).get("threshold", THRESHOLD)
@@ -173,12 +149,16 @@ def read_bandwidth(modeldir):
     return 2.0 * require_number(folder, "dvar", margin, lambda x: 0 <= x < np.inf, "from 0 on") or 1.0
 
 
-def read_classes(modeldir):
-    """Classes of a model, {name: whether it is stuff} in the order of its output; {} for one without.
+def require_number(folder, name, value, is_right, expected):
+    """`value`, of `name` in a folder's config, if it is a number and `is_right` says so of it, else UserError."""
+    if type(value) not in (int, float) or not is_right(value):
+        where = Path(folder) / CONFIG_FILE
+        raise UserError(f"{where}: {name}: found {value!r}, expected a number {expected}; fix it")
+    return value
 
-    Raises:
-        UserError: as `read_config`, or "classes" and "stuff" in it don't fit each other or the network.
-    """
+
+def read_classes(modeldir):
+    """Classes of a model, {name: whether it is stuff} in the order of its output; {} for one without."""
     folder = model_folder(modeldir)
     config = read_saved_config(folder)
     names, stuff = config.get("classes", []), config.get("stuff", [])
@@ -192,14 +172,6 @@ def read_classes(modeldir):
     return {name: name in stuff for name in names}
 
 
-def require_number(folder, name, value, is_right, expected):
-    """`value`, of `name` in a folder's config, if it is a number and `is_right` says so of it, else UserError."""
-    if type(value) not in (int, float) or not is_right(value):
-        where = folder / CONFIG_FILE
-        raise UserError(f"{where}: {name}: found {value!r}, expected a number {expected}; fix it")
-    return value
-
-
 def read_saved_config(folder):
     """As `read_config` of a folder that `model_folder` found; {} of one of the original's, which has no config."""
     return read_config(folder) if (Path(folder) / MODEL_FILE).is_file() else {}
@@ -210,16 +182,13 @@ def read_config(folder):
     path = Path(folder) / CONFIG_FILE
     try:
         config = json.loads(path.read_text(encoding="utf-8-sig"))
-        network = config["network"]
-        if not isinstance(network, dict):
-            raise KeyError("network")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        refinement = config["network"].pop("refinement", 0)  # an argument of earlier versions
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        name = type(error).__name__
+        raise UserError(f"{path}: {name}: {error}, expected JSON with 'network'; restore the file") from None
+    if refinement:
         raise UserError(
-            f"{path}: {type(error).__name__}: {error}, expected JSON with 'network'; restore the file"
-        ) from None
-    if channels := network.pop("refinement", 0):  # an argument of earlier versions
-        raise UserError(
-            f"{path}: network: found refinement {channels!r}, expected 0 or none: there are no such layers any more; "
+            f"{path}: network: found refinement {refinement!r}, expected 0 or none: there are no such layers any more; "
             f"use the version that made it, commit {config.get('commit')}, or train a model without them"
         )
     return config
@@ -251,14 +220,7 @@ def git_commit():
 
 
 def original_network(folder):
-    """Arguments of `enet.build_enet` for the network of a checkpoint.
-
-    Args:
-        folder: pathlib.Path of the checkpoint's folder.
-
-    Raises:
-        UserError: a checkpoint that can't be read.
-    """
+    """Arguments of `enet.build_enet` for the network of a checkpoint in a folder; UserError if it can't be read."""
     head = _read_checkpoint(folder).get("Instance/transfer_layer/conv2d_transpose/weights")
     return {
         "input_shape": [512, 512, 3],
@@ -271,20 +233,15 @@ def original_network(folder):
 
 
 def _read_checkpoint(folder):
-    """The TensorFlow 1 checkpoint in `folder`, that its `checkpoint` file names, else the newest: {name: array}.
-
-    Raises:
-        UserError: a checkpoint that can't be read.
-    """
+    """The TensorFlow 1 checkpoint in `folder`, that its `checkpoint` file names, else the newest: {name: array}."""
     prefixes = sorted(folder.glob(INDEX_FILES), key=lambda path: [int(n) for n in re.findall(r"\d+", path.stem)[-1:]])
     chosen = prefixes[-1].with_suffix("")
     with contextlib.suppress(OSError, UnicodeDecodeError):
         text = (folder / "checkpoint").read_text(encoding="utf-8-sig")
-        named = re.search(r'^model_checkpoint_path: "(.*)"', text, re.MULTILINE)
         # the path is that of the machine that wrote it: only the name counts
-        name = re.split(r"[\\/]", named.group(1))[-1] if named else ""
-        if name and (folder / f"{name}.index").is_file():
-            chosen = folder / name
+        named = re.search(r'^model_checkpoint_path: "(?:.*[\\/])?(.+)"', text, re.MULTILINE)
+        if named and (folder / f"{named[1]}.index").is_file():
+            chosen = folder / named[1]
     try:
         with tempfile.TemporaryDirectory() as plain:  # TensorFlow takes a path with brackets for a pattern
             for path in folder.iterdir():
@@ -312,45 +269,32 @@ def original_name(layer, variable):
 
 
 def copy_original_weights(model, folder):
-    """Copy an original checkpoint into a model.
+    """Copy the original checkpoint of a folder into a model; returns the names of the heads that it doesn't have.
 
-    Args:
-        model: keras.Model of `enet.build_enet`, built for `network_arguments`.
-        folder: pathlib.Path of the checkpoint's folder.
-
-    Returns:
-        names of the heads that the checkpoint doesn't have: the model keeps its own. A semantic head of other than two
-        classes, as of the 12 of CamVid, is none of ours.
-
-    Raises:
-        UserError: no such checkpoint, or not one of the original's ENet.
+    A semantic head of other than two classes, as of the 12 of CamVid, is none of ours. Raises UserError if it is not
+    one of the original's ENet.
     """
-    values = _read_checkpoint(folder)
-    shapes = {name: list(value.shape) for name, value in values.items() if not NOT_NEEDED.search(name)}
-    head = {kind: f"ENet/fullconv/{kind}" for kind in ("weights", "biases")}
-    has_embedding = any(name.startswith("Instance/") for name in shapes)
-    problems, used, missing = [], set(head.values()), []
+    values = {name: value for name, value in _read_checkpoint(folder).items() if not NOT_NEEDED.search(name)}
+    weights, biases = (values.pop(f"ENet/fullconv/{kind}", np.zeros(0)) for kind in ("weights", "biases"))
+    has_embedding = any(name.startswith("Instance/") for name in values)
+    problems, missing = [], []
     for layer in model.layers:
-        if layer.name == "semantic":
-            if shapes.get(head["weights"], [0, 0, 0])[2] == 2:
-                # a softmax over two classes is a sigmoid of the difference of their logits
-                weights, biases = (values[head[kind]] for kind in ("weights", "biases"))
-                layer.set_weights([weights[:, :, 1:] - weights[:, :, :1], biases[1:] - biases[:1]])
-            else:
-                missing.append(layer.name)
-            continue
-        if layer.name == "embedding" and not has_embedding:
+        if layer.name == "semantic" and weights.ndim == 4 and weights.shape[2] == 2:
+            # a softmax over two classes is a sigmoid of the difference of their logits
+            layer.set_weights([weights[:, :, 1:] - weights[:, :, :1], biases[1:] - biases[:1]])
+        elif layer.name == "semantic" or layer.name == "embedding" and not has_embedding:
             missing.append(layer.name)
-            continue
-        for variable in layer.weights:
-            name = original_name(layer.name, variable.name)
-            used.add(name)
-            expected = [variable.shape[-1]] if variable.name == "alpha" else list(variable.shape)
-            if shapes.get(name) != expected:
-                problems.append(f"{name} {'missing' if name not in shapes else shapes[name]} instead of {expected}")
-            else:
-                variable.assign(values[name].reshape(variable.shape))
-    problems += [f"{name} not known" for name in sorted(shapes.keys() - used)]
+        else:
+            for variable in layer.weights:
+                name = original_name(layer.name, variable.name)
+                value = values.pop(name, None)
+                expected = [variable.shape[-1]] if variable.name == "alpha" else list(variable.shape)
+                if value is None or list(value.shape) != expected:
+                    found = "missing" if value is None else list(value.shape)
+                    problems.append(f"{name} {found} instead of {expected}")
+                else:
+                    variable.assign(value.reshape(variable.shape))
+    problems += [f"{name} not known" for name in sorted(values)]
     if problems:
         raise UserError(f"{folder}: the checkpoint is not of the original's ENet: {'; '.join(problems)}")
     return missing

@@ -1,11 +1,10 @@
 """Images of what the network does: painted instances, lanes, embeddings as scatter plot and as color.
 
-    python visualization.py features RUN_FOLDER doc/feature_space.png
     python visualization.py instances my_test my_results doc/instances.png
 
-The first puts the embedding scatter plots of a training run side by side, the second images of a data folder, their
-true instances, and the instances and embeddings that `inference.py --save labels,embedding --keep-names` found.
-matplotlib, which takes a second to import, is imported where a figure is made: inference makes none.
+puts images of a data folder, their true instances, and the instances and embeddings that `inference.py --save
+labels,embedding --keep-names` found side by side. Images are (h, w, 3) uint8 RGB; label maps are (H, W) integers of any
+size, 0 = background. matplotlib, which takes a second to import, is imported where it is used: inference doesn't.
 """
 
 if __name__ == "__main__":
@@ -23,25 +22,17 @@ import utils
 from clustering import instance_colors
 from data.files import find_pairs
 from datagenerator import read_image, read_label
-from run.command import command
+from run.command import UserError, command
 
 ALPHA = 0.3
 CLASS_ALPHA = 0.5
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 MAX_LEGEND = 20  # instances that a scatter plot names
+MAX_POINTS = 6000  # pixels that it draws
 
 
 def paint_instances(image, label_map, alpha=ALPHA):
-    """Blend the color of each instance over an image, as the original does; the background stays as it is.
-
-    Args:
-        image: (h, w, 3) uint8 RGB.
-        label_map: (H, W) integers of any size, 0 = background; scaled to the image by nearest neighbor.
-        alpha: weight of the color.
-
-    Returns:
-        (h, w, 3) uint8 RGB.
-    """
+    """Blend the color of each instance over an image, as the original does; the background stays as it is."""
     colors = np.vstack([np.zeros((1, 3), np.uint8), instance_colors(int(label_map.max(initial=0)))])
     painted = resize_nearest(np.take(colors, label_map, axis=0), image.shape)
     # into the same array: fresh memory costs as much as the blending
@@ -49,13 +40,7 @@ def paint_instances(image, label_map, alpha=ALPHA):
 
 
 def write_names(image, label_map, names):
-    """Write the names of instances on an image, in place, each in the middle of the instance's middle row.
-
-    Args:
-        image: (h, w, 3) uint8 RGB.
-        label_map: (H, W) integers of any size.
-        names: {id of an instance: str}.
-    """
+    """Write the names of instances, {id: str}, on an image, in place, each in the middle of its middle row."""
     pixels = np.flatnonzero(label_map)
     ids = label_map.ravel()[pixels]
     pixels, ids = (values[np.argsort(ids, kind="stable")] for values in (pixels, ids))
@@ -82,16 +67,7 @@ def _write(image, text, place):
 
 
 def paint_classes(image, class_map, names):
-    """Blend the color of each class over an image, with a legend.
-
-    Args:
-        image: (h, w, 3) uint8 RGB; stays as it is where there is no class.
-        class_map: (h, w) uint8, 0 = no class.
-        names: of the classes 1 to C.
-
-    Returns:
-        (h, w, 3) uint8 RGB.
-    """
+    """Blend the color of each class over an image, with a legend; (h, w) uint8 numbers of `names` from 1 on."""
     colors = instance_colors(len(names)).tolist()
     painted = np.take(np.array([(0, 0, 0), *colors], np.uint8), class_map, axis=0)
     painted = cv2.addWeighted(image, 1 - CLASS_ALPHA, painted, CLASS_ALPHA, 0.0, painted)
@@ -114,7 +90,7 @@ def sequential_ids(label):
 
 
 def label_image(label_map, shape):
-    """Ids of a (H, W) label map as (h, w) uint16, at an image's shape (h, w, ...)."""
+    """Ids of a label map as (h, w) uint16, at an image's shape (h, w, ...)."""
     return resize_nearest(label_map.astype(np.uint16), shape)
 
 
@@ -130,17 +106,9 @@ def embedding_image(embedding, shape):
 
 
 def draw_lanes(image, lanes, h_samples, color=None, thickness=5):
-    """Draw TuSimple lanes as open polylines.
+    """Draw TuSimple lanes, x at rows `h_samples`, negative where there is no point, as lines on a copy of an image.
 
-    Args:
-        image: (h, w, 3) uint8 RGB.
-        lanes: lists of x in pixels, one per row of `h_samples`, negative where the lane has no point.
-        h_samples: rows y in pixels.
-        color: RGB of all lanes, or (N, 3), that of each; default each lane its own.
-        thickness: pixels.
-
-    Returns:
-        (h, w, 3) uint8 RGB, a copy.
+    `color` is the RGB of all lanes, or (N, 3), that of each; default each lane its own. `thickness` is in pixels.
     """
     image = image.copy()
     colors = instance_colors(len(lanes)) if color is None else np.broadcast_to(color, (len(lanes), 3))
@@ -160,67 +128,35 @@ def embedding_to_color(embedding):
     return color
 
 
-def scatter_plot(embedding, label, path, title="", max_points=6000):
-    """Save a scatter plot of an image's embeddings colored by the true instance (3-D if D >= 3, else 2-D).
+def scatter_plot(embedding, label, path, title=""):
+    """Save a scatter plot, 3-D or 2-D, of an image's (H, W, D) embeddings, colored by (H, W) ids, background gray.
 
-    Args:
-        embedding: (H, W, D) float.
-        label: (H, W) integer ids; id 0, the background, is drawn gray.
-        path: png file to write.
-        title: shown above.
-        max_points: pixels drawn, the same number of each instance as far as it has so many.
+    Of the pixels it has `MAX_POINTS`, the same number of each instance as far as it has so many.
     """
     from matplotlib.figure import Figure
 
     points, ids = embedding.reshape(-1, embedding.shape[-1]), label.reshape(-1)
-    rng = np.random.default_rng(0)
-    present = np.unique(ids)
-    figure = Figure(figsize=(6, 6), layout="constrained")
+    if points.shape[1] == 1:
+        points = np.column_stack([points, np.zeros(len(points))])
     dims = min(points.shape[1], 3)
+    figure = Figure(figsize=(6, 6), layout="constrained")
     axes = figure.add_subplot(projection="3d" if dims == 3 else None)
-    if dims == 1:
-        points, dims = np.column_stack([points, np.zeros(len(points))]), 2
-    lane_colors = iter(instance_colors(len(present)) / 255.0)
-    colors = [(0.7, 0.7, 0.7) if instance == 0 else next(lane_colors) for instance in present]
+    present = np.unique(ids)
+    instances = present[present != 0]
+    colors = dict(zip(instances, instance_colors(len(instances)) / 255.0, strict=True)) | {0: np.full(3, 0.7)}
     # pixels in random order, then by instance, which keeps it within each
-    order = rng.permutation(len(ids))
+    order = np.random.default_rng(0).permutation(len(ids))
     order = order[np.argsort(ids[order], kind="stable")]
-    starts = np.searchsorted(ids[order], present)
-    groups = [part[: max(1, max_points // len(present))] for part in np.split(order, starts[1:])]
-    drawn = np.concatenate(groups)
-    axes.scatter(*points[drawn, :dims].T, s=3, c=np.repeat(colors, [len(part) for part in groups], axis=0))
+    groups = np.split(order, np.searchsorted(ids[order], present)[1:])
+    drawn = np.concatenate([group[: max(1, MAX_POINTS // len(present))] for group in groups])
+    axes.scatter(*points[drawn, :dims].T, s=3, c=[colors[i] for i in ids[drawn]])
     if len(present) <= MAX_LEGEND:
-        for instance, color in zip(present, colors, strict=True):
-            axes.scatter(*[[]] * dims, s=3, color=color, label="background" if instance == 0 else str(instance))
+        for i in present:
+            axes.scatter(*[[]] * dims, s=3, color=colors[i], label=str(i) if i else "background")
         axes.legend(loc="upper right", markerscale=4)
     else:
-        title = f"{title}, {np.count_nonzero(present)} instances".lstrip(", ")
+        title = f"{title}, {len(instances)} instances".lstrip(", ")
     axes.set_title(title)
-    figure.savefig(path, dpi=100)
-
-
-def feature_space_figure(run_folder, path, count=4):
-    """Save `count` scatter plots of a run, from its first to its last, side by side.
-
-    Args:
-        run_folder: run folder of training.py.
-        path: png file to write.
-        count: plots shown.
-
-    Raises:
-        FileNotFoundError: the run has no scatter plots.
-    """
-    from matplotlib.figure import Figure
-
-    plots = sorted(Path(run_folder).glob("*/cluster_*.png"))
-    if not plots:
-        raise FileNotFoundError(f"{run_folder}: found no */cluster_*.png, expected a run folder of training.py")
-    # steps roughly double: most happens in the beginning
-    chosen = np.unique(np.geomspace(1, len(plots), count).round().astype(int)) - 1
-    figure = Figure(figsize=(4 * len(chosen), 4), layout="constrained")
-    for axes, i in zip(figure.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
-        axes.imshow(read_image(plots[i]))
-        axes.axis("off")
     figure.savefig(path, dpi=100)
 
 
@@ -229,14 +165,10 @@ def instances_figure(data_folder, results, path, count=4, side=256):
 
     Args:
         data_folder: with `images/` and `labels/`; images are shown from their darkest to their brightest percent.
-        results: folder with NAME_labels.png and NAME_embedding.png of each image NAME.
+        results: folder with NAME_labels.png and NAME_embedding.png of each image NAME; UserError if it has none.
         path: png file to write.
         count: images shown, of those that have results; as many whose count of instances is the middle one of a part.
         side: pixels of the longer side of each.
-
-    Raises:
-        FileNotFoundError: no image has results.
-        UserError: a file that can't be read.
     """
     chosen = []
     for image, label in find_pairs(data_folder):
@@ -244,14 +176,15 @@ def instances_figure(data_folder, results, path, count=4, side=256):
         if label_file.is_file() and embedding.is_file():
             chosen.append((len(np.unique(read_label(label))), image, label, label_file, embedding))
     if not chosen:
-        raise FileNotFoundError(
+        raise UserError(
             f"{results}: found no results of the images in {data_folder}, expected those of inference.py "
-            "--save labels,embedding --keep-names"
+            "--save labels,embedding --keep-names; run it first"
         )
     chosen.sort()
-    places = (np.arange(min(count, len(chosen))) + 0.5) * len(chosen) / min(count, len(chosen))
+    count = min(count, len(chosen))
     rows = []
-    for _, image, label, label_file, embedding in (chosen[int(place)] for place in places):
+    for place in (np.arange(count) + 0.5) * len(chosen) / count:
+        _, image, label, label_file, embedding = chosen[int(place)]
         image = embedding_to_color(read_image(image))
         black = np.zeros_like(image)
         shown = [paint_instances(black, sequential_ids(read_label(name)), alpha=1.0) for name in (label, label_file)]
@@ -281,9 +214,6 @@ def save_image(path, image):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    features = commands.add_parser("features", help="embeddings over the steps of a run")
-    features.add_argument("run_folder", metavar="RUN_FOLDER")
-    features.add_argument("path", metavar="PNG")
     instances = commands.add_parser("instances", help="true and found instances side by side")
     instances.add_argument("data_folder", metavar="DATA")
     instances.add_argument("results", metavar="RESULTS")
@@ -291,10 +221,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if Path(args.path).suffix.lower() != ".png":
         parser.error(f"{args.path}: found another name, expected one that ends in .png to write; change it")
-    if args.command == "features":
-        feature_space_figure(args.run_folder, args.path)
-    else:
-        instances_figure(args.data_folder, args.results, args.path)
+    instances_figure(args.data_folder, args.results, args.path)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,15 @@
-"""Time each stage of inference, and a training step, beside its reference in one run on this machine.
+"""Time stages of inference, and a training step, beside their references in one run on this machine.
 
     python -m benchmark
     python -m benchmark network end-to-end --repeat 15
 
-Prints a line as each stage is done: median and range of the wall time and median of the processors' time, in ms an
+Prints a line as each variant is done: median and range of the wall time and median of the processors' time, in ms an
 image, and how many times faster than the stage's first row it is, the median of the rounds. Variants take turns in
 every round, so that a busy machine slows all of them alike: read the ratios rather than the times.
 
 network     TensorFlow's graph and XNNPACK with an image a core, then XNNPACK with all cores on one image
 cluster     mean shift of scikit-learn and of clustering.py, on lane pixels as inference does it
 all pixels  the same on every pixel of one image at half the size
-decode, curves, paint, write    the other stages of inference.py, without a reference
 end-to-end  from file to painted file with each network, an image a core
 training    a step of both heads on one 512x512 image, plain and compiled by XLA
 """
@@ -21,7 +20,6 @@ if __name__ == "__main__":
     start()
 
 import argparse
-import itertools
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +31,7 @@ import cv2
 import numpy as np
 import tensorflow as tf
 from joblib import cpu_count
-from tqdm import tqdm
+from tqdm import trange
 
 import utils
 import visualization
@@ -41,12 +39,12 @@ from clustering import cluster, instance_label_map, lane_mask
 from data.files import list_images
 from datagenerator import prepare_image, read_image
 from export.folding import fold_batch_norm
-from lanes.curves import fit_lanes
 from pipeline import segmentation
 from run import train_step
 from run.command import UserError, bounded, command
 
 BANDWIDTH = 1.0
+MEAN_SHIFTS = (("scikit-learn", "sklearn"), ("clustering.py", "fast"))
 
 
 def on_every_core(function, items):
@@ -56,20 +54,18 @@ def on_every_core(function, items):
 
 
 def network_stage(inputs):
-    images = inputs.images
     for name, network in inputs.networks.items():
-        yield f"{name}, image a core", partial(on_every_core, network.predict, images), len(images)
+        yield f"{name}, image a core", partial(on_every_core, network.predict, inputs.images), len(inputs.images)
     shared = segmentation.load_network(inputs.modeldir)
-    yield "XNNPACK, cores share", lambda: [shared.predict(image) for image in images], len(images)
+    yield "XNNPACK, cores share", lambda: [shared.predict(image) for image in inputs.images], len(inputs.images)
 
 
 def cluster_stage(inputs):
     masked = [(outputs["embedding"], lane_mask(outputs)) for outputs in inputs.outputs]
     if masked[0][1] is None:
-        raise UserError(
-            f"--modeldir {inputs.modeldir}: found a model without semantic head, expected one; name another"
-        )
-    for name, method in (("scikit-learn", "sklearn"), ("clustering.py", "fast")):
+        place = f"--modeldir {inputs.modeldir}"
+        raise UserError(f"{place}: found a model without semantic head, expected one; name another")
+    for name, method in MEAN_SHIFTS:
         run = partial(instance_label_map, bandwidth=BANDWIDTH, method=method)
         yield name, lambda run=run: [run(embedding, mask=mask) for embedding, mask in masked], len(masked)
 
@@ -77,20 +73,8 @@ def cluster_stage(inputs):
 def pixels_stage(inputs):
     embedding = inputs.outputs[0]["embedding"][::2, ::2]
     pixels = embedding.reshape(-1, embedding.shape[-1])
-    for name, method in (("scikit-learn", "sklearn"), ("clustering.py", "fast")):
+    for name, method in MEAN_SHIFTS:
         yield name, partial(cluster, pixels, BANDWIDTH, method=method), 1
-
-
-def single_stage(inputs, stage):
-    """A stage without a reference."""
-    run = {
-        "decode": lambda path, image, label_map: read_image(path),
-        "curves": lambda path, image, label_map: fit_lanes(label_map, image.shape[:2]),
-        "paint": lambda path, image, label_map: visualization.paint_instances(image, label_map),
-        "write": lambda path, image, label_map: visualization.save_image(inputs.folder / "image.png", image),
-    }[stage]
-    items = list(zip(inputs.paths, inputs.images, inputs.label_maps, strict=True))
-    yield "", lambda: [run(*item) for item in items], len(items)
 
 
 def end_to_end_stage(inputs):
@@ -108,7 +92,8 @@ def end_to_end_stage(inputs):
 def training_stage(inputs):
     size = (512, 512)
     image = prepare_image(inputs.images[0], size)[None]
-    label = cv2.resize(inputs.label_maps[0], size, interpolation=cv2.INTER_NEAREST)[None]
+    label_map = segmentation.segment(inputs.networks["XNNPACK"], inputs.images[0])
+    label = cv2.resize(label_map, size, interpolation=cv2.INTER_NEAREST)[None]
     for name, jit in (("plain", False), ("--jit", True)):
         model = utils.build_model({"input_shape": (*size, 3)})
         optimizer = train_step.make_optimizer("adam", 1, 1e-4)
@@ -122,7 +107,6 @@ STAGES = {
     "network": network_stage,
     "cluster": cluster_stage,
     "all pixels": pixels_stage,
-    **{name: partial(single_stage, stage=name) for name in ("decode", "curves", "paint", "write")},
     "end-to-end": end_to_end_stage,
     "training": training_stage,
 }
@@ -135,26 +119,20 @@ def measure(variants, repeat):
     """
     variants = list(variants)
     times = np.zeros((repeat + 1, len(variants), 2))
-    turns = list(itertools.product(range(repeat + 1), range(len(variants))))
-    for turn in tqdm(turns, leave=False, dynamic_ncols=True):
-        _, function, count = variants[turn[1]]
-        start = np.array([time.perf_counter(), time.process_time()])
-        function()
-        times[turn] = 1000 * (np.array([time.perf_counter(), time.process_time()]) - start) / count
-    for (name, _, _), each in zip(variants, times[1:].transpose(1, 0, 2), strict=True):
-        wall, cpu = each.T
+    for turn in trange(repeat + 1, leave=False, dynamic_ncols=True):
+        for index, (_, function, count) in enumerate(variants):
+            start = np.array([time.perf_counter(), time.process_time()])
+            function()
+            times[turn, index] = 1000 * (np.array([time.perf_counter(), time.process_time()]) - start) / count
+    for index, (name, *_) in enumerate(variants):
+        wall, cpu = times[1:, index].T
         ratio = np.median(times[1:, 0, 0] / wall)
-        yield (
-            name,
-            f"{np.median(wall):.1f}",
-            f"{wall.min():.1f}-{wall.max():.1f}",
-            f"{np.median(cpu):.1f}",
-            f"{ratio:.2f}",
-        )
+        median, span = f"{np.median(wall):.1f}", f"{wall.min():.1f}-{wall.max():.1f}"
+        yield name, median, span, f"{np.median(cpu):.1f}", f"{ratio:.2f}"
 
 
 def prepare(modeldir, indir, folder, int8):
-    """What the stages work on: images, networks, and what becomes of the images."""
+    """What the stages work on: images, networks, and their outputs."""
     segmentation.use_cores()
     inputs = SimpleNamespace(modeldir=modeldir, folder=Path(folder), paths=list_images(indir))
     inputs.images = [read_image(path) for path in inputs.paths]
@@ -165,7 +143,6 @@ def prepare(modeldir, indir, folder, int8):
     if int8:
         inputs.networks["int8"] = segmentation.load_network(modeldir, threads=1, int8=True)
     inputs.outputs = [lite.predict(image) for image in inputs.images]
-    inputs.label_maps = [segmentation.segment(lite, image) for image in inputs.images]
     return inputs
 
 
@@ -174,13 +151,12 @@ def main(argv=None):
     parser = argparse.ArgumentParser(
         prog="benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {', '.join(STAGES)}; default all")
-    parser.add_argument("--modeldir", default="trained_model", help="model with semantic head; default %(default)s")
-    parser.add_argument("--indir", default="inference_test/images", help="images; default %(default)s")
-    parser.add_argument("--repeat", type=bounded(int, least=1), default=5, help="rounds; default %(default)s")
-    parser.add_argument(
-        "--int8", action="store_true", help="the network of 8 bits, too, that python -m export --int8 made"
-    )
+    add = parser.add_argument
+    add("stages", nargs="*", metavar="STAGE", help=f"of {', '.join(STAGES)}; default all")
+    add("--modeldir", default="trained_model", help="model with semantic head; default %(default)s")
+    add("--indir", default="inference_test/images", help="images; default %(default)s")
+    add("--repeat", type=bounded(int, least=1), default=5, help="rounds; default %(default)s")
+    add("--int8", action="store_true", help="the network of 8 bits, too, that python -m export --int8 made")
     args = parser.parse_args(argv)
     for name in args.stages:
         if name not in STAGES:

@@ -19,16 +19,7 @@ from tqdm import tqdm
 
 import utils
 from data.files import list_images
-from datagenerator import (
-    center_crop,
-    enlarge,
-    network_size,
-    normalize,
-    prepare_image,
-    read_image,
-    require_readable,
-    view_of,
-)
+from datagenerator import center_crop, enlarge, network_size, normalize, prepare_image, read_image, view_of
 from export.calibration import calibrate
 from export.formats import export
 from pipeline import lite
@@ -49,18 +40,14 @@ def parse_args(argv=None):
     parser.add_argument("modeldir", metavar="MODELDIR", help="model folder, run folder or TensorFlow 1 checkpoint")
     if calibrating:
         parser.add_argument("images", metavar="IMAGES", help="folder of images like those the model is for")
-        parser.add_argument("out", metavar="OUT", help="model folder to write")
-        parser.add_argument("--overwrite", action="store_true", help="replace the model that OUT holds")
+    parser.add_argument("out", metavar="OUT", help="model folder, file, or with savedmodel folder, to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace the model or export that OUT holds")
+    if calibrating:
         return parser.parse_args(argv)
-    side = bounded(int, least=8, step=8)
-    parser.add_argument("out", metavar="OUT", help="file, or with savedmodel folder, to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     parser.add_argument("--format", choices=FORMATS, required=True, help="of the file")
-    parser.add_argument(
-        "--int8",
-        metavar="IMAGES",
-        help="with tflite: 8 bits, in the range that real images show; for --int8 of inference",
-    )
+    int8 = "with tflite: 8 bits, in the range that real images show; for --int8 of inference"
+    parser.add_argument("--int8", metavar="IMAGES", help=int8)
+    side = bounded(int, least=8, step=8)
     parser.add_argument("--size", type=side, nargs=2, metavar=("H", "W"), help="default: that of the training")
     args = parser.parse_args(argv)
     if args.int8 and args.format != "tflite":
@@ -81,6 +68,8 @@ def read_inputs(paths, bad, folder):
         image = enlarge(normalize(image) if view.normalize else image, view.zoom)
         image = center_crop(image, size) if view.kind == "crop" else image
         yield prepare_image(image, network_size(image.shape, size, view.kind), view.kind)
+    if len(bad) == len(paths):
+        raise UserError(f"{paths[0].parent}: found no image that can be read, expected some 50; name another folder")
 
 
 def run_int8(args):
@@ -95,15 +84,10 @@ def run_int8(args):
         if unfit:
             raise UserError(f"{folder}: found a model that {what}, expected another; leave --int8 out")
     height, width = args.size or network["input_shape"][:2]
-    paths, bad = list_images(args.int8), []
-    inputs = [image[:height, :width] for image in read_inputs(paths[:: -(-len(paths) // CALIBRATION)], bad, folder)]
-    if not inputs:
-        raise UserError(f"--int8 {args.int8}: found no image that can be read, expected some 50; name another folder")
-    missing = [(height - len(image), width - image.shape[1]) for image in inputs]
-    inputs = [
-        np.pad(image, ((0, rows), (0, columns), (0, 0)), "edge")
-        for image, (rows, columns) in zip(inputs, missing, strict=True)
-    ]
+    paths, bad, inputs = list_images(args.int8), [], []
+    for image in read_inputs(paths[:: -(-len(paths) // CALIBRATION)], bad, folder):
+        image = image[:height, :width]
+        inputs.append(np.pad(image, ((0, height - len(image)), (0, width - image.shape[1]), (0, 0)), "edge"))
     difference = export(args.modeldir, args.out, args.format, (height, width), args.overwrite, inputs)
     print(f"{args.out}: int8, calibrated on {len(inputs)} images, within {difference:.2f} of the Keras model's outputs")
     lite.keep(lite.cache_file(folder, network, int8=True), Path(args.out).read_bytes())
@@ -111,27 +95,23 @@ def run_int8(args):
 
 
 def run_calibration(args):
+    """Save a model whose moving averages are those over the images."""
     out = Path(args.out)
     empty = out.is_dir() and not any(out.iterdir())
     if out.exists() and not empty and not ((out / utils.MODEL_FILE).is_file() and args.overwrite):
         raise UserError(f"{out}: found something of that name, expected none; --overwrite replaces a model")
     folder = utils.model_folder(args.modeldir)
     config, size = utils.read_saved_config(folder), utils.read_network(folder)["input_shape"][:2]
-    view = view_of(config, folder)
     paths, bad = list_images(args.images), []
-    require_readable(paths)
-
     images = read_inputs(paths, bad, folder)
+    view = view_of(config, folder)
     model, network = calibrate(args.modeldir, images, None if view.kind == "stretch" else (None, None))
     network["input_shape"] = [*size, 3]
     # how the model sees images and what counts as an instance stay as they are
     config |= {"network": network, "calibrated": vars(args), **utils.code_version()}
     utils.save_model(args.out, model, config)
-    print(f"{len(paths) - len(bad)} images, calibrated model in {args.out}")
-    if bad:
-        print(f"export: {len(bad)} of {len(paths)} images could not be read and were skipped", file=sys.stderr)
-        return 3
-    return 0
+    print(f"{len(paths) - len(bad)} of {len(paths)} images, calibrated model in {args.out}")
+    return 3 if bad else 0
 
 
 @command("export")

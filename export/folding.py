@@ -44,15 +44,9 @@ def fold_batch_norm(model, form="graph"):
     no more than that, a value may be put back at the other one's place, which shows in the few pixels around.
 
     Args:
-        model: keras.Model of `enet.build_enet` that normalizes with moving averages.
+        model: keras.Model of `enet.build_enet`; UserError if it normalizes with the statistics of each image.
         form: "graph" for TensorFlow; "lite" for TFLite, without operations that hold a size (`_upsampling`); "int8" for
             TFLite with weights and values of 8 bits.
-
-    Returns:
-        keras.Model with the same input and outputs; the layers that are left keep their names.
-
-    Raises:
-        UserError: the model normalizes with the statistics of each image.
     """
     norms = [layer for layer in model.layers if isinstance(layer, BatchNormalization)]
     if any(norm.image_statistics for norm in norms):
@@ -67,7 +61,6 @@ def fold_batch_norm(model, form="graph"):
         # the block's prelu3 comes right before; where its slope is negative, its output is never
         second, first = slopes.pop(name), name.replace("_prelu4", "_prelu3")
         slopes[first] = np.where(slopes[first] < 0, slopes[first], slopes[first] * second)
-
     rescale = model.get_layer("rescale")
     rescaled = [layer.name for layer in model.layers if layer.input is rescale.output]
 

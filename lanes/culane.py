@@ -39,16 +39,10 @@ def lines_path(image):
 
 
 def read_lines(path):
-    """Read the lanes of one image.
+    """Read the lanes of one image, a line "x y x y ..." in pixels each: list of (N, 2) float64.
 
-    Args:
-        path: text file with one lane per line, "x y x y ..." in pixels.
-
-    Returns:
-        list of (N, 2) float64; an empty line is a lane of no point, as in CULane's own tool.
-
-    Raises:
-        UserError: the file can't be read, a line with an odd number of words or with one that is no finite number.
+    An empty line is a lane of no point, as in CULane's own tool. Raises UserError: the file can't be read, a line with
+    an odd number of words or with one that is no finite number.
     """
     lanes = []
     for number, line in enumerate(_read_text(path, "lanes").splitlines(), start=1):
@@ -100,22 +94,17 @@ def _read_text(path, what):
         raise UserError(f"{path}: {reason}, expected CULane's {what}; name another file") from None
 
 
-def interpolate(points, steps=STEPS):
-    """Natural cubic spline through points, as CULane's tool draws it.
+def interpolate(points):
+    """Natural cubic spline through (N, 2) x and y, N >= 1, as CULane's tool draws it: (M, 2) float64.
 
-    Args:
-        points: (N, 2) x and y, N >= 1; repeated ones, which the tool divides by zero at, are passed over.
-        steps: points per piece.
-
-    Returns:
-        (M, 2) float64: of two points a straight line of these two, of more `steps` per piece and the last point. The
-        spline's parameter is the length of the polygon through the points.
+    Repeated points, which the tool divides by zero at, are passed over; of two others it is the straight line. Of more
+    there are `STEPS` points per piece and the last point; the parameter is the length of the polygon through them.
     """
     points = _without_repeats(np.asarray(points, float))
     if len(points) < 3:
         return points
     lengths = np.append(0, np.cumsum(np.hypot(*np.diff(points, axis=0).T)))
-    fractions = np.arange((len(points) - 1) * steps + 1) / steps  # 1.5 is in the middle of the second piece
+    fractions = np.arange((len(points) - 1) * STEPS + 1) / STEPS  # 1.5 is in the middle of the second piece
     places = np.interp(fractions, np.arange(len(points)), lengths)
     return CubicSpline(lengths, points, bc_type="natural")(places)
 
@@ -135,15 +124,9 @@ def _without_repeats(points):
 
 
 def lane_iou(predicted, labeled, size=SIZE, width=WIDTH):
-    """Intersection over union of every pair of drawn lanes.
+    """Intersection over union of all pairs of P and G drawn lanes, (N, 2) x and y each: (P, G), 0 where there is none.
 
-    Args:
-        predicted, labeled: lists of P and G lanes, each (N, 2) x and y.
-        size: (h, w) to draw on.
-        width: pixels.
-
-    Returns:
-        (P, G) float64; 0 where neither has a pixel.
+    They are drawn on `size` (h, w), `width` pixels wide.
     """
     one, other = ([draw_lane(points, size, width) for points in lanes] for lanes in (predicted, labeled))
     areas, other_areas = ([cv2.countNonZero(mask) for mask in masks] for masks in (one, other))
@@ -155,27 +138,19 @@ def lane_iou(predicted, labeled, size=SIZE, width=WIDTH):
     return iou
 
 
-def count_matches(iou, threshold=IOU_THRESHOLD):
-    """TP, FP and FN of one image: (3,) int64.
-
-    Args:
-        iou: (P, G) of predicted and labeled lanes.
-        threshold: a match counts above it.
-    """
+def count_matches(iou):
+    """TP, FP and FN of one image, (3,) int64, from the IoU of predicted and labeled lanes, (P, G)."""
     pairs = linear_sum_assignment(iou, maximize=True)
-    matched = np.count_nonzero(iou[pairs] > threshold)
+    matched = np.count_nonzero(iou[pairs] > IOU_THRESHOLD)
     return np.array([matched, iou.shape[0] - matched, iou.shape[1] - matched])
 
 
 def list_files(prediction_dir, truth_dir, list_file=None):
-    """Files of the images to score.
+    """Files of the images to score: list of (name as in the list, path of the predicted lanes, of the labeled lanes).
 
     Args:
         prediction_dir, truth_dir: folders with `*.lines.txt`, in the same subfolders.
         list_file: of the images, in `truth_dir` or by itself; None: all that `truth_dir` has lanes of.
-
-    Returns:
-        list of (name as in the list, path of the predicted lanes, path of the labeled lanes).
 
     Raises:
         UserError: no image, or, without a list, a prediction of another one.
@@ -185,8 +160,7 @@ def list_files(prediction_dir, truth_dir, list_file=None):
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder, expected CULane's *{SUFFIX} in it; name another one")
     if list_file:
-        path = find_file(folders[1], list_file)
-        names = read_list(path)
+        names = read_list(find_file(folders[1], list_file))
     else:
         predicted, names = (
             [path.relative_to(folder).as_posix() for path in select_files(walk_files(folder), (".txt",), folder, False)]
@@ -214,11 +188,9 @@ def count_lanes(predicted, labeled):
 
 
 def culane_score(counts):
-    """Scores of (N, 3) TP, FP and FN, added up over the images.
+    """Scores {"F1", "Precision", "Recall", "TP", "FP", "FN"} of (N, 3) TP, FP and FN, added up over the images.
 
-    Returns:
-        {"F1", "Precision", "Recall", "TP", "FP", "FN"}; a fraction of nothing is 0, but F1 where there is neither a
-        predicted nor a labeled lane is 1, as are the two others.
+    A fraction of nothing is 0, but where there is neither a predicted nor a labeled lane all three are 1.
     """
     tp, fp, fn = (int(value) for value in np.sum(counts, axis=0))
     if not tp + fp + fn:

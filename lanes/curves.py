@@ -47,13 +47,13 @@ class Lane(NamedTuple):
 
 
 class _Geometry(NamedTuple):
-    """What all fits of one image have in common."""
+    """What all fits of one image have in common, in its pixels."""
 
     horizon: float
     height: float
     width: float
-    unit: float  # image pixels per pixel of an image 1280 wide
-    row_height: float  # image rows per row of the label map
+    unit: float  # per pixel of an image 1280 wide
+    row_height: float  # rows per row of the label map
 
 
 def _terms(rows, geometry):
@@ -67,15 +67,7 @@ def _terms(rows, geometry):
 
 
 def lane_x(lane, rows):
-    """x of a lane at any rows, whether or not it reaches them.
-
-    Args:
-        lane: `Lane`.
-        rows: (N,) image rows.
-
-    Returns:
-        (N,) float64 image columns.
-    """
+    """x of a `Lane`, (N,) float64 image columns, at any (N,) image rows, whether or not it reaches them."""
     return _terms(np.asarray(rows, float), lane)[0] @ lane.coefficients
 
 
@@ -173,10 +165,7 @@ def _trim(piece, geometry):
 
 
 def _split(runs, geometry):
-    """Line pieces (N, 4) in the runs of one instance, best first: an instance may cover two lines, or none.
-
-    The fourth column is the stretch of the piece's curve.
-    """
+    """Line pieces (N, 4) in the runs of one instance, best first, with the stretch of their curves; perhaps none."""
     pieces = []
     while len(runs) >= MIN_ROWS and len(pieces) < 4:
         _, x, stretch, near = _fit(runs, geometry, search=True)
@@ -270,11 +259,8 @@ def fit_lanes(label_map, image_size=IMAGE_SIZE, max_lanes=5, min_length=120.0):
     Args:
         label_map: (H, W) integers of any size, 0 = background, every other value an instance; shows the whole image.
         image_size: (height, width) of the image in pixels, the frame of the result.
-        max_lanes: at most this many lanes.
+        max_lanes: at most so many are returned, those of the longest evidence first.
         min_length: shortest evidence of a lane along its curve, in pixels of an image 1280 wide.
-
-    Returns:
-        list of `Lane`, longest evidence first.
     """
     label_map = np.asarray(label_map)
     labels, runs = _runs(label_map, image_size)

@@ -32,14 +32,7 @@ METRICS = ("Accuracy", "FP", "FN")
 
 
 def read_labels(path, keys=LABEL_KEYS):
-    """Read a TuSimple file, labels or, with `PREDICTION_KEYS`, predictions.
-
-    Args:
-        path: file with one JSON object per line; empty lines and a byte order mark are passed over.
-        keys: what each object must hold.
-
-    Returns:
-        list of dicts in the order of the lines.
+    """Read a TuSimple file, labels or, with `PREDICTION_KEYS`, predictions: list of dicts in the order of the lines.
 
     Raises:
         UserError: the file can't be read, or its first line that can't be used.
@@ -52,7 +45,7 @@ def read_labels(path, keys=LABEL_KEYS):
 
 
 def read_lines(path, keys=LABEL_KEYS):
-    """As `read_labels`, with the bad lines: list of (line number from 1, dict or UserError)."""
+    """As `read_labels`, with the bad lines: list of (line number from 1, dict or UserError); without empty lines."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -128,22 +121,11 @@ def require_own_lines(path, flag):
     except (OSError, ValueError, RecursionError, TypeError):
         replaceable = False
     if not replaceable:
-        raise UserError(
-            f"{flag} {path}: found a file of something else, expected none or an earlier result; name another"
-        )
+        raise UserError(f"{flag} {path}: found something else, expected no file or an earlier result; name another")
 
 
 def check_line(entry, keys, where):
-    """Check one object of a TuSimple file.
-
-    Args:
-        entry: what JSON gave.
-        keys: what it must hold, `LABEL_KEYS` or `PREDICTION_KEYS`.
-        where: file and line, for the message.
-
-    Raises:
-        UserError: a key is missing, a value is of another type, a row has no x, or the rows don't rise.
-    """
+    """Raise UserError, with `where`, unless what JSON gave has the `keys`, of their types, and one x per rising row."""
     missing = [key for key in keys if not isinstance(entry, dict) or key not in entry]
     if missing:
         raise UserError(f"{where}: found no {missing[0]}, expected an object with {', '.join(keys)}; fix the line")
@@ -173,18 +155,14 @@ def _is_row(value):
 
 
 def draw_label(label, shape=(720, 1280)):
-    """Draw the lanes of a TuSimple label as (h, w) uint8, lane i with value `GRAY_VALUES[i]`, background 0.
-
-    Raises:
-        UserError: more lanes than gray values.
-    """
+    """`draw_lanes` of a TuSimple label, `THICKNESS` pixels wide."""
     rows = label["h_samples"]
     lanes = [[(x, y) for x, y in zip(lane, rows, strict=True) if x >= 0] for lane in label["lanes"]]
     return draw_lanes(lanes, shape, THICKNESS, label["raw_file"])
 
 
 def draw_lanes(lanes, shape, thickness, where):
-    """Draw lanes, each N points (x, y) in pixels, N >= 0, as `draw_label` does, `thickness` pixels wide.
+    """Draw lanes, each a list of points (x, y), as (h, w) uint8, lane i with value `GRAY_VALUES[i]`, background 0.
 
     Raises:
         UserError: more lanes than gray values; begins with `where`.
@@ -204,15 +182,10 @@ def h_samples(height):
 
 
 def lanes_to_tusimple(lanes, h_samples, image_size=IMAGE_SIZE):
-    """x of lanes at given rows as TuSimple writes them.
-
-    Args:
-        lanes: list of `Lane`.
-        h_samples: R image rows.
-        image_size: (height, width) of the image in pixels.
+    """x of `Lane`s at rows of an image of (height, width) pixels as TuSimple writes them.
 
     Returns:
-        list of lists of R int: whole pixels, -2 where the lane is absent or outside the image.
+        list of lists of int, one x per row: whole pixels, -2 where the lane is absent or outside the image.
     """
     rows = np.asarray(h_samples, float)
     result = []
@@ -224,16 +197,16 @@ def lanes_to_tusimple(lanes, h_samples, image_size=IMAGE_SIZE):
     return result
 
 
+def tusimple_line(raw_file, lanes, h_samples, run_time, image_size=IMAGE_SIZE):
+    """One line of a TuSimple submission as a dict: `lanes_to_tusimple` of an image, found in `run_time` ms."""
+    xs = lanes_to_tusimple(lanes, h_samples, image_size)
+    return {"raw_file": raw_file, "lanes": xs, "h_samples": list(h_samples), "run_time": round(float(run_time), 3)}
+
+
 def lane_scores(line, probability, image_size):
-    """Mean lane probability at the points of each lane of a TuSimple line.
+    """Mean lane probability at the points of each lane of a TuSimple line: list of float, 0 for one without a point.
 
-    Args:
-        line: dict of `tusimple_line`.
-        probability: (H, W) of an image of any size that shows the whole image, 0..1.
-        image_size: (height, width) of the image that the line is of, in pixels.
-
-    Returns:
-        list of float, 0 for a lane without a point.
+    The probability, (H, W) of any size, shows the whole image, which is of (height, width) pixels.
     """
     rows = ((np.array(line["h_samples"]) + 0.5) * len(probability) / image_size[0]).astype(int)
     scores = []
@@ -243,20 +216,6 @@ def lane_scores(line, probability, image_size):
         values = probability[rows[x >= 0], columns[x >= 0]]
         scores.append(float(values.mean()) if len(values) else 0.0)
     return scores
-
-
-def tusimple_line(raw_file, lanes, h_samples, run_time, image_size=IMAGE_SIZE):
-    """One line of a TuSimple submission as a dict, for `format_lines`.
-
-    Args:
-        raw_file: name of the image, relative to the data set's folder.
-        lanes: list of `Lane`.
-        h_samples: image rows.
-        run_time: milliseconds the prediction took.
-        image_size: (height, width) of the image in pixels.
-    """
-    xs = lanes_to_tusimple(lanes, h_samples, image_size)
-    return {"raw_file": raw_file, "lanes": xs, "h_samples": list(h_samples), "run_time": round(float(run_time), 3)}
 
 
 def _score_image(predicted, labeled, rows, run_time, time_limit):
@@ -331,16 +290,10 @@ def score_images(predictions, ground_truth, time_limit=TIME_LIMIT, names=("predi
 
 
 def lanes_at_rows(entry, rows, where):
-    """The lanes of a prediction at the rows of a label.
+    """The lanes of a prediction at the rows of a label, lists of one x per row.
 
     As the benchmark has it, a lane has one x per row of the label; of a prediction with h_samples of its own, one x per
-    row of these.
-
-    Returns:
-        list of lists of x, one per row.
-
-    Raises:
-        UserError: a lane of another length, or a row of the label that the prediction's h_samples lack.
+    row of these. Raises UserError for a lane of another length, or a row of the label that these h_samples lack.
     """
     given = entry.get("h_samples", rows)
     check_lengths(entry["lanes"], given, where)
@@ -354,11 +307,7 @@ def lanes_at_rows(entry, rows, where):
 
 
 def tusimple_score(predictions, ground_truth, time_limit=TIME_LIMIT):
-    """The TuSimple benchmark's result: means of `score_images`, which see, over the images.
-
-    Returns:
-        {"Accuracy": ..., "FP": ..., "FN": ...}, floats.
-    """
+    """The TuSimple benchmark's result, {"Accuracy": ..., "FP": ..., "FN": ...}: means of `score_images`."""
     means = score_images(predictions, ground_truth, time_limit).mean(axis=0)
     return dict(zip(METRICS, means.tolist(), strict=True))
 

@@ -31,26 +31,24 @@ def describe_instances(label_map, confidences=None):
         the image's upper left corner is (0, 0) and its first pixel's center (0.5, 0.5); "confidence" or None; "counts",
         the run lengths of its mask as COCO has them, down the columns, background first.
     """
-    height, width = label_map.shape
-    flat = label_map.ravel(order="F")
-    cuts = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    starts, ends = np.append(0, cuts), np.append(cuts, flat.size)
-    order = np.argsort(flat[starts], kind="stable")  # by instance, down the columns
-    runs_of = np.split(order, np.flatnonzero(np.diff(flat[starts][order])) + 1)
-    boxes, instances = find_objects(label_map), []
-    for runs in runs_of:
-        identity = int(flat[starts[runs[0]]])
-        if not identity:
+    height = len(label_map)
+    instances = []
+    for identity, box in enumerate(find_objects(label_map), start=1):
+        if box is None:
             continue
-        rows, columns = boxes[identity - 1]
-        y, x = np.nonzero(label_map[rows, columns] == identity)
-        counts = np.diff([0, *np.column_stack([starts[runs], ends[runs]]).ravel(), flat.size])
+        top, left = box[0].start, box[1].start
+        x, y = np.nonzero(label_map[box].T == identity)  # down the columns
+        places = (left + x) * height + top + y
+        starts = np.flatnonzero(np.diff(places, prepend=-2) > 1)  # of the runs, among the places
+        ends = np.append(starts[1:], len(places)) - 1
+        runs = np.column_stack([places[starts], places[ends] + 1]).ravel()
+        counts = np.diff([0, *runs, label_map.size])
         instances.append(
             {
                 "id": identity,
                 "area": len(x),
-                "center": [columns.start + float(x.mean()) + 0.5, rows.start + float(y.mean()) + 0.5],
-                "box": [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start],
+                "center": [left + float(x.mean()) + 0.5, top + float(y.mean()) + 0.5],
+                "box": [left, top, box[1].stop - left, box[0].stop - top],
                 "confidence": None if confidences is None else round(float(confidences[identity - 1]), 4),
                 "counts": counts[: len(counts) - (not counts[-1])].tolist(),
             }
@@ -80,11 +78,8 @@ def require_own(outdir, names):
 def instance_files(outdir, names, classes=None):
     """Yield a function (image name, (h, w), instances of `describe_instances`) that writes them.
 
-    Args:
-        outdir: folder; the files appear in it if the block ends well.
-        names: of `FILES`.
-        classes: of the network, {name: whether it is stuff}; then instances have "class", its number or 0 for none, and
-            "class_score".
+    The files, some of `FILES`, appear in the folder if the block ends well. With the network's classes, {name: whether
+    it is stuff}, instances have "class", its number or 0 for none, and "class_score".
     """
     classes = {} if not classes or all(classes.values()) else classes
     with contextlib.ExitStack() as stack:

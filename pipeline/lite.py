@@ -20,7 +20,7 @@ import tensorflow as tf
 
 import utils
 from export.folding import fold_batch_norm
-from export.formats import TOLERANCE, convert_to_tflite, make_interpreter, output_difference
+from export.formats import TOLERANCE, convert_to_tflite, make_interpreter, noise, output_difference
 from run.command import UserError
 
 FOLDER = "discriminative-loss"
@@ -33,12 +33,9 @@ class LiteModel:
     """A network by XNNPACK, for images of any size, several at a time: each takes an interpreter that is free."""
 
     def __init__(self, content, coordinate_scale=None, threads=1):
-        """Make the first interpreter.
+        """Take a file of `convert` as bytes, the scale of `enet.AddCoordinates`, and how many threads share an image.
 
-        Args:
-            content: TFLite file of `convert`, as bytes.
-            coordinate_scale: of `enet.AddCoordinates`, which depend on the size, so aren't in the file; or None.
-            threads: that share an image.
+        Coordinates depend on the size, so they aren't in the file.
         """
         self.content, self.coordinate_scale, self.threads = content, coordinate_scale, threads
         self.idle = deque([make_interpreter(content, threads)])
@@ -66,34 +63,30 @@ def load_lite_model(folder, threads=1, int8=False):
     Args:
         folder: Path as of `utils.model_folder`, of a model that normalizes with moving averages.
         threads: that share an image.
-        int8: the one with 8 bits, which `python -m export --int8` makes.
+        int8: the one with 8 bits, which `python -m export --int8` makes; UserError if there is none.
 
     Returns:
         LiteModel, or None, with a line on stderr, if it can't be converted.
-
-    Raises:
-        UserError: the model can't be built, or there is none with 8 bits.
     """
     network = utils.read_network(folder)
-    path, scale = cache_file(folder, network, int8), network.get("coordinate_scale")
-    content = path and read(path)
-    if content:
-        return LiteModel(content, scale, threads)
-    if int8:
+    path = cache_file(folder, network, int8)
+    content = read(path) if path else None
+    if not content and int8:
         raise UserError(
             f"--int8: found none of {folder} in {path and path.parent}, expected that of an earlier export; "
             f"run python -m export {folder} int8.tflite --format tflite --int8 IMAGES"
         )
-    print("converting the network for this CPU, once, some ten seconds", file=sys.stderr)
-    try:
-        content = convert(utils.load_model(folder, (None, None)))
-    except (UserError, OSError):
-        raise
-    except Exception as error:  # whatever the converter raises: TensorFlow's graph can do it
-        print(f"TensorFlow Lite can't take it ({' '.join(str(error).split())[:200]})", file=sys.stderr)
-        return None
-    keep(path, content)
-    return LiteModel(content, scale, threads)
+    if not content:
+        print("converting the network for this CPU, once, some ten seconds", file=sys.stderr)
+        try:
+            content = convert(utils.load_model(folder, (None, None)))
+        except (UserError, OSError):
+            raise
+        except Exception as error:  # whatever the converter raises: TensorFlow's graph can do it
+            print(f"TensorFlow Lite can't take it ({' '.join(str(error).split())[:200]})", file=sys.stderr)
+            return None
+        keep(path, content)
+    return LiteModel(content, network.get("coordinate_scale"), threads)
 
 
 def convert(model):
@@ -106,13 +99,7 @@ def convert(model):
     outputs = {**model.output, "embedding": model.get_layer("embedding").output}
     model = keras.Model(model.input, outputs)
     content = convert_to_tflite(fold_batch_norm(model, "lite"), CONVERTED)
-    rng = np.random.default_rng(0)
-    images = [rng.uniform(0, 255, (1, *CHECKED, 3)).astype(np.float32) for _ in range(3)]
-    expected = [{name: np.asarray(y) for name, y in model(x, training=False).items()} for x in images]
-    for name in outputs:
-        if not all(np.isfinite(values[name]).all() for values in expected):
-            raise UserError(f"the model's {name} output is NaN or infinite; retrain it or name another")
-    difference = output_difference(images, expected, make_interpreter(content))
+    difference = output_difference(model, make_interpreter(content), noise(CHECKED))
     if not difference <= TOLERANCE:
         raise ValueError(f"its outputs are off by {difference:.1e} of the largest value")
     return content
@@ -148,12 +135,11 @@ def read(path):
         data = path.read_bytes()
     except OSError:
         return None
-    content = data[32:]
-    if data[:32] != digest(path, content):
+    if data[:32] != digest(path, data[32:]):
         return None
     with contextlib.suppress(OSError):
         os.utime(path)  # those used last are kept
-    return content
+    return data[32:]
 
 
 def keep(path, content):

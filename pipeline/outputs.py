@@ -15,8 +15,7 @@ from run.command import UserError
 def find_images(sources, recursive=False):
     """Images of folders, files and glob patterns, each once.
 
-    Returns:
-        list of (path, its path relative to the folder given or to the pattern's part before the first wildcard).
+    A list of (path, its path relative to the folder given or to the pattern's part before the first wildcard).
     """
     images = {}
     for source in sources:
@@ -29,37 +28,30 @@ def find_images(sources, recursive=False):
 
 
 def name_outputs(names, outdir, kinds, keep_names):
-    """Files to write for the images of `find_images`.
+    """Files to write for images of these relative paths: list of {kind of `--save`: Path}, one per image.
 
-    Args:
-        names: relative paths of the images.
-        outdir: folder.
-        kinds: of `--save`.
-        keep_names: name the files after the images; the second image a, of another suffix or folder, becomes a-2, and
-            names that are too long for one of the outputs are shortened for all of them, which is said.
-
-    Returns:
-        list of {kind: Path}, one per image.
+    With `keep_names` they are named after the images: the second image a, of another suffix or folder, becomes a-2, and
+    names that are too long for one of the outputs are shortened for all of them, which is said.
     """
+    prefixes = {kind: "cluster" if kind == "overlay" else kind for kind in kinds}
+    if not keep_names:
+        return [
+            {kind: Path(outdir, f"{prefix}_{number:04d}.png") for kind, prefix in prefixes.items()}
+            for number in range(len(names))
+        ]
     taken, result, shortened = set(), [], []
-    for number, name in enumerate(names):
+    for name in names:
         stem = name.with_suffix("").as_posix()
-        tries = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
         if fit_name(stem, outdir) != stem:
             shortened.append(name)
+        tries = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
         # some file systems don't tell upper from lower case
         stem = next(tried for tried in (fit_name(tried, outdir) for tried in tries) if tried.lower() not in taken)
         taken.add(stem.lower())
-        named = "{stem}_{prefix}.png" if keep_names else "{prefix}_{number:04d}.png"
-        files = {
-            kind: named.format(stem=stem, prefix="cluster" if kind == "overlay" else kind, number=number)
-            for kind in kinds
-        }
-        result.append({kind: Path(outdir, file) for kind, file in files.items()})
-    if keep_names and kinds and shortened:
-        print(
-            f"{len(shortened)} names, too long for their outputs, are shortened, first {shortened[0]}", file=sys.stderr
-        )
+        result.append({kind: Path(outdir, f"{stem}_{prefix}.png") for kind, prefix in prefixes.items()})
+    if kinds and shortened:
+        state = f"{len(shortened)} names, too long for their outputs, are shortened, first {shortened[0]}"
+        print(state, file=sys.stderr)
     return result
 
 
@@ -107,4 +99,5 @@ def room_for(path):
     try:
         yield
     except OSError as error:
-        raise OSError(f"{path}: could not be written ({error.strerror.lower()}); make room") from None
+        reason = (error.strerror or str(error)).lower()
+        raise OSError(f"{path}: could not be written ({reason}); make room or name another folder") from None

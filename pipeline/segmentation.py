@@ -3,7 +3,6 @@
 import contextlib
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,8 +13,9 @@ import utils
 from clustering import BANDWIDTH, MIN_FRACTION, THRESHOLD, find_instances
 from datagenerator import STRETCH, TILE, View, enlarge, network_size, normalize, prepare_image, view_of, zoomed_size
 from export.folding import fold_batch_norm
+from export.formats import require_finite
 from pipeline.lite import LiteModel, load_lite_model
-from pipeline.tiles import join_tiles, tile_starts
+from pipeline.tiles import join_tiles, number_by_size, tile_starts
 from run.command import UserError
 
 MIN_PIXELS = 10  # of an instance in crops, at the image's own scale
@@ -36,21 +36,6 @@ def use_cores():
         with contextlib.suppress(RuntimeError):  # TensorFlow has started already
             tf.config.threading.set_intra_op_parallelism_threads(1)
     return cpu_count()
-
-
-def read_min_pixels(folder):
-    """Pixels of the smallest instances, in the labels, of the model in `folder`; None if its config doesn't say."""
-    value = utils.read_saved_config(folder).get("min_pixels")
-    if value is not None and (type(value) not in (int, float) or not 0 < value < np.inf):
-        where = Path(folder) / utils.CONFIG_FILE
-        raise UserError(f"{where}: min_pixels: found {value!r}, expected a number above 0; fix it")
-    return value
-
-
-def fewest_pixels(view):
-    """Pixels that an instance needs at least, None for the share of the image of `clustering.find_instances`."""
-    # crops show objects at their own scale, where what is too small to be one is known in pixels
-    return MIN_PIXELS * view.zoom**2 if view.kind == "crop" else None
 
 
 @dataclass(frozen=True)
@@ -84,31 +69,24 @@ class Network:
             size: (H, W) it sees images at; default that of its input.
             view: how it sees them, a `datagenerator.View`.
             jit: compile it with XLA, for every size anew; else sizes after the first share one graph.
-            min_pixels: of an instance, default `fewest_pixels`.
+            min_pixels: of an instance and of each of its pieces, see `merge_pieces`; None for lanes, which may be in
+                pieces, and whose fewest pixels are a fraction of the image, or `MIN_PIXELS` in crops.
         """
         self.outputs, self.view = tuple(model.output), view
         self.classes = {}  # {name: whether it is stuff} in the order of the output "classes"
         self.size = tuple(size or model.input_shape[1:3])
         self.tile = tuple(TILE * side for side in self.size)
-        self.min_pixels = min_pixels or fewest_pixels(view)
+        self.min_pixels = min_pixels
         graph = tf.function(
             lambda batch: model(batch, training=False), jit_compile=jit or None, reduce_retracing=not jit
         )
         self._run = model if isinstance(model, LiteModel) else graph
 
     def predict(self, image):
-        """Run the network on one image.
+        """Outputs of the network of one image, (h, w, 3) uint8 RGB; UserError if they are not finite.
 
-        Args:
-            image: (h, w, 3) uint8 RGB.
-
-        Returns:
-            {"embedding": (H, W, D) float32, "semantic": (H, W, 1) and "classes": (H, W, C) float32 logits if the model
-            has these heads}, at the size at which the network sees the image; with the view "crop" that is (h, w)
-            enlarged.
-
-        Raises:
-            UserError: an output that is not finite, as of a network whose training diverged.
+        {"embedding": (H, W, D) float32, "semantic": (H, W, 1) and "classes": (H, W, C) float32 logits if the model has
+        these heads}, at the size at which the network sees the image; with the view "crop" that is (h, w) enlarged.
         """
         return self.predict_part(normalize(image) if self.view.normalize else image)
 
@@ -119,15 +97,17 @@ class Network:
         outputs = self._outputs(prepare_image(image, network_size(image.shape, self.size, kind), kind))
         if kind == "crop":
             outputs = {name: value[: image.shape[0], : image.shape[1]] for name, value in outputs.items()}
-        for name, value in outputs.items():
-            if not np.isfinite(value).all():
-                raise UserError(f"the model's {name} output is NaN or infinite; retrain it or name another")
+        require_finite(outputs)
         return outputs
 
     def find_instances(self, outputs, settings=Settings()):
         """Label map (H, W) int32 of outputs of `predict`, see `clustering.find_instances`."""
-        s = settings
-        return find_instances(outputs, s.bandwidth, s.threshold, s.method, s.confidence, self.min_pixels)
+        s, fewest = settings, self.min_pixels
+        if fewest is None and self.view.kind == "crop":
+            # crops show objects at their own scale, where what is too small to be one is known in pixels
+            fewest = MIN_PIXELS * self.view.zoom**2
+        label_map = find_instances(outputs, s.bandwidth, s.threshold, s.method, s.confidence, fewest)
+        return merge_pieces(label_map, self.min_pixels) if self.min_pixels else label_map
 
     def needs_tiles(self, shape):
         """Whether an image of `shape` (h, w, ...) is too large to go through the network at once."""
@@ -142,24 +122,44 @@ class Network:
         return {name: np.asarray(value[0]) for name, value in self._run(image[None]).items()}
 
 
+def merge_pieces(label_map, min_pixels):
+    """Give each connected piece of an instance of fewer than `min_pixels` to what it touches most, also background.
+
+    (H, W) integers -> (H, W) int32, the instances from 1 on by size; one without a larger piece is no more there.
+    """
+    merged = label_map.copy()
+    for identity in range(1, int(label_map.max(initial=0)) + 1):
+        part = merged[_with_border(*cv2.boundingRect(np.uint8(merged == identity)))]
+        _, pieces, stats, _ = cv2.connectedComponentsWithStats(np.uint8(part == identity))
+        for piece, (*box, area) in enumerate(stats.tolist()):
+            if piece and area < min_pixels:
+                window = _with_border(*box)
+                inside = np.uint8(pieces[window] == piece)
+                around = cv2.dilate(inside, np.ones((3, 3), np.uint8)) > inside
+                part[window][inside > 0] = np.bincount(part[window][around], minlength=1).argmax()
+    return number_by_size(merged)
+
+
+def _with_border(left, top, width, height):
+    return np.s_[max(top - 1, 0) : top + height + 1, max(left - 1, 0) : left + width + 1]
+
+
 def load_network(modeldir, image_size=None, jit=False, threads=None, int8=False):
     """The `Network` of a model folder, folded if it can be, compiled and warm; says on stderr what runs it.
 
     Without a GPU that is XNNPACK, unless batch norm takes the statistics of each image; else TensorFlow's graph.
 
     Args:
-        modeldir: path that `utils.load_model` accepts.
+        modeldir: path that `utils.load_model` accepts; UserError for a model that can't be built or run.
         image_size: (H, W) to see every image at, default as the model was trained.
         jit: compile TensorFlow's graph with XLA, and run that.
         threads: of XNNPACK that share an image; default all cores.
         int8: run the network of 8 bits that `python -m export --int8` has made, with XNNPACK in any case.
-
-    Raises:
-        UserError: no model there, or one that can't be built or run.
     """
     try:
         folder = utils.model_folder(modeldir)
-        network, view = utils.read_network(folder), view_of(utils.read_saved_config(folder), folder)
+        network, config = utils.read_network(folder), utils.read_saved_config(folder)
+        view = view_of(config, folder)
         if image_size:
             view = View(normalize=view.normalize)
         foldable = not network.get("image_statistics")
@@ -170,9 +170,10 @@ def load_network(modeldir, image_size=None, jit=False, threads=None, int8=False)
         if model is None:
             model = utils.load_model(folder, image_size if view.kind == "stretch" else (None, None))
             model = fold_batch_norm(model) if foldable else model
-        size = network["input_shape"][:2]
-        min_pixels = read_min_pixels(folder)
-        if min_pixels is None and image_size and network.get("coordinate_scale"):
+        size, min_pixels = network["input_shape"][:2], config.get("min_pixels")
+        if min_pixels is not None:
+            utils.require_number(folder, "min_pixels", min_pixels, lambda x: 0 < x < np.inf, "above 0")
+        elif image_size and network.get("coordinate_scale"):
             # at another size what isn't lanes is to be seen at the scale of the training, so small stays as small
             min_pixels = round(MIN_FRACTION * np.prod(size))
         result = Network(model, image_size or size, view, jit, min_pixels)
@@ -196,18 +197,9 @@ def require_head(network, modeldir, **flags):
 
 
 def segment(network, image, settings=Settings()):
-    """Instances of one image.
+    """Instances of one image, (h, w, 3) uint8 RGB of any size, by a `Network`; raises UserError as its `predict`.
 
-    Args:
-        network: `Network`.
-        image: (h, w, 3) uint8 RGB of any size.
-        settings: `Settings`.
-
-    Returns:
-        (H, W) int32 label map at the size at which the network sees the image, of tiles at its own; 0 = background.
-
-    Raises:
-        UserError: as `Network.predict`.
+    (H, W) int32 label map at the size at which the network sees the image, of tiles at its own; 0 = background.
     """
     return segment_outputs(network, image, settings)[1]
 
@@ -221,11 +213,9 @@ def segment_outputs(network, image, settings=Settings()):
 
 
 def segment_tiles(network, image, settings=Settings()):
-    """As `segment`, of an image in overlapping tiles.
+    """As `segment_outputs`, of an image in overlapping tiles; outputs are (h, w, ...) float16.
 
-    Returns:
-        ({"semantic": (h, w, 1) and "classes": (h, w, C) float16 logits if the network has these heads}, (h, w) int32
-        label map). Embeddings of two tiles have nothing in common, so they aren't kept.
+    Embeddings of two tiles have nothing in common, so they aren't kept.
     """
     depths = {"semantic": 1, "classes": len(network.classes)}
     kept = {name: np.zeros((*image.shape[:2], depths[name]), np.float16) for name in depths if name in network.outputs}

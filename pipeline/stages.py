@@ -50,6 +50,7 @@ class Result:
     done: int = 0
     skipped: int = 0
     interrupted: bool = False  # by Ctrl-C
+    seconds: Counter = field(default_factory=Counter)  # in each stage, of all frames
 
 
 def map_ahead(function, items, threads):
@@ -70,37 +71,38 @@ def map_ahead(function, items, threads):
 
 
 def run_frames(frames, process, finish, threads, total=None, unit="image"):
-    """Process frames in threads and finish them in order; report and skip the bad; print the times.
+    """Process frames in threads and finish them in order; report and skip the bad; print the mean times.
 
     Args:
-        frames: iterable of Frame.
-        process: function from a Frame to the same Frame, called in the threads.
+        frames: iterable of Frame, of a number `total`, if known; a frame is called a `unit`.
+        process: function from a Frame to the same Frame, called in so many threads.
         finish: function of a processed Frame, called in the caller's thread, in order.
-        threads: number of frames worked on at a time.
-        total: number of frames, if known.
-        unit: what the progress bar calls a frame.
 
     Returns:
         Result. With nothing done, KeyboardInterrupt is raised.
     """
-    result, seconds, start = Result(), Counter(), time.perf_counter()
+    result, start = Result(), time.perf_counter()
     with tqdm(total=total, unit=unit, dynamic_ncols=True) as bar:
         try:
             with contextlib.closing(map_ahead(process, frames, threads)) as processed:
                 for frame in processed:
-                    _finish(frame, finish, result, seconds)
+                    _finish(frame, finish, result)
                     bar.update()
         except KeyboardInterrupt:
             if not result.done:
                 raise
             result.interrupted = True
     if result.done:
-        print_times(seconds, result.done, time.perf_counter() - start, threads, unit)
+        wall = time.perf_counter() - start
+        print(f"per {unit}, {threads} at a time")
+        for name, spent in (*result.seconds.items(), ("all stages", result.seconds.total())):
+            print(f"{name:10} {1000 * spent / result.done:8.1f} ms")
+        print(f"end to end {wall:8.1f} s, {result.done / wall:.1f} {unit}s a second")
     return result
 
 
-def _finish(frame, finish, result, seconds):
-    """Finish one frame, or say why it is skipped; counts it in `result` and its times in `seconds`."""
+def _finish(frame, finish, result):
+    """Finish one frame, or say why it is skipped; counts it in `result`."""
     if frame.problem:
         result.skipped += 1
         tqdm.write(f"skipped: {one_line(frame.problem)}", file=sys.stderr)
@@ -108,24 +110,8 @@ def _finish(frame, finish, result, seconds):
     with deferred_signals() as stop:  # no frame is finished in part
         finish(frame)
         result.done += 1
-        seconds.update(frame.seconds)
+        result.seconds.update(frame.seconds)
     if frame.note:
         tqdm.write(one_line(frame.note), file=sys.stderr)
     if stop.requested:
         raise KeyboardInterrupt
-
-
-def print_times(seconds, done, wall, threads, unit):
-    """Print how long each stage took on average and what all of it came to.
-
-    Args:
-        seconds: {stage: seconds in it, of all frames}.
-        done: frames.
-        wall: seconds from the first frame to the last.
-        threads: frames worked on at a time.
-        unit: what a frame is called.
-    """
-    print(f"per {unit}, {threads} at a time")
-    for name, spent in (*seconds.items(), ("all stages", seconds.total())):
-        print(f"{name:10} {1000 * spent / done:8.1f} ms")
-    print(f"end to end {wall:8.1f} s, {done / wall:.1f} {unit}s a second")

@@ -10,15 +10,9 @@ SAME = 0.5  # fraction of the smaller of two instances, within the overlap of th
 
 
 def tile_starts(length, tile, overlap):
-    """First pixels of the tiles along one side of an image, evenly spread.
+    """First pixels of the tiles along one side of an image, evenly spread; [0] if one tile holds all.
 
-    Args:
-        length: of the side, in pixels.
-        tile: length of a tile.
-        overlap: least number of pixels that neighbors have in common.
-
-    Returns:
-        list of int; [0] if one tile holds all.
+    Neighbors have at least `overlap` pixels in common.
     """
     if length <= tile:
         return [0]
@@ -42,26 +36,24 @@ def join_tiles(tiles, shape):
     """
     joined = np.zeros(shape, np.int32)
     count, same = 1, [np.zeros((0, 2), int)]  # ids so far, the background's among them; pairs of ids of one instance
-    bottom = right = 0  # of the tiles so far: of the rows above, of those to the left
-
-    row_top, row_bottom = 0, 0
+    bottom = right = row_bottom = 0  # of the tiles so far: of this row, of those to the left, of the rows above
     for top, left, label_map in tiles:
         if left == 0:
-            row_top, row_bottom, right = top, bottom, 0
+            row_bottom, right = bottom, 0
         height, width = label_map.shape
+        above, beside = max(row_bottom - top, 0), max(right - left, 0)  # pixels in common with the tiles before
         window = joined[top : top + height, left : left + width]
-        known = np.zeros((height, width), bool)  # where tiles before have seen the image
-        known[: max(row_bottom - row_top, 0)] = True
-        known[:, : max(right - left, 0)] = True
+        known = np.zeros((height, width), bool)
+        known[:above] = known[:, :beside] = True
         ids = np.where(label_map > 0, label_map + count - 1, 0).astype(np.int32)
         count += int(label_map.max(initial=0))
         same.append(_matches(window[known], ids[known]))
-        inner = np.s_[(row_bottom - row_top) // 2 if row_bottom > row_top else 0 :, max(right - left, 0) // 2 :]
+        inner = np.s_[above // 2 :, beside // 2 :]
         window[inner] = ids[inner]
         bottom, right = top + height, left + width
     one, other = np.concatenate(same).T
     graph = coo_array((np.ones(len(one)), (one, other)), shape=(count, count))
-    return _by_size(connected_components(graph, directed=False)[1][joined])  # the background stays number 0
+    return number_by_size(connected_components(graph, directed=False)[1][joined])  # the background stays number 0
 
 
 def _matches(old, new):
@@ -72,10 +64,11 @@ def _matches(old, new):
     return pairs[common >= SAME * np.minimum(areas[pairs[:, 0]], new_areas[pairs[:, 1]])]
 
 
-def _by_size(label_map):
-    """Ids from 1 on, the largest instance first; (H, W) int32."""
-    ids, index, areas = np.unique(label_map, return_inverse=True, return_counts=True)
-    areas[ids == 0] = label_map.size + 1
-    rank = np.empty(len(ids), np.int32)
-    rank[np.argsort(-areas, kind="stable")] = np.arange(len(ids)) + (0 not in ids)
-    return rank[index].reshape(label_map.shape)
+def number_by_size(label_map):
+    """(H, W) int32 with ids from 1 on, the largest instance first, of any integers of which 0 is the background."""
+    areas = np.bincount(label_map.ravel(), minlength=1)
+    areas[0] = label_map.size + 1
+    order = np.argsort(-areas, kind="stable")[: np.count_nonzero(areas)]
+    numbers = np.zeros(len(areas), np.int32)
+    numbers[order] = np.arange(len(order))
+    return numbers[label_map]

@@ -1,7 +1,8 @@
 """Instances and lanes of a video that keep their ids, and with them their colors, from frame to frame.
 
 They are matched to those of the frames before by their lateral distance, all at once (Hungarian method: Kuhn 1955). One
-that isn't seen for some frames is remembered.
+that isn't seen for some frames is remembered. A profile is (R,), the lateral position of one of them in each row, in
+widths of the image, NaN where there is none.
 """
 
 import math
@@ -18,9 +19,9 @@ MEMORY = 25  # frames
 
 @dataclass
 class Track:
-    """What is known of one instance or lane: its lateral positions when it was last seen."""
+    """What is known of one instance or lane: its profile when it was last seen."""
 
-    profile: np.ndarray  # (R,) in widths of the image, NaN where there is none
+    profile: np.ndarray
     extended: np.ndarray | None  # (R,) of `_extend`, None without a position
     age: int = 0  # frames since it was seen
 
@@ -32,14 +33,7 @@ class Tracker:
         self.tracks = {}  # id: Track
 
     def update(self, profiles):
-        """Ids of what one frame shows.
-
-        Args:
-            profiles: (N, R) lateral positions in R rows, in widths of the image, NaN where there is none.
-
-        Returns:
-            (N,) int: the id that each had before, else the smallest free one from 1 on.
-        """
+        """Ids of the (N, R) profiles of one frame, (N,) int: that which each had before, else the smallest free one."""
         current = [Track(profile, _extend(profile)) for profile in profiles]
         ids = np.zeros(len(current), int)
         known_ids = list(self.tracks)
@@ -69,10 +63,7 @@ def _distance(track, other):
 
 
 def _extend(profile):
-    """A profile without NaN: interpolated, and beyond its ends on the straight line through all of it.
-
-    None for one of NaN alone.
-    """
+    """A profile without NaN: interpolated, and beyond its ends on the straight line through it; None if empty."""
     rows, known = np.arange(len(profile)), np.isfinite(profile)
     if known.sum() < 3:
         return np.full(len(profile), profile[known].mean()) if known.any() else None
@@ -82,7 +73,7 @@ def _extend(profile):
 
 
 def instance_profiles(label_map):
-    """Mean position of instances 1..N in the rows of a (H, W) label map: (N, H), in widths, NaN where there is none."""
+    """(N, H) profiles of instances 1..N of a (H, W) label map: their mean position in each row."""
     height, width = label_map.shape
     count = int(label_map.max(initial=0))
     pixels = np.flatnonzero(label_map.ravel() != 0)

@@ -29,7 +29,6 @@ class Video:
 
     capture: cv2.VideoCapture
     name: str
-    stem: str  # of the file to write
     size: tuple  # (height, width)
     fps: float
     even: bool = True  # each frame is shown as long as the others, as far as known
@@ -74,29 +73,26 @@ def open_video(source, every=1, begin=None, end=None):
         UserError: there is none, it has no image, or none between these seconds.
     """
     path, shown = local_path(source), re.sub(r"//[^/]*@", "//", source)  # a URL may hold a password
-    stream = "://" in source and not source.lower().startswith("file://") and not path.exists()
-    camera = re.fullmatch("[0-9]{1,4}", source) and not path.exists()
-    if not camera and not stream and not path.is_file():
+    name, kind, opened = path.name, "video file", str(path.absolute())  # FFmpeg takes a word and a colon for a protocol
+    if re.fullmatch("[0-9]{1,4}", source) and not path.exists():
+        name, kind, opened = f"camera{source}", "camera", int(source)
+    elif "://" in source and not source.lower().startswith("file://") and not path.exists():
+        url = urlsplit(source)
+        name, kind, opened = Path(url.path).name or url.hostname or "stream", "stream", source
+    elif not path.is_file():
         state = "found no file" if path.exists() else "no such file"
         raise UserError(f"--video {source}: {state}, expected a video, the number of a camera or a URL; name another")
     for flag, seconds in (("--from", begin), ("--to", end)):
-        if seconds is not None and (camera or stream):
-            kind = "camera" if camera else "stream"
+        if seconds is not None and kind != "video file":
             raise UserError(f"{flag} {seconds:g}: found a {kind}, {shown}, expected a video file; leave {flag} out")
     require_utf8(path, "--video")
-    # absolute, because FFmpeg takes what stands before a colon for a protocol
-    capture = cv2.VideoCapture(int(source) if camera else source if stream else str(path.absolute()))
+    capture = cv2.VideoCapture(opened)
     size = tuple(int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH))
     if not capture.isOpened() or min(size) <= 0:
-        expected = "a video that FFmpeg can decode, such as mp4"
-        expected = "a camera that is connected and free" if camera else "a stream" if stream else expected
-        raise UserError(f"--video {shown}: could not be opened, expected {expected}; name another")
-    name = f"camera{source}" if camera else path.name
-    if stream:
-        name = Path(urlsplit(source).path).name or urlsplit(source).hostname or "stream"
+        raise UserError(f"--video {shown}: could not be opened, expected a {kind} that OpenCV can read; name another")
     fps = capture.get(cv2.CAP_PROP_FPS)
-    video = Video(capture, name, Path(name).stem, size, fps if 0 < fps <= 1000 else FPS, live=bool(camera), every=every)
-    if not camera and not stream:
+    video = Video(capture, name, size, fps if 0 < fps <= 1000 else FPS, live=kind == "camera", every=every)
+    if kind == "video file":
         video.path, video.begin, video.end = path, begin or 0.0, math.inf if end is None else end
         _measure_file(video)
     return video
@@ -105,86 +101,42 @@ def open_video(source, every=1, begin=None, end=None):
 def _measure_file(video):
     """Note how many frames a file holds, how many of them are wanted, and how fast they come."""
     count = int(video.capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    count = count if 0 < count < 1e9 else 0
-    seconds = count / video.fps
+    video.promised_frames = count if 0 < count < 1e9 else 0
+    video.promised_seconds = video.promised_frames / video.fps
     times = packet_times(video.path)
-    if edited := edited_seconds(video.path):  # what comes before isn't shown
-        count, seconds = min(count, round(edited * video.fps)), min(seconds, edited)
-        times = times[times > times[-1:] - edited + 0.5 / video.fps]
     steps = np.diff(times, prepend=times[:1])
     times = np.cumsum(np.where(steps < MAX_PAUSE, steps, 1 / video.fps))  # as `read_frames` has them
-    video.promised_frames, video.promised_seconds = count, seconds
     video.fps, video.even = frame_rate(times, video.fps)
     wanted = np.count_nonzero((times >= video.begin - TICK) & (times < video.end - TICK))
     if len(times) > 1 and not wanted:
         between = f"--from {video.begin:g}" + (f" --to {video.end:g}" if video.end < math.inf else "")
         raise UserError(f"{between}: found {times[-1]:.1f} s in {video.path} and no frame there; name other seconds")
     if len(times) > 1 or (video.begin, video.end) == (0, math.inf):
-        video.frames = math.ceil((wanted if len(times) > 1 else count) / video.every) or None
+        video.frames = math.ceil((wanted if len(times) > 1 else video.promised_frames) / video.every) or None
 
 
 def packet_times(path):
-    """When the frames of a video file are shown: (N,) float64 seconds, rising. Nothing is decoded for it.
-
-    The frame rate and the number of frames in a file's head may be those of an index, an estimate or a unit of time.
-    """
+    """When the frames of a video file are shown: (N,) float64 seconds, rising. Nothing is decoded for it."""
+    # the frame rate and the number of frames in a file's head may be those of an index, an estimate or a unit of time
     capture, times = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1]), set()
     while capture.grab():
         times.add(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
     return np.array(sorted(times))
 
 
-def edited_seconds(path):
-    """Seconds that the edit list of an mp4 shows of its video; None if it has none or is no mp4.
-
-    Trimming without encoding leaves what comes before, from the last key frame on, in the file.
-    """
-    data = np.memmap(path, np.uint8, "r")
-    with contextlib.suppress(KeyError, IndexError, ValueError):  # what is damaged is told by who reads its frames
-        if data[4:8].tobytes() != b"ftyp":
-            return None
-        moov = dict(_boxes(data))[b"moov"]
-        head = dict(_boxes(moov))[b"mvhd"]
-        unit = int.from_bytes(head[20:24] if head[0] else head[12:16])  # ticks per second
-        for kind, box in _boxes(moov):
-            track = dict(_boxes(box)) if kind == b"trak" else {}
-            if b"edts" in track and dict(_boxes(track[b"mdia"]))[b"hdlr"][8:12].tobytes() == b"vide":
-                edits = dict(_boxes(track[b"edts"]))[b"elst"]
-                number = ">u8,>i8,>u4" if edits[0] else ">u4,>i4,>u4"
-                durations, starts, _ = zip(*np.frombuffer(edits[8:].tobytes(), number).tolist(), strict=True)
-                return sum(ticks for ticks, start in zip(durations, starts, strict=True) if start >= 0) / unit or None
-    return None
-
-
-def _boxes(data):
-    """Yield (kind, content) of the boxes of an mp4 in (N,) uint8."""
-    while len(data) >= 8:
-        size, kind, head = int.from_bytes(data[:4]), data[4:8].tobytes(), 8
-        if size == 1:
-            size, head = int.from_bytes(data[8:16]), 16
-        size = size or len(data)  # 0: to the end
-        yield kind, data[head:size]
-        data = data[max(size, head) :]
-
-
 def frame_rate(times, nominal):
-    """Frames per second of a video of constant rate that shows frames when they are due.
+    """Frames per second of a video that shows frames at (N,) seconds when they are due, and if they come evenly.
 
-    Args:
-        times: (N,) seconds, rising.
-        nominal: what the file says.
-
-    Returns:
-        (rate, whether the frames come evenly): `nominal` if the times agree with it or there are none.
+    `nominal`, what the file says, if the times agree with it or there are none.
     """
     nominal = _writable(nominal)
     if len(times) < 2:
         return nominal, True
-    steps, mean = np.diff(times), (len(times) - 1) / (times[-1] - times[0])
+    mean = (len(times) - 1) / (times[-1] - times[0])
     for rate in (nominal, _writable(mean)):
         if (np.abs((times - times[0]) * rate - np.arange(len(times))) < 0.5).all():
             return rate, True
-    rate = max(mean, min(1 / np.quantile(steps, 0.1), MAX_FPS))  # nine of ten frames are shown
+    rate = max(mean, min(1 / np.quantile(np.diff(times), 0.1), MAX_FPS))  # nine of ten frames are shown
     return nominal if abs(rate / nominal - 1) < 0.1 else _writable(rate), False
 
 
@@ -210,7 +162,9 @@ def read_frames(video):
                 good, image = video.capture.retrieve()
                 if not good:
                     return
-                yield number, seconds, _to_rgb(image, video.size)
+                if image.shape[:2] != video.size:  # streams may change
+                    image = cv2.resize(image, video.size[::-1], interpolation=cv2.INTER_AREA)
+                yield number, seconds, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         number += 1
 
 
@@ -230,21 +184,12 @@ def _seek(video):
     return 0, 0.0, None
 
 
-def _to_rgb(image, size):
-    if image.shape[:2] != size:  # streams may change
-        image = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
 def missing(video, done, number, seconds):
-    """What is missing of a video of which so many frames were done, the last one with this number and time; or None.
-
-    A file is cut off if its head promises more frames and more time than that.
-    """
+    """What is missing of a video of which so many frames were done, the last one with this number and time; or None."""
+    promised_seconds = min(video.promised_seconds, video.end)
     shown = seconds + video.every / video.fps  # until the next frame wanted
-    length = min(video.promised_seconds, video.end)
-    if number + video.every < COMPLETE * video.promised_frames and shown < COMPLETE * length:
-        return f"{video.name}: cut off, {number + 1} frames, {shown:.1f} of {length:.1f} s"
+    if number + video.every < COMPLETE * video.promised_frames and shown < COMPLETE * promised_seconds:
+        return f"{video.name}: cut off or trimmed, {number + 1} frames, {shown:.1f} of {promised_seconds:.1f} s"
     if video.frames and done < COMPLETE * video.frames:
         return f"{video.name}: only {done} of {video.frames} frames could be decoded"
     return None
@@ -258,9 +203,8 @@ def choose_codec(size, fps):
         for _ in range(3):
             writer.write(np.zeros((*size, 3), np.uint8))
         writer.release()
-        trial = cv2.VideoCapture(path)  # an encoder of hardware may open and write nothing
-        shape = (int(trial.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(trial.get(cv2.CAP_PROP_FRAME_WIDTH)))
-        return "avc1" if trial.read()[0] and shape == size else "mp4v"
+        good, image = cv2.VideoCapture(path).read()  # an encoder of hardware may open and write nothing
+        return "avc1" if good and image.shape[:2] == size else "mp4v"
 
 
 @contextlib.contextmanager
@@ -268,16 +212,7 @@ def writing(path, size, fps, codec="mp4v"):
     """Yield a function that adds (h, w, 3) uint8 RGB, due at so many seconds, to an mp4, which begins with the first.
 
     The mp4 appears if the block ends well. A frame is repeated until the next one is due; of two that are due at the
-    same of its frames it has the first.
-
-    Args:
-        path: file to write.
-        size: (height, width).
-        fps: frames per second.
-        codec: of `choose_codec`.
-
-    Raises:
-        OSError: it could not be written.
+    same of its frames it has the first. `size` is (height, width), `codec` one of `choose_codec`. Raises OSError.
     """
     failed = OSError(f"{path}: the video could not be written; make room or name another folder with --outdir")
     written, last, begin = 0, None, None

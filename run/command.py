@@ -34,9 +34,7 @@ class UserError(ValueError):
 
 def set_environment():
     """Set the environment variables of the libraries; before the first import of TensorFlow, OpenCV or matplotlib."""
-    os.environ.update(SETTINGS)
-    for name, value in DEFAULTS.items():
-        os.environ.setdefault(name, value)
+    os.environ.update({**DEFAULTS, **os.environ, **SETTINGS})
 
 
 def start():
@@ -71,14 +69,9 @@ def start():
 
 
 def command(name, interrupted="nothing written"):
-    """Decorator of a command's `main`: errors end in one line on stderr, and SystemExit tells the exit code.
+    """Decorator of the `main` of a command of this name: SystemExit tells the exit code, unless it is 0.
 
-    Args:
-        name: of the command, with which the line begins.
-        interrupted: what the line says after Ctrl-C or SIGTERM.
-
-    Raises:
-        SystemExit: 2 for a UserError or an OSError, 130 for Ctrl-C, else what `main` returns unless it is 0 or None.
+    Errors, UserError and OSError, end in one line on stderr and 2, Ctrl-C and SIGTERM in `interrupted` and 130.
     """
 
     def decorate(main):
@@ -113,12 +106,8 @@ def one_line(error):
 def deferred_signals(message=""):
     """Let the block decide when to end: the first Ctrl-C or SIGTERM is only noted, a second one ends it at once.
 
-    Args:
-        message: said on stderr at the first one.
-
-    Yields:
-        an object whose `requested` is True from the first signal on. Outside the main thread, which alone gets
-        signals, it never is.
+    Yields an object whose `requested` is True from the first signal on, at which the message is said on stderr. Outside
+    the main thread, which alone gets signals, it never is.
     """
     state = SimpleNamespace(requested=False)
 
@@ -129,10 +118,8 @@ def deferred_signals(message=""):
         if message:
             print(f"\n{message}", file=sys.stderr, flush=True)
 
-    if threading.current_thread() is not threading.main_thread():
-        yield state
-        return
-    with _handling_signals(note):
+    in_main = threading.current_thread() is threading.main_thread()
+    with _handling_signals(note) if in_main else contextlib.nullcontext():
         yield state
 
 
@@ -152,18 +139,8 @@ def _handling_signals(handler):
 
 
 def bounded(kind, least=-math.inf, most=math.inf, above=-math.inf, below=math.inf, step=None):
-    """A `type=` of argparse for finite numbers within limits.
-
-    Args:
-        kind: int or float.
-        least, most: inclusive limits.
-        above, below: exclusive limits.
-        step: the number must be a multiple of it.
-
-    Returns:
-        function from text to the number; it raises argparse.ArgumentTypeError.
-    """
-    words = [f"a multiple of {step}"] if step else ["a whole number" if kind is int else "a number"]
+    """A `type=` of argparse: function from text to a finite int or float within limits, a multiple of `step`."""
+    words = [f"a multiple of {step}" if step else "a whole number" if kind is int else "a number"]
     named = (("of at least", least), ("above", above), ("of at most", most), ("below", below))
     words += [f"{word} {limit}" for word, limit in named if math.isfinite(limit)]
 

@@ -202,6 +202,15 @@ def miniature(network, synchronized=False, folder=""):
     return keras.Model(image, outputs, name="miniature")
 
 
+def save_miniature(folder, **network):
+    """Folder of a model that is a `miniature`, 64x96 if not said otherwise."""
+    import utils
+
+    network = {"input_shape": [64, 96, 3], **network}
+    utils.save_model(folder, miniature(network), {"network": network})
+    return folder
+
+
 def evaluation_error(capsys, *argv):
     """The one line that a failing evaluation prints on stderr."""
     from evaluation.__main__ import main

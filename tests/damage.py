@@ -86,10 +86,17 @@ def smaller(path):
     cv2.imwrite(str(path), np.zeros((50, 160), np.uint8))
 
 
-def one_frame(path):
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 25, (160, 96))
-    writer.write(np.zeros((96, 160, 3), np.uint8))
+def write_frames(path, frames, codec="mp4v"):
+    """A video of 20 frames a second, all (h, w, 3) uint8 BGR."""
+    frames = list(frames)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 20, frames[0].shape[1::-1])
+    for frame in frames:
+        writer.write(frame)
     writer.release()
+
+
+def one_frame(path):
+    write_frames(path, [np.zeros((96, 160, 3), np.uint8)])
 
 
 def other_weights(path):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import ROOT, miniature
+from conftest import ROOT, miniature, save_miniature
 
 import utils
 from benchmark import __main__ as benchmark
@@ -11,9 +11,7 @@ from benchmark import __main__ as benchmark
 @pytest.fixture
 def model(tmp_path, monkeypatch):
     monkeypatch.setattr(utils, "build_model", miniature)
-    network = {"input_shape": [64, 96, 3]}
-    utils.save_model(tmp_path / "model", miniature(network), {"network": network})
-    return tmp_path / "model"
+    return save_miniature(tmp_path / "model")
 
 
 def test_every_stage_prints_its_rows(model, capsys):
@@ -24,9 +22,7 @@ def test_every_stage_prints_its_rows(model, capsys):
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in capsys.readouterr().out.splitlines()]
     assert rows[0] == ["stage", "variant", "ms", "range", "CPU ms", "ratio"]
     for stage, rows_of_it in ((stage, [row for row in rows if row[0] == stage]) for stage in benchmark.STAGES):
-        assert len(rows_of_it) == {"network": 3, "cluster": 2, "all pixels": 2, "end-to-end": 2, "training": 0}.get(
-            stage, 1
-        )
+        assert len(rows_of_it) == {"network": 3, "cluster": 2, "all pixels": 2, "end-to-end": 2, "training": 0}[stage]
         assert all(float(row[2]) >= 0 and row[3].count("-") == 1 for row in rows_of_it)
         assert not rows_of_it or rows_of_it[0][5] == "1.00"
 
@@ -44,7 +40,7 @@ def test_variants_take_turns_and_the_first_call_is_not_timed(monkeypatch):
     ]
 
 
-@pytest.mark.parametrize("flags", ["--repeat 0", "sleeping", "network --modeldir absent", "decode --indir absent"])
+@pytest.mark.parametrize("flags", ["--repeat 0", "sleeping", "network --modeldir absent", "network --indir absent"])
 def test_bad_flags_end_in_one_line(flags, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     with pytest.raises(SystemExit) as exit_:

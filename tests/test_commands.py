@@ -1,11 +1,9 @@
 """The commands as a user starts them, from the root of the repo."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -45,27 +43,6 @@ def test_stopped_while_it_starts_a_command_says_one_line(command, number, tmp_pa
     )
     lines = [line for line in result.stderr.splitlines() if "cudart" not in line and "absl" not in line]
     assert result.returncode in (130, -signal.SIGINT) and lines == [f"{Path(command.split()[-1]).name}: interrupted"]
-
-
-def test_sigterm_keeps_what_inference_has_done(tmp_path, tiny_data):
-    """As Ctrl-C: whole files, a JSON line for each image that is finished, nothing hidden left."""
-    for i in range(400):
-        (tmp_path / f"{i:03d}.png").symlink_to(tiny_data / f"images/000{i % 8}.png")
-    network = {"input_shape": [64, 96, 3], "stage_two_repeat": 1}  # the smaller, the sooner it starts
-    utils.save_model(tmp_path / "model", utils.build_model(network), {"network": network})
-    out, lines = tmp_path / "out", tmp_path / "lanes.json"
-    flags = ["--modeldir", tmp_path / "model", "--indir", tmp_path, "--outdir", out, "--json", lines]
-    process = subprocess.Popen([sys.executable, "inference.py", *flags], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and (not out.exists() or len(list(out.glob("[!.]*"))) < 5):
-        time.sleep(0.01)
-    process.terminate()
-    _, error = process.communicate()
-    assert process.returncode == 130 and "Traceback" not in error and "interrupted" in error.splitlines()[-1]
-    done = sorted(path.name for path in out.iterdir())
-    written = [json.loads(line)["raw_file"] for line in lines.read_text().splitlines()]
-    assert done == [f"cluster_{i:04d}.png" for i in range(len(done))] and 5 <= len(done) < 400
-    assert written == [f"{i:03d}.png" for i in range(len(written))] and len(done) - 8 <= len(written) <= len(done)
-    assert not list(tmp_path.glob(".*"))
 
 
 @pytest.mark.parametrize("program", DATA_COMMANDS)

@@ -1,6 +1,5 @@
 """Folding against the network with its batch norm; exported networks loaded back by their own runtimes."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import utils
 from enet import BatchNormalization, build_enet
 from export import __main__ as export_command
 from export.folding import fold_batch_norm
-from export.formats import export, output_difference
+from export.formats import output_difference
 from run.command import UserError
 
 SIZE = (64, 96)
@@ -44,18 +43,6 @@ def test_folded_network_gives_the_same(options):
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert_close(found[name], value)
-
-
-def test_overwriting_replaces_an_export_only(tmp_path):
-    """A folder of other things stays whatever the flags say."""
-    model = tmp_path / "model"
-    utils.save_model(model, miniature({"input_shape": [*SIZE, 3]}), {"network": {"input_shape": [*SIZE, 3]}})
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis/thesis.txt").write_text("mine")
-    for kind in ("savedmodel", "tflite"):
-        with pytest.raises(UserError, match="found a folder of something else"):
-            export(model, tmp_path / "thesis", kind, overwrite=True)
-    assert (tmp_path / "thesis/thesis.txt").read_text() == "mine"
 
 
 def test_folded_trained_model_gives_the_same():
@@ -94,16 +81,17 @@ def test_difference_leaves_out_near_ties_but_nothing_that_is_wrong():
     """Of 1000 values, 9 that a tie moved don't count, nor does one image of three; 1 % of the values off do."""
     value = np.linspace(-4, 1, 1000)
 
+    def difference(*answers):
+        answers = iter(answers)
+        model, run = lambda image, training: {"embedding": value}, lambda image: {"embedding": next(answers)}
+        return output_difference(model, run, range(3))
+
     def off_by(*counts):
-        answers = iter(np.where(np.arange(1000) < count, value + 1, value) for count in counts)
-        return output_difference([0, 1, 2], [{"embedding": value}] * 3, lambda _: {"embedding": next(answers)})
+        return difference(*(np.where(np.arange(1000) < count, value + 1, value) for count in counts))
 
     assert off_by(9, 9, 9) == off_by(0, 0, 1000) == 0
     assert off_by(0, 1000, 1000) == off_by(11, 11, 11) == 0.25
-    answers = iter([value, value + 1e-3, value * 1.0005])
-    assert (
-        1e-4 < output_difference([0, 1, 2], [{"embedding": value}] * 3, lambda _: {"embedding": next(answers)}) < 1e-3
-    )
+    assert 1e-4 < difference(value, value + 1e-3, value * 1.0005) < 1e-3
 
 
 def test_image_statistics_can_not_be_folded():
@@ -191,11 +179,10 @@ ERRORS = [
     ("{model} --format tflite {tmp}/absent/new", "absent, expected an existing one"),
     ("{model} --format tflite {tmp}/file/new", "file, expected an existing one"),
     ("{model} --format tflite {tmp}/new --size 30 64", "--size: found 30"),
-    ("{model} --format tflite {tmp}/new --size 0 64", "--size: found 0"),
     ("{model} --format caffe {tmp}/new", "--format: invalid choice"),
     ("{model} {tmp}/new", "--format"),
     ("{open} --format tflite {tmp}/new", "give --size H W"),
-    ("{diverged} --format savedmodel {tmp}/new", "diverged: found outputs that are not finite"),
+    ("{diverged} --format savedmodel {tmp}/new", "embedding output is NaN"),
     ("{model} --format onnx {tmp}/new", "pip install tf2onnx onnxruntime"),
 ]
 
@@ -224,11 +211,3 @@ def test_error_is_one_line_and_leaves_nothing(arguments, message, saved, unfit, 
     lines = capsys.readouterr().err.strip().splitlines()
     assert exit_.value.code == 2 and message in lines[-1] and sum("error:" in line for line in lines) == 1
     assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "file").read_text() == "mine"
-
-
-def test_started_as_a_module_an_error_is_one_line(saved, tmp_path):
-    (tmp_path / "file").touch()
-    command = [sys.executable, "-m", "export", saved[0], tmp_path / "file", "--format", "tflite"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 2 and "found something of that name" in result.stderr
-    assert "Traceback" not in result.stderr

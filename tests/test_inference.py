@@ -14,13 +14,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import draw_scene, miniature, two_lines
+from conftest import draw_scene, miniature, save_miniature, two_lines
+from damage import write_frames
 
 import inference
 import utils
-from clustering import find_instances, instance_colors
 from datagenerator import read_image
-from lanes.tusimple import h_samples
+from lanes.tusimple import PREDICTION_KEYS, h_samples, read_labels
 from pipeline import outputs, segmentation, stages
 from run.command import UserError
 
@@ -32,6 +32,9 @@ def painted_ids(image, result):
     # the overlay adds 0.3 of the color, so the change tells the color except where it saturates
     colors, counts = np.unique(change[mask], axis=0, return_counts=True)
     return len(colors[counts >= 20]), mask
+
+
+BLACK = np.zeros((96, 160, 3), np.uint8)
 
 
 @pytest.fixture
@@ -47,16 +50,19 @@ def images(tmp_path):
 
 
 def test_every_image_is_painted_at_its_own_size(tiny_run, images, tmp_path, capsys):
-    inference.main(f"--modeldir {tiny_run} --outdir {tmp_path / 'out'} --indir".split() + [str(images)])
-    results = sorted((tmp_path / "out").iterdir())
+    """Also by scikit-learn's mean shift, to the same image."""
+    for method in ("fast", "sklearn"):
+        flags = f"--modeldir {tiny_run} --outdir {tmp_path / method} --cluster {method} --indir"
+        inference.main([*flags.split(), str(images)])
+    results, others = (sorted((tmp_path / method).iterdir()) for method in ("fast", "sklearn"))
     assert [p.name for p in results] == [f"cluster_{i:04d}.png" for i in range(4)]
-    for path, result in zip(sorted(p for p in images.iterdir() if p.suffix != ".txt"), results, strict=True):
-        image, painted = read_image(path), read_image(result)
-        assert painted.shape == image.shape
+    for path, *result in zip(sorted(p for p in images.iterdir() if p.suffix != ".txt"), results, others, strict=True):
+        image, painted, other = map(read_image, (path, *result))
+        assert painted.shape == image.shape and (painted != other).any(axis=2).mean() < 0.01
         ids, mask = painted_ids(image, painted)
         assert ids >= 2 and 0.005 < mask.mean() < 0.35
     printed = capsys.readouterr().out
-    (head,) = [number for number, line in enumerate(printed.splitlines()) if line.startswith("per image, ")]
+    head = next(number for number, line in enumerate(printed.splitlines()) if line.startswith("per image, "))
     rows = [line.rsplit(None, 2) for line in printed.splitlines()[head + 1 :][:6]]
     assert [name for name, *_ in rows] == ["decode", "network", "cluster", "paint", "write", "all stages"]
     assert {unit for *_, unit in rows} == {"ms"}
@@ -87,11 +93,7 @@ def calls_of(monkeypatch, *places):
     calls = Counter()
 
     def counted(name, function):
-        def call(*args, **kwargs):
-            calls[name] += 1
-            return function(*args, **kwargs)
-
-        return call
+        return lambda *args, **kwargs: (calls.update([name]), function(*args, **kwargs))[1]
 
     for module, name in places:
         monkeypatch.setattr(module, name, counted(name, getattr(module, name)))
@@ -119,11 +121,7 @@ def test_what_is_not_written_is_not_computed(wanted, source, tiny_data, tmp_path
     places |= dict.fromkeys(("renumber", "lane_colors"), inference.FrameTracker)
     calls = calls_of(monkeypatch, *((places.get(name, inference.visualization), name) for name in PARTS))
     save = f"--save none --json {tmp_path / 'l.json'}" if wanted == "json" else f"--save {wanted}"
-    if source == "video":
-        writer = cv2.VideoWriter(str(tmp_path / "a.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 20, (160, 96))
-        for _ in range(3):
-            writer.write(np.zeros((96, 160, 3), np.uint8))
-        writer.release()
+    write_frames(tmp_path / "a.mp4", 3 * [BLACK])
     sources = f"--video {tmp_path / 'a.mp4'}" if source == "video" else f"--indir {tiny_data / 'images'}"
     inference.main(f"{sources} --outdir {tmp_path / 'out'} {save}".split())
     of_other_source = {"images": {"renumber", "lane_colors", "writing"}, "video": {"save_image"}}[source]
@@ -138,8 +136,8 @@ def test_the_first_image_waits_for_no_other(tiny_data, tmp_path, monkeypatch):
     monkeypatch.setattr(segmentation, "use_cores", lambda: 2)
     for number in range(40):
         (tmp_path / f"{number}.png").symlink_to(tiny_data / "images/0000.png")
-    calls = calls_of(monkeypatch, (inference, "read_image"))
-    read, save = [], inference.visualization.save_image
+    calls, read = calls_of(monkeypatch, (inference, "read_image")), []
+    save = inference.visualization.save_image
     monkeypatch.setattr(
         inference.visualization, "save_image", lambda *args: (read.append(calls["read_image"]), save(*args))
     )
@@ -150,11 +148,7 @@ def test_the_first_image_waits_for_no_other(tiny_data, tmp_path, monkeypatch):
 def test_memory_does_not_grow_with_the_number_of_frames(tmp_path, monkeypatch):
     """2,000 frames of 45 kB, with everything that is made of them: none of it is kept."""
     monkeypatch.setattr(inference, "load_network", lambda *_: Stub())
-    path, size = tmp_path / "a.mp4", (96, 160)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 20, size[::-1])
-    for _ in range(2000):
-        writer.write(np.zeros((*size, 3), np.uint8))
-    writer.release()
+    write_frames(tmp_path / "a.mp4", 2000 * [BLACK])
     held, finish = [], inference.finish_frame
 
     def measure(frame, *others):
@@ -164,31 +158,13 @@ def test_memory_does_not_grow_with_the_number_of_frames(tmp_path, monkeypatch):
             held.append(tracemalloc.get_traced_memory()[0])
 
     monkeypatch.setattr(inference, "finish_frame", measure)
-    flags = f"--video {path} --outdir {tmp_path / 'out'} --save overlay,lanes --json {tmp_path / 'l'}"
+    flags = f"--video {tmp_path / 'a.mp4'} --outdir {tmp_path / 'out'} --save overlay,lanes --json {tmp_path / 'l'}"
     tracemalloc.start()
     try:
         inference.main(flags.split())
     finally:
         tracemalloc.stop()
-    assert held[1] - held[0] < 20 * 3 * size[0] * size[1]  # of 1,800 frames
-
-
-def test_unsure_instances_are_dropped_and_the_others_numbered_anew():
-    """Probabilities by hand: the left line 0.9, the middle one 0.75 and the right one half 0.72, half 0.95."""
-    probability, embedding = np.full((40, 60), 0.01), np.zeros((40, 60, 2), np.float32)
-    for column, p in ((5, 0.9), (25, 0.75), (45, np.repeat([0.72, 0.95], 20)[:, None])):
-        width = {5: 6, 25: 10, 45: 5}[column]  # the largest instance is the one to go
-        probability[:, column : column + width] = p
-        embedding[:, column : column + width] = column
-    outputs = {"embedding": embedding, "semantic": np.log(probability / (1 - probability))[..., None]}
-    places = np.ix_([0, 39], [5, 25, 45])
-    find = lambda *settings: find_instances(outputs, 1.0, *settings)[places].tolist()  # noqa: E731
-    assert find(0.7) == [[2, 1, 3], [2, 1, 3]]
-    assert find(0.7, "fast", 0.784) == [[1, 0, 2], [1, 0, 2]]  # 0.9 and the mean 0.835 are that sure
-    assert find(0.7, "fast", 0.85) == [[1, 0, 0], [1, 0, 0]]
-    assert find(0.7, "fast", 0.95) == find(0.97, "fast", 0.5) == [[0, 0, 0], [0, 0, 0]]
-    del outputs["semantic"]  # a model without that head: nothing to go by, the largest cluster is the background
-    assert find(0.7, "fast", 0.9)[0] == [2, 1, 3]
+    assert held[1] - held[0] < 20 * 3 * 96 * 160  # of 1,800 frames
 
 
 def test_instances_are_the_drawn_lines(tiny_run):
@@ -204,14 +180,6 @@ def test_instances_are_the_drawn_lines(tiny_run):
         assert (inside == owner).mean() > 0.6
         owners.add(owner)
     assert len(owners) == 3
-
-
-def test_scikit_learn_gives_the_same_image(tiny_run, images, tmp_path):
-    for method in ("fast", "sklearn"):
-        more = ["--indir", str(images), "--cluster", method]
-        inference.main(f"--modeldir {tiny_run} --outdir {tmp_path / method}".split() + more)
-    for a, b in zip(sorted((tmp_path / "fast").iterdir()), sorted((tmp_path / "sklearn").iterdir()), strict=True):
-        assert (read_image(a) != read_image(b)).any(axis=2).mean() < 0.01
 
 
 def test_every_kind_of_output(tiny_run, images, tmp_path, monkeypatch):
@@ -260,8 +228,7 @@ def test_names_folders_and_patterns(tiny_run, tmp_path, monkeypatch):
     scene, _ = draw_scene(np.random.default_rng(3))
     for name in ("in/a.JPG", "in/a.png", "in/sub dir/Ä.webp", "in/.hidden.png", "in/[1].bmp", "other/a.png"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(name.replace("JPG", "jpg"), scene)
-    os.rename("in/a.jpg", "in/a.JPG")
+        Path(name).write_bytes(cv2.imencode(Path(name).suffix.lower(), scene)[1].tobytes())
     command = ["--modeldir", str(tiny_run), "--keep-names", "--outdir", "out", "--json", "lanes.json", "-r", "--indir"]
     inference.main([*command, "in", "other/*.png", "in/a.png", "in/[1].bmp"])
     found = sorted(path.relative_to("out").as_posix() for path in Path("out").rglob("*.png"))
@@ -270,23 +237,17 @@ def test_names_folders_and_patterns(tiny_run, tmp_path, monkeypatch):
     assert names == ["[1].bmp", "a.JPG", "in/a.png", "sub dir/Ä.webp", "other/a.png"]
 
 
-def test_names_that_outputs_make_too_long(tiny_run, tmp_path, monkeypatch, capsys):
+def test_names_that_outputs_make_too_long(tmp_path, capsys):
     """Cut alike for all outputs of an image, whatever the bytes of a letter, and never to the name of another."""
-    monkeypatch.chdir(tmp_path)
-    scene = cv2.imencode(".bmp", draw_scene(np.random.default_rng(3))[0])[1].tobytes()
     names = ["a", 248 * "x" + "12", 248 * "x" + "13", 125 * "Ä", 231 * "b"]  # bytes: 1, 250, 250, 250, 231
-    for name in names:
-        Path("in/sub").mkdir(parents=True, exist_ok=True)
-        Path(f"in/sub/{name}.bmp").write_bytes(scene)
-    kinds = "labels,semantic,embedding"
-    inference.main(f"--modeldir {tiny_run} --keep-names --outdir out --save {kinds} -r --indir in".split())
-    stems = [
-        {path.name.removesuffix(f"_{kind}.png") for path in Path("out/sub").glob(f"*_{kind}.png")}
-        for kind in kinds.split(",")
-    ]
-    assert stems[0] == stems[1] == stems[2] and len(stems[0]) == 5 and {"a", 231 * "b"} <= stems[0]
-    cut = stems[0] - set(names)
-    assert len(cut) == 3 and all(name.startswith((200 * "x", 100 * "Ä")) for name in cut)
+    kinds = ("labels", "semantic", "embedding")
+    files = outputs.name_outputs([Path("sub", f"{name}.bmp") for name in names], tmp_path, kinds, True)
+    stems = [{kind: path.name.removesuffix(f"_{kind}.png") for kind, path in each.items()} for each in files]
+    assert all(len({*each.values()}) == 1 for each in stems)
+    stems = [each["labels"] for each in stems]
+    assert len({*stems}) == 5 and [stems[0], stems[4]] == ["a", 231 * "b"]
+    assert all(name.startswith((200 * "x", 100 * "Ä")) and name not in names for name in stems[1:4])
+    assert all(len(os.fsencode(path.name)) <= 255 for each in files for path in each.values())
     assert "3 names" in capsys.readouterr().err
 
 
@@ -350,6 +311,13 @@ def test_kinds_of_images_are_read_alike(tmp_path):
     gray = cv2.cvtColor(scene, cv2.COLOR_BGR2GRAY)
     rgb = scene[:, :, ::-1]
     alpha = np.dstack([scene, np.full_like(gray, 7)])
+
+    def assert_read(name, data, expected, error):
+        (tmp_path / name).write_bytes(data)
+        read = read_image(tmp_path / name)
+        assert read.dtype == np.uint8 and read.shape == expected.shape, name
+        assert np.abs(read.astype(int) - expected).max() <= error, name
+
     for name, image, expected, error in (
         ("plain.png", scene, rgb, 0),
         ("deep.png", scene.astype(np.uint16) * 257, rgb, 1),
@@ -360,20 +328,13 @@ def test_kinds_of_images_are_read_alike(tmp_path):
         ("plain.BMP", scene, rgb, 0),
         ("plain.jpg", scene, rgb, 12),
     ):
-        path = tmp_path / name
-        path.write_bytes(cv2.imencode(path.suffix.lower(), image)[1].tobytes())
-        read = read_image(path)
-        assert read.dtype == np.uint8 and read.shape == rgb.shape, name
-        assert np.abs(read.astype(int) - expected).max() <= error, name
-    (tmp_path / "turned.jpg").write_bytes(jpg_turned(scene, 6))
-    turned = read_image(tmp_path / "turned.jpg")
-    assert np.abs(turned.astype(int) - np.rot90(rgb, -1)).max() <= 12
+        assert_read(name, cv2.imencode(Path(name).suffix.lower(), image)[1].tobytes(), expected, error)
+    assert_read("turned.jpg", jpg_turned(scene, 6), np.rot90(rgb, -1), 12)
     # a cut file is noticed though the thumbnail in its EXIF data has an end, and bytes after the end do no harm
     thumbnail = cv2.imencode(".jpg", scene[::4, ::4])[1].tobytes()
     data = cv2.imencode(".jpg", scene)[1].tobytes()
     data = data[:2] + b"\xff\xff\xe1" + (len(thumbnail) + 2).to_bytes(2) + thumbnail + data[2:]
-    (tmp_path / "thumbnail.jpg").write_bytes(data + b"maker's notes")
-    assert np.abs(read_image(tmp_path / "thumbnail.jpg").astype(int) - rgb).max() <= 12
+    assert_read("thumbnail.jpg", data + b"maker's notes", rgb, 12)
     (tmp_path / "thumbnail.jpg").write_bytes(data[:-2])
     with pytest.raises(UserError, match="thumbnail.jpg: (damaged|could not be decoded)"):
         read_image(tmp_path / "thumbnail.jpg")
@@ -383,8 +344,7 @@ def test_small_stays_as_small_at_another_size(tmp_path, monkeypatch):
     """0.0005 of 64x96 pixels are 3; of the size given they are 12. Lanes grow with the size, other things needn't."""
     monkeypatch.setattr(utils, "build_model", miniature)
     for name, more in (("lanes", {}), ("cells", {"coordinate_scale": 5.0})):
-        network = {"input_shape": [64, 96, 3], **more}
-        utils.save_model(tmp_path / name, miniature(network), {"network": network})
+        save_miniature(tmp_path / name, **more)
     few = {name: segmentation.load_network(tmp_path / name, (128, 192)).min_pixels for name in ("lanes", "cells")}
     assert few == {"lanes": None, "cells": 3} and segmentation.load_network(tmp_path / "cells").min_pixels is None
     config = utils.read_config(tmp_path / "cells")
@@ -396,6 +356,53 @@ def test_small_stays_as_small_at_another_size(tmp_path, monkeypatch):
             segmentation.load_network(tmp_path / "cells")
 
 
+PIECES = """
+    111111111.....
+    11311111122...
+    111111111.22..
+    44411111.2222.
+    4444......222.
+    4444..1......5
+    ............5.
+    33............
+    3333.......11.
+"""
+MERGED = """
+    111111111.....
+    11111111122...
+    111111111.22..
+    44411111.2222.
+    4444......222.
+    4444..........
+    ..............
+    33............
+    3333..........
+"""
+
+
+def test_small_pieces_go_to_what_they_touch_most():
+    """3 in 1, one pixel, to 1; pieces of 1 and 5 in the background to that: 5 has no larger one and is no more."""
+    before, expected = (
+        np.array([[int(letter.replace(".", "0")) for letter in row] for row in text.split()], np.int32)
+        for text in (PIECES, MERGED)
+    )
+    merged = segmentation.merge_pieces(before, 3)
+    assert merged.dtype == np.int32
+    np.testing.assert_array_equal(merged, np.array([0, 1, 2, 4, 3])[expected])  # numbered by size
+    np.testing.assert_array_equal(segmentation.merge_pieces(merged, 3), merged)
+    assert not segmentation.merge_pieces(np.eye(2, dtype=np.int32), 3).any()  # nothing to touch but background
+    assert (segmentation.merge_pieces(np.ones((1, 2), np.int32), 3) == 0).all()  # nor that
+
+
+@pytest.mark.parametrize(("min_pixels", "pieces"), [(None, 2), (8, 1)])
+def test_only_what_is_no_lane_loses_its_pieces(min_pixels, pieces):
+    network = segmentation.Network(miniature({"input_shape": [64, 96, 3]}), min_pixels=min_pixels)
+    mask = np.zeros((64, 96, 1), np.float32)
+    mask[10:20, 10:20] = mask[40:42, 60:62] = 1
+    found = network.find_instances({"embedding": np.zeros((64, 96, 2)), "semantic": 20 * mask - 10})
+    assert cv2.connectedComponents(np.uint8(found))[0] - 1 == pieces and found[15, 15] == 1
+
+
 def test_network_size_and_number_of_lanes(tiny_run, images, tmp_path):
     """Extreme sizes of image and network; the largest instances are kept."""
     scene, _ = draw_scene(np.random.default_rng(4))
@@ -403,10 +410,8 @@ def test_network_size_and_number_of_lanes(tiny_run, images, tmp_path):
     cv2.imwrite(str(images / "c.png"), cv2.resize(scene, (64, 64)))
     counts = {}
     for more in ("", "--max-lanes 2", "--size 128 160"):
-        flags = (
-            f"--modeldir {tiny_run} --outdir {tmp_path / 'out'} --save labels --json {tmp_path / 'l'} {more}".split()
-        )
-        inference.main([*flags, "--indir", str(images)])
+        flags = f"--modeldir {tiny_run} --outdir {tmp_path / 'out'} --save labels --json {tmp_path / 'l'} {more}"
+        inference.main([*flags.split(), "--indir", str(images)])
         labels = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in sorted((tmp_path / "out").iterdir())]
         counts[more] = [np.bincount(label.ravel()) for label in labels]
         assert labels[2].shape == (64, 64)
@@ -417,13 +422,6 @@ def test_network_size_and_number_of_lanes(tiny_run, images, tmp_path):
     for every, two in zip(counts[""], counts["--max-lanes 2"], strict=True):
         np.testing.assert_array_equal(two[1:], every[1:3])
     assert any(len(a) != len(b) or (a != b).any() for a, b in zip(counts[""], counts["--size 128 160"], strict=True))
-
-
-def test_colors_of_the_overlay_stay_apart():
-    """300 instances: 300 colors over black."""
-    label_map = np.arange(300).reshape(15, 20) + 1
-    painted = inference.visualization.paint_instances(np.zeros((150, 200, 3), np.uint8), label_map, alpha=1.0)
-    assert len(np.unique(painted.reshape(-1, 3), axis=0)) == 300 == len(np.unique(instance_colors(300), axis=0))
 
 
 def test_frames_are_worked_on_at_the_same_time_in_order_and_bounded():
@@ -451,13 +449,8 @@ def pool_threads():
 
 
 def test_an_error_ends_all_threads():
-    def fail(value):
-        if value == 3:
-            raise UserError("no")
-        return value
-
-    with pytest.raises(UserError):
-        list(stages.map_ahead(fail, range(100), 3))
+    with pytest.raises(ZeroDivisionError):
+        list(stages.map_ahead(lambda value: 1 / (3 - value), range(100), 3))
     assert not pool_threads()
 
 
@@ -469,6 +462,7 @@ def interrupt_after(folder, count):
 
 
 def test_ctrl_c_keeps_what_is_done(tiny_run, tiny_data, tmp_path, capsys):
+    """Whole files, a JSON line for each image that is finished, nothing hidden left."""
     for i in range(400):
         (tmp_path / f"{i:03d}.png").symlink_to(tiny_data / f"images/000{i % 8}.png")
     thread = threading.Thread(target=interrupt_after, args=(tmp_path / "out", 5))
@@ -478,19 +472,18 @@ def test_ctrl_c_keeps_what_is_done(tiny_run, tiny_data, tmp_path, capsys):
         inference.main(command.split())
     assert exit_.value.code == 130
     thread.join()
-    assert not pool_threads()
+    assert not pool_threads() and not list(tmp_path.rglob(".*"))
     assert "interrupted" in capsys.readouterr().err.splitlines()[-1]
     results = sorted((tmp_path / "out").iterdir())
-    lines = [json.loads(line) for line in (tmp_path / "lanes").read_text().splitlines()]
+    lines = [json.loads(line)["raw_file"] for line in (tmp_path / "lanes").read_text().splitlines()]
     assert [path.name for path in results] == [f"cluster_{i:04d}.png" for i in range(len(results))]
     assert 5 <= len(results) < 400 and len(results) - 8 <= len(lines) <= len(results)
+    assert lines == [f"{i:03d}.png" for i in range(len(lines))]
     assert all(read_image(path).shape == (96, 160, 3) for path in results)
 
 
 def test_lines_have_scores_and_defaults_are_found_from_anywhere(tmp_path, monkeypatch):
     """The shipped model on the shipped images, started in another folder; lines that TuSimple's rules take."""
-    from lanes.tusimple import PREDICTION_KEYS, read_labels
-
     monkeypatch.chdir(tmp_path)
     inference.main("--outdir out --save labels --json lanes.json".split())
     lines = read_labels("lanes.json", PREDICTION_KEYS)
@@ -512,8 +505,7 @@ def test_rows_of_other_heights():
 
 def test_without_semantic_head_all_pixels_are_clustered(tmp_path, monkeypatch):
     monkeypatch.setattr(utils, "build_model", miniature)
-    network = {"input_shape": [64, 96, 3], "semantic": False}
-    utils.save_model(tmp_path / "model", miniature(network), {"network": network})
+    save_miniature(tmp_path / "model", semantic=False)
     image, _ = draw_scene(np.random.default_rng(1))
     label_map = segmentation.segment(segmentation.load_network(tmp_path / "model"), image)
     sizes = np.bincount(label_map.ravel())

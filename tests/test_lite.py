@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, draw_scene, miniature
+from conftest import ROOT, draw_scene, miniature, save_miniature
 from test_enet import assert_close, shake
 
 import utils
@@ -49,9 +49,7 @@ def model(tmp_path, monkeypatch):
     """Model folder of a miniature and the empty cache of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(utils, "build_model", miniature)
-    network = {"input_shape": [64, 96, 3]}
-    utils.save_model(tmp_path / "model", miniature(network), {"network": network})
-    return tmp_path / "model"
+    return save_miniature(tmp_path / "model")
 
 
 def cached(model):

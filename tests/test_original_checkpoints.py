@@ -303,15 +303,6 @@ def test_a_checkpoint_that_was_cut_off(checkpoint, tmp_path):
         utils.load_model(tmp_path)
 
 
-def test_saved_model_keeps_working_this_way(checkpoint, tmp_path):
-    model = utils.load_model(checkpoint[0], (64, 64))
-    utils.save_model(tmp_path, model, {"network": {**utils.read_network(checkpoint[0]), "input_shape": [64, 64, 3]}})
-    image = np.random.default_rng(1).uniform(0, 255, (1, 64, 64, 3)).astype(np.float32)
-    np.testing.assert_allclose(utils.load_model(tmp_path)(image)["embedding"], model(image)["embedding"], rtol=1e-5)
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert loaded.get_layer("bottleneck1_1_batch_norm1").image_statistics
-
-
 def test_calibration_makes_a_normal_model(tmp_path, tiny_data, capsys, monkeypatch):
     """With one image its own statistics and the averages are the same; with several the averages are their mean."""
     monkeypatch.setattr(utils, "build_model", miniature)

@@ -1,11 +1,12 @@
 """README.md and doc/: what they name exists, their commands are known to `--help`, their example does what it says."""
 
+import contextlib
 import importlib.util
+import io
 import json
 import re
 import shlex
 import subprocess
-import sys
 
 import cv2
 import numpy as np
@@ -17,27 +18,6 @@ RUNS = sorted((ROOT / "doc" / "runs").glob("*.args"))
 README = PAGES[0].read_text(encoding="utf-8")
 # at the top level, but no part of the project that a reader looks for
 NOT_IN_THE_TREE = {".ci", ".gitignore", ".ruff.toml", "LICENSE", "README.md", "requirements.txt"}
-
-# Prints the help of many commands; one process, because TensorFlow takes long to import.
-HELP = """
-import contextlib, io, json, runpy, sys
-
-root = sys.path[0] = ""
-texts = []
-for command in json.load(sys.stdin):
-    output = io.StringIO()
-    with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
-        if command[0] == "-m":
-            sys.argv = [*command[1:], "--help"]
-            runpy.run_module(command[1], run_name="__main__", alter_sys=True)
-        else:
-            sys.argv = [*command, "--help"]
-            sys.path.insert(0, command[0].rpartition("/")[0])
-            runpy.run_path(command[0], run_name="__main__")
-    texts.append(output.getvalue())
-json.dump(texts, sys.stdout)
-"""
-
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -77,16 +57,19 @@ def call_of(command):
 @pytest.fixture(scope="module")
 def known_flags():
     """{call: set of the flags that its --help lists}."""
-    calls = sorted({call_of(command) for _, command in COMMANDS if command[:2] != ["-m", "pytest"]})
-    assert set(calls) >= {("training.py",), ("inference.py",), ("-m", "evaluation"), ("-m", "benchmark")}
-    result = subprocess.run(
-        [sys.executable, "-c", HELP], input=json.dumps(calls), cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert all(text.startswith("usage:") for text in json.loads(result.stdout))
-    # an option's line: two blanks, its names, two blanks, what it does
-    options = [re.findall(r"^  (-.*?)(?:  .*)?$", text, re.MULTILINE) for text in json.loads(result.stdout)]
-    flags = [set(re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", "\n".join(lines))) for lines in options]
-    return dict(zip(calls, flags, strict=True))
+    calls = {call_of(command) for _, command in COMMANDS if command[:2] != ["-m", "pytest"]}
+    assert calls >= {("training.py",), ("inference.py",), ("-m", "evaluation"), ("-m", "benchmark")}
+    flags = {}
+    for call in calls:
+        start = 2 if call[0] == "-m" else 1
+        name = f"{call[1]}.__main__" if start == 2 else call[0].removesuffix(".py").replace("/", ".")
+        with contextlib.redirect_stdout(io.StringIO()) as output, contextlib.suppress(SystemExit):
+            importlib.import_module(name).main([*call[start:], "--help"])
+        assert output.getvalue().startswith("usage:")
+        # an option's line: two blanks, its names, two blanks, what it does
+        options = re.findall(r"^  (-.*?)(?:  .*)?$", output.getvalue(), re.MULTILINE)
+        flags[call] = set(re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", "\n".join(options)))
+    return flags
 
 
 def test_commands_are_found():

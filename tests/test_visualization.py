@@ -67,11 +67,6 @@ def test_scatter_plot_of_hundreds_is_one_drawing(tmp_path, monkeypatch):
     assert names == ["background", "1", "2", "3"]
 
 
-def test_figure_of_the_readme(tmp_path, tiny_run):
-    visualization.main(["features", str(tiny_run), str(tmp_path / "features.png")])
-    assert cv2.imread(str(tmp_path / "features.png")).std() > 5
-
-
 def test_figure_of_instances(tmp_path, capsys):
     """Rows by number of instances; image, truth, found and embedding beside each other."""
     for kind in ("images", "labels"):
@@ -102,12 +97,6 @@ def test_figure_of_instances(tmp_path, capsys):
     with pytest.raises(SystemExit):
         visualization.main(["instances", data, results, path])
     assert f"{results}: found no results" in capsys.readouterr().err
-
-
-def test_features_without_plots(tmp_path, capsys):
-    with pytest.raises(SystemExit) as exit_:
-        visualization.main(["features", str(tmp_path), str(tmp_path / "a.png")])
-    assert exit_.value.code == 2 and str(tmp_path) in capsys.readouterr().err
 
 
 def test_image_that_can_not_be_written_leaves_nothing(tmp_path):

@@ -38,7 +38,7 @@ from pipeline.classes import classes_of_instances, find_classes, name_classes
 from pipeline.instance_files import FILES, describe_instances, instance_files, require_own
 from pipeline.outputs import find_images, json_lines, name_outputs, output_folder
 from pipeline.stages import Frame, run_frames
-from pipeline.tracking import FrameTracker
+from pipeline.tracking import Tracker
 from run.command import UserError, bounded, command
 
 INDIR = "inference_test/images"
@@ -127,7 +127,7 @@ def load_network(args, images=None):
     return network
 
 
-def paint(frame, kinds, class_names, lane_colors=None):
+def paint(frame, kinds, class_names):
     """Paint a Frame's image in each of the kinds of `--save`; `class_names` are those of the network's classes."""
     shape, prediction = frame.image.shape, frame.prediction
     for kind in kinds:
@@ -144,7 +144,9 @@ def paint(frame, kinds, class_names, lane_colors=None):
         elif kind == "embedding":
             painted = visualization.embedding_image(prediction["embedding"], shape)
         else:
-            painted = visualization.draw_lanes(frame.image, frame.line["lanes"], frame.line["h_samples"], lane_colors)
+            lanes, rows = frame.line["lanes"], frame.line["h_samples"]
+            colors = visualization.lane_colors(lanes, rows, frame.label_map, shape)
+            painted = visualization.draw_lanes(frame.image, lanes, rows, colors)
         frame.painted[kind] = painted
 
 
@@ -260,7 +262,7 @@ def run_video(args, threads):
             kind: stack.enter_context(video.writing(path, clip.size, clip.result_fps, codec))
             for kind, path in paths.items()
         }
-        tracker, last = FrameTracker(), None
+        tracker, last = Tracker(), None
 
         def finish(frame):
             nonlocal last
@@ -308,19 +310,16 @@ def video_frames(clip):
 def finish_frame(frame, tracker, writers, write_line, class_names=()):
     """Paint and write a video's Frame; to be called in their order.
 
-    With a FrameTracker, {kind of `--save`: function of `video.writing`}, and the function of `json_lines`.
+    With a Tracker, {kind of `--save`: function of `video.writing`}, and the function of `json_lines`.
     """
-    lane_colors = None
     with frame.timed("track"):
-        if "overlay" in writers:
+        if "overlay" in writers or "lanes" in writers:
             ids, first = np.unique(frame.label_map, return_index=True)
             frame.label_map = tracker.renumber(frame.label_map)
             ids = dict(zip(ids.tolist(), frame.label_map.ravel()[first].tolist(), strict=True))
             frame.classes = {ids[i]: values for i, values in frame.classes.items() if i in ids}
-        if "lanes" in writers:
-            lane_colors = tracker.lane_colors(frame.line, frame.image.shape[1])
     with frame.timed("paint"):
-        paint(frame, writers, class_names, lane_colors)
+        paint(frame, writers, class_names)
     with frame.timed("write"):
         for kind, write_frame in writers.items():
             write_frame(frame.painted[kind], frame.time)

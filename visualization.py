@@ -1,10 +1,12 @@
 """Images of what the network does: painted instances, lanes, embeddings as scatter plot and as color.
 
-    python visualization.py instances my_test my_results doc/instances.png
+    python visualization.py instances my_test my_results instances.png
+    python visualization.py images figure.png "input=a.jpg" "instances found=b.png" --columns 2
 
-puts images of a data folder, their true instances, and the instances and embeddings that `inference.py --save
-labels,embedding --keep-names` found side by side. Images are (h, w, 3) uint8 RGB; label maps are (H, W) integers of any
-size, 0 = background. matplotlib, which takes a second to import, is imported where it is used: inference doesn't.
+The first puts images of a data folder, their true instances, and the instances and embeddings that `inference.py
+--save labels,embedding --keep-names` found side by side, the second any images, each with a title. Images are (h, w, 3)
+uint8 RGB; label maps are (H, W) integers of any size, 0 = background. matplotlib, which takes a second to import, is
+imported where it is used: inference doesn't.
 """
 
 if __name__ == "__main__":
@@ -13,22 +15,25 @@ if __name__ == "__main__":
     start()
 
 import argparse
+import itertools
 from pathlib import Path
 
 import cv2
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 import utils
 from clustering import instance_colors
 from data.files import find_pairs
 from datagenerator import read_image, read_label
-from run.command import UserError, command
+from run.command import UserError, bounded, command
 
 ALPHA = 0.3
 CLASS_ALPHA = 0.5
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 MAX_LEGEND = 20  # instances that a scatter plot names
 MAX_POINTS = 6000  # pixels that it draws
+TITLE_HEIGHT = 26  # pixels
 
 
 def paint_instances(image, label_map, alpha=ALPHA):
@@ -118,6 +123,27 @@ def draw_lanes(image, lanes, h_samples, color=None, thickness=5):
     return image
 
 
+def lane_colors(lanes, h_samples, label_map, shape):
+    """(N, 3) uint8 RGB of TuSimple lanes: of the instance that most points of a lane lie on, as the overlay has it.
+
+    A lane on no instance, or on one that an earlier lane has, gets a color that nothing else has.
+
+    Args:
+        lanes, h_samples: as in `draw_lanes`.
+        label_map: (H, W) integers of any size that shows the whole image.
+        shape: (h, w, ...) of the image.
+    """
+    scale = np.divide(label_map.shape, shape[:2])
+    rows, ids = ((np.array(h_samples) + 0.5) * scale[0]).astype(int), []
+    free = itertools.count(int(label_map.max(initial=0)) + 1)
+    for x in map(np.array, lanes):
+        columns = ((x + 0.5) * scale[1]).astype(int)
+        counts = np.bincount(label_map[rows[x >= 0], columns[x >= 0]], minlength=2)
+        counts[[0, *(i for i in ids if i < len(counts))]] = 0
+        ids.append(int(counts.argmax()) if counts.any() else next(free))
+    return instance_colors(max(ids, default=0))[np.array(ids, int) - 1]
+
+
 def embedding_to_color(embedding):
     """The first three channels of (H, W, D) embeddings as (H, W, 3) uint8, each from its 1st to its 99th percentile."""
     color = np.zeros((*embedding.shape[:2], 3), np.uint8)
@@ -139,8 +165,9 @@ def scatter_plot(embedding, label, path, title=""):
     if points.shape[1] == 1:
         points = np.column_stack([points, np.zeros(len(points))])
     dims = min(points.shape[1], 3)
-    figure = Figure(figsize=(6, 6), layout="constrained")
+    figure = Figure(figsize=(4.5, 4.5), layout="constrained")  # two of them fit into a page
     axes = figure.add_subplot(projection="3d" if dims == 3 else None)
+    axes.set(**{f"{axis}label": f"dimension {number}" for number, axis in enumerate("xyz"[:dims], start=1)})
     present = np.unique(ids)
     instances = present[present != 0]
     colors = dict(zip(instances, instance_colors(len(instances)) / 255.0, strict=True)) | {0: np.full(3, 0.7)}
@@ -158,6 +185,36 @@ def scatter_plot(embedding, label, path, title=""):
         title = f"{title}, {len(instances)} instances".lstrip(", ")
     axes.set_title(title)
     figure.savefig(path, dpi=100)
+
+
+def place_images(images, titles, columns):
+    """One image of images of any size in rows of so many columns, on white, each below its title, which may be ""."""
+
+    def pad(image, above=0, below=0, left=0, right=0):
+        return np.pad(image, ((above, below), (left, right), (0, 0)), constant_values=255)
+
+    tiles = []
+    for image, title in zip(images, titles, strict=True):
+        tiles.append(pad(image, 2 + TITLE_HEIGHT * bool(title), 2, 2, 2))
+        cv2.putText(tiles[-1], title, (2, TITLE_HEIGHT - 6), FONT, 0.6, (0, 0, 0), 1, cv2.LINE_AA)
+    rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
+    rows = [np.hstack([pad(tile, below=max(map(len, row)) - len(tile)) for tile in row]) for row in rows]
+    width = max(row.shape[1] for row in rows)
+    return np.vstack([pad(row, right=width - row.shape[1]) for row in rows])
+
+
+def ids_of_truth(found, truth):
+    """Ids of the instances of a label map as those of a true one, of equal size, that they overlap most, one to one.
+
+    Both as `sequential_ids`, so that they get the same colors; instances without a true one have the ids after these.
+    """
+    counts = np.zeros((found.max() + 1, truth.max() + 1), int)
+    np.add.at(counts, (found, truth), 1)
+    ids = np.append(0, truth.max() + np.arange(1, len(counts)))
+    for one, other in zip(*linear_sum_assignment(-counts[1:, 1:]), strict=True):
+        if counts[one + 1, other + 1]:
+            ids[one + 1] = other + 1
+    return ids[found]
 
 
 def instances_figure(data_folder, results, path, count=4, side=256):
@@ -182,20 +239,17 @@ def instances_figure(data_folder, results, path, count=4, side=256):
         )
     chosen.sort()
     count = min(count, len(chosen))
-    rows = []
+    tiles, titles = [], ["image", "truth", "found", "embedding as color"]
     for place in (np.arange(count) + 0.5) * len(chosen) / count:
         _, image, label, label_file, embedding = chosen[int(place)]
         image = embedding_to_color(read_image(image))
-        black = np.zeros_like(image)
-        shown = [paint_instances(black, sequential_ids(read_label(name)), alpha=1.0) for name in (label, label_file)]
+        truth, found = (sequential_ids(resize_nearest(read_label(name), image.shape)) for name in (label, label_file))
+        shown = [paint_instances(np.zeros_like(image), ids, 1.0) for ids in (truth, ids_of_truth(found, truth))]
         size = np.maximum(np.array(image.shape[1::-1]) * side // max(image.shape[:2]), 1)
-        tiles = [
-            cv2.resize(tile, size, interpolation=cv2.INTER_AREA) for tile in (image, *shown, read_image(embedding))
-        ]
-        rows.append(np.hstack([np.pad(tile, ((2, 2), (2, 2), (0, 0)), constant_values=255) for tile in tiles]))
-    width = max(row.shape[1] for row in rows)
-    rows = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
-    save_image(path, np.vstack(rows))
+        for tile in (image, *shown, read_image(embedding)):
+            tiles.append(cv2.resize(tile, size, interpolation=cv2.INTER_AREA))
+    titles += [""] * (len(tiles) - len(titles))
+    save_image(path, place_images(tiles, titles, columns=4))
 
 
 def save_image(path, image):
@@ -215,13 +269,27 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     commands = parser.add_subparsers(dest="command", required=True)
     instances = commands.add_parser("instances", help="true and found instances side by side")
-    instances.add_argument("data_folder", metavar="DATA")
-    instances.add_argument("results", metavar="RESULTS")
-    instances.add_argument("path", metavar="PNG")
+    instances.add_argument("data_folder", metavar="DATA", help="folder with images/ and labels/")
+    instances.add_argument("results", metavar="RESULTS", help="folder that inference.py wrote")
+    instances.add_argument("path", metavar="PNG", help="file to write")
+    images = commands.add_parser("images", help="images with titles side by side")
+    images.add_argument("path", metavar="PNG", help="file to write")
+    images.add_argument("images", metavar="TITLE=IMAGE", nargs="+", help="in their order; IMAGE alone has no title")
+    images.add_argument("--columns", type=bounded(int, least=1), default=2, help="default %(default)s")
+    images.add_argument("--width", type=bounded(int, least=1), default=400, help="pixels of each; default %(default)s")
     args = parser.parse_args(argv)
     if Path(args.path).suffix.lower() != ".png":
         parser.error(f"{args.path}: found another name, expected one that ends in .png to write; change it")
-    instances_figure(args.data_folder, args.results, args.path)
+    if args.command == "instances":
+        return instances_figure(args.data_folder, args.results, args.path)
+    titles, tiles = [], []
+    for word in args.images:
+        title, _, name = word.rpartition("=")
+        image = read_image(name)
+        size = args.width, max(1, image.shape[0] * args.width // image.shape[1])
+        tiles.append(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+        titles.append(title)
+    save_image(args.path, place_images(tiles, titles, args.columns))
 
 
 if __name__ == "__main__":

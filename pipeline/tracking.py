@@ -1,4 +1,4 @@
-"""Instances and lanes of a video that keep their ids, and with them their colors, from frame to frame.
+"""Instances of a video that keep their ids, and with them their colors, from frame to frame.
 
 They are matched to those of the frames before by their lateral distance, all at once (Hungarian method: Kuhn 1955). One
 that isn't seen for some frames is remembered. A profile is (R,), the lateral position of one of them in each row, in
@@ -11,15 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from clustering import instance_colors
-
 REACH = 0.06  # of the image's width: a lane moves less from one frame to the next
 MEMORY = 25  # frames
 
 
 @dataclass
 class Track:
-    """What is known of one instance or lane: its profile when it was last seen."""
+    """What is known of one instance: its profile when it was last seen."""
 
     profile: np.ndarray
     extended: np.ndarray | None  # (R,) of `_extend`, None without a position
@@ -31,6 +29,10 @@ class Tracker:
 
     def __init__(self):
         self.tracks = {}  # id: Track
+
+    def renumber(self, label_map):
+        """A (H, W) label map whose instances have the ids that they had in the frames before."""
+        return np.take(np.append(0, self.update(instance_profiles(label_map))), label_map)
 
     def update(self, profiles):
         """Ids of the (N, R) profiles of one frame, (N,) int: that which each had before, else the smallest free one."""
@@ -83,24 +85,3 @@ def instance_profiles(label_map):
     sums = np.bincount(cells, columns + 0.5, minlength=count * height)
     with np.errstate(invalid="ignore"):
         return (sums / counts / width).reshape(count, height)
-
-
-class FrameTracker:
-    """Ids and colors over the frames of a video, to be asked for one frame after the other.
-
-    Instances and lanes are tracked apart: a lane may join instances.
-    """
-
-    def __init__(self):
-        self.instances, self.lanes = Tracker(), Tracker()
-
-    def renumber(self, label_map):
-        """A (H, W) label map whose instances have the ids that they had in the frames before."""
-        ids = self.instances.update(instance_profiles(label_map))
-        return np.take(np.append(0, ids), label_map)
-
-    def lane_colors(self, line, width):
-        """(N, 3) uint8 RGB of the lanes of a TuSimple dict, those that they had before; `width` of the image."""
-        x = np.array(line["lanes"], float).reshape(-1, len(line["h_samples"]))
-        ids = self.lanes.update(np.where(x < 0, np.nan, x / width))
-        return instance_colors(ids.max(initial=0))[ids - 1]

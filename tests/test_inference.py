@@ -106,7 +106,7 @@ PARTS = {
     "fit_lanes": {"lanes", "json"},
     "lane_scores": {"json"},
     "save_image": {"overlay", "lanes"},
-    "renumber": {"overlay"},
+    "renumber": {"overlay", "lanes"},
     "lane_colors": {"lanes"},
     "writing": {"overlay", "lanes"},
 }
@@ -118,13 +118,13 @@ def test_what_is_not_written_is_not_computed(wanted, source, tiny_data, tmp_path
     """Each part of the way is taken for the outputs that need it, by hand, and for no other."""
     monkeypatch.setattr(inference, "load_network", lambda *_: Stub())
     places = {"fit_lanes": inference, "lane_scores": inference, "writing": inference.video}
-    places |= dict.fromkeys(("renumber", "lane_colors"), inference.FrameTracker)
+    places |= {"renumber": inference.Tracker}
     calls = calls_of(monkeypatch, *((places.get(name, inference.visualization), name) for name in PARTS))
     save = f"--save none --json {tmp_path / 'l.json'}" if wanted == "json" else f"--save {wanted}"
     write_frames(tmp_path / "a.mp4", 3 * [BLACK])
     sources = f"--video {tmp_path / 'a.mp4'}" if source == "video" else f"--indir {tiny_data / 'images'}"
     inference.main(f"{sources} --outdir {tmp_path / 'out'} {save}".split())
-    of_other_source = {"images": {"renumber", "lane_colors", "writing"}, "video": {"save_image"}}[source]
+    of_other_source = {"images": {"renumber", "writing"}, "video": {"save_image"}}[source]
     assert set(calls) == {name for name, outputs in PARTS.items() if wanted in outputs} - of_other_source
     written = [path.suffix for path in tmp_path.rglob("*") if path.is_file() and path != tmp_path / "a.mp4"]
     assert set(written) == {".json" if wanted == "json" else ".mp4" if source == "video" else ".png"}

@@ -17,7 +17,6 @@ from damage import write_frames
 
 import inference
 import utils
-from clustering import instance_colors
 from pipeline import tracking, video
 from run.command import UserError
 
@@ -341,20 +340,13 @@ def test_video_in_video_out(tiny_run, tmp_path, size, capsys, monkeypatch):
     assert "12 frames" in capsys.readouterr().out
 
 
-def test_labels_and_lanes_keep_their_colors(tmp_path):
-    """Frames with the same lanes under other ids come out with the same ids and colors."""
-    tracker = tracking.FrameTracker()
-    rows = [30, 40, 50, 60]
-    seen = []
-    for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
-        bottoms = np.array([10, 80, 150])[order]
-        x = [[int(80 + (bottom - 80) * (row - 20) / 43) for row in rows] for bottom in bottoms]
-        label_map = tracker.renumber(lines((64, 160), bottoms, [1, 2, 3]))
-        colors = tracker.lane_colors({"lanes": x, "h_samples": rows}, 160)
-        seen.append((label_map[60], colors[np.argsort(order)].tolist()))
-    for label_row, colors in seen[1:]:
-        np.testing.assert_array_equal(label_row, seen[0][0])
-        assert colors == seen[0][1] == instance_colors(3).tolist()
+def test_labels_keep_their_ids():
+    """Frames with the same lanes under other ids come out with the same ids."""
+    tracker = tracking.Tracker()
+    bottoms = np.array([10, 80, 150])
+    orders = ([0, 1, 2], [2, 0, 1], [1, 2, 0])
+    seen = [tracker.renumber(lines((64, 160), bottoms[order], [1, 2, 3]))[60] for order in orders]
+    assert all((row == seen[0]).all() for row in seen) and seen[0].max() == 3
 
 
 def test_frames_that_are_missing_are_told(untrained, tmp_path, capsys):

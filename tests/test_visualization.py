@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import visualization
+from clustering import instance_colors
 
 
 def test_overlay_by_hand():
@@ -28,6 +29,15 @@ def test_lanes_are_drawn_where_they_are():
     ys, xs = np.nonzero(drawn[:, :, 2])
     assert set(xs) <= {29, 30, 31} and (drawn[52:89, 30, 2] > 200).all() and not drawn[:, :, :2].any()
     assert abs(ys.min() - 50) <= 1 and abs(ys.max() - 90) <= 1 and not image.any()
+
+
+def test_lanes_have_the_color_of_their_instance():
+    """Columns 0 to 29, 30 to 59 and 60 to 99 of an image twice the size are instances 3, 1 and 2, but none is at 96."""
+    label_map = np.repeat([3, 1, 2, 0], [15, 15, 18, 2])[None].repeat(20, axis=0)
+    lanes = [[-2, 20, 29], [70, 61, 58], [40, 30, 20], [97, 98, 99], [55, 45, 35], [-2, -2, -2]]
+    colors = visualization.lane_colors(lanes, [5, 20, 39], label_map, (40, 100, 3))
+    np.testing.assert_array_equal(colors, instance_colors(6)[[2, 1, 0, 3, 4, 5]])
+    assert visualization.lane_colors([], [5], label_map, (40, 100)).shape == (0, 3)
 
 
 def test_embedding_as_color_spreads_each_channel():
@@ -86,10 +96,13 @@ def test_figure_of_instances(tmp_path, capsys):
     data, results, path = (str(tmp_path / name) for name in ("data", "results", "a.png"))
     visualization.main(["instances", data, results, path])
     figure = cv2.imread(path)
-    assert figure.shape == (4 * 260, 4 * 260, 3)
+    titles, figure = figure[:26], figure[26:]
+    assert figure.shape == (4 * 260, 4 * 260, 3) and all(titles[:, 260 * k :][:, :80].min() < 90 for k in range(4))
     for row, number in enumerate((1, 3, 5, 7)):
         tiles = [figure[260 * row + 2 : 260 * row + 258, 260 * k + 2 : 260 * k + 258] for k in range(4)]
         assert [len(np.unique(tile[::4].reshape(-1, 3), axis=0)) for tile in tiles[1:3]] == [number + 2, 2]
+        truth, found = ({*map(tuple, tile[::4].reshape(-1, 3))} for tile in tiles[1:3])
+        assert found < truth  # its color is that of a true one
         assert (tiles[3] == 9 * number).all() and tiles[0].max() == 255
     (tmp_path / "results" / "1_labels.png").unlink()
     for found in (tmp_path / "results").glob("*_embedding.png"):
@@ -97,6 +110,29 @@ def test_figure_of_instances(tmp_path, capsys):
     with pytest.raises(SystemExit):
         visualization.main(["instances", data, results, path])
     assert f"{results}: found no results" in capsys.readouterr().err
+
+
+def test_instances_found_get_the_ids_of_true_ones():
+    truth = np.array([[1, 1, 1, 0, 2, 2, 3, 3]])
+    found = np.array([[4, 4, 1, 2, 0, 3, 3, 3]])
+    np.testing.assert_array_equal(visualization.ids_of_truth(found, truth), [[1, 1, 4, 5, 0, 3, 3, 3]])
+    assert not visualization.ids_of_truth(0 * found, truth).any()
+    np.testing.assert_array_equal(visualization.ids_of_truth(found, 0 * truth), found)
+
+
+def test_images_side_by_side(tmp_path):
+    """Three in rows of two, 40 pixels wide, 2 pixels of white around each; a title where there is one."""
+    for number, height in enumerate((60, 40, 60)):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((height, 80, 3), 50 * number, np.uint8))
+    words = f"a={tmp_path}/0.png b=c={tmp_path}/1.png {tmp_path}/2.png --width 40".split()
+    visualization.main(["images", str(tmp_path / "figure.png"), *words])
+    figure = cv2.imread(str(tmp_path / "figure.png"))
+    assert figure.shape == (26 + 34 + 34, 88, 3)
+    assert (
+        (figure[28:58, 2:42] == 0).all() and (figure[28:48, 46:86] == 50).all() and (figure[62:92, 2:42] == 100).all()
+    )
+    assert all(figure[:26, left : left + 44].min() < 90 for left in (0, 44))
+    assert (figure[[58, 59, 60, 61]] == 255).all() and (figure[60:, 44:] == 255).all()
 
 
 def test_image_that_can_not_be_written_leaves_nothing(tmp_path):

@@ -149,6 +149,7 @@ def make_job(config, data, strategy):
         log = make_log(config, model, shown, steps)
         utils.write_json(run.outdir / utils.CONFIG_FILE, run.config)
     print(f"{len(data.pairs)} training and {describe_validation(flags, data)}, {steps} steps, run folder {run.outdir}")
+    print("the first step is compiled, which takes up to a minute, with --jit two; later the bar pauses to validate")
 
     def files_of(index):
         indices = np.concatenate([i.numpy() for i in strategy.experimental_local_results(index)])

@@ -346,30 +346,36 @@ def parse_args(argv=None):
     model = "model folder, or run folder: its best/, else its last/; default %(default)s"
     add("-m", "--modeldir", default="trained_model", help=model)
     source.add_argument("-i", "--indir", nargs="+", help=f"folders, files or glob patterns; default {INDIR}")
-    video_help = "video, number of a camera or URL of a stream, not images: writes an mp4"
+    video_help = "video file, number of a camera or URL of a stream, in place of images; writes an mp4"
     source.add_argument("--video", metavar="SOURCE", help=video_help)
-    add("-r", "--recursive", action="store_true", help="the folders' subfolders too")
+    add("-r", "--recursive", action="store_true", help="search subfolders, too")
     add("-o", "--outdir", default="inference_test/results", help="folder to write; default %(default)s")
     kinds = ",".join(IMAGE_KINDS)
     add("--save", default="overlay", help=f"what to write, of {kinds}, or none; default %(default)s")
-    add("--json", metavar="FILE", help="TuSimple lines to write, one per image or frame, with scores")
-    add("--keep-names", action="store_true", help="SUBFOLDER/NAME_cluster.png instead of cluster_0000.png")
+    add("--json", metavar="FILE", help="file of TuSimple lines to write, one per image or frame, with scores")
+    add("--keep-names", action="store_true", help="write SUBFOLDER/NAME_cluster.png instead of cluster_0000.png")
     add = parser.add_argument_group("which frames of a video").add_argument
-    add("--every", type=bounded(int, least=1), default=1, metavar="N", help="one of N; default %(default)s")
-    add("--from", type=bounded(float, least=0), dest="begin", metavar="SECONDS", help="default its first frame")
-    add("--to", type=bounded(float, above=0), dest="end", metavar="SECONDS", help="default its end")
+    add("--every", type=bounded(int, least=1), default=1, metavar="N", help="use one frame of N; default %(default)s")
+    add(
+        "--from",
+        type=bounded(float, least=0),
+        dest="begin",
+        metavar="SECONDS",
+        help="first second to use; default the start",
+    )
+    add("--to", type=bounded(float, above=0), dest="end", metavar="SECONDS", help="last second; default the end")
     group = parser.add_argument_group("how to find instances")
     add, fast = group.add_argument, group.add_mutually_exclusive_group()
     side = bounded(int, least=64, most=4096, step=8)
-    add("--size", nargs=2, type=side, metavar=("H", "W"), help="the network's; default that of its training")
+    add("--size", nargs=2, type=side, metavar=("H", "W"), help="network input; default the training's")
     add("--bandwidth", type=bounded(float, above=0), help="of the mean shift; default the model's")
     probability = bounded(float, above=0, below=1)
-    add("--threshold", type=probability, help="lane probability that counts; default the model's")
+    add("--threshold", type=probability, help="lane probability of a lane pixel; default the model's")
     probability = bounded(float, least=0, below=1)
-    add("--confidence", type=probability, metavar="P", help="mean of its pixels that counts; default the model's")
+    add("--confidence", type=probability, metavar="P", help="mean lane probability of an instance; default the model's")
     add("--max-lanes", type=bounded(int, least=1), metavar="N", help="keep the N largest instances")
-    add("--cluster", choices=("fast", "sklearn"), default="fast", help="mean shift of clustering.py or of scikit-learn")
-    int8 = "the network of 8 bits that python -m export --int8 has made: twice as fast"
+    add("--cluster", choices=("fast", "sklearn"), default="fast", help="mean shift of clustering.py or scikit-learn")
+    int8 = "use the 8-bit network that python -m export --int8 made, twice as fast"
     fast.add_argument("--int8", action="store_true", help=int8)
     jit = f"compile the network with XLA, some 15 s; auto, the default: with a GPU from {JIT_IMAGES} images on"
     fast.add_argument("--jit", choices=("auto", "on", "off"), default="auto", help=jit)

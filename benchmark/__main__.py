@@ -152,11 +152,11 @@ def main(argv=None):
         prog="benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("stages", nargs="*", metavar="STAGE", help=f"of {', '.join(STAGES)}; default all")
+    add("stages", nargs="*", metavar="STAGE", help=f"what to time: {', '.join(STAGES)}; default all")
     add("--modeldir", default="trained_model", help="model with semantic head; default %(default)s")
     add("--indir", default="inference_test/images", help="images; default %(default)s")
     add("--repeat", type=bounded(int, least=1), default=5, help="rounds; default %(default)s")
-    add("--int8", action="store_true", help="the network of 8 bits, too, that python -m export --int8 made")
+    add("--int8", action="store_true", help="time the 8-bit network of python -m export --int8, too")
     args = parser.parse_args(argv)
     for name in args.stages:
         if name not in STAGES:

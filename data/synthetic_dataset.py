@@ -8,7 +8,7 @@ Writes OUTDIR/clips/synthetic/NNNNNN/20.jpg (1280x720) and OUTDIR/label_data_syn
 image: `lanes` has x in pixels at the rows `h_samples`, -2 where a lane has no point. With --geometry each scene has
 the lane lines of one line of the given TuSimple label files, in an order drawn from the seed. With --frames a scene is
 a drive along its road. With --empty-fraction some have no lane line: unmarked roads, gradients, noise. Scene number i
-depends on the seed and on i alone. Nothing appears in OUTDIR before every image is done.
+depends only on the seed and on i. Nothing appears in OUTDIR before every image is done.
 """
 
 if __name__ == "__main__":
@@ -124,10 +124,10 @@ def parse_args(argv=None):
     add("--count", type=bounded(int, least=1), default=100, help="number of scenes")
     add("--seed", type=bounded(int, least=0), default=0, help="equal seeds give equal images")
     add("--geometry", nargs="+", metavar="JSON", help="TuSimple label files to take the lane lines from")
-    add("--frames", type=bounded(int, least=1), default=1, help="images of each scene, one for every meter of a drive")
-    add("--workers", type=bounded(int, least=1), default=cpu_count(), help="processes")
+    add("--frames", type=bounded(int, least=1), default=1, help="images of each scene: a drive, one image per meter")
+    add("--workers", type=bounded(int, least=1), default=cpu_count(), help="number of processes")
     fraction = bounded(float, least=0, most=1)
-    add("--empty-fraction", type=fraction, default=0.0, help="of scenes without a lane line, 0 to 1")
+    add("--empty-fraction", type=fraction, default=0.0, help="fraction of scenes without a lane line")
     args = parser.parse_args(argv)
     outdir = Path(args.outdir)
     if outdir.is_dir() and any(outdir.iterdir()):

@@ -44,11 +44,11 @@ def parse_args(argv=None):
     parser.add_argument("--overwrite", action="store_true", help="replace the model or export that OUT holds")
     if calibrating:
         return parser.parse_args(argv)
-    parser.add_argument("--format", choices=FORMATS, required=True, help="of the file")
-    int8 = "with tflite: 8 bits, in the range that real images show; for --int8 of inference"
+    parser.add_argument("--format", choices=FORMATS, required=True, help="format to write")
+    int8 = "with tflite: 8 bits, calibrated on a folder of images; what --int8 of inference uses"
     parser.add_argument("--int8", metavar="IMAGES", help=int8)
     side = bounded(int, least=8, step=8)
-    parser.add_argument("--size", type=side, nargs=2, metavar=("H", "W"), help="default: that of the training")
+    parser.add_argument("--size", type=side, nargs=2, metavar=("H", "W"), help="of the images; default: as in training")
     args = parser.parse_args(argv)
     if args.int8 and args.format != "tflite":
         parser.error(f"--int8: found --format {args.format}, expected tflite")

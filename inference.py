@@ -356,13 +356,7 @@ def parse_args(argv=None):
     add("--keep-names", action="store_true", help="write SUBFOLDER/NAME_cluster.png instead of cluster_0000.png")
     add = parser.add_argument_group("which frames of a video").add_argument
     add("--every", type=bounded(int, least=1), default=1, metavar="N", help="use one frame of N; default %(default)s")
-    add(
-        "--from",
-        type=bounded(float, least=0),
-        dest="begin",
-        metavar="SECONDS",
-        help="first second to use; default the start",
-    )
+    add("--from", type=bounded(float, least=0), dest="begin", metavar="SECONDS", help="first second; default 0")
     add("--to", type=bounded(float, above=0), dest="end", metavar="SECONDS", help="last second; default the end")
     group = parser.add_argument_group("how to find instances")
     add, fast = group.add_argument, group.add_mutually_exclusive_group()

@@ -171,6 +171,8 @@ def scatter_plot(embedding, label, path, title=""):
     figure = Figure(figsize=(4.5, 4.5), layout="constrained")  # two of them fit into a page
     axes = figure.add_subplot(projection="3d" if dims == 3 else None)
     axes.set(**{f"{axis}label": f"dimension {number}" for number, axis in enumerate("xyz"[:dims], start=1)})
+    if dims == 3:
+        axes.set_box_aspect(None, zoom=0.85)  # leaves room for the third axis' name
     present = np.unique(ids)
     instances = present[present != 0]
     colors = dict(zip(instances, instance_colors(len(instances)) / 255.0, strict=True)) | {0: np.full(3, 0.7)}
@@ -183,7 +185,7 @@ def scatter_plot(embedding, label, path, title=""):
     if len(present) <= MAX_LEGEND:
         for i in present:
             axes.scatter(*[[]] * dims, s=3, color=colors[i], label=str(i) if i else "background")
-        axes.legend(loc="upper right", markerscale=4)
+        axes.legend(loc="upper right", markerscale=4, title="label value")
     else:
         title = f"{title}, {len(instances)} instances".lstrip(", ")
     axes.set_title(title)

@@ -40,7 +40,7 @@ def make_parser():
     add("--zoom", type=bounded(float, above=0, most=MAX_ZOOM), default=1.0, help="enlarge images before --crop")
     add("--batch-size", type=count, default=1, help="images per step")
     add("--balance", action="store_true", help="take images with a rare number of instances more often")
-    add("--ignore", type=bounded(int, least=1, most=65535), metavar="ID", help="label value that counts as nothing")
+    add("--ignore", type=bounded(int, least=1, most=65535), metavar="ID", help="label value that is ignored")
     add("--no-augment", action="store_true", help="train on the images as they are")
     add = parser.add_argument_group("model").add_argument
     add("-m", "--modeldir", default="pretrained_semantic_model", help="model to start from, or none")
@@ -53,7 +53,7 @@ def make_parser():
     add("-o", "--outdir", default="saved_model", help="run folder to write, a new or empty one")
     add("--resume", metavar="RUN_FOLDER", help="go on with a run; --steps: longer; --srcdir, --valdir: its data moved")
     add("-l", "--logdir", help="folder of the TensorBoard events; default OUTDIR/log")
-    add("--seed", type=bounded(int, least=0, below=2**32), default=42, help="of weights, data order and augmentation")
+    add("--seed", type=bounded(int, least=0, below=2**32), default=42, help="seed of weights, data order and augmentation")
     add("--jit", action="store_true", help="compile the whole step with XLA: slower start, faster steps")
     add("--mixed-precision", action="store_true", help="network in bfloat16; weights, embedding and losses in float32")
     add("--deterministic", action="store_true", help="equal flags give equal weights, bit for bit")
@@ -62,7 +62,7 @@ def make_parser():
     add("--plot-every", type=count, default=1000, help="steps between TensorBoard summaries and plots")
     add("--val-every", type=count, default=1, help="epochs between validations")
     add = group.add_mutually_exclusive_group().add_argument
-    add("--epochs", type=count, default=50, help="rounds over the training images")
+    add("--epochs", type=count, default=50, help="passes over the training images")
     add("--steps", type=count, help="optimizer steps, instead of --epochs")
     add = parser.add_argument_group("loss").add_argument
     add("--var", type=least_zero, default=1.0, help="weight of the variance term")

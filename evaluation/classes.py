@@ -1,6 +1,6 @@
 """Class scores: IoU of class maps, average precision of the instances of each class, instances of the right class.
 
-Classes are numbers from 1 on; in class maps 0 is none of them and `IGNORED_CLASS` counts nowhere.
+Classes are numbers from 1 on; in class maps 0 is none of them and `IGNORED_CLASS` is ignored.
 """
 
 import numpy as np
@@ -57,7 +57,7 @@ class ClassScore:
 
         Args:
             prediction, found_classes: label map and (N,) classes of its instances 1 to N.
-            truth, classes_of: label and its `true_classes`; instances that aren't there count nowhere.
+            truth, classes_of: label and its `true_classes`; instances that aren't there are ignored.
             classes_seen: {id: class that the model gives to the pixels of a true instance}.
         """
         known = np.isin(truth, list(classes_of))

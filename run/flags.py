@@ -51,7 +51,7 @@ def make_parser():
     group = parser.add_argument_group("run")
     add = group.add_argument
     add("-o", "--outdir", default="saved_model", help="run folder to write, a new or empty one")
-    add("--resume", metavar="RUN_FOLDER", help="go on with a run; --steps: longer; --srcdir, --valdir: its data moved")
+    add("--resume", metavar="RUN_FOLDER", help="resume a run; --steps: longer; --srcdir, --valdir: its data moved")
     add("-l", "--logdir", help="folder of the TensorBoard events; default OUTDIR/log")
     add("--seed", type=bounded(int, least=0, below=2**32), default=42, help="seed of weights, data order and augmentation")
     add("--jit", action="store_true", help="compile the whole step with XLA: slower start, faster steps")
@@ -72,7 +72,7 @@ def make_parser():
     add("--ddist", type=least_zero, default=1.5, help="half the hinge margin of the distance term")
     weights = f"{SEMANTIC_WEIGHT:g}, with --coordinates {CROWD_WEIGHT:g}"
     add("--sem", type=least_zero, help=f"weight of the semantic loss, 0: no semantic head; default {weights}")
-    add("--foreground-weight", type=positive, metavar="W", help="in it; default by the fraction in the labels")
+    add("--foreground-weight", type=positive, metavar="W", help="of foreground in that loss; default by its fraction")
     add("--cls", type=least_zero, default=1.0, help="weight of the class loss, 0: as if there were no classes/")
     add = parser.add_argument_group("optimizer").add_argument
     add("--lr", type=least_zero, default=1e-4, help="highest learning rate")

@@ -53,7 +53,7 @@ def make_parser():
     add("-o", "--outdir", default="saved_model", help="run folder to write, a new or empty one")
     add("--resume", metavar="RUN_FOLDER", help="resume a run; --steps: longer; --srcdir, --valdir: its data moved")
     add("-l", "--logdir", help="folder of the TensorBoard events; default OUTDIR/log")
-    add("--seed", type=bounded(int, least=0, below=2**32), default=42, help="seed of weights, data order and augmentation")
+    add("--seed", type=bounded(int, least=0, below=2**32), default=42, help="of weights, data order, augmentation")
     add("--jit", action="store_true", help="compile the whole step with XLA: slower start, faster steps")
     add("--mixed-precision", action="store_true", help="network in bfloat16; weights, embedding and losses in float32")
     add("--deterministic", action="store_true", help="equal flags give equal weights, bit for bit")

@@ -164,9 +164,9 @@ def make_interpreter(content, threads=None):
 
     `content` is a TFLite file as bytes; so many threads share an image, default 1.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of ai-edge-litert, to come in its place
-        runner = tf.lite.Interpreter(model_content=content, num_threads=threads).get_signature_runner()
+    # of ai-edge-litert, to come in its place; not by `catch_warnings`, which other threads undo
+    warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated", UserWarning)
+    runner = tf.lite.Interpreter(model_content=content, num_threads=threads).get_signature_runner()
     return lambda image: runner(image=image)
 
 

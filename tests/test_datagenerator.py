@@ -137,6 +137,7 @@ def label_bytes(kind):
     return file.getvalue()
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # pytest overrules the filter of data/files.py
 def test_files_of_several_images_are_counted():
     """Pages and frames, but no thumbnail of a page."""
     rng = np.random.default_rng(0)

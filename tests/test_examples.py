@@ -85,7 +85,7 @@ def write_lanes(folder):
 
 NETWORK = {"input_shape": [64, 96, 3], "embedding_dim": 3, "semantic": True}
 # what a command needs more to be quick, or to go where another one was
-QUICK = "--steps 2 --plot-every 9 --cluster-every 9 --logdir log --modeldir none"
+QUICK = "--steps 2 --plot-every 9 --logdir log --modeldir none"
 MORE = {
     "training.py": QUICK,
     "data/instance_dataset_processing.py": "--overwrite",

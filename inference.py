@@ -4,9 +4,16 @@
     python inference.py --indir "drives/**/20.jpg" --outdir my_results --keep-names --save overlay,labels,lanes
     python inference.py --video drive.mp4 --from 60 --to 90 --every 5 --save none --json my_lanes.json
 
---save lists what to write of each image, at its size: overlay (instances in colors of their own), labels (16-bit
-instance ids, 0 = background), semantic (lane probability, 0..255), embedding (its first three channels as color), lanes
-(fitted curves), classes (of the pixels); and, of all images, instances.json (COCO's form) and instances.csv.
+--save lists what to write of each image, at its size:
+
+    overlay    the image with each instance in its own color
+    labels     16-bit instance ids, 0 = background
+    semantic   lane probability, 0..255
+    embedding  its first three channels as color
+    lanes      the image with the fitted curves
+    classes    the image with the classes of its pixels, of a model that has classes
+
+and of all images together instances.json (COCO's form) and instances.csv. --json writes TuSimple's lines, with scores.
 What isn't written isn't computed. Exit code 3: some files could not be read and were skipped; 2: nothing done;
 130: Ctrl-C, what is done is kept. More in doc/own_data.md.
 """

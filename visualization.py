@@ -185,7 +185,7 @@ def scatter_plot(embedding, label, path, title=""):
     if len(present) <= MAX_LEGEND:
         for i in present:
             axes.scatter(*[[]] * dims, s=3, color=colors[i], label=str(i) if i else "background")
-        axes.legend(loc="upper right", markerscale=4, title="label value")
+        axes.legend(loc="upper left", markerscale=4, title="label value")
     else:
         title = f"{title}, {len(instances)} instances".lstrip(", ")
     axes.set_title(title)

@@ -25,7 +25,7 @@ from run.command import UserError
 from .sources import require, shorten
 
 MOST = IGNORED - 1  # instances that 16 bits can number
-RESERVED = {"_background_": 0, "__ignore__": IGNORED}  # labelme's names of holes and of what counts as nothing
+RESERVED = {"_background_": 0, "__ignore__": IGNORED}  # labelme's names of holes and of what is ignored
 
 
 @dataclass

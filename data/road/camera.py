@@ -1,27 +1,9 @@
-"""Cameras: where they are, and what lens, exposure and sensor make of a scene; `rng` is a numpy Generator."""
-
-from dataclasses import dataclass
+"""What lens, exposure and sensor make of a scene; `rng` is a numpy Generator."""
 
 import cv2
 import numpy as np
 
 from .canvas import HEIGHT, NOISE_SIDE, WIDTH, noise_tile
-
-
-@dataclass(frozen=True)
-class Camera:
-    """A pinhole camera that looks along the road."""
-
-    focal: float  # px
-    height: float  # m above the road
-    horizon: float  # px, row
-    middle: float  # px, column of the way straight ahead
-
-
-def random_camera(rng):
-    """A camera as TuSimple's."""
-    focal, height, horizon = rng.uniform(1000, 1650), rng.uniform(1.3, 1.9), rng.uniform(215, 290)
-    return Camera(focal, height, horizon, WIDTH / 2 + rng.normal(0, 40))
 
 
 def draw_lens(rng, image, top, light):

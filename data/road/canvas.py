@@ -1,8 +1,4 @@
-"""Noise, random colors, and brushes.
-
-Colors are RGB in 0..1, float32; a canvas is (HEIGHT, WIDTH, 3) uint8, RGB, and brushes change it in place; `rng` is a
-numpy Generator.
-"""
+"""Noise and random colors, which are RGB in 0..1, float32; `rng` is a numpy Generator."""
 
 from functools import lru_cache
 
@@ -33,18 +29,3 @@ def random_noise(rng, exponent, x, y):
 def random_color(rng, low, high):
     """Random RGB between two colors, one random fraction for all channels, so that the hue stays as chosen."""
     return np.float32(low) + np.float32(rng.random()) * (np.float32(high) - np.float32(low))
-
-
-def fixed_point(points):
-    """Float pixel points in OpenCV's form with 4 fractional bits."""
-    return np.int32(np.clip(points, -1500, 2000) * 16)
-
-
-def fill(canvas, points, tone):
-    """Fill an anti-aliased polygon given by float pixel points with an 8-bit color."""
-    cv2.fillPoly(canvas, [fixed_point(points)], tone, cv2.LINE_AA, 4)
-
-
-def stroke(canvas, points, tone, width):
-    """Draw an anti-aliased line through float pixel points in an 8-bit color."""
-    cv2.polylines(canvas, [fixed_point(points)], False, tone, max(1, int(width)), cv2.LINE_AA, 4)

@@ -67,10 +67,10 @@ class Ground:
 def project_ground(road, travelled):
     """Ground of a Road."""
     rows = np.arange(road.top, HEIGHT)
-    pixels, meters = road.knots
-    u = np.stack([np.interp(np.arange(WIDTH), pixels[row], meters) for row in rows]).astype(np.float32)
-    columns = [np.float32(a[rows])[:, None] for a in (road.distance, road.scale, -np.gradient(road.distance))]
-    return Ground(u, *columns, travelled)
+    arrays = road.center, road.distance, road.scale, -np.gradient(road.distance)
+    center, *columns = (array[rows, None] for array in arrays)
+    u = (np.arange(WIDTH) - center) / road.scale[rows, None]
+    return Ground(np.float32(u), *map(np.float32, columns), travelled)
 
 
 def blend(surface, alpha, rgb):

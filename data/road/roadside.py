@@ -15,7 +15,7 @@ PIECE = 8.0  # m of a bank that are drawn at a time
 
 def draw_dots(rng, scene, travelled):
     """Reflective dots of the lane lines, each with the dark rim that its height makes."""
-    for position, line in zip(scene.road.lines.T, scene.layout.lines, strict=True):
+    for offset, line in zip(scene.road.offsets, scene.layout.lines, strict=True):
         gap, sparse, radius = rng.uniform(0.9, 1.3), rng.random() < 0.6, rng.uniform(0.045, 0.065)
         white, missing = 255 * line.color * rng.uniform(0.85, 1.1), rng.random(97) < 0.3 * line.wear
         along = {
@@ -27,15 +27,15 @@ def draw_dots(rng, scene, travelled):
         for number in range(first - 1, first + 14):
             for spot in number * line.period - line.phase + np.asarray(along) - travelled:
                 if scene.road.distance[HEIGHT - 1] < spot < 140 and not missing[number % 97]:
-                    draw_dot(scene, position, spot, radius, white)
+                    draw_dot(scene, offset, spot, radius, white)
 
 
-def draw_dot(scene, position, distance, radius, white):
-    """A dot of `radius` m on a line whose x is at `position` (ROAD_ROWS,) px."""
-    canvas, road, row = scene.canvas, scene.road, float(scene.road.row_at(distance))
-    x, scale = np.interp(row, np.arange(len(position)), position), road.scale[int(row)]
+def draw_dot(scene, offset, distance, radius, white):
+    """A dot of `radius` m on the ground."""
+    canvas, road, (x, row) = scene.canvas, scene.road, scene.road.project(offset, 0, distance)
     if not (1 <= x < WIDTH - 1 and row < HEIGHT - 1):
         return
+    scale = road.scale[int(row)]
     length = 0.5 * float(road.row_at(distance - radius) - road.row_at(distance + radius)) + 0.007 * scale
     axes = (int(16 * max(radius * scale, 0.7)), int(16 * max(length, 0.45)))
     if scale > 60:

@@ -6,10 +6,15 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .canvas import HEIGHT, WIDTH, fill, stroke
+from .canvas import HEIGHT, WIDTH
 from .geometry import Road
 from .layout import Layout
 from .weather import Light
+
+
+def fixed_point(points):
+    """Float pixel points in OpenCV's form with 4 fractional bits."""
+    return np.int32(np.clip(points, -1500, 2000) * 16)
 
 
 @dataclass
@@ -30,11 +35,12 @@ class Scene:
 
     def fill(self, points, rgb, distance):
         """Fill a polygon of pixel points in the color of a thing at a distance (m)."""
-        fill(self.canvas, points, self.tone(rgb, distance))
+        cv2.fillPoly(self.canvas, [fixed_point(points)], self.tone(rgb, distance), cv2.LINE_AA, 4)
 
     def stroke(self, points, rgb, distance, width):
         """Draw a line through pixel points, `width` px, in the color of a thing at a distance (m)."""
-        stroke(self.canvas, points, self.tone(rgb, distance), width)
+        tone, width = self.tone(rgb, distance), max(1, int(width))
+        cv2.polylines(self.canvas, [fixed_point(points)], False, tone, width, cv2.LINE_AA, 4)
 
     def cut_out(self, points, soft=0.0):
         """The part of the image around a polygon of pixel points, and how much of each pixel the polygon covers.
@@ -45,7 +51,7 @@ class Scene:
         low = np.clip(points.min(0) - 2 * soft - 1, 0, (WIDTH - 1, HEIGHT - 1)).astype(int)
         high = np.clip(points.max(0) + 2 * soft + 2, low + 1, (WIDTH, HEIGHT)).astype(int)
         mask = np.zeros((high - low)[::-1], np.uint8)
-        fill(mask, points - low, 255)
+        cv2.fillPoly(mask, [fixed_point(points - low)], 255, cv2.LINE_AA, 4)
         if soft:
             mask = cv2.GaussianBlur(mask, (0, 0), max(0.3, soft / 2))
         return np.s_[low[1] : high[1], low[0] : high[0]], mask[..., None] / np.float32(255)

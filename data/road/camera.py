@@ -9,7 +9,7 @@ from .canvas import HEIGHT, NOISE_SIDE, WIDTH, noise_tile
 def draw_lens(rng, image, top, light):
     """Glare of a low sun at the horizon's row `top`, tint and vignetting on a float32 image in 0..1, in place."""
     x, y = np.arange(WIDTH, dtype=np.float32), np.arange(HEIGHT, dtype=np.float32)[:, None]
-    if light.kind in ("backlit", "wet"):
+    if light.kind == "backlit":
         across = ((x - rng.uniform(0.2, 0.8) * WIDTH) / rng.uniform(150, 500)) ** 2
         down = ((y - top) / rng.uniform(80, 300)) ** 2
         image += np.float32(rng.uniform(0, 0.35)) * np.exp(-across - down)[..., None]

@@ -9,7 +9,6 @@ changed in place; `rng` is a numpy Generator.
 from dataclasses import dataclass
 from functools import cached_property
 
-import cv2
 import numpy as np
 
 from .canvas import HEIGHT, NOISE_SIDE, WIDTH, random_color, random_noise
@@ -49,10 +48,6 @@ class Ground:
     def across(self, low, high):
         """Fraction of each pixel between two lateral positions."""
         return coverage(self.u, low, high, 1 / self.scale)
-
-    def along(self, low, high):
-        """Fraction of each row between two distances."""
-        return coverage(self.s, low, high, self.footprint)
 
     def noise(self, rng, exponent, across, along):
         """Noise of so many of its pixels per meter across and along the road, (rows, WIDTH)."""
@@ -97,16 +92,7 @@ def draw_pavement(rng, ground, road, concrete):
     streak = ground.noise(rng, 0.9, 45, 0.6) * np.maximum(ground.visible(0.3), 0.25)
     tone *= 1 + rng.uniform(0.02, 0.06) * blotch + rng.uniform(0.01, 0.04) * streak
     tone *= 1 + rng.uniform(0.05, 0.2) * ground.noise(rng, 0.0, 110, 110) * ground.visible(0.012)
-    tone *= 1 + rng.uniform(0.01, 0.045) * ground.noise(rng, 0.4, 30, 30) * ground.visible(0.06)
-    surface = random_color(rng, *gray) * tone[..., None].astype(np.float32)
-
-    for _ in range(rng.choice([0, 1, 2], p=[0.7, 0.2, 0.1])):  # patches of other pavement, their ends ragged
-        left, start, length = rng.uniform(road.offsets[0] - 2, road.offsets[-1]), rng.uniform(5, 60), rng.uniform(2, 60)
-        ragged = ground.s + 0.3 * ground.noise(rng, 0.6, 20, 0.2)
-        patch = coverage(ragged, start, start + length, ground.footprint)
-        patch *= ground.across(left, left + rng.uniform(1, 4))
-        surface *= 1 + patch[..., None] * np.float32(rng.uniform(-0.3, 0.2))
-    return surface
+    return random_color(rng, *gray) * tone[..., None].astype(np.float32)
 
 
 def random_walk(rng, x, deviation):
@@ -117,34 +103,24 @@ def random_walk(rng, x, deviation):
 
 
 def draw_seams(rng, ground, road, layout):
-    """Seams between slabs, cracks and skid marks, (rows, WIDTH) float32, 1 = black."""
-    dark, along = np.zeros_like(ground.u), ground.s
-    low, high = road.offsets[0] - 1, road.offsets[-1] + 1
+    """Seams between slabs, and cracks, (rows, WIDTH) float32, 1 = black."""
+    dark = np.zeros_like(ground.u)
     if layout.concrete and rng.random() < 0.8:  # across the lanes
-        slanted = ground.s + np.float32(rng.uniform(-0.15, 0.15)) * ground.u
-        joints = dash_coverage(slanted, 4.6, rng.uniform(0.008, 0.03), ground.footprint)
-        dark += rng.uniform(0.2, 0.7) * joints
+        dark += rng.uniform(0.2, 0.7) * dash_coverage(ground.s, 4.6, rng.uniform(0.008, 0.03), ground.footprint)
     if rng.random() < (0.85 if layout.concrete else 0.25):  # between the lanes
         strength, half = rng.uniform(0.3, 0.8), rng.uniform(0.004, 0.014)
         for offset, line in zip(road.offsets, layout.lines, strict=True):
-            middle = offset + line.joint + random_walk(rng, along, 0.005)
+            middle = offset + line.joint + random_walk(rng, ground.s, 0.005)
             dark += strength * ground.across(middle - half, middle + half)
-    for _ in range(rng.integers(0, 5)):  # cracks
-        strength, half = rng.uniform(0.2, 0.7), rng.uniform(0.003, 0.012)
-        start, length, middle = rng.uniform(4, 60), rng.uniform(2, 25), rng.uniform(low, high)
-        if rng.random() < 0.5:
-            middle = middle + random_walk(rng, along, rng.uniform(0.01, 0.15))
-            crack = ground.across(middle - half, middle + half) * ground.along(start, start + length)
-        else:
-            start = start + random_walk(rng, ground.u, rng.uniform(0.01, 0.1))
-            crack = ground.along(start - half, start + half) * ground.across(middle - length / 3, middle + length / 3)
-        dark += strength * crack
+    for _ in range(rng.integers(0, 4)):  # cracks
+        half, start, length = rng.uniform(0.003, 0.012), rng.uniform(4, 60), rng.uniform(2, 25)
+        middle = rng.uniform(road.offsets[0] - 1, road.offsets[-1] + 1)
+        middle = middle + random_walk(rng, ground.s, rng.uniform(0.01, 0.15))
+        crack = ground.across(middle - half, middle + half) * coverage(
+            ground.s, start, start + length, ground.footprint
+        )
+        dark += rng.uniform(0.2, 0.7) * crack
     dark *= np.clip(0.75 + 0.35 * ground.noise(rng, 0.7, 40, 15), 0.1, 1)
-    if rng.random() < 0.2:  # skid marks
-        start, length, half = rng.uniform(4, 20), rng.uniform(20, 60), rng.uniform(0.04, 0.1)
-        middle = rng.uniform(low, high) + rng.uniform(-1.5, 1.5) * ((along - start) / length) ** 2
-        marks = sum(ground.across(middle + side - half, middle + side + half) for side in (-0.75, 0.75))
-        dark += rng.uniform(0.08, 0.3) * marks * ground.along(start, start + length)
     return np.minimum(dark, 1)
 
 
@@ -153,24 +129,17 @@ def draw_line(surface, ground, position, line, worn):
 
     `position` (rows,) is its x in px, `worn` (rows, WIDTH) noise.
     """
+    if line.kind == "dots":
+        return
     x, columns = position.astype(np.float32)[:, None], np.arange(WIDTH, dtype=np.float32)
     ramp = np.maximum(1, np.abs(np.gradient(x, axis=0)))  # px that a slanted line passes in one row
-    dashes = dash_coverage(ground.s + np.float32(line.phase), line.period, line.dash, ground.footprint)
-    apart = 0.5 * line.width + 0.06
-    stripes = {
-        "solid": [(0.0, 1)],
-        "dashed": [(0.0, dashes)],
-        "dots_dashed": [(0.0, dashes)],
-        "dots": [],
-        "double": [(-apart, 1), (apart, 1)],
-        "mixed": [(-apart, dashes), (apart, 1)],
-    }
-    for aside, fraction in stripes[line.kind]:
-        middle = x + np.float32(aside) * ground.scale
-        half = np.maximum(np.float32(0.5 * line.width) * ground.scale, 0.45)
-        alpha = coverage(columns, middle - half, middle + half, ramp) * fraction
-        alpha *= np.clip(1.1 - line.wear * (0.9 + 0.6 * worn), 0, 1)
-        blend(surface, line.opacity * alpha, line.color)
+    half = np.maximum(np.float32(0.5 * line.width) * ground.scale, 0.45)
+    paint = line.opacity * np.clip(1.1 - line.wear * (0.9 + 0.6 * worn), 0, 1)
+    if line.kind in ("dashed", "dots_dashed"):
+        paint *= dash_coverage(ground.s + np.float32(line.phase), line.period, line.dash, ground.footprint)
+    apart = np.float32(0.5 * line.width + 0.06) * ground.scale
+    for middle in (x - apart, x + apart) if line.kind == "double" else (x,):
+        blend(surface, paint * coverage(columns, middle - half, middle + half, ramp), line.color)
 
 
 def draw_verge(rng, ground):
@@ -193,18 +162,8 @@ def draw_side(rng, surface, ground, outward, side, wobble):
     noise that makes the border of the verge ragged."""
     darker = coverage(outward, rng.uniform(0.15, 0.4), np.inf, 1 / ground.scale)[..., None]
     surface *= 1 + darker * np.float32(rng.uniform(-0.5, 0.1))
-    if side.shoulder > 1.2 and side.rumble:
-        grooves = dash_coverage(ground.s, 0.3, 0.15, ground.footprint) - 0.3
-        surface *= 1 - 0.4 * (coverage(outward, 0.35, 0.75, 1 / ground.scale) * grooves)[..., None]
     ragged = outward + np.float32(rng.uniform(0.03, 0.15)) * wobble
     blend(surface, coverage(ragged, side.shoulder, np.inf, 1.5 / ground.scale), draw_verge(rng, ground))
-
-
-def draw_opposite(rng, surface, ground, edges):
-    """The opposite carriageway between its left and right edge (m)."""
-    pavement = random_color(rng, (0.15, 0.15, 0.16), (0.5, 0.5, 0.48))
-    pavement = pavement * (1 + 0.06 * ground.noise(rng, 0.9, 20, 2))[..., None]
-    blend(surface, ground.across(*edges), pavement)
 
 
 def draw_sunlight(rng, ground, road, layout, light):
@@ -230,7 +189,8 @@ def draw_ground(rng, ground, road, layout, light):
     for outward, side in zip((road.offsets[0] - ground.u, ground.u - road.offsets[-1]), layout.sides, strict=True):
         draw_side(rng, surface, ground, outward, side, wobble)
     if layout.opposite:
-        draw_opposite(rng, surface, ground, layout.opposite)
+        pavement = random_color(rng, (0.15, 0.15, 0.16), (0.5, 0.5, 0.48))
+        blend(surface, ground.across(*layout.opposite), pavement)
     surface *= 1 - draw_seams(rng, ground, road, layout)[..., None]
     worn = ground.noise(rng, 0.8, 40, 12)
     for position, line in zip(road.lines[road.top : HEIGHT].T, layout.lines, strict=True):
@@ -240,7 +200,7 @@ def draw_ground(rng, ground, road, layout, light):
     return surface, shade
 
 
-def draw_background(rng, road, layout, light, travelled=0.0, pan=0.0):
+def draw_background(rng, road, layout, light, travelled, pan):
     """Sky, hills and ground in haze: (HEIGHT, WIDTH, 3) uint8, and the light on the ground, (rows, WIDTH) float32."""
     sky_rng, ground_rng = rng.spawn(2)
     sky = draw_sky(sky_rng, road.top, light, pan)
@@ -248,9 +208,4 @@ def draw_background(rng, road, layout, light, travelled=0.0, pan=0.0):
     ground = project_ground(road, travelled)
     surface, shade = draw_ground(ground_rng, ground, road, layout, light)
     blend(surface, 1 - np.exp(-ground.ahead / np.float32(light.fog)), light.horizon)
-    if light.kind == "wet":
-        reach = min(road.top, len(surface))
-        gloss = np.linspace(1, 0, reach, dtype=np.float32)[:, None, None]  # least where the view is steepest
-        mirror = cv2.GaussianBlur(sky[::-1][:reach], (0, 0), 12)
-        surface[:reach] += gloss * (np.float32(0.35) * mirror - np.float32(0.4) * surface[:reach])
     return (np.clip(np.concatenate([sky, surface]), 0, 1) * 255).astype(np.uint8), shade

@@ -8,8 +8,8 @@ import numpy as np
 
 from .canvas import random_color
 
-LINE_KINDS = ("solid", "dashed", "dots", "dots_dashed", "double", "mixed")
-LEFT, INNER, RIGHT = [0.72, 0.06, 0.06, 0, 0.16, 0], [0.08, 0.5, 0.2, 0.17, 0.03, 0.02], [0.86, 0.08, 0.05, 0, 0.01, 0]
+LINE_KINDS = ("solid", "dashed", "dots", "dots_dashed", "double")
+LEFT, INNER, RIGHT = [0.72, 0.06, 0.06, 0, 0.16], [0.08, 0.5, 0.2, 0.17, 0.05], [0.86, 0.08, 0.05, 0, 0.01]
 WHITE = (0.66, 0.67, 0.66), (1, 1, 0.98)
 YELLOW = (0.62, 0.4, 0.1), (0.95, 0.72, 0.2)
 
@@ -46,7 +46,6 @@ class Side:
 
     shoulder: float  # width; as wide as a lane too, so that a wall's foot there isn't taken for one more line
     barrier: Barrier | None
-    rumble: bool  # a strip of grooves
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def random_barrier(rng):
 
 def random_layout(rng, road):
     """Random Layout of a Road."""
-    left, right = (Side(rng.uniform(low, 4.5), random_barrier(rng), rng.random() < 0.4) for low in (0.3, 0.5))
+    left, right = (Side(rng.uniform(low, 4.5), random_barrier(rng)) for low in (0.3, 0.5))
     opposite = None
     if rng.random() < 0.5:
         edge = road.offsets[0] - left.shoulder - rng.uniform(0.6, 8)

@@ -1,4 +1,4 @@
-"""What stands on the road and beside it: reflective dots, walls, banks, trees, lamps.
+"""What stands on the road and beside it: reflective dots, walls, trees, lamps.
 
 Everything is placed in meters (lateral offset, height, distance) and projected by the scene's road; the vehicles are in
 `vehicles.py`. Colors are RGB in 0..1, `rng` is a numpy Generator.
@@ -9,8 +9,6 @@ import numpy as np
 
 from .canvas import HEIGHT, NOISE_SIDE, WIDTH, noise_tile, random_color
 from .scene import Thing
-
-PIECE = 8.0  # m of a bank that are drawn at a time
 
 
 def draw_dots(rng, scene, travelled):
@@ -83,18 +81,6 @@ def draw_tree(rng, scene, distance, offset, size, rgb):
         draw_foliage(rng, scene, base, tall * np.array([rng.uniform(0.5, 1.1), high]), rgb, distance)
 
 
-def draw_bank(rng, scene, distance, foot, outward, heights, rgb):
-    """A piece of a slope rising from lateral position `foot` (m) outward, -1 or 1; `heights` (m) of its ends."""
-    ends = np.array([max(distance, scene.road.distance[-1]), distance + PIECE * 1.1])
-    lower, upper = (scene.road.project(foot + outward * 1.5 * high, high, ends) for high in (0, heights))
-    region, alpha = scene.cut_out(np.concatenate([lower, upper[::-1]]))
-    rows, columns = region[0], np.arange(WIDTH)[region[1]] % NOISE_SIDE
-    coarse, fine = (noise_tile(exponent)[rows, columns] for exponent in (1.1, 0.5))
-    light = np.clip(1 + 0.2 * coarse + 0.12 * fine, 0.2, 2)[..., None]
-    tone = light * np.array(scene.tone(rgb * (0.3 + 0.7 * scene.light.objects), distance))
-    scene.canvas[region] = scene.canvas[region] * (1 - alpha) + alpha * np.clip(tone, 0, 255)
-
-
 def draw_barrier(rng, scene, distance, offset, barrier):
     """One panel of a Barrier; a guard rail's has a post."""
     road, low, high = scene.road, barrier.low, barrier.high
@@ -143,12 +129,4 @@ def random_roadside(rng, road, layout, number):
         tall, arm = rng.uniform(9, 13), -out * rng.uniform(1.5, 4)
         for distance in np.arange(rng.uniform(10, 50), 250, rng.uniform(35, 60)):
             things.append(Thing(distance, draw_lamp, (edge + out * (far + 1.5), tall, arm)))
-    if rng.random() < 0.35:
-        rgb = random_color(rng, (0.3, 0.25, 0.15), (0.6, 0.5, 0.36)) if rng.random() < 0.6 else green
-        steps = np.arange(rng.uniform(-100, 50), rng.uniform(150, 500), PIECE)
-        heights = rng.uniform(1, 9) * np.sin(np.linspace(0, np.pi, len(steps))) ** 0.5
-        heights *= 1 + 0.25 * np.sin(steps / rng.uniform(20, 80))
-        foot = edge + out * (far + rng.uniform(1, 15))
-        for distance, ends in zip(steps, np.stack([heights, np.roll(heights, -1)], 1), strict=True):
-            things.append(Thing(distance, draw_bank, (foot, out, ends, rgb), PIECE))
     return things

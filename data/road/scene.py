@@ -42,24 +42,15 @@ class Scene:
         tone, width = self.tone(rgb, distance), max(1, int(width))
         cv2.polylines(self.canvas, [fixed_point(points)], False, tone, width, cv2.LINE_AA, 4)
 
-    def cut_out(self, points, soft=0.0):
-        """The part of the image around a polygon of pixel points, and how much of each pixel the polygon covers.
-
-        Returns:
-            slices of rows and columns, and (rows, columns, 1) float32 in 0..1, blurred over `soft` px.
-        """
-        low = np.clip(points.min(0) - 2 * soft - 1, 0, (WIDTH - 1, HEIGHT - 1)).astype(int)
-        high = np.clip(points.max(0) + 2 * soft + 2, low + 1, (WIDTH, HEIGHT)).astype(int)
-        mask = np.zeros((high - low)[::-1], np.uint8)
-        cv2.fillPoly(mask, [fixed_point(points - low)], 255, cv2.LINE_AA, 4)
-        if soft:
-            mask = cv2.GaussianBlur(mask, (0, 0), max(0.3, soft / 2))
-        return np.s_[low[1] : high[1], low[0] : high[0]], mask[..., None] / np.float32(255)
-
     def darken(self, points, strength, soft):
         """Multiply a polygon of pixel points by 1 - strength, its border blurred over `soft` px."""
-        region, alpha = self.cut_out(points, soft)
-        self.canvas[region] = self.canvas[region] * (1 - np.float32(strength) * alpha)
+        low = np.clip(points.min(0) - 2 * soft - 1, 0, (WIDTH - 1, HEIGHT - 1)).astype(int)
+        high = np.clip(points.max(0) + 2 * soft + 2, low + 1, (WIDTH, HEIGHT)).astype(int)
+        mask = np.zeros((high - low)[::-1], np.float32)
+        cv2.fillPoly(mask, [fixed_point(points - low)], float(strength), cv2.LINE_8, 4)
+        mask = cv2.GaussianBlur(mask, (0, 0), max(0.3, soft / 2))[..., None]
+        region = np.s_[low[1] : high[1], low[0] : high[0]]
+        self.canvas[region] = self.canvas[region] * (1 - mask)
 
 
 @dataclass

@@ -14,18 +14,18 @@ GRAY = [[0.5, 0.51, 0.53], [0.28, 0.29, 0.3], [0.6, 0.62, 0.64], [0.35, 0.36, 0.
 BLACK = [[0.08, 0.08, 0.09], [0.12, 0.12, 0.13], [0.05, 0.05, 0.06]]
 COLORED = [[0.33, 0.06, 0.06], [0.12, 0.18, 0.35], [0.5, 0.45, 0.35], [0.2, 0.24, 0.22]]
 CAR_COLORS = np.array(WHITE + GRAY + BLACK + COLORED)
-TIRE = (0.03, 0.03, 0.03)
+TIRE, HUB, DARK, PLATE, HEADLIGHT = (0.03,) * 3, (0.35,) * 3, (0.07,) * 3, (0.7,) * 3, (0.95, 0.93, 0.85)
 
 
 @dataclass(frozen=True)
 class VehicleKind:
     """Form of a vehicle; the rear view's right half is in fractions of width (0 = middle) and height."""
 
-    body: list
-    cabin: list
-    window: list  # empty: a box that hides what is in front of it
     size: tuple  # width, height, length, m
     cabin_ends: tuple  # fractions of the length
+    body: list
+    cabin: list  # empty: a box
+    window: list
 
 
 SEDAN = (
@@ -38,17 +38,15 @@ WAGON = (
     [(0.49, 0.58), (0.43, 0.94), (0.35, 1)],
     [(0.42, 0.62), (0.37, 0.9)],
 )
-PICKUP = [(0.48, 0.24), (0.5, 0.28), (0.5, 0.6)], [(0.47, 0.58), (0.42, 0.95), (0.36, 1)], [(0.4, 0.64), (0.36, 0.92)]
-TRUCK = [(0.5, 0.28), (0.5, 1)], [(0.5, 0.3), (0.5, 1)], []
+BOX = [(0.5, 0.28), (0.5, 1)], [], []
 VEHICLES = {
-    "sedan": VehicleKind(*SEDAN, (1.8, 1.45, 4.6), (0.12, 0.75)),
-    "suv": VehicleKind(*WAGON, (1.9, 1.75, 4.7), (0.01, 0.75)),
-    "van": VehicleKind(*WAGON, (1.95, 1.95, 5.0), (0.01, 0.9)),
-    "pickup": VehicleKind(*PICKUP, (1.95, 1.85, 5.5), (0.35, 0.7)),
-    "box": VehicleKind(*TRUCK, (2.3, 3.1, 6.5), (0, 1)),
-    "truck": VehicleKind(*TRUCK, (2.5, 3.9, 14.0), (0, 1)),
+    "sedan": VehicleKind((1.8, 1.45, 4.6), (0.12, 0.75), *SEDAN),
+    "suv": VehicleKind((1.9, 1.75, 4.7), (0.01, 0.75), *WAGON),
+    "van": VehicleKind((1.95, 1.95, 5.0), (0.01, 0.9), *WAGON),
+    "box": VehicleKind((2.3, 3.1, 6.5), (0, 1), *BOX),
+    "truck": VehicleKind((2.5, 3.9, 14.0), (0, 1), *BOX),
 }
-FREQUENCY = [0.4, 0.26, 0.08, 0.14, 0.05, 0.07]  # of each of VEHICLES
+FREQUENCY = [0.45, 0.32, 0.1, 0.05, 0.08]  # of each of VEHICLES
 
 
 @dataclass
@@ -60,8 +58,6 @@ class Vehicle:
     offset: float  # m
     distance: float  # m, of its rear
     size: np.ndarray  # width, height, length, m
-    paint: np.ndarray  # RGB
-    glass: np.ndarray  # RGB
 
     def project(self, points):
         """Points of the vehicle -> image points (N, 2)."""
@@ -77,12 +73,8 @@ class Vehicle:
         self.scene.fill(self.project(corners), np.asarray(rgb) * self.scene.light.objects, self.distance)
 
     def fill_both(self, half, along, rgb):
-        """Fill an area given by its right half, points (across, up)."""
+        """Fill an area of the rear view given by its right half, points (across, up)."""
         self.fill([(a, z, along) for a, z in half] + [(-a, z, along) for a, z in half[::-1]], rgb)
-
-    def fill_box(self, left, right, low, high, rgb):
-        """Fill a rectangle at the rear."""
-        self.fill([(left, low, 0), (left, high, 0), (right, high, 0), (right, low, 0)], rgb)
 
 
 def draw_shadow(vehicle):
@@ -97,56 +89,37 @@ def draw_shadow(vehicle):
     scene.darken(vehicle.project(under), 0.75, 1.5 * soft)
 
 
-def draw_side(rng, vehicle, radius):
+def draw_side(vehicle, radius, paint, glass):
     """The side that the camera sees, with its windows and wheels of `radius` (fraction of the height)."""
-    kind, (cabin_near, cabin_far) = vehicle.kind, vehicle.kind.cabin_ends
-    side = -np.sign(vehicle.offset)
-    a, top, low, belt = 0.5 * side, 0.4 * side, kind.body[0][1], 0.99 * kind.body[-1][1]
-    dim = vehicle.paint * rng.uniform(0.5, 0.85)
-    vehicle.fill([(a, low, 0), (a, belt, 0), (a, 0.92 * belt, 0.97), (a, low, 1)], dim)
+    kind, (near, far) = vehicle.kind, vehicle.kind.cabin_ends
+    side = -0.5 * np.sign(vehicle.offset)
+    top, low, belt = 0.8 * side, kind.body[0][1], 0.99 * kind.body[-1][1]
+    vehicle.fill([(side, low, 0), (side, belt, 0), (side, 0.92 * belt, 0.97), (side, low, 1)], paint)
     if kind.window:
-        slope, split = rng.uniform(0.03, 0.1), rng.uniform(0.4, 0.55)
-        pillar = [(a, belt, cabin_near), (0.92 * top, 0.95, cabin_near), (top, 0.97, cabin_near + slope)]
-        vehicle.fill([*pillar, (top, 0.97, cabin_far - 0.14), (a, belt, cabin_far)], dim)
-        for near, far in ((cabin_near + 0.07, split - 0.01), (split + 0.01, cabin_far - 0.07)):
-            upper = [(top, 0.91, near + slope / 2), (top, 0.91, min(far, cabin_far - 0.17))]
-            vehicle.fill([(a, belt, near), *upper, (a, belt, far)], vehicle.glass)
+        cabin = [(side, belt, near), (top, 0.97, near + 0.06), (top, 0.97, far - 0.14), (side, belt, far)]
+        vehicle.fill(cabin, paint)
+        for start, end in ((near + 0.07, 0.46), (0.48, far - 0.07)):
+            upper = [(top, 0.91, start + 0.03), (top, 0.91, min(end, far - 0.17))]
+            vehicle.fill([(side, belt, start), *upper, (side, belt, end)], glass)
     turn = np.linspace(0, 2 * np.pi, 14)
     for middle in (0.18, 0.82) if kind.window else (0.08, 0.17, 0.7, 0.92):
-        for fraction, rgb in ((1, TIRE), (0.55, (0.35, 0.35, 0.36))):
-            reach = fraction * radius * vehicle.size[1] / vehicle.size[2]
-            wheel = [(a, radius * (1 + fraction * np.sin(t)), middle + reach * np.cos(t)) for t in turn]
-            vehicle.fill(wheel, rgb)
+        for reach, rgb in ((radius, TIRE), (0.55 * radius, HUB)):
+            along = middle + reach * vehicle.size[1] / vehicle.size[2] * np.cos(turn)
+            vehicle.fill(np.stack([np.full(14, side), radius + reach * np.sin(turn), along], axis=1), rgb)
 
 
-def draw_car_rear(rng, vehicle):
-    """Roof, cabin and rear of a vehicle with windows; returns where its lamps are: low, high, inner, outer."""
-    kind, paint, glass = vehicle.kind, vehicle.paint, vehicle.glass
-    body, (cabin_near, cabin_far) = kind.body, kind.cabin_ends
-    roof = [(0.3, 1, cabin_near), (0.4, 0.97, cabin_near + 0.06), (0.4, 0.97, cabin_far - 0.14)]
-    vehicle.fill(roof + [(-a, z, d) for a, z, d in roof[::-1]], paint)
-    vehicle.fill_both(kind.cabin, cabin_near, paint * 0.9)
-    vehicle.fill_both(kind.window, cabin_near, glass)
-    vehicle.fill_both([(a, z) if z < 0.75 else (0.98 * a, 0.78) for a, z in kind.window], cabin_near, 0.6 * glass)
-    if cabin_near > 0.05:
-        a, z = body[-1]
-        vehicle.fill([(-a, z, 0), (-a, z, cabin_near), (a, z, cabin_near), (a, z, 0)], paint * 1.15)
-    vehicle.fill_both(body, 0, paint)
-    vehicle.fill_both([(0.49, 0.5), body[-1]], 0, np.minimum(paint * 1.12 + 0.02, 1))
-    bumper = paint * 0.8 if rng.random() < 0.6 else (0.09, 0.09, 0.09)
-    vehicle.fill_both([body[0], body[1], (0.5, 0.32), (0.49, 0.34)], 0, bumper)
-    vehicle.fill_both([body[0], (0.44, 0.24)], 0, (0.05, 0.05, 0.05))
-    high = body[-1][1] - 0.03
-    return high - rng.uniform(0.08, 0.2), high, rng.uniform(0.26, 0.38), 0.49
-
-
-def draw_truck_rear(vehicle):
-    """Doors of a truck's box; returns where its lamps are: low, high, inner, outer."""
-    vehicle.fill_both(vehicle.kind.body, 0, vehicle.paint)
-    for seam in (-0.47, -0.005, 0.46):
-        vehicle.fill_box(seam, seam + 0.01, 0.3, 0.99, vehicle.paint * 0.65)
-    vehicle.fill_box(-0.46, 0.46, 0.16, 0.18, (0.25, 0.25, 0.25))
-    return 0.3, 0.33, 0.35, 0.47
+def draw_rear(vehicle, paint, glass):
+    """Roof, cabin and rear."""
+    kind, (near, far) = vehicle.kind, vehicle.kind.cabin_ends
+    if kind.window:
+        roof = [(0.3, 1, near), (0.4, 0.97, near + 0.06), (0.4, 0.97, far - 0.14)]
+        vehicle.fill(roof + [(-a, z, d) for a, z, d in roof[::-1]], paint)
+        vehicle.fill_both(kind.cabin, near, paint * 0.9)
+        vehicle.fill_both(kind.window, near, glass)
+        a, z = kind.body[-1]
+        vehicle.fill([(-a, z, 0), (-a, z, near), (a, z, near), (a, z, 0)], paint * 1.15)
+    vehicle.fill_both(kind.body, 0, paint)
+    vehicle.fill_both([kind.body[0], (0.47, kind.body[0][1] + 0.1)], 0, DARK)  # bumper
 
 
 def draw_vehicle(rng, scene, distance, offset, kind, oncoming):
@@ -154,23 +127,26 @@ def draw_vehicle(rng, scene, distance, offset, kind, oncoming):
     size = np.array(kind.size) * rng.uniform(0.92, 1.08, 3)
     if kind.window:
         paint, radius = rng.choice(CAR_COLORS) * rng.uniform(0.8, 1.1), 0.33 / size[1]
+        high = kind.body[-1][1] - 0.03
+        low, inner = high - rng.uniform(0.08, 0.2), rng.uniform(0.26, 0.38)
     else:
         paint, radius = random_color(rng, (0.35, 0.3, 0.25), (0.9, 0.9, 0.88)), 0.5 / size[1]
+        low, high, inner = 0.3, 0.33, 0.35
     glass = random_color(rng, (0.04, 0.05, 0.06), (0.22, 0.25, 0.27))
-    vehicle = Vehicle(scene, kind, offset, distance, size, paint, glass)
+    vehicle = Vehicle(scene, kind, offset, distance, size)
     draw_shadow(vehicle)
     for middle in (-0.41, 0.41):
-        vehicle.fill_box(middle - 0.07, middle + 0.07, 0, 1.5 * radius, TIRE)
+        vehicle.fill([(middle + a, z * radius, 0) for a, z in ((-0.07, 0), (-0.07, 1.5), (0.07, 1.5), (0.07, 0))], TIRE)
     if abs(offset) > 0.35 * size[0]:
-        draw_side(rng, vehicle, radius)
-    low, high, inner, outer = draw_car_rear(rng, vehicle) if kind.window else draw_truck_rear(vehicle)
+        draw_side(vehicle, radius, paint * rng.uniform(0.5, 0.85), glass)
+    draw_rear(vehicle, paint, glass)
     lamp = (0.9, 0.12, 0.1) if rng.random() < 0.25 else (0.45, 0.05, 0.05)  # braking or not
     for sign in (-1, 1):
-        corners = [(outer, low), (outer, high), (inner, high - 0.02), (inner + 0.02, low)]
-        vehicle.fill([(sign * a, z, 0) for a, z in corners], (0.95, 0.93, 0.85) if oncoming else lamp)
+        corners = [(0.49, low), (0.49, high), (inner, high - 0.02), (inner + 0.02, low)]
+        vehicle.fill([(sign * a, z, 0) for a, z in corners], HEADLIGHT if oncoming else lamp)
     low = rng.uniform(0.3, 0.46)
     if not oncoming:  # license plate
-        vehicle.fill_box(-0.09, 0.09, low, low + 0.12 / size[1], (0.7, 0.71, 0.7))
+        vehicle.fill_both([(0.09, low), (0.09, low + 0.12 / size[1])], 0, PLATE)
 
 
 def random_vehicle(rng, distance, offset, oncoming=False):

@@ -10,8 +10,7 @@ import numpy as np
 
 from .canvas import NOISE_SIDE, WIDTH, noise_tile, random_color, random_noise
 
-KINDS = {"clear": 0.36, "backlit": 0.24, "overcast": 0.2, "haze": 0.08, "dusk": 0.06, "wet": 0.06}  # fraction of each
-GRAY_KINDS = ("overcast", "wet", "dusk")
+KINDS = {"clear": 0.36, "backlit": 0.24, "overcast": 0.2, "haze": 0.1, "dusk": 0.1}  # fraction of each
 
 
 @dataclass(frozen=True)
@@ -27,15 +26,12 @@ class Light:
     zenith: np.ndarray  # RGB
     horizon: np.ndarray  # RGB
     cloud: float  # 0 to 1
-
-    @property
-    def gray(self):
-        return self.kind in GRAY_KINDS
+    gray: bool  # clouds cover the whole sky
 
 
 def random_light(rng):
     kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
-    gray = kind in GRAY_KINDS
+    gray = kind in ("overcast", "dusk")
     zenith = ((0.33, 0.36, 0.4), (0.7, 0.72, 0.76)) if gray else ((0.27, 0.4, 0.62), (0.58, 0.72, 0.88))
     horizon = ((0.55, 0.58, 0.63), (0.88, 0.9, 0.92)) if gray else ((0.6, 0.72, 0.86), (0.88, 0.93, 0.97))
     objects = {"backlit": rng.uniform(0.15, 0.5), "dusk": 0.4}
@@ -49,6 +45,7 @@ def random_light(rng):
         zenith=random_color(rng, *zenith),
         horizon=random_color(rng, *horizon),
         cloud=rng.uniform(0.5, 1.0) if gray else rng.uniform(0, 0.9) * (rng.random() < 0.5),
+        gray=gray,
     )
 
 

@@ -4,9 +4,7 @@
     python data/synthetic_dataset.py OUTDIR --count 1 --frames 200
 
 Writes OUTDIR/clips/synthetic/NNNNNN/20.jpg (1280x720) and OUTDIR/label_data_synthetic.json, one TuSimple line per
-image: `lanes` has x in pixels at the rows `h_samples`, -2 where a lane has no point. With --frames a scene is a drive
-along its road. With --empty-fraction some roads have no lane line. Scene number i depends only on the seed and on i.
-Nothing appears in OUTDIR before every image is done.
+image. Scene number i depends only on the seed and on i. Nothing appears in OUTDIR before every image is done.
 """
 
 if __name__ == "__main__":

@@ -1,19 +1,17 @@
 """The ground of a scene: pavement, lane lines, verges and shadows.
 
-By inverse projection: each pixel below the top of the road gets its lateral position u (m) and its distance s along
-the road (m), and texture, paint and shadow are functions of those two. Nothing is supersampled, because the fraction of
-a pixel that a line or a dash covers has a closed form. A surface is (rows, WIDTH, 3) float32, RGB in 0..1, and is
-changed in place; `rng` is a numpy Generator.
+Each pixel below the top of the road gets its lateral position u (m) and its distance s along the road (m), and texture,
+paint and shadow are functions of those two; the fraction of a pixel that a line or a dash covers has a closed form. A
+surface is (rows, WIDTH, 3) float32, RGB in 0..1, and is changed in place; `rng` is a numpy Generator.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from .canvas import HEIGHT, NOISE_SIDE, WIDTH, random_color, random_noise
 from .geometry import LANE_WIDTH
-from .weather import draw_hills, draw_sky
+from .weather import draw_sky
 
 
 def coverage(x, low, high, pixel):
@@ -39,11 +37,8 @@ class Ground:
     ahead: np.ndarray  # (rows, 1), distance, m
     scale: np.ndarray  # (rows, 1), pixels per meter across the road
     footprint: np.ndarray  # (rows, 1), meters along the road that one row covers
-    travelled: float  # m that the camera has come along the road
-
-    @cached_property
-    def s(self):
-        return self.ahead + np.float32(self.travelled)
+    travelled: np.float32  # m that the camera has come along the road
+    s: np.ndarray  # (rows, 1), distance from the beginning of the drive, m
 
     def across(self, low, high):
         """Fraction of each pixel between two lateral positions."""
@@ -61,11 +56,11 @@ class Ground:
 
 def project_ground(road, travelled):
     """Ground of a Road."""
-    rows = np.arange(road.top, HEIGHT)
-    arrays = road.center, road.distance, road.scale, -np.gradient(road.distance)
-    center, *columns = (array[rows, None] for array in arrays)
-    u = (np.arange(WIDTH) - center) / road.scale[rows, None]
-    return Ground(np.float32(u), *map(np.float32, columns), travelled)
+    rows, travelled = np.arange(road.top, HEIGHT), np.float32(travelled)
+    arrays = road.center, road.scale, road.distance, -np.gradient(road.distance)
+    center, scale, ahead, footprint = (np.float32(array[rows, None]) for array in arrays)
+    u = (np.arange(WIDTH, dtype=np.float32) - center) / scale
+    return Ground(u, ahead, scale, footprint, travelled, ahead + travelled)
 
 
 def blend(surface, alpha, rgb):
@@ -95,33 +90,17 @@ def draw_pavement(rng, ground, road, concrete):
     return random_color(rng, *gray) * tone[..., None].astype(np.float32)
 
 
-def random_walk(rng, x, deviation):
-    """A random walk as a function of x (m), which is `deviation` m wide after a meter."""
-    steps = deviation / 2 * rng.standard_normal(1200)
-    walk = np.cumsum(steps - steps.mean())  # ends where it began
-    return np.interp(x, np.arange(0, 300, 0.25), walk, period=300).astype(np.float32)
-
-
 def draw_seams(rng, ground, road, layout):
-    """Seams between slabs, and cracks, (rows, WIDTH) float32, 1 = black."""
+    """Seams between slabs, (rows, WIDTH) float32, 1 = black."""
     dark = np.zeros_like(ground.u)
     if layout.concrete and rng.random() < 0.8:  # across the lanes
         dark += rng.uniform(0.2, 0.7) * dash_coverage(ground.s, 4.6, rng.uniform(0.008, 0.03), ground.footprint)
     if rng.random() < (0.85 if layout.concrete else 0.25):  # between the lanes
         strength, half = rng.uniform(0.3, 0.8), rng.uniform(0.004, 0.014)
         for offset, line in zip(road.offsets, layout.lines, strict=True):
-            middle = offset + line.joint + random_walk(rng, ground.s, 0.005)
+            middle = offset + line.joint
             dark += strength * ground.across(middle - half, middle + half)
-    for _ in range(rng.integers(0, 4)):  # cracks
-        half, start, length = rng.uniform(0.003, 0.012), rng.uniform(4, 60), rng.uniform(2, 25)
-        middle = rng.uniform(road.offsets[0] - 1, road.offsets[-1] + 1)
-        middle = middle + random_walk(rng, ground.s, rng.uniform(0.01, 0.15))
-        crack = ground.across(middle - half, middle + half) * coverage(
-            ground.s, start, start + length, ground.footprint
-        )
-        dark += rng.uniform(0.2, 0.7) * crack
-    dark *= np.clip(0.75 + 0.35 * ground.noise(rng, 0.7, 40, 15), 0.1, 1)
-    return np.minimum(dark, 1)
+    return dark * np.clip(0.75 + 0.35 * ground.noise(rng, 0.7, 40, 15), 0.1, 1)
 
 
 def draw_line(surface, ground, position, line, worn):
@@ -144,13 +123,11 @@ def draw_line(surface, ground, position, line, worn):
 
 def draw_verge(rng, ground):
     """What lies beyond the shoulder: a surface of grass, dirt or gravel."""
-    kinds = {
-        "dry": [(0.42, 0.34, 0.2), (0.68, 0.58, 0.38), (0.3, 0.25, 0.15)],
-        "green": [(0.16, 0.2, 0.08), (0.34, 0.38, 0.18), (0.3, 0.27, 0.14)],
-        "dirt": [(0.38, 0.31, 0.24), (0.62, 0.54, 0.44), (0.5, 0.46, 0.4)],
-        "gravel": [(0.35, 0.34, 0.32), (0.55, 0.53, 0.5), (0.42, 0.36, 0.28)],
-    }
-    low, high, other = kinds[str(rng.choice(list(kinds), p=[0.35, 0.25, 0.2, 0.2]))]
+    dry = (0.42, 0.34, 0.2), (0.68, 0.58, 0.38), (0.3, 0.25, 0.15)
+    green = (0.16, 0.2, 0.08), (0.34, 0.38, 0.18), (0.3, 0.27, 0.14)
+    dirt = (0.38, 0.31, 0.24), (0.62, 0.54, 0.44), (0.5, 0.46, 0.4)
+    gravel = (0.35, 0.34, 0.32), (0.55, 0.53, 0.5), (0.42, 0.36, 0.28)
+    low, high, other = rng.choice([dry, green, dirt, gravel], p=[0.35, 0.25, 0.2, 0.2])
     surface = np.broadcast_to(random_color(rng, low, high), (*ground.u.shape, 3)).copy()
     blend(surface, np.clip(0.5 + 0.5 * ground.noise(rng, 1.2, 20, 8), 0, 1) * np.float32(rng.uniform(0.2, 0.9)), other)
     tone = 1 + 0.22 * ground.noise(rng, 0.6, 60, 25) * ground.visible(0.15) + 0.08 * ground.noise(rng, 0.9, 8, 3)
@@ -166,28 +143,24 @@ def draw_side(rng, surface, ground, outward, side, wobble):
     blend(surface, coverage(ragged, side.shoulder, np.inf, 1.5 / ground.scale), draw_verge(rng, ground))
 
 
-def draw_sunlight(rng, ground, road, layout, light):
-    """Sunlight left on the ground, (rows, WIDTH) in 0..1, in the shadows of trees and walls."""
-    left, right = layout.sides
-    if light.sun_side > 0:
-        inward, barrier = ground.u - road.offsets[0] + left.shoulder, left.barrier
-    else:
-        inward, barrier = road.offsets[-1] + right.shoulder - ground.u, right.barrier
-    lit = np.ones_like(ground.u)
-    leaves, reach, soft = ground.noise(rng, 1.5, 30, 10), rng.uniform(1, 9), rng.uniform(0.3, 1.2)
+def draw_sunlight(rng, ground, outward, side, reach):
+    """Sunlight left on the ground in the shadows of trees, and of a wall whose shadow reaches `reach` m: (rows, WIDTH)
+    in 0..1. The sun is on the `side`, see `draw_side`."""
+    lit, inward = np.ones_like(ground.u), side.shoulder - outward
     if rng.random() < 0.3:
-        lit *= np.clip(0.5 + (1.5 * leaves + (inward - reach) / 3) / soft, 0, 1)
-    if barrier and barrier.low == 0:
-        lit *= coverage(inward, barrier.high * abs(light.sun_side), np.inf, 2 / ground.scale)
+        leaves, edge = 1.5 * ground.noise(rng, 1.5, 30, 10), rng.uniform(1, 9)
+        lit *= np.clip(0.5 + (leaves + (inward - edge) / 3) / rng.uniform(0.3, 1.2), 0, 1)
+    if side.high > 0 and side.low == 0:
+        lit *= coverage(inward, reach, np.inf, 2 / ground.scale)
     return lit
 
 
 def draw_ground(rng, ground, road, layout, light):
     """The road and its verges, a surface, and the fraction of light that falls there, (rows, WIDTH)."""
     surface = draw_pavement(rng, ground, road, layout.concrete)
-    wobble = ground.noise(rng, 1.0, 2, 4)
-    for outward, side in zip((road.offsets[0] - ground.u, ground.u - road.offsets[-1]), layout.sides, strict=True):
-        draw_side(rng, surface, ground, outward, side, wobble)
+    wobble, outward = ground.noise(rng, 1.0, 2, 4), (road.offsets[0] - ground.u, ground.u - road.offsets[-1])
+    for number in (0, 1):
+        draw_side(rng, surface, ground, outward[number], layout.sides[number], wobble)
     if layout.opposite:
         pavement = random_color(rng, (0.15, 0.15, 0.16), (0.5, 0.5, 0.48))
         blend(surface, ground.across(*layout.opposite), pavement)
@@ -195,7 +168,10 @@ def draw_ground(rng, ground, road, layout, light):
     worn = ground.noise(rng, 0.8, 40, 12)
     for position, line in zip(road.lines[road.top : HEIGHT].T, layout.lines, strict=True):
         draw_line(surface, ground, position, line, worn)
-    shade = 1 - np.float32(light.sun) * (1 - draw_sunlight(rng, ground, road, layout, light))
+    number = int(light.sun_side < 0)
+    side = layout.sides[number]
+    lit = draw_sunlight(rng, ground, outward[number], side, side.high * abs(light.sun_side))
+    shade = 1 - np.float32(light.sun) * (1 - lit)
     surface *= 1 - (1 - shade)[..., None] * np.float32([1, 0.97, 0.92])  # light of the sky makes shadows bluish
     return surface, shade
 
@@ -204,7 +180,6 @@ def draw_background(rng, road, layout, light, travelled, pan):
     """Sky, hills and ground in haze: (HEIGHT, WIDTH, 3) uint8, and the light on the ground, (rows, WIDTH) float32."""
     sky_rng, ground_rng = rng.spawn(2)
     sky = draw_sky(sky_rng, road.top, light, pan)
-    draw_hills(sky_rng, sky, light, pan)
     ground = project_ground(road, travelled)
     surface, shade = draw_ground(ground_rng, ground, road, layout, light)
     blend(surface, 1 - np.exp(-ground.ahead / np.float32(light.fog)), light.horizon)

@@ -1,6 +1,4 @@
-"""Random layouts of roads: the look of lines, pavement, shoulders and barriers. Lengths are in m; `rng` is a numpy
-Generator.
-"""
+"""Random layouts of roads: the look of lines, pavement, shoulders and barriers, in m; `rng` is a numpy Generator."""
 
 from dataclasses import dataclass, replace
 
@@ -9,7 +7,7 @@ import numpy as np
 from .canvas import random_color
 
 LINE_KINDS = ("solid", "dashed", "dots", "dots_dashed", "double")
-LEFT, INNER, RIGHT = [0.72, 0.06, 0.06, 0, 0.16], [0.08, 0.5, 0.2, 0.17, 0.05], [0.86, 0.08, 0.05, 0, 0.01]
+LEFT, INNER, RIGHT = [0.72, 0.06, 0.06, 0, 0.16], [0.08, 0.52, 0.2, 0.17, 0.03], [0.86, 0.08, 0.05, 0, 0.01]
 WHITE = (0.66, 0.67, 0.66), (1, 1, 0.98)
 YELLOW = (0.62, 0.4, 0.1), (0.95, 0.72, 0.2)
 
@@ -30,22 +28,15 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Barrier:
-    """A wall or a curb or, where `low` is above the ground, a guard rail."""
-
-    low: float
-    high: float
-    color: np.ndarray  # RGB
-    foot: float  # brightness of the lowest part, where dirt and water leave a line
-    panel: float  # length of a piece
-
-
-@dataclass(frozen=True)
 class Side:
-    """What runs along one side of a road."""
+    """What runs along one side of a road: a shoulder, and a wall, a curb or, where `low` is above 0, a guard rail."""
 
     shoulder: float  # width; as wide as a lane too, so that a wall's foot there isn't taken for one more line
-    barrier: Barrier | None
+    low: float  # above the ground
+    high: float  # 0 for no barrier
+    color: np.ndarray  # RGB
+    foot: float  # brightness of the barrier's lowest part, where dirt and water leave a line
+    panel: float  # length of a piece
 
 
 @dataclass(frozen=True)
@@ -77,38 +68,25 @@ def random_line(rng, chances, yellow):
 def random_lines(rng, count):
     """Random Lines from left to right; a freeway's inner ones mostly look alike."""
     common, lines = random_line(rng, INNER, 0.03), [random_line(rng, LEFT, 0.75)]
-    for _ in range(count - 2):
+    while len(lines) < count - 1:
         line = random_line(rng, INNER, 0.03)
         if rng.random() < 0.75:
             line = replace(common, phase=line.phase, opacity=line.opacity, wear=line.wear, joint=line.joint)
         lines.append(line)
-    return [*lines, random_line(rng, RIGHT, 0.01)][:count]
+    return [*lines, random_line(rng, RIGHT, 0.01)]
 
 
-def random_barrier(rng):
-    """Random Barrier or None."""
-    kind = rng.choice(["none", "curb", "rail", "low", "high"], p=[0.22, 0.08, 0.2, 0.44, 0.06])
-    low, high = {
-        "none": (0, 0),
-        "curb": (0, rng.uniform(0.12, 0.25)),
-        "rail": (0.45, 0.75),
-        "low": (0, rng.choice([0.85, 1.1])),
-        "high": (0, 4),
-    }[kind]
-    color, foot = random_color(rng, (0.35, 0.34, 0.32), (0.72, 0.66, 0.56)), rng.uniform(0.4, 1.3)
-    return Barrier(low, high, color, foot, rng.uniform(3, 7)) if high else None
+def random_side(rng, narrowest):
+    """Random Side with a shoulder of at least `narrowest` m."""
+    barriers = (0, 0), (0, 0.2), (0.45, 0.75), (0, 0.85), (0, 1.1), (0, 4)
+    low, high = rng.choice(barriers, p=[0.22, 0.08, 0.2, 0.22, 0.22, 0.06])
+    color = random_color(rng, (0.35, 0.34, 0.32), (0.72, 0.66, 0.56))
+    return Side(rng.uniform(narrowest, 4.5), low, high, color, rng.uniform(0.4, 1.3), rng.uniform(3, 7))
 
 
 def random_layout(rng, road):
     """Random Layout of a Road."""
-    left, right = (Side(rng.uniform(low, 4.5), random_barrier(rng)) for low in (0.3, 0.5))
-    opposite = None
-    if rng.random() < 0.5:
-        edge = road.offsets[0] - left.shoulder - rng.uniform(0.6, 8)
-        opposite = edge - rng.uniform(7, 16), edge
-    return Layout(random_lines(rng, len(road.offsets)), rng.random() < 0.5, (left, right), opposite)
-
-
-def without_paint(layout):
-    """A Layout whose lines have no paint and no dots; joints, shoulders, barriers stay."""
-    return replace(layout, lines=[replace(line, kind="solid", opacity=0.0) for line in layout.lines])
+    lines, sides = random_lines(rng, len(road.offsets)), (random_side(rng, 0.3), random_side(rng, 0.5))
+    edge = road.offsets[0] - sides[0].shoulder - rng.uniform(0.6, 8)
+    opposite = (edge - rng.uniform(7, 16), edge) if rng.random() < 0.5 else None
+    return Layout(lines, rng.random() < 0.5, sides, opposite)

@@ -1,7 +1,6 @@
-"""What stands on the road and beside it: reflective dots, walls, trees, lamps.
+"""What stands on the road and beside it: reflective dots, walls, trees, lamps; lengths in m, colors RGB in 0..1.
 
-Everything is placed in meters (lateral offset, height, distance) and projected by the scene's road; the vehicles are in
-`vehicles.py`. Colors are RGB in 0..1, `rng` is a numpy Generator.
+`rng` is a numpy Generator.
 """
 
 import cv2
@@ -12,7 +11,7 @@ from .scene import Thing
 
 
 def draw_dots(rng, scene, travelled):
-    """Reflective dots of the lane lines, each with the dark rim that its height makes."""
+    """Reflective dots of the lane lines."""
     for offset, line in zip(scene.road.offsets, scene.layout.lines, strict=True):
         gap, sparse, radius = rng.uniform(0.9, 1.3), rng.random() < 0.6, rng.uniform(0.045, 0.065)
         white, missing = 255 * line.color * rng.uniform(0.85, 1.1), rng.random(97) < 0.3 * line.wear
@@ -36,10 +35,6 @@ def draw_dot(scene, offset, distance, radius, white):
     scale = road.scale[int(row)]
     length = 0.5 * float(road.row_at(distance - radius) - road.row_at(distance + radius)) + 0.007 * scale
     axes = (int(16 * max(radius * scale, 0.7)), int(16 * max(length, 0.45)))
-    if scale > 60:
-        rim = (canvas[int(row), int(x)] * 0.45).astype(int).tolist()
-        below = (int(16 * x), int(16 * row + axes[1] / 2))
-        cv2.ellipse(canvas, below, axes, 0, 0, 360, rim, -1, cv2.LINE_AA, 4)
     tone = np.clip(white * scene.shade[int(row) - road.top, int(x)], 0, 255).astype(int).tolist()
     cv2.ellipse(canvas, (int(16 * x), int(16 * row)), axes, 0, 0, 360, tone, -1, cv2.LINE_AA, 4)
 
@@ -81,23 +76,18 @@ def draw_tree(rng, scene, distance, offset, size, rgb):
         draw_foliage(rng, scene, base, tall * np.array([rng.uniform(0.5, 1.1), high]), rgb, distance)
 
 
-def draw_barrier(rng, scene, distance, offset, barrier):
-    """One panel of a Barrier; a guard rail's has a post."""
-    road, low, high = scene.road, barrier.low, barrier.high
-    steps = np.linspace(max(distance, road.distance[-1]), distance + barrier.panel, 5)
-    tone = barrier.color * scene.light.objects * rng.uniform(0.96, 1.04)
-
-    def fill_between(bottom, top, rgb):
-        lower, upper = (road.project(offset, height, steps) for height in (bottom, top))
-        scene.fill(np.concatenate([lower, upper[::-1]]), rgb, steps[0])
-
+def draw_barrier(rng, scene, distance, offset, side):
+    """One panel of the barrier of a Side; a guard rail's has a post."""
+    road, low, high = scene.road, side.low, side.high
+    steps = np.linspace(max(distance, road.distance[-1]), distance + side.panel, 5)
+    tone = side.color * scene.light.objects * rng.uniform(0.96, 1.04)
     if low > 0:
         post = road.project(offset, np.array([0, high]), steps[0])
         scene.stroke(post, tone * 0.6, steps[0], 0.15 * (post[0, 1] - post[1, 1]))
-    fill_between(low, high, tone)
-    fill_between(low + 0.9 * (high - low), high, tone * 1.25)
-    if low == 0:
-        fill_between(0, 0.12 * high, tone * barrier.foot)
+    foot = [(0, 0.12 * high, side.foot)] if low == 0 else []
+    for bottom, top, brightness in [(low, high, 1), (low + 0.9 * (high - low), high, 1.25), *foot]:
+        lower, upper = (road.project(offset, height, steps) for height in (bottom, top))
+        scene.fill(np.concatenate([lower, upper[::-1]]), tone * brightness, steps[0])
 
 
 def draw_lamp(rng, scene, distance, offset, tall, arm):
@@ -121,10 +111,9 @@ def random_roadside(rng, road, layout, number):
             offset = edge + out * (far + gap + rng.exponential(8) + 0.4 * size)
             tree = offset, size * rng.uniform(0.5, 1.4), green * rng.uniform(0.7, 1.3)
             things.append(Thing(distance, draw_tree, tree))
-    if side.barrier:
-        panel = side.barrier.panel
-        for distance in np.arange(0, rng.uniform(60, 600), panel):
-            things.append(Thing(distance, draw_barrier, (edge, side.barrier), panel))
+    if side.high > 0:
+        for distance in np.arange(0, rng.uniform(60, 600), side.panel):
+            things.append(Thing(distance, draw_barrier, (edge, side), side.panel))
     if rng.random() < 0.3:
         tall, arm = rng.uniform(9, 13), -out * rng.uniform(1.5, 4)
         for distance in np.arange(rng.uniform(10, 50), 250, rng.uniform(35, 60)):

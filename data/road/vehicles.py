@@ -9,11 +9,8 @@ from .canvas import random_color
 from .geometry import LANE_WIDTH
 from .scene import Scene, Thing
 
-WHITE = [[0.85, 0.86, 0.86], [0.9, 0.9, 0.89], [0.78, 0.78, 0.76]]  # and silver
-GRAY = [[0.5, 0.51, 0.53], [0.28, 0.29, 0.3], [0.6, 0.62, 0.64], [0.35, 0.36, 0.38]]
-BLACK = [[0.08, 0.08, 0.09], [0.12, 0.12, 0.13], [0.05, 0.05, 0.06]]
-COLORED = [[0.33, 0.06, 0.06], [0.12, 0.18, 0.35], [0.5, 0.45, 0.35], [0.2, 0.24, 0.22]]
-CAR_COLORS = np.array(WHITE + GRAY + BLACK + COLORED)
+CAR_COLORS = [(0.85, 0.86, 0.86)] * 3 + [(0.5, 0.51, 0.53), (0.62, 0.63, 0.65), (0.3, 0.31, 0.33)] + [(0.08,) * 3] * 3
+CAR_COLORS += [(0.33, 0.06, 0.06), (0.12, 0.18, 0.35), (0.5, 0.45, 0.35), (0.2, 0.24, 0.22)]
 TIRE, HUB, DARK, PLATE, HEADLIGHT = (0.03,) * 3, (0.35,) * 3, (0.07,) * 3, (0.7,) * 3, (0.95, 0.93, 0.85)
 
 
@@ -149,28 +146,24 @@ def draw_vehicle(rng, scene, distance, offset, kind, oncoming):
         vehicle.fill_both([(0.09, low), (0.09, low + 0.12 / size[1])], 0, PLATE)
 
 
-def random_vehicle(rng, distance, offset, oncoming=False):
-    """Random vehicle at a place: Thing."""
-    kind = VEHICLES[str(rng.choice(list(VEHICLES), p=FREQUENCY))]
-    approach = 2.0 if oncoming else rng.uniform(-0.1, 0.0)
-    return Thing(distance, draw_vehicle, (offset, kind, oncoming), kind.size[2], approach)
-
-
 def random_traffic(rng, road, layout):
     """Random vehicles in the lanes and on the opposite carriageway: list of Thing."""
-    vehicles = []
+    places = []
     density = rng.choice([0.0, 0.3, 0.6, 1.0], p=[0.1, 0.35, 0.35, 0.2])
     for left, right in zip(road.offsets, road.offsets[1:], strict=False):
-        if not 2.6 < right - left < 6:
-            continue
         middle = (left + right) / 2
         distance = rng.uniform(12, 40) if abs(middle) < LANE_WIDTH / 2 else rng.uniform(0.5, 40)
-        while distance < 160:
+        while distance < 160 and 2.6 < right - left < 6:
             if rng.random() < density:
-                vehicles.append(random_vehicle(rng, distance, middle + rng.normal(0, 0.25)))
+                places.append((distance, middle + rng.normal(0, 0.25), False))
             distance += VEHICLES["truck"].size[2] + rng.uniform(6, 60)
     if layout.opposite:
         lanes = np.arange(layout.opposite[0] + 2, layout.opposite[1] - 1.5, LANE_WIDTH)
-        for distance in rng.uniform(15, 350, rng.integers(0, 14)):
-            vehicles.append(random_vehicle(rng, distance, rng.choice(lanes), oncoming=True))
+        distances = rng.uniform(15, 350, rng.integers(0, 14))
+        places += [(distance, rng.choice(lanes), True) for distance in distances]
+    vehicles = []
+    for distance, offset, oncoming in places:
+        kind = VEHICLES[str(rng.choice(list(VEHICLES), p=FREQUENCY))]
+        approach = 2.0 if oncoming else rng.uniform(-0.1, 0.0)
+        vehicles.append(Thing(distance, draw_vehicle, (offset, kind, oncoming), kind.size[2], approach))
     return vehicles

@@ -1,7 +1,6 @@
-"""Weather and light of a scene: sun, haze, sky and far hills.
+"""Weather and light of a scene: sun, haze, sky and far hills; colors are RGB in 0..1, `rng` is a numpy Generator.
 
-Colors are RGB in 0..1, float32; `rng` is a numpy Generator. `pan` is how many px the camera has turned to the right
-since the first image of a drive.
+`pan` is how many px the camera has turned to the right since the first image of a drive.
 """
 
 from dataclasses import dataclass
@@ -50,39 +49,35 @@ def random_light(rng):
 
 
 def draw_sky(rng, top, light, pan):
-    """Sky and clouds, (top, WIDTH, 3)."""
+    """Sky, clouds, hills and far woods, (top, WIDTH, 3)."""
     x, y = np.arange(WIDTH, dtype=np.float32) + pan, np.arange(top, dtype=np.float32)[:, None]
     fraction = (y / top)[..., None] ** rng.uniform(0.8, 2)
     sky = light.zenith * (1 - fraction) + light.horizon * fraction
     depth = 60 * 300 / (top + 40 - y)  # of a level layer of clouds
     cloud = random_noise(rng, 1.5, (x - WIDTH / 2) * depth * rng.uniform(0.002, 0.008), depth * rng.uniform(1, 4))
     if light.gray:
-        return sky * (1 + 0.12 * light.cloud * cloud[..., None])
-    alpha = np.clip((cloud - rng.uniform(0, 1.2)) * rng.uniform(0.3, 1), 0, 1)[..., None] * light.cloud
-    return sky * (1 - alpha) + np.float32([0.95, 0.96, 0.98]) * alpha
+        sky = sky * (1 + 0.12 * light.cloud * cloud[..., None])
+    else:
+        alpha = np.clip((cloud - rng.uniform(0, 1.2)) * rng.uniform(0.3, 1), 0, 1)[..., None] * light.cloud
+        sky = sky * (1 - alpha) + np.float32([0.95, 0.96, 0.98]) * alpha
+    for depth in np.sort(rng.uniform(0.15, 0.85, rng.integers(0, 4)))[::-1]:  # the farthest first
+        draw_ridge(rng, sky, light, pan, depth)
+    draw_ridge(rng, sky, light, pan, rng.uniform(0.02, 0.3), woods=True)
+    return sky
 
 
 def draw_ridge(rng, sky, light, pan, depth, woods=False):
     """One ridge of hills, or of far woods along the horizon, in place; `depth` is how deep in haze it lies, 0 to 1."""
     x, depth = np.arange(WIDTH, dtype=np.float32), np.float32(depth)
     outline = noise_tile(1.1 if woods else 1.8)[rng.integers(NOISE_SIDE)]
-    stretch = rng.uniform(0.3, 1.2) if woods else rng.uniform(0.15, 0.6)
-    places = (x + pan) * stretch + rng.uniform(0, NOISE_SIDE)
+    places = (x + pan) * rng.uniform(0.15, 0.6) * (2 if woods else 1) + rng.uniform(0, NOISE_SIDE)
     profile = np.interp(places, np.arange(NOISE_SIDE), outline, period=NOISE_SIDE)
     height, rough = (rng.uniform(2, 22), rng.uniform(2, 7)) if woods else (rng.uniform(5, 75), rng.uniform(6, 30))
-    ridge = len(sky) - height - rough * profile - rng.uniform(-0.06, 0.06) * (x - WIDTH / 2)
-    first = int(np.clip(ridge.min() - 3, 0, len(sky) - 1))
-    region, y = sky[first:], np.arange(first - len(sky), 0, dtype=np.float32)[:, None]  # rows from the horizon
-    ragged = random_noise(rng, 0.7, (x + pan) * 2, y * 2)
-    alpha = np.clip(y + len(sky) - ridge.astype(np.float32) + ragged, 0, 1)[..., None]
+    ridge = np.float32(height + rough * profile + rng.uniform(-0.06, 0.06) * (x - WIDTH / 2))  # px above the horizon
+    region = sky[-int(np.clip(ridge.max() + 3, 1, len(sky))) :]
+    y = np.arange(-len(region), 0, dtype=np.float32)[:, None]  # rows from the horizon
+    alpha = np.clip(y + ridge + random_noise(rng, 0.7, (x + pan) * 2, y * 2), 0, 1)[..., None]
     dark, dry = ((0.08, 0.1, 0.06), (0.2, 0.24, 0.13)), ((0.26, 0.2, 0.12), (0.5, 0.42, 0.28))
     rgb = random_color(rng, *(dark if woods or rng.random() < 0.6 else dry)) * np.float32(0.4 + 0.6 * light.objects)
     speckle = 1 + 0.3 * random_noise(rng, 0.9, (x + pan) * 2, y * 5)[..., None]
     region += alpha * (light.horizon * depth + rgb * speckle * (1 - depth) - region)
-
-
-def draw_hills(rng, sky, light, pan):
-    """Hills, the farthest first, and far woods before the sky, in place."""
-    for depth in np.sort(rng.uniform(0.15, 0.85, rng.integers(0, 4)))[::-1]:
-        draw_ridge(rng, sky, light, pan, depth)
-    draw_ridge(rng, sky, light, pan, rng.uniform(0.02, 0.3), woods=True)

@@ -225,11 +225,6 @@ CASES = [
     ("export model pics --format savedmodel --overwrite", FLAG, "pics: found a folder of something else"),
     ("visualization.py instances data pics a.xyz", FLAG, "a.xyz: found another name"),
     ("visualization.py instances data pics a.png", FLAG, "pics: found no results"),
-    (
-        "synthetic_dataset.py out --count 1 --workers 1 --geometry g.json",
-        ("g.json", written(b'{"raw_file": "a", "lanes": [[5, 9]], "h_samples": [0, 1]}')),
-        "g.json:1: found rows 0 to 1",
-    ),
     ("synthetic_dataset.py pics --count 1 --workers 1", FLAG, "pics: found a folder with files"),
     (RUN, ("train_set/clips/a/0.jpg", cut), "clips/a/0.jpg"),
     (RUN + "--threshold 2", FLAG, "--threshold"),

@@ -234,12 +234,10 @@ def test_readme_from_the_first_to_the_last_command(place, tmp_path, capsys):
 
 
 def write_sources(folder):
-    """The images that the pages name, in TuSimple's form, no two alike, and label files of its training split."""
+    """The images that the pages name, in TuSimple's form, no two alike."""
     line = (folder / "train_set/label_data_1.json").read_text().splitlines()[0]
     raw_file = json.loads(line)["raw_file"]
     shutil.rmtree(folder / "train_set")
-    for drive in ("0313", "0531", "0601"):
-        (folder / f"label_data_{drive}.json").write_text(line)
     labels = {name: ["label_data_0313"] for name in ("train_set", "extra_set", "cameras/a", "cameras/b")}
     labels |= {"val_set": ["label_data_0313", "label_data_0601"], "official_test_50": ["test_label"]}
     labels |= {"val_set_0313": ["label_data_0313"], "val_set_0601": ["label_data_0601"]}
@@ -251,7 +249,7 @@ def write_sources(folder):
             (folder / name / f"{file}.json").write_text(line.replace("/0/", f"/{number}/"))
 
 
-def paint_nothing(rng, source, empty, frame):
+def paint_nothing(rng, empty, frame):
     """A scene without its painting, which takes long."""
     rows = list(range(160, 720, 10))
     lanes = [] if empty else [[700 - y // 2 for y in rows], [600 + y // 2 for y in rows]]

@@ -1,10 +1,6 @@
 """ENet with an embedding head and, optionally, a semantic head.
 
-ENet (Paszke et al. 2016, arXiv 1606.02147, table 1 and figure 2) is an encoder-decoder of bottleneck blocks: three
-downsamplings, two runs of dilated and asymmetric convolutions at 1/8 of the resolution, two upsamplings that put
-values back where the matching max-pool took them from, and one transposed convolution per head.
-
-From the whole to its parts: the network, its blocks, their layers. Layer names are the variable scopes of the
+ENet is of Paszke et al. 2016, arXiv 1606.02147, table 1 and figure 2. Layer names are the variable scopes of the
 TensorFlow 1 repo this one is a port of, so that its checkpoints map by name. Only `keras.layers` and `keras.ops` are
 used: the network trains with Keras' TensorFlow and JAX backends, compiles under XLA, exports, and runs in float16.
 """
@@ -15,9 +11,7 @@ import keras
 from keras import layers, ops
 
 EPSILON = 1e-3
-# Fraction of the old moving average kept at each step. 0.9 follows the weights closely enough that a model is as good
-# in inference mode as in training mode after a few dozen steps, and still averages over ten batches.
-MOMENTUM = 0.9
+MOMENTUM = 0.9  # of the moving averages: after a few dozen steps a model is as good in inference as in training mode
 HEAD_BIAS = 10.0
 
 
@@ -42,7 +36,7 @@ def build_enet(
         embedding_dim: channels of the embedding.
         semantic: add the lane / not lane head.
         dropout: spatial dropout in the bottlenecks (1 % in stage 1, 10 % after), active in training only.
-        rescale: factor applied to the input, part of the model; 1 for the original's checkpoints.
+        rescale: factor applied to the input; 1 for the original's checkpoints.
         embedding_activation: None, or "relu" as in the original; then the head bias starts at 10, or no embedding
             would ever leave zero.
         stage_two_repeat: runs of the eight bottlenecks at 1/8 resolution (2 in the paper: stages 2 and 3).
@@ -60,8 +54,6 @@ def build_enet(
     height, width, channels = input_shape
     if channels != 3 or any(side is not None and (side < 8 or side % 8) for side in (height, width)):
         raise ValueError(f"input_shape {tuple(input_shape)}: expected (H, W, 3) with H and W multiples of 8")
-    if embedding_dim < 1 or stage_two_repeat < 1:
-        raise ValueError(f"embedding_dim {embedding_dim} and stage_two_repeat {stage_two_repeat} must be at least 1")
     if coordinate_scale is not None and (not coordinate_scale > 0 or embedding_dim < 2):
         raise ValueError(f"coordinate_scale {coordinate_scale} must be above 0, with embedding_dim at least 2")
     norm = functools.partial(BatchNormalization, image_statistics, synchronized=synchronized)
@@ -99,18 +91,11 @@ def build_enet(
     x = regular_bottleneck(x, f"bottleneck{up + 1}_1", strong, norm, decoder=True)
 
     head = functools.partial(layers.Conv2DTranspose, kernel_size=2, strides=2, dtype="float32")  # (B, H, W, ...)
-    outputs = {
-        "embedding": head(
-            embedding_dim,
-            activation=embedding_activation,
-            bias_initializer=keras.initializers.Constant(HEAD_BIAS if embedding_activation == "relu" else 0.0),
-            name="embedding",
-        )(x)
-    }
+    bias = keras.initializers.Constant(HEAD_BIAS if embedding_activation == "relu" else 0.0)
+    embedding = head(embedding_dim, activation=embedding_activation, bias_initializer=bias, name="embedding")(x)
     if coordinate_scale is not None:
-        outputs["embedding"] = AddCoordinates(coordinate_scale, dtype="float32", name="coordinates")(
-            outputs["embedding"]
-        )
+        embedding = AddCoordinates(coordinate_scale, dtype="float32", name="coordinates")(embedding)
+    outputs = {"embedding": embedding}
     if semantic:
         outputs["semantic"] = head(1, name="semantic")(x)
     if classes:  # after the others, whose first weights stay as they are without it
@@ -153,28 +138,31 @@ def asymmetric_bottleneck(x, name, dropout, norm):
 def _bottleneck(x, name, middle, dropout, norm, decoder=False):
     """1x1 convolution to a quarter of the channels, the layers `middle`, 1x1 convolution back, added to `x`."""
     depth, activate = x.shape[-1], _relu if decoder else _prelu
-    y = layers.Conv2D(depth // 4, 1, name=f"{name}_conv1")(x)
-    y = activate(norm(name=f"{name}_batch_norm1")(y), f"{name}_prelu1")
-    for convolution in middle:
-        y = convolution(y)
-    y = activate(norm(name=f"{name}_batch_norm2")(y), f"{name}_prelu2")
-    y = layers.Conv2D(depth, 1, name=f"{name}_conv3")(y)
-    y = activate(norm(name=f"{name}_batch_norm3")(y), f"{name}_prelu3")
-    y = _drop(y, dropout, name)
+    first = layers.Conv2D(depth // 4, 1, name=f"{name}_conv1")
+    y = _branch(x, name, [first, *middle], depth, dropout, norm, activate)
     if not decoder:  # there it is a ReLU of what is already non-negative
         y = _prelu(y, f"{name}_prelu4")
     return activate(layers.Add(name=f"{name}_add")([x, y]), f"{name}_last_prelu")
 
 
+def _branch(x, name, convolutions, depth, dropout, norm, activate, number=1):
+    """Convolutions and one to `depth` channels; batch norms from `number` on follow the first, the last two of them."""
+    first, *middle = convolutions
+    y = activate(norm(name=f"{name}_batch_norm{number}")(first(x)), f"{name}_prelu1")
+    for convolution in middle:
+        y = convolution(y)
+    y = activate(norm(name=f"{name}_batch_norm{number + 1}")(y), f"{name}_prelu2")
+    y = layers.Conv2D(depth, 1, name=f"{name}_conv3")(y)
+    y = activate(norm(name=f"{name}_batch_norm{number + 2}")(y), f"{name}_prelu3")
+    return layers.SpatialDropout2D(dropout, name=f"{name}_dropout")(y) if dropout else y
+
+
 def downsampling_bottleneck(x, name, depth, dropout, norm):
     """Bottleneck beside a max-pool: (B, H, W, C) -> (B, H/2, W/2, depth), and the pool's positions."""
-    y = layers.Conv2D(x.shape[-1] // 4, 2, strides=2, name=f"{name}_conv1")(x)
-    y = _prelu(norm(name=f"{name}_batch_norm1")(y), f"{name}_prelu1")
-    y = layers.Conv2D(x.shape[-1] // 4, 3, padding="same", name=f"{name}_conv2")(y)
-    y = _prelu(norm(name=f"{name}_batch_norm2")(y), f"{name}_prelu2")
-    y = layers.Conv2D(depth, 1, name=f"{name}_conv3")(y)
-    y = _prelu(norm(name=f"{name}_batch_norm3")(y), f"{name}_prelu3")
-    y = _drop(y, dropout, name)
+    reduced = x.shape[-1] // 4
+    first = layers.Conv2D(reduced, 2, strides=2, name=f"{name}_conv1")
+    middle = layers.Conv2D(reduced, 3, padding="same", name=f"{name}_conv2")
+    y = _branch(x, name, [first, middle], depth, dropout, norm, _prelu)
     main, positions = MaxPoolWithPositions(name=f"{name}_max_pool")(x)
     main = ops.pad(main, ((0, 0), (0, 0), (0, 0), (0, depth - main.shape[-1])))
     return _prelu(layers.Add(name=f"{name}_add")([main, y]), f"{name}_last_prelu"), positions
@@ -182,22 +170,13 @@ def downsampling_bottleneck(x, name, depth, dropout, norm):
 
 def upsampling_bottleneck(x, positions, name, depth, dropout, norm):
     """Bottleneck beside the unpooling of `positions`: (B, H, W, C) -> (B, 2H, 2W, depth)."""
-    main = layers.Conv2D(depth, 1, name=f"{name}_main_conv1")(x)
-    main = norm(name=f"{name}_batch_norm1")(main)
+    main = norm(name=f"{name}_batch_norm1")(layers.Conv2D(depth, 1, name=f"{name}_main_conv1")(x))
     main = MaxUnpool(name=f"{name}_max_unpool")(main, positions)
     reduced, transposed = x.shape[-1] // 4, f"{name}_transposed_conv2"
-    y = layers.Conv2D(reduced, 1, name=f"{name}_conv1")(x)
-    y = _relu(norm(name=f"{name}_batch_norm2")(y))
-    y = layers.Conv2DTranspose(reduced, 3, strides=2, padding="same", use_bias=False, name=transposed)(y)
-    y = _relu(norm(name=f"{name}_batch_norm3")(y))
-    y = layers.Conv2D(depth, 1, name=f"{name}_conv3")(y)
-    y = _relu(norm(name=f"{name}_batch_norm4")(y))
-    y = _drop(y, dropout, name)
+    first = layers.Conv2D(reduced, 1, name=f"{name}_conv1")
+    middle = layers.Conv2DTranspose(reduced, 3, strides=2, padding="same", use_bias=False, name=transposed)
+    y = _branch(x, name, [first, middle], depth, dropout, norm, _relu, number=2)
     return _relu(layers.Add(name=f"{name}_add")([main, y]))
-
-
-def _drop(x, rate, name):
-    return layers.SpatialDropout2D(rate, name=f"{name}_dropout")(x) if rate else x
 
 
 def _prelu(x, name):
@@ -234,10 +213,7 @@ class BatchNormalization(layers.BatchNormalization):
 
 @keras.saving.register_keras_serializable(package="enet")
 class PReLU(layers.PReLU):
-    """x where positive, else alpha x, with one alpha per channel (He et al. 2015).
-
-    Keras writes it as the sum of two ReLUs, which takes more passes over memory, forward and backward.
-    """
+    """As Keras' own, the sum of two ReLUs, but with fewer passes over memory."""
 
     def call(self, inputs):
         return ops.where(inputs > 0, inputs, self.alpha * inputs)
@@ -255,19 +231,13 @@ class MaxPoolWithPositions(layers.Layer):
     def call(self, x):
         corners = ops.split(ops.space_to_depth(x, 2), 4, axis=3)  # the four pixels of each window, (B, H/2, W/2, C)
         pooled = ops.maximum(ops.maximum(*corners[:2]), ops.maximum(*corners[2:]))
-        # 1 where a corner is the first maximum, else 0. In arithmetic: comparisons and logic would break TFLite's
-        # XNNPACK graph into pieces, which makes the network a third slower. A difference that isn't 0 is rounded up
-        # to 1, which is exact in float16 too.
+        # 1 where a corner is the first maximum, else 0, in arithmetic, as comparisons would break TFLite's XNNPACK
+        # graph into pieces. A difference that isn't 0 is rounded up to 1, which is exact in float16 too.
         free, places = 1.0, []
         for corner in corners:
             places.append(free * (1 - ops.ceil(ops.minimum(pooled - corner, 1))))
             free = free - places[-1]
         return pooled, ops.stop_gradient(ops.concatenate(places, axis=3))
-
-    def compute_output_shape(self, x_shape):
-        batch, height, width, channels = x_shape
-        pooled = (batch, height and height // 2, width and width // 2)
-        return (*pooled, channels), (*pooled, 4 * channels)
 
 
 @keras.saving.register_keras_serializable(package="enet")
@@ -280,19 +250,13 @@ class MaxUnpool(layers.Layer):
     def call(self, x, positions):
         return ops.depth_to_space(ops.concatenate([x] * 4, axis=3) * positions, 2)
 
-    def compute_output_shape(self, x_shape, positions_shape):
-        batch, height, width, channels = x_shape
-        return (batch, height and 2 * height, width and 2 * width, channels)
-
 
 @keras.saving.register_keras_serializable(package="enet")
 class AddCoordinates(layers.Layer):
     """Adds the pixel's own x and y to the first two channels: a semi-convolutional embedding.
 
-    A convolution gives two objects that look alike equal embeddings, wherever they stand. With the coordinates added
-    what it learns is an offset, from each pixel to a place that the object's pixels have in common, and places of
-    different objects differ (Novotny et al. 2018, arXiv 1807.10712; Neven et al. 2019, arXiv 1906.11109). `scale` is in
-    pixels per unit of the embedding.
+    So objects that look alike get embeddings that differ (Novotny et al. 2018, arXiv 1807.10712; Neven et al. 2019,
+    arXiv 1906.11109). `scale` is in pixels per unit of the embedding.
     """
 
     def __init__(self, scale, **kwargs):
@@ -304,9 +268,6 @@ class AddCoordinates(layers.Layer):
         columns, rows = (ops.cast(ops.arange(side), x.dtype) / self.scale for side in (width, height))
         place = ops.stack(ops.meshgrid(columns, rows), axis=-1)  # (H, W, 2)
         return x + ops.pad(place, ((0, 0), (0, 0), (0, channels - 2)))
-
-    def compute_output_shape(self, x_shape):
-        return x_shape
 
     def get_config(self):
         return {**super().get_config(), "scale": self.scale}

@@ -3,14 +3,12 @@
     python -m benchmark
     python -m benchmark network end-to-end --repeat 15
 
-Prints a line as each variant is done: median and range of the wall time and median of the processors' time, in ms an
-image, and how many times faster than the stage's first row it is, the median of the rounds. Variants take turns in
-every round, so that a busy machine slows all of them alike: read the ratios rather than the times.
+Prints the median and range of the wall time and the median of the processors' time, in ms an image, and how many times
+faster than the stage's first row a variant is, the median of the rounds. Variants take turns in every round, so that a
+busy machine slows all of them alike: read the ratios rather than the times.
 
 network     TensorFlow's graph and XNNPACK with an image a core, then XNNPACK with all cores on one image
-cluster     mean shift of scikit-learn and of clustering.py, on lane pixels as inference does it
-all pixels  the same on every pixel of one image at half the size
-decode, curves, paint, write    the other stages of inference.py, without a reference
+cluster     mean shift of scikit-learn and of clustering.py, as inference does it
 end-to-end  from file to painted file with each network, an image a core
 training    a step of both heads on one 512x512 image, plain and compiled by XLA
 """
@@ -36,17 +34,15 @@ from tqdm import trange
 
 import utils
 import visualization
-from clustering import cluster, instance_label_map, lane_mask
+from clustering import find_instances
 from data.files import list_images
 from datagenerator import prepare_image, read_image
 from export.folding import fold_batch_norm
-from lanes.curves import fit_lanes
 from pipeline import segmentation
 from run import train_step
-from run.command import UserError, bounded, command
+from run.command import bounded, command
 
-BANDWIDTH = 1.0
-MEAN_SHIFTS = (("scikit-learn", "sklearn"), ("clustering.py", "fast"))
+ROW = "| {:10} | {:21} | {:>7} | {:>15} | {:>7} | {:>5} |"
 
 
 def on_every_core(function, items):
@@ -63,33 +59,12 @@ def network_stage(inputs):
 
 
 def cluster_stage(inputs):
-    masked = [(outputs["embedding"], lane_mask(outputs)) for outputs in inputs.outputs]
-    if masked[0][1] is None:
-        place = f"--modeldir {inputs.modeldir}"
-        raise UserError(f"{place}: found a model without semantic head, expected one; name another")
-    for name, method in MEAN_SHIFTS:
-        run = partial(instance_label_map, bandwidth=BANDWIDTH, method=method)
-        yield name, lambda run=run: [run(embedding, mask=mask) for embedding, mask in masked], len(masked)
+    def run(method):
+        for outputs in inputs.outputs:
+            find_instances(outputs, method=method)
 
-
-def pixels_stage(inputs):
-    embedding = inputs.outputs[0]["embedding"][::2, ::2]
-    pixels = embedding.reshape(-1, embedding.shape[-1])
-    for name, method in MEAN_SHIFTS:
-        yield name, partial(cluster, pixels, BANDWIDTH, method=method), 1
-
-
-def single_stage(inputs, stage):
-    """A stage without a reference."""
-    run = {
-        "decode": lambda path, image, label_map: read_image(path),
-        "curves": lambda path, image, label_map: fit_lanes(label_map, image.shape[:2]),
-        "paint": lambda path, image, label_map: visualization.paint_instances(image, label_map),
-        "write": lambda path, image, label_map: visualization.save_image(inputs.folder / "image.png", image),
-    }[stage]
-    label_maps = [segmentation.segment(inputs.networks["XNNPACK"], image) for image in inputs.images]
-    items = list(zip(inputs.paths, inputs.images, label_maps, strict=True))
-    yield "", lambda: [run(*item) for item in items], len(items)
+    for name, method in (("scikit-learn", "sklearn"), ("clustering.py", "fast")):
+        yield name, partial(run, method), len(inputs.outputs)
 
 
 def end_to_end_stage(inputs):
@@ -97,7 +72,7 @@ def end_to_end_stage(inputs):
         number, path = job
         image = read_image(path)
         painted = visualization.paint_instances(image, segmentation.segment(network, image))
-        visualization.save_image(inputs.folder / f"{number}.png", painted)
+        visualization.save_image(Path(inputs.folder, f"{number}.png"), painted)
 
     jobs = list(enumerate(inputs.paths * 4))
     for name, network in inputs.networks.items():
@@ -121,8 +96,6 @@ def training_stage(inputs):
 STAGES = {
     "network": network_stage,
     "cluster": cluster_stage,
-    "all pixels": pixels_stage,
-    **{name: partial(single_stage, stage=name) for name in ("decode", "curves", "paint", "write")},
     "end-to-end": end_to_end_stage,
     "training": training_stage,
 }
@@ -148,9 +121,9 @@ def measure(variants, repeat):
 
 
 def prepare(modeldir, indir, folder, int8):
-    """What the stages work on: images, networks, and their outputs."""
+    """What the stages work on: images, networks, their outputs, and a folder to write in."""
     segmentation.use_cores()
-    inputs = SimpleNamespace(modeldir=modeldir, folder=Path(folder), paths=list_images(indir))
+    inputs = SimpleNamespace(modeldir=modeldir, folder=folder, paths=list_images(indir))
     inputs.images = [read_image(path) for path in inputs.paths]
     lite = segmentation.load_network(modeldir, threads=1)
     folded = fold_batch_norm(utils.load_model(modeldir, (None, None)))
@@ -169,7 +142,7 @@ def main(argv=None):
     )
     add = parser.add_argument
     add("stages", nargs="*", metavar="STAGE", help=f"what to time: {', '.join(STAGES)}; default all")
-    add("--modeldir", default="trained_model", help="model with semantic head; default %(default)s")
+    add("--modeldir", default="trained_model", help="model folder; default %(default)s")
     add("--indir", default="inference_test/images", help="images; default %(default)s")
     add("--repeat", type=bounded(int, least=1), default=5, help="rounds; default %(default)s")
     add("--int8", action="store_true", help="time the 8-bit network of python -m export --int8, too")
@@ -179,12 +152,11 @@ def main(argv=None):
             parser.error(f"found the stage {name}, expected some of {', '.join(STAGES)}")
     with tempfile.TemporaryDirectory() as folder:
         inputs = prepare(args.modeldir, args.indir, folder, args.int8)
-        row = "| {:10} | {:21} | {:>7} | {:>15} | {:>7} | {:>5} |".format
-        print(row("stage", "variant", "ms", "range", "CPU ms", "ratio"))
-        print(row("---", "---", "---", "---", "---", "---"))
+        print(ROW.format("stage", "variant", "ms", "range", "CPU ms", "ratio"))
+        print(ROW.format("---", "---", "---", "---", "---", "---"))
         for name in args.stages or STAGES:
             for cells in measure(STAGES[name](inputs), args.repeat):
-                print(row(name, *cells), flush=True)
+                print(ROW.format(name, *cells), flush=True)
 
 
 if __name__ == "__main__":

@@ -43,8 +43,7 @@ def build_enet(
         skip_connections: add the encoder's output of the same size after each upsampling.
         image_statistics: normalize with the statistics of the image at inference, see `BatchNormalization`.
         synchronized: in training, batch statistics over all replicas of a strategy (TensorFlow backend only).
-        coordinate_scale: pixels per unit of the coordinates that are added to the embedding, see `AddCoordinates`;
-            None: the embedding is a convolution's alone.
+        coordinate_scale: pixels per unit of the coordinates that are added to the embedding, see `AddCoordinates`.
         classes: number of classes; 0: no such head.
 
     Returns:
@@ -103,8 +102,7 @@ def build_enet(
     return keras.Model(image, outputs, name="enet")
 
 
-# The blocks of figure 2. `name` starts the names of a block's layers, `dropout` is its rate of spatial dropout, and
-# `norm` is called with a name to make a batch-norm layer.
+# The blocks of figure 2: `name` starts the names of their layers, `norm` makes a batch-norm layer of a name
 
 
 def initial_block(x, name, norm):
@@ -191,8 +189,8 @@ def _relu(x, _=None):  # has no weights, so needs no name
 class BatchNormalization(layers.BatchNormalization):
     """Batch normalization without gamma.
 
-    With `image_statistics`, inference normalizes every image with its own mean and variance over (H, W) and ignores the
-    moving averages. Networks whose averages were never updated need this.
+    With `image_statistics`, inference normalizes every image with its own mean and variance over (H, W), for networks
+    whose moving averages were never updated.
     """
 
     def __init__(self, image_statistics=False, scale=False, epsilon=EPSILON, momentum=MOMENTUM, **kwargs):

@@ -1,8 +1,7 @@
 """The discriminative loss of De Brabandere, Neven and Van Gool (arXiv 1708.02551), semantic and class loss beside it.
 
-Everything is computed for the whole batch at once with static shapes, so that it compiles under XLA. An instance is a
-set of pixels with the same id in `correct_label`; the background (id 0) is an instance like any other, as in the
-original.
+An instance is a set of pixels with the same id in `correct_label`; the background (id 0) is an instance like any other,
+as in the original. Shapes are static, so that it compiles under XLA.
 """
 
 from keras import ops
@@ -26,7 +25,7 @@ def discriminative_loss(
         ignore: id whose pixels are no instance and count nowhere, or None.
 
     Returns:
-        (loss, l_var, l_dist, l_reg), float32 scalars: the three weighted parts and their sum, means over the batch;
+        (loss, l_var, l_dist, l_reg), float32 scalars: the sum and its three weighted parts, means over the batch;
         finite, with finite gradients, for every finite input.
     """
     batch, height, width, dim = ops.shape(prediction)
@@ -41,8 +40,8 @@ def discriminative_loss(
     segment = ops.reshape(slot + rows * ops.expand_dims(ops.arange(batch, dtype="int32"), 1), (-1,))  # (B * H * W,)
     counted = ops.cast(ops.arange(rows) < MAX_INSTANCES, "float32")  # (K,)
 
-    # Sums and sizes in one pass. Scatters and gathers of rows that are multiples of four long are fast: ones fill them
-    # up. An image has 10^5 pixels: float32 sums of that many terms would lose three digits.
+    # Sums and sizes in one pass, in float64, as an image has 10^5 pixels. Rows that are multiples of four long are
+    # scattered and gathered fast: ones fill them up.
     filling = 4 - dim % 4
     total = ops.cast(ops.concatenate([x, ops.ones((batch * pixels, filling))], axis=1), "float64")
     total = ops.cast(ops.segment_sum(total, segment, num_segments=batch * rows), "float32")
@@ -75,11 +74,7 @@ def discriminative_loss(
 
 
 def instance_slots(label):
-    """Rank of each pixel's id, (B, N) int32 from 0 on, among the ids of its image: 0 for the smallest, ...
-
-    Walks the distinct ids of all images in ascending order, one pass over the pixels each: no table as long as the
-    largest id, no sort, no shape that depends on the data.
-    """
+    """Rank of each pixel's id, (B, N) int32 from 0 on, among the ids of its image: one pass over the pixels per id."""
     end = 2**31 - 1
 
     def next_id(current, rank):

@@ -2,8 +2,7 @@
 
 A model folder holds `model.keras` (weights) and `config.json` (the network's arguments, every flag of the training
 command, package versions, git commit). A run folder, which holds the model folders `best/` and `last/`, and a folder
-with a TensorFlow 1 checkpoint of the original repo count as model folders too. Files are written under a temporary name
-and renamed, so none is ever seen half-written.
+with a TensorFlow 1 checkpoint of the original repo count as model folders too.
 """
 
 import contextlib
@@ -54,21 +53,16 @@ def save_model(folder, model, config):
     write_json(folder / CONFIG_FILE, config)
 
 
-def load_model(modeldir, image_size=None, batch_stats=None):
+def load_model(modeldir, image_size=None):
     """Load the model of a model folder, of a run folder (the best, else the last), or of a TensorFlow 1 checkpoint.
 
-    Args:
-        modeldir: path of the folder; UserError if its model can't be read, or is a checkpoint without embedding head.
-        image_size: (H, W) to build the network for, default the size it was trained at.
-        batch_stats: normalize with the statistics of each image (True) or with the moving averages (False); default
-            as the config says, which for an original checkpoint is True, because its averages were never updated.
+    `image_size` (H, W) is the size to build the network for, by default that at which it was trained. Raises UserError
+    if the model can't be read, or is a checkpoint without embedding head.
     """
     folder = model_folder(modeldir)
     network = read_network(folder)
     if image_size is not None:
         network["input_shape"] = (*image_size, 3)
-    if batch_stats is not None:
-        network["image_statistics"] = batch_stats
     model = build_model(network, folder=folder)
     if not (folder / MODEL_FILE).is_file():
         if "embedding" in copy_original_weights(model, folder):
@@ -126,22 +120,16 @@ def read_confidence(modeldir):
 
 
 def read_threshold(modeldir):
-    """Lane probability from which a pixel of a model belongs to an instance: `threshold` in its config.
-
-    The semantic loss weights foreground w times, so that a network says w / (w + 1) where it is as likely as not: which
-    is what training writes there. Lanes, thin as they are, do best at `clustering.THRESHOLD`, that of models that don't
-    say.
-    """
+    """Lane probability from which a pixel of a model belongs to an instance, as training wrote it into its config."""
     folder = model_folder(modeldir)
     value = read_saved_config(folder).get("threshold", THRESHOLD)
     return require_number(folder, "threshold", value, lambda x: 0 < x < 1, "above 0 and below 1")
 
 
 def read_bandwidth(modeldir):
-    """Bandwidth of the mean shift for a model: twice the margin of the variance term that it was trained with.
+    """Bandwidth of the mean shift for a model: twice the margin of the variance term of its training, by default 1.0.
 
-    Embeddings of one instance then lie within one bandwidth of each other, and those of two instances don't, where the
-    loss is 0 (with the margins of the paper, 0.5 and 1.5: 1 to 2 would do). 1.0 for a model that doesn't say.
+    Where the loss is 0, embeddings of one instance lie within that of each other, those of two instances don't.
     """
     folder = model_folder(modeldir)
     flags = read_saved_config(folder).get("flags", {})
@@ -162,13 +150,11 @@ def read_classes(modeldir):
     folder = model_folder(modeldir)
     config = read_saved_config(folder)
     names, stuff = config.get("classes", []), config.get("stuff", [])
-    is_right = all(type(x) is list and {*map(type, x)} <= {str} for x in (names, stuff)) and {*stuff} <= {*names}
     count = config.get("network", {}).get("classes", 0)
-    if not is_right or len({*names}) != count:
-        raise UserError(
-            f"{folder / CONFIG_FILE}: classes: found {names!r}, stuff {stuff!r}, expected {count} names and some of "
-            "them; restore the file"
-        )
+    is_right = isinstance(names, list) and isinstance(stuff, list) and all(isinstance(name, str) for name in names)
+    if not is_right or len(set(names)) != count or any(name not in names for name in stuff):
+        expected = f"{count} names and some of them as stuff; restore the file"
+        raise UserError(f"{folder / CONFIG_FILE}: classes: found {names!r}, stuff {stuff!r}, expected {expected}")
     return {name: name in stuff for name in names}
 
 
@@ -182,41 +168,29 @@ def read_config(folder):
     path = Path(folder) / CONFIG_FILE
     try:
         config = json.loads(path.read_text(encoding="utf-8-sig"))
-        refinement = config["network"].pop("refinement", 0)  # an argument of earlier versions
+        if config["network"].get("refinement") == 0:  # an argument of earlier versions
+            del config["network"]["refinement"]
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         name = type(error).__name__
         raise UserError(f"{path}: {name}: {error}, expected JSON with 'network'; restore the file") from None
-    if refinement:
-        raise UserError(
-            f"{path}: network: found refinement {refinement!r}, expected 0 or none: there are no such layers any more; "
-            f"use the version that made it, commit {config.get('commit')}, or train a model without them"
-        )
     return config
 
 
 def code_version():
-    """{"versions": of the packages, "commit": of this code}, for the config of what is made with them."""
+    """{"versions": of the packages, "commit": of this code}, for the config of what is made with them.
+
+    The commit has "+changes" where the checkout differs from it, and is None outside a git checkout of its own.
+    """
     versions = {}
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-    return {"versions": versions, "commit": git_commit()}
-
-
-def git_commit():
-    """Commit of this code, with "+changes" if the checkout differs from it; None outside a git checkout of its own."""
-    folder = Path(__file__).resolve().parent
-
-    def git(*arguments):
-        command = ["git", "-C", str(folder), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        if Path(git("rev-parse", "--show-toplevel")).resolve() != folder:
-            return None  # of a repository around it
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
+    folder, commit = Path(__file__).resolve().parent, None
+    command = "git --git-dir=.git --work-tree=. describe --always --abbrev=40 --exclude=* --dirty=+changes"
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        result = subprocess.run(command.split(), cwd=folder, capture_output=True, text=True, check=True)
+        commit = result.stdout.strip()
+    return {"versions": versions, "commit": commit}
 
 
 def original_network(folder):
@@ -255,24 +229,21 @@ def _read_checkpoint(folder):
 
 def original_name(layer, variable):
     """Name in the original's checkpoints of a variable of our network: `layer` and `variable` are Keras names."""
-    if layer == "embedding":
-        return f"Instance/transfer_layer/conv2d_transpose/{'weights' if variable == 'kernel' else 'biases'}"
     if variable == "alpha":
         return f"ENet/{layer}alpha"
-    if variable in ("beta", "moving_mean", "moving_variance"):
-        # the upsampling blocks' first batch norm lacks an underscore there
-        layer = re.sub(r"^(bottleneck[45]_0)_batch_norm1$", r"\1batch_norm1", layer)
-        return f"ENet/{layer}/{variable}"
     if layer.endswith("_transposed_conv2"):
         return f"ENet/{layer}_filters"
-    return f"ENet/{layer}/{'weights' if variable == 'kernel' else 'biases'}"
+    # the upsampling blocks' first batch norm lacks an underscore there
+    layer = re.sub(r"^(bottleneck[45]_0)_batch_norm1$", r"\1batch_norm1", layer)
+    scope = "Instance/transfer_layer/conv2d_transpose" if layer == "embedding" else f"ENet/{layer}"
+    kinds = {"kernel": "weights", "bias": "biases"}
+    return f"{scope}/{kinds.get(variable, variable)}"
 
 
 def copy_original_weights(model, folder):
     """Copy the original checkpoint of a folder into a model; returns the names of the heads that it doesn't have.
 
-    A semantic head of other than two classes, as of the 12 of CamVid, is none of ours. Raises UserError if it is not
-    one of the original's ENet.
+    A semantic head of other than two classes, as of the 12 of CamVid, is none of ours.
     """
     values = {name: value for name, value in _read_checkpoint(folder).items() if not NOT_NEEDED.search(name)}
     weights, biases = (values.pop(f"ENet/fullconv/{kind}", np.zeros(0)) for kind in ("weights", "biases"))

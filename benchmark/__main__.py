@@ -1,4 +1,4 @@
-"""Time stages of inference, and a training step, beside their references in one run on this machine.
+"""Time stages of inference beside their references in one run on this machine.
 
     python -m benchmark
     python -m benchmark network end-to-end --repeat 15
@@ -10,7 +10,6 @@ busy machine slows all of them alike: read the ratios rather than the times.
 network     TensorFlow's graph and XNNPACK with an image a core, then XNNPACK with all cores on one image
 cluster     mean shift of scikit-learn and of clustering.py, as inference does it
 end-to-end  from file to painted file with each network, an image a core
-training    a step of both heads on one 512x512 image, plain and compiled by XLA
 """
 
 if __name__ == "__main__":
@@ -26,9 +25,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-import cv2
 import numpy as np
-import tensorflow as tf
 from joblib import cpu_count
 from tqdm import trange
 
@@ -36,10 +33,9 @@ import utils
 import visualization
 from clustering import find_instances
 from data.files import list_images
-from datagenerator import prepare_image, read_image
+from datagenerator import read_image
 from export.folding import fold_batch_norm
 from pipeline import segmentation
-from run import train_step
 from run.command import bounded, command
 
 ROW = "| {:10} | {:21} | {:>7} | {:>15} | {:>7} | {:>5} |"
@@ -79,26 +75,7 @@ def end_to_end_stage(inputs):
         yield name, partial(on_every_core, partial(process, network), jobs), len(jobs)
 
 
-def training_stage(inputs):
-    size = (512, 512)
-    image = prepare_image(inputs.images[0], size)[None]
-    label_map = segmentation.segment(inputs.networks["XNNPACK"], inputs.images[0])
-    label = cv2.resize(label_map, size, interpolation=cv2.INTER_NEAREST)[None]
-    for name, jit in (("plain", False), ("--jit", True)):
-        model = utils.build_model({"input_shape": (*size, 3)})
-        optimizer = train_step.make_optimizer("adam", 1, 1e-4)
-        optimizer.build(model.trainable_variables)
-        losses = train_step.make_losses(train_step.LossSettings(reg=0.001), not jit)
-        step = train_step.make_train_step(model, optimizer, losses, jit=jit)
-        yield name, lambda step=step: step(tf.constant(image), tf.constant(label)).numpy(), 1
-
-
-STAGES = {
-    "network": network_stage,
-    "cluster": cluster_stage,
-    "end-to-end": end_to_end_stage,
-    "training": training_stage,
-}
+STAGES = {"network": network_stage, "cluster": cluster_stage, "end-to-end": end_to_end_stage}
 
 
 def measure(variants, repeat):

@@ -6,7 +6,7 @@
 import cv2
 import numpy as np
 
-from .canvas import HEIGHT, NOISE_SIDE, WIDTH, noise_tile, random_color
+from .canvas import HEIGHT, WIDTH, random_color, random_noise
 from .scene import Thing
 
 
@@ -43,20 +43,17 @@ def draw_foliage(rng, scene, base, size, rgb, distance):
     """Leaves of a size (width, height) px over their base point: noise cut off by an ellipse, lit from above."""
     left, upper = int(base[0] - size[0] / 2), int(base[1] - size[1])
     cols, rows = max(2, int(size[0])), max(2, int(size[1]))
-    shift = rng.integers(0, NOISE_SIDE, 2)
-    x0, x1, y0, y1 = max(left, 0), min(left + cols, WIDTH), max(upper, 0), min(upper + rows, HEIGHT)
-    if x1 <= x0 or y1 <= y0:
+    x = np.arange(max(left, 0), min(left + cols, WIDTH)) - left
+    y = np.arange(max(upper, 0), min(upper + rows, HEIGHT))[:, None] - upper
+    if not (x.size and y.size):
         return
-    x, y = np.arange(x0, x1), np.arange(y0, y1)[:, None]
     detail = 160 / max(cols, rows)
-    down, right = ((y - upper) * detail + shift[0]).astype(int), ((x - left) * detail + shift[1]).astype(int)
-    coarse = noise_tile(1.1)[down % NOISE_SIDE, right % NOISE_SIDE]
-    fine = noise_tile(0.6)[(y - upper + shift[1]) % NOISE_SIDE, (x - left + shift[0]) % NOISE_SIDE]
-    up, aside = (upper + rows / 2 - y) / (rows / 2), (x - left - cols / 2) / (cols / 2)
+    coarse, fine = random_noise(rng, 1.1, x * detail, y * detail), random_noise(rng, 0.6, x, y)
+    up, aside = 1 - 2 * y / rows, 2 * x / cols - 1
     inside = 0.62 - aside**2 - up**2 + 0.3 * coarse * (1 - up**4) * (1 - aside**4)  # nothing at the box's border
     alpha = np.clip(inside * 0.12 * min(cols, rows) + 0.5, 0, 1)[..., None]
     light = np.clip(1 + 0.25 * coarse + 0.3 * fine + 0.35 * up, 0.15, 2)[..., None]
-    region = scene.canvas[y0:y1, x0:x1]
+    region = scene.canvas[upper + y[0, 0] : upper + y[-1, 0] + 1, left + x[0] : left + x[-1] + 1]
     region[:] = region * (1 - alpha) + alpha * np.clip(light * np.array(scene.tone(rgb, distance)), 0, 255)
 
 

@@ -1,4 +1,4 @@
-"""The network: parameter count, unpooling against TensorFlow's argmax, saving in one process and loading in another."""
+"""The network: parameter count, pooling against TensorFlow's and NumPy's, options, number types."""
 
 import os
 import subprocess
@@ -62,35 +62,25 @@ def test_coordinates_by_hand(network, tmp_path):
             build_enet((16, 16, 3), **wrong)
 
 
-@pytest.mark.parametrize("values", ["distinct", "ties"])
-def test_pool_and_unpool_agree_with_tensorflows_argmax(values):
+def test_pool_and_unpool_agree_with_tensorflows_argmax():
+    """Values, positions and gradient, on values with many ties."""
     rng = np.random.default_rng(1)
-    x = rng.normal(size=(2, 8, 12, 5)).astype(np.float32)
-    if values == "ties":
-        x = rng.integers(0, 2, x.shape).astype(np.float32)
-    pooled, positions = MaxPoolWithPositions()(x)
+    x = tf.round(tf.constant(rng.normal(size=(2, 8, 12, 5)), tf.float32))
+    y, upstream = rng.normal(size=(2, 2, 4, 6, 5)).astype(np.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        pooled, positions = MaxPoolWithPositions()(x)
+        total = tf.reduce_sum(pooled * upstream)
     expected, argmax = tf.nn.max_pool_with_argmax(x, 2, 2, "SAME", include_batch_in_index=True)
     np.testing.assert_array_equal(pooled, expected)
 
-    y = rng.normal(size=(2, 4, 6, 5)).astype(np.float32)
-    scattered = np.zeros(x.size, np.float32)
-    scattered[argmax.numpy().ravel()] = y.ravel()
-    np.testing.assert_array_equal(MaxUnpool()(y, positions), scattered.reshape(x.shape))
+    def scatter(values):
+        result = np.zeros(x.shape, np.float32)
+        result.reshape(-1)[argmax.numpy().ravel()] = values.ravel()
+        return result
 
-
-def test_unpool_by_hand():
-    x = np.array([[5, 1, 0, 0], [2, 5, 0, 3]], np.float32).reshape(1, 2, 4, 1)
-    _, positions = MaxPoolWithPositions()(x)
-    y = np.array([7, 9], np.float32).reshape(1, 1, 2, 1)
-    assert MaxUnpool()(y, positions)[0, :, :, 0].numpy().tolist() == [[7, 0, 0, 0], [0, 0, 0, 9]]
-
-
-@pytest.mark.parametrize("size", [(8, 8), (16, 40), (72, 24)])
-def test_any_size_and_batch(network, size):
-    for batch in (1, 3):
-        outputs = network(np.zeros((batch, *size, 3), np.uint8))
-        assert outputs["embedding"].shape == (batch, *size, 4)
-        assert outputs["semantic"].shape == (batch, *size, 1)
+    np.testing.assert_array_equal(MaxUnpool()(y, positions), scatter(y))
+    np.testing.assert_array_equal(tape.gradient(total, x), scatter(upstream))
 
 
 def test_open_size_gives_the_same_as_a_fixed_one(network):
@@ -100,36 +90,27 @@ def test_open_size_gives_the_same_as_a_fixed_one(network):
     assert_close(network(image)["embedding"], fixed(image)["embedding"])
 
 
-@pytest.mark.parametrize("shape", [(12, 16, 3), (16, 4, 3), (16, 16, 1)])
+@pytest.mark.parametrize("shape", [(12, 16, 3), (16, 16, 1)])
 def test_sizes_that_do_not_fit_are_refused(shape):
     with pytest.raises(ValueError, match="multiples of 8"):
         build_enet(shape)
 
 
-@pytest.mark.parametrize("image_statistics", [False, True])
-def test_images_of_a_batch_do_not_mix_at_inference(network, image_statistics):
+def test_images_of_a_batch_do_not_mix_at_inference():
     images = np.random.default_rng(2).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8)
-    model = network
-    if image_statistics:
-        model = shake(build_enet((64, 64, 3), stage_two_repeat=1, image_statistics=True))
-    together = model(images)["embedding"]
+    model = shake(build_enet((64, 64, 3), stage_two_repeat=1, image_statistics=True))
     alone = np.concatenate([model(image[None])["embedding"] for image in images])
-    # statistics of few values amplify rounding
-    assert_close(together, alone, 1e-2 if image_statistics else 1e-4)
+    assert_close(model(images)["embedding"], alone, 1e-2)  # statistics of few values amplify rounding
 
 
-def test_integer_and_float_input_agree(network):
+def test_input_of_any_type_is_rescaled_by_the_model(network):
     image = np.random.default_rng(3).integers(0, 256, (1, 16, 16, 3)).astype(np.uint8)
     expected = network(image)["semantic"]
-    for dtype in (np.int32, np.int64, np.float32, np.float64):
+    for dtype in (np.int32, np.float64):
         np.testing.assert_array_equal(network(image.astype(dtype))["semantic"], expected)
-
-
-def test_rescale_is_part_of_the_model(network):
-    image = np.random.default_rng(4).uniform(0, 255, (1, 16, 16, 3)).astype(np.float32)
     outside = build_enet((16, 16, 3), embedding_dim=4, stage_two_repeat=1, rescale=1)
     outside.set_weights(network.get_weights())
-    assert_close(network(image)["embedding"], outside(image / 255)["embedding"])
+    assert_close(outside(image / np.float32(255))["semantic"], expected)
 
 
 def test_relu_head_starts_alive():
@@ -151,16 +132,12 @@ def test_batch_normalization_modes():
         np.testing.assert_allclose(layer(x, training=False), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"skip_connections": True, "stage_two_repeat": 1}, {"stage_two_repeat": 3}, {"dropout": False}],
-)
+@pytest.mark.parametrize("options", [{"skip_connections": True, "stage_two_repeat": 1}, {"dropout": False}])
 def test_options_build_and_train(options):
     model = build_enet((16, 16, 3), **options)
     image = np.random.default_rng(6).uniform(0, 255, (2, 16, 16, 3)).astype(np.float32)
     with tf.GradientTape() as tape:
-        outputs = model(image, training=True)
-        loss = sum(keras.ops.mean(keras.ops.square(value)) for value in outputs.values())
+        loss = sum(tf.reduce_mean(value**2) for value in model(image, training=True).values())
     gradients = tape.gradient(loss, model.trainable_variables)
     assert all(g is not None and np.isfinite(g.numpy()).all() for g in gradients)
 
@@ -187,20 +164,6 @@ def test_prelu_is_that_of_keras():
         found.append([y, *tape.gradient(total, [x, layer.alpha.value])])
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-6)
-
-
-def test_max_pool_gradient_goes_to_the_first_maximum():
-    """Against TensorFlow's max_pool_with_argmax, on values with many ties."""
-    rng = np.random.default_rng(0)
-    x = tf.round(tf.constant(rng.normal(size=(2, 8, 12, 5)), tf.float32))
-    upstream = rng.normal(size=(2, 4, 6, 5)).astype(np.float32)
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        total = tf.reduce_sum(MaxPoolWithPositions()(x)[0] * upstream)
-    _, places = tf.nn.max_pool_with_argmax(x, 2, 2, "SAME", include_batch_in_index=True)
-    expected = np.zeros(x.shape, np.float32).ravel()
-    expected[places.numpy().ravel()] = upstream.ravel()
-    np.testing.assert_array_equal(tape.gradient(total, x).numpy().ravel(), expected)
 
 
 @pytest.mark.parametrize("dtype,step,smallest", [("float16", -10, -14), ("bfloat16", -7, -126), ("float32", -23, -126)])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from enet import BatchNormalization, MaxPoolWithPositions, MaxUnpool, PReLU, build_enet
+from enet import MaxPoolWithPositions, MaxUnpool, PReLU, build_enet
 
 
 def shake(model, seed=0):
@@ -83,13 +83,6 @@ def test_pool_and_unpool_agree_with_tensorflows_argmax():
     np.testing.assert_array_equal(tape.gradient(total, x), scatter(upstream))
 
 
-def test_open_size_gives_the_same_as_a_fixed_one(network):
-    fixed = build_enet((16, 24, 3), embedding_dim=4, stage_two_repeat=1)
-    fixed.set_weights(network.get_weights())
-    image = np.random.default_rng(0).uniform(0, 255, (2, 16, 24, 3)).astype(np.float32)
-    assert_close(network(image)["embedding"], fixed(image)["embedding"])
-
-
 @pytest.mark.parametrize("shape", [(12, 16, 3), (16, 16, 1)])
 def test_sizes_that_do_not_fit_are_refused(shape):
     with pytest.raises(ValueError, match="multiples of 8"):
@@ -117,29 +110,6 @@ def test_relu_head_starts_alive():
     model = build_enet((16, 16, 3), embedding_activation="relu", semantic=False, stage_two_repeat=1)
     outputs = model(np.zeros((1, 16, 16, 3)))
     assert outputs["embedding"].numpy().min() > 0 and "semantic" not in outputs
-
-
-def test_batch_normalization_modes():
-    x = np.random.default_rng(5).normal(3, 2, (2, 4, 4, 3)).astype(np.float32)
-    for image_statistics in (False, True):
-        layer = BatchNormalization(image_statistics)
-        layer.build(x.shape)
-        layer.set_weights([np.float32([1, 2, 3]), np.float32([0.5, 1, 1.5]), np.float32([1, 4, 9])])
-        mean, variance = np.float32([0.5, 1, 1.5]), np.float32([1, 4, 9])
-        if image_statistics:
-            mean, variance = x.mean(axis=(1, 2), keepdims=True), x.var(axis=(1, 2), keepdims=True)
-        expected = (x - mean) / np.sqrt(variance + 1e-3) + [1, 2, 3]
-        np.testing.assert_allclose(layer(x, training=False), expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("options", [{"skip_connections": True, "stage_two_repeat": 1}, {"dropout": False}])
-def test_options_build_and_train(options):
-    model = build_enet((16, 16, 3), **options)
-    image = np.random.default_rng(6).uniform(0, 255, (2, 16, 16, 3)).astype(np.float32)
-    with tf.GradientTape() as tape:
-        loss = sum(tf.reduce_mean(value**2) for value in model(image, training=True).values())
-    gradients = tape.gradient(loss, model.trainable_variables)
-    assert all(g is not None and np.isfinite(g.numpy()).all() for g in gradients)
 
 
 def test_xla_gives_the_same_output(network):
@@ -202,14 +172,12 @@ def test_network_in_half_precision():
         finally:
             keras.config.set_dtype_policy("float32")
         shake(model) if weights is None else model.set_weights(weights)
-        return model.get_weights(), {name: np.float64(value) for name, value in model(image).items()}
+        return model.get_weights(), np.float64(model(image)["embedding"])
 
     weights, expected = run("float64")
     for policy, tolerance in (("float16", 0.02), ("mixed_float16", 0.02), ("mixed_bfloat16", 0.15)):
-        for name, value in run(policy, weights)[1].items():
-            assert np.isfinite(value).all(), policy
-            off = np.abs(value - expected[name]) / expected[name].std()
-            assert np.median(off) < tolerance, policy
+        _, found = run(policy, weights)
+        assert np.isfinite(found).all() and np.median(np.abs(found - expected)) / expected.std() < tolerance, policy
 
 
 def test_training_with_jax():

@@ -62,18 +62,6 @@ def test_errors_are_one_line_and_leave_nothing(tmp_path, monkeypatch, capsys):
     assert "file" in error and os.listdir() == ["file"]
 
 
-def test_interrupt_leaves_nothing(tmp_path, monkeypatch, capsys):
-    def interrupt(lines):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(synthetic_dataset, "format_lines", interrupt)
-    with pytest.raises(SystemExit) as stop:
-        main(f"{tmp_path}/new --count 1 --workers 1".split())
-    assert stop.value.code == 130
-    assert capsys.readouterr().err.endswith("synthetic_dataset.py: interrupted, nothing written\n")
-    assert not list(tmp_path.iterdir())
-
-
 def test_an_empty_fraction_leaves_the_other_scenes_alone(tmp_path):
     for fraction in ("0", "0.5"):
         main(f"{tmp_path}/{fraction} --count 4 --seed 1 --workers 1 --empty-fraction {fraction}".split())

@@ -46,14 +46,6 @@ def test_config_with_a_byte_order_mark_and_an_argument_of_earlier_versions(saved
     assert utils.read_config(folder) == {"network": NETWORK}
 
 
-def test_model_at_another_size_has_the_same_weights(saved):
-    folder, model = saved
-    other = utils.load_model(folder, image_size=(32, 32))
-    assert other.input_shape == (None, 32, 32, 3)
-    for a, b in zip(model.get_weights(), other.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
 def test_run_folder_gives_best_before_last(saved, tmp_path):
     folder, model = saved
     assert utils.model_folder(folder) == folder

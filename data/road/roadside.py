@@ -1,4 +1,4 @@
-"""What stands on the road and beside it: reflective dots, walls, trees, lamps; lengths in m, colors RGB in 0..1.
+"""What stands on the road and beside it: reflective dots, walls, trees; lengths in m, colors RGB in 0..1.
 
 `rng` is a numpy Generator.
 """
@@ -87,14 +87,6 @@ def draw_barrier(rng, scene, distance, offset, side):
         scene.fill(np.concatenate([lower, upper[::-1]]), tone * brightness, steps[0])
 
 
-def draw_lamp(rng, scene, distance, offset, tall, arm):
-    """A lamp post `tall` m high that leans its arm over the road."""
-    reach, height = offset + arm * np.array([0, 0, 0.5, 1]), tall + np.array([-tall, 0, 0.5, 0.6])
-    points = scene.road.project(reach, height, distance)
-    width = 0.14 * scene.road.scale_at(distance)
-    scene.stroke(points, np.array([0.3, 0.31, 0.32]) * scene.light.objects, distance, width)
-
-
 def random_roadside(rng, road, layout, number):
     """Random Things beside a road on its left (0) or right (1): list."""
     out, side = 2 * number - 1, layout.sides[number]
@@ -111,8 +103,4 @@ def random_roadside(rng, road, layout, number):
     if side.high > 0:
         for distance in np.arange(0, rng.uniform(60, 600), side.panel):
             things.append(Thing(distance, draw_barrier, (edge, side), side.panel))
-    if rng.random() < 0.3:
-        tall, arm = rng.uniform(9, 13), -out * rng.uniform(1.5, 4)
-        for distance in np.arange(rng.uniform(10, 50), 250, rng.uniform(35, 60)):
-            things.append(Thing(distance, draw_lamp, (edge + out * (far + 1.5), tall, arm)))
     return things

@@ -221,8 +221,8 @@ CASES = [
     (VIDEO + "pred.json -r", FLAG, "--recursive: found with --video"),
     ("export calibrate model pics headless", FLAG, "headless: found something of that name"),
     ("export calibrate model pics data --overwrite", FLAG, "data: found something of that name"),
-    ("export model pics --format tflite --overwrite", FLAG, "pics: found a folder of something else"),
-    ("export model pics --format savedmodel --overwrite", FLAG, "pics: found a folder of something else"),
+    ("export model pics --format tflite --overwrite", FLAG, "pics: found something of that name"),
+    ("export model pics --format savedmodel --overwrite", FLAG, "pics: found something of that name"),
     ("visualization.py instances data pics a.xyz", FLAG, "a.xyz: found another name"),
     ("visualization.py instances data pics a.png", FLAG, "pics: found no results"),
     (

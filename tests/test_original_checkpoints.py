@@ -19,7 +19,6 @@ import inference
 import training
 import utils
 from export import __main__ as export_command
-from export import calibration
 from run.checkpoint import start_from
 from run.command import UserError
 from run.config import new_network
@@ -311,12 +310,12 @@ def test_calibration_makes_a_normal_model(tmp_path, tiny_data, capsys, monkeypat
     utils.save_model(tmp_path, own, {"network": network})
     images = np.random.default_rng(2).uniform(0, 255, (3, 64, 64, 3)).astype(np.float32)
     images *= np.float32([1, 0.5, 0.2])[:, None, None, None]  # unlike each other
-    model, found = calibration.calibrate(tmp_path, images[:1])
+    model, found = export_command.calibrate(tmp_path, images[:1])
     assert found == {"input_shape": [64, 64, 3], "image_statistics": False}
     assert relative(model(images[:1])["embedding"].numpy(), own(images[:1])["embedding"].numpy()) < 1e-3
     assert relative(model(images[1:2])["embedding"].numpy(), own(images[1:2])["embedding"].numpy()) > 0.1
 
-    averaged, _ = calibration.calibrate(tmp_path, images)
+    averaged, _ = export_command.calibrate(tmp_path, images)
     maps = tf.nn.conv2d(images / 255, own.get_layer("first").kernel, 2, "SAME").numpy()
     layer = averaged.get_layer("norm")
     np.testing.assert_allclose(layer.moving_mean, maps.mean(axis=(0, 1, 2)), rtol=1e-3, atol=1e-4)
@@ -326,11 +325,11 @@ def test_calibration_makes_a_normal_model(tmp_path, tiny_data, capsys, monkeypat
     assert utils.read_config(tmp_path / "calibrated")["network"]["image_statistics"] is False
     assert_inference(tmp_path / "calibrated", tiny_data / "images", tmp_path / "results", False, capsys)
 
-    seen, calibrate = [], calibration.calibrate
+    seen, calibrate = [], export_command.calibrate
 
-    def watch(modeldir, images, size):
+    def watch(modeldir, images):
         seen.extend(images)
-        return calibrate(modeldir, seen, size)
+        return calibrate(modeldir, seen)
 
     monkeypatch.setattr(export_command, "calibrate", watch)
     kept = {

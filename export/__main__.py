@@ -56,7 +56,7 @@ def parse_args(argv=None):
 
 
 def read_inputs(paths, folder):
-    """Network inputs (H, W, 3) float32 of images for the model in a folder; raises UserError for one that is bad."""
+    """Network inputs (H, W, 3) float32 of images for the model in a folder."""
     size, view = utils.read_network(folder)["input_shape"][:2], view_of(utils.read_saved_config(folder), folder)
     for image in map(read_image, tqdm(paths, unit="image", dynamic_ncols=True)):
         image = enlarge(normalize(image) if view.normalize else image, view.zoom)

@@ -38,7 +38,7 @@ def fold_batch_norm(model, form="graph"):
     """
     norms = [layer for layer in model.layers if isinstance(layer, BatchNormalization)]
     if any(norm.image_statistics for norm in norms):
-        raise UserError("found batch norm by each image's statistics, expected averages; see export calibrate")
+        raise UserError("batch norm: found statistics of each image, expected averages; run python -m export calibrate")
     before = {id(norm.input): norm for norm in norms}
     folded = {layer.name: before[id(layer.output)] for layer in model.layers if id(layer.output) in before}
     slopes = {layer.name: layer.get_weights()[0] for layer in model.layers if isinstance(layer, layers.PReLU)}

@@ -1,4 +1,4 @@
-"""Class scores: IoU of class maps, average precision of the instances of each class, instances of the right class.
+"""Class scores: IoU of class maps, average precision of the instances of each class, true ones of the right class.
 
 Classes are numbers from 1 on; in class maps 0 is none of them and `IGNORED_CLASS` is ignored.
 """
@@ -6,14 +6,11 @@ Classes are numbers from 1 on; in class maps 0 is none of them and `IGNORED_CLAS
 import numpy as np
 
 from data.files import IGNORED_CLASS
-from evaluation.instances import IOU_THRESHOLDS, count_matches, iou_matrix
+from evaluation.instances import IOU_THRESHOLDS, count_matches, overlaps
 
 
 def class_confusion(prediction, truth, count):
-    """Pixels by true and found class of two class maps, 0 = no class, 1 to `count`; (count + 1, count + 1) int64.
-
-    Pixels whose true class is `IGNORED_CLASS` are left out.
-    """
+    """Pixels by true and found class of class maps of classes 1 to `count`: (count + 1, count + 1) int64."""
     counted, side = truth != IGNORED_CLASS, count + 1
     both = truth[counted].astype(int) * side + prediction[counted]
     return np.bincount(both, minlength=side * side).reshape(side, side)
@@ -27,10 +24,7 @@ def class_iou(confusion):
 
 
 def true_classes(label, classes):
-    """Class of most of the pixels of each instance of a label, (H, W) ids, by a class map: {id: class}.
-
-    Instances that have no pixel of a class are left out.
-    """
+    """Class of most of the pixels of each instance, of a label (H, W) and a class map: {id: class}, if it has any."""
     counted = (label > 0) & (classes > 0) & (classes != IGNORED_CLASS)
     pairs, pixels = np.unique(np.stack([label[counted], classes[counted]]), axis=1, return_counts=True)
     order = np.argsort(pixels, kind="stable")
@@ -41,54 +35,43 @@ class ClassScore:
     """Scores over a data set, of what a model finds in images with class maps."""
 
     def __init__(self, classes):
-        """Begin; `classes` is {name: whether it is stuff} in the order of their numbers."""
-        self.classes, count = classes, len(classes)
-        self.confusion = np.zeros((count + 1, count + 1), np.int64)
-        self.matches = np.zeros((count + 1, len(IOU_THRESHOLDS)))
-        self.found, self.true = np.zeros(count + 1), np.zeros(count + 1)
-        self.right = {"right class": [], "right class of true instances": []}
-
-    def add_map(self, prediction, truth):
-        """Take up the class maps of an image, (H, W) each."""
-        self.confusion += class_confusion(prediction, truth, len(self.classes))
+        """Begin; `classes` are names in the order of their numbers."""
+        self.classes, side = classes, len(classes) + 1
+        self.confusion = np.zeros((side, side), np.int64)  # sum of `class_confusion`
+        self.matches = np.zeros((side, len(IOU_THRESHOLDS)))
+        self.total = np.zeros(side)  # instances, found and true
+        self.right = []  # bools, of the true instances
 
     def add_instances(self, prediction, found_classes, truth, classes_of, classes_seen):
-        """Take up the instances of an image, label maps (H, W).
+        """Take up the instances of an image: found and true label maps, (H, W), and the classes of their instances.
 
-        Args:
-            prediction, found_classes: label map and (N,) classes of its instances 1 to N.
-            truth, classes_of: label and its `true_classes`; instances that aren't there are ignored.
-            classes_seen: {id: class that the model gives to the pixels of a true instance}.
+        `found_classes` are (N,), of instances 1 to N; `classes_of` and `classes_seen`, {id: class} of the true ones,
+        right and as the model sees their pixels. True instances that `classes_of` lacks are ignored.
         """
         known = np.isin(truth, list(classes_of))
         prediction, truth = np.where(known | (truth == 0), prediction, 0), np.where(known, truth, 0)
-        iou = iou_matrix(prediction, truth)
+        iou, _ = overlaps(prediction, truth)
         predicted = np.array([found_classes[i - 1] for i in np.unique(prediction) if i], int)
         true = np.array([classes_of[i] for i in np.unique(truth) if i], int)
         for number in {*predicted, *true}:
             self.matches[number] += count_matches(iou[predicted == number][:, true == number])
-        self.found += np.bincount(predicted, minlength=len(self.found))
-        self.true += np.bincount(true, minlength=len(self.true))
-        rows, columns = np.nonzero(iou > 0.5)
-        self.right["right class"] += (predicted[rows] == true[columns]).tolist()
-        seen = classes_of.keys() & classes_seen.keys()
-        self.right["right class of true instances"] += [classes_seen[i] == classes_of[i] for i in seen]
+        self.total += np.bincount([*predicted, *true], minlength=len(self.total))
+        self.right += [classes_seen[i] == classes_of[i] for i in classes_of.keys() & classes_seen.keys()]
 
     def result(self):
-        """{metric: value}: "mIoU" and "IoU NAME"; with instances "class AP", "AP NAME", the fractions of right classes.
-
-        Classes that are in no image, found or true, are left out.
-        """
-        iou = dict(zip(self.classes, class_iou(self.confusion), strict=True))
-        scores = {"mIoU": float(np.nanmean(list(iou.values())))} if self.confusion.any() else {}
-        scores |= {f"IoU {name}": float(value) for name, value in iou.items() if np.isfinite(value)}
-        total = self.found + self.true
+        """{metric: value}, without classes that are in no image, found or true."""
+        scores, iou = {}, class_iou(self.confusion)
+        if self.confusion.any():
+            scores["mIoU"] = float(np.nanmean(iou))
+        named = zip(self.classes, iou.tolist(), strict=True)
+        scores |= {f"IoU {name}": value for name, value in named if np.isfinite(value)}
         precision = {
-            name: float((self.matches[number] / (total[number] - self.matches[number])).mean())
+            f"AP {name}": float((self.matches[number] / (self.total[number] - self.matches[number])).mean())
             for number, name in enumerate(self.classes, start=1)
-            if total[number]
+            if self.total[number]
         }
         if precision:
-            scores["class AP"] = float(np.mean(list(precision.values())))
-            scores |= {f"AP {name}": value for name, value in precision.items()}
-        return scores | {name: float(np.mean(right)) for name, right in self.right.items() if right}
+            scores |= {"class AP": float(np.mean(list(precision.values()))), **precision}
+        if self.right:
+            scores["right class of true instances"] = float(np.mean(self.right))
+        return scores

@@ -15,18 +15,18 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from keras.layers import SpatialDropout2D
 from tqdm import tqdm
 
 import utils
 from data.files import list_images
 from datagenerator import center_crop, enlarge, network_size, normalize, prepare_image, read_image, view_of
-from export.calibration import calibrate
+from enet import BatchNormalization
 from export.formats import export
 from pipeline import lite
-from run.command import UserError, bounded, command, one_line
+from run.command import UserError, bounded, command
 
 CALIBRATION = 100  # images at most, evenly from among those there are
-FORMATS = ("savedmodel", "tflite", "onnx")
 
 
 def parse_args(argv=None):
@@ -44,7 +44,7 @@ def parse_args(argv=None):
     parser.add_argument("--overwrite", action="store_true", help="replace the model or export that OUT holds")
     if calibrating:
         return parser.parse_args(argv)
-    parser.add_argument("--format", choices=FORMATS, required=True, help="format to write")
+    parser.add_argument("--format", choices=("savedmodel", "tflite", "onnx"), required=True, help="format to write")
     int8 = "with tflite: 8 bits, calibrated on a folder of images; what --int8 of inference uses"
     parser.add_argument("--int8", metavar="IMAGES", help=int8)
     side = bounded(int, least=8, step=8)
@@ -55,63 +55,67 @@ def parse_args(argv=None):
     return args
 
 
-def read_inputs(paths, bad, folder):
-    """Network inputs (H, W, 3) float32 of images for the model in a folder; the bad are said and added to `bad`."""
+def read_inputs(paths, folder):
+    """Network inputs (H, W, 3) float32 of images for the model in a folder."""
     size, view = utils.read_network(folder)["input_shape"][:2], view_of(utils.read_saved_config(folder), folder)
-    for path in tqdm(paths, unit="image", dynamic_ncols=True):
-        try:
-            image = read_image(path)
-        except UserError as error:
-            bad.append(path)
-            tqdm.write(f"skipped: {one_line(error)}", file=sys.stderr)
-            continue
+    for image in map(read_image, tqdm(paths, unit="image", dynamic_ncols=True)):
         image = enlarge(normalize(image) if view.normalize else image, view.zoom)
         image = center_crop(image, size) if view.kind == "crop" else image
         yield prepare_image(image, network_size(image.shape, size, view.kind), view.kind)
-    if len(bad) == len(paths):
-        raise UserError(f"{paths[0].parent}: found no image that can be read, expected some 50; name another folder")
+
+
+def calibrate(modeldir, images):
+    """(keras.Model, network config) with moving averages that are the means over images of what batch norm sees.
+
+    These are (H, W, 3) float32 network inputs, at least one, each normalized with its own statistics.
+    """
+    source = utils.load_model(modeldir, (None, None))
+    network = {**utils.read_network(utils.model_folder(modeldir)), "image_statistics": False}
+    model, calibrated = utils.build_model({**network, "input_shape": (None, None, 3)}), utils.build_model(network)
+    model.set_weights(source.get_weights())
+    for layer in model.layers:
+        if isinstance(layer, SpatialDropout2D):
+            layer.rate = 0  # then training mode differs from inference only in batch norm
+    norms = [layer for layer in model.layers if isinstance(layer, BatchNormalization)]
+    for count, image in enumerate(images):
+        for layer in norms:
+            layer.momentum = count / (count + 1)  # makes the moving average the mean of all so far
+        model(image[None], training=True)
+    calibrated.set_weights(model.get_weights())
+    return calibrated, network
 
 
 def run_int8(args):
     """Export with 8 bits and keep that for `--int8` of inference."""
     folder = utils.model_folder(args.modeldir)
     network = utils.read_network(folder)
-    for unfit, what in (
-        (network.get("coordinate_scale"), "adds coordinates, which need more than 8 bits"),
-        (network.get("image_statistics"), "normalizes with the statistics of each image"),
-        (None in network["input_shape"], "has no fixed size"),
-    ):
-        if unfit:
-            raise UserError(f"{folder}: found a model that {what}, expected another; leave --int8 out")
+    unfit = [name for name in ("coordinate_scale", "image_statistics") if network.get(name)]
+    if unfit or None in network["input_shape"]:
+        found = f"found a model that has {unfit[0] if unfit else 'no fixed size'}"
+        raise UserError(f"{folder}: {found}, expected one without; leave --int8 out")
     height, width = args.size or network["input_shape"][:2]
-    paths, bad, inputs = list_images(args.int8), [], []
-    for image in read_inputs(paths[:: -(-len(paths) // CALIBRATION)], bad, folder):
+    paths, inputs = list_images(args.int8), []
+    for image in read_inputs(paths[:: -(-len(paths) // CALIBRATION)], folder):
         image = image[:height, :width]
         inputs.append(np.pad(image, ((0, height - len(image)), (0, width - image.shape[1]), (0, 0)), "edge"))
     difference = export(args.modeldir, args.out, args.format, (height, width), args.overwrite, inputs)
     print(f"{args.out}: int8, calibrated on {len(inputs)} images, within {difference:.2f} of the Keras model's outputs")
     lite.keep(lite.cache_file(folder, network, int8=True), Path(args.out).read_bytes())
-    return 3 if bad else 0
 
 
 def run_calibration(args):
     """Save a model whose moving averages are those over the images."""
     out = Path(args.out)
-    empty = out.is_dir() and not any(out.iterdir())
-    if out.exists() and not empty and not ((out / utils.MODEL_FILE).is_file() and args.overwrite):
+    is_free = not out.exists() or out.is_dir() and not any(out.iterdir())
+    if not is_free and not (args.overwrite and (out / utils.MODEL_FILE).is_file()):
         raise UserError(f"{out}: found something of that name, expected none; --overwrite replaces a model")
     folder = utils.model_folder(args.modeldir)
-    config, size = utils.read_saved_config(folder), utils.read_network(folder)["input_shape"][:2]
-    paths, bad = list_images(args.images), []
-    images = read_inputs(paths, bad, folder)
-    view = view_of(config, folder)
-    model, network = calibrate(args.modeldir, images, None if view.kind == "stretch" else (None, None))
-    network["input_shape"] = [*size, 3]
+    paths = list_images(args.images)
+    model, network = calibrate(folder, read_inputs(paths, folder))
     # how the model sees images and what counts as an instance stay as they are
-    config |= {"network": network, "calibrated": vars(args), **utils.code_version()}
-    utils.save_model(args.out, model, config)
-    print(f"{len(paths) - len(bad)} of {len(paths)} images, calibrated model in {args.out}")
-    return 3 if bad else 0
+    config = {**utils.read_saved_config(folder), "network": network, "calibrated": vars(args), **utils.code_version()}
+    utils.save_model(out, model, config)
+    print(f"{len(paths)} images, calibrated model in {args.out}")
 
 
 @command("export")

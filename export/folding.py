@@ -8,13 +8,6 @@ from enet import BatchNormalization, MaxPoolWithPositions, PReLU
 from run.command import UserError
 
 
-class _BoundedPReLU(PReLU):
-    """PReLU of slopes that are all at most 1, for inference: two passes over memory instead of five."""
-
-    def call(self, inputs):
-        return ops.maximum(inputs, self.alpha * inputs)
-
-
 class _LitePReLU(PReLU):
     """PReLU of slopes that are all at most 1, which is as fast in TFLite and has operations that int8 has as well."""
 
@@ -39,21 +32,13 @@ class _Int8MaxPoolWithPositions(MaxPoolWithPositions):
 def fold_batch_norm(model, form="graph"):
     """Copy of a model for inference, every batch norm folded into the convolution before it and dropout left out.
 
-    So is the rescaling of the image. A PReLU of a PReLU becomes one, and one whose slopes are all 0 a ReLU, which
-    runs as part of the convolution. The outputs agree up to rounding. Where two values of a max-pool window differ by
-    no more than that, a value may be put back at the other one's place, which shows in the few pixels around.
-
-    Args:
-        model: keras.Model of `enet.build_enet`; UserError if it normalizes with the statistics of each image.
-        form: "graph" for TensorFlow; "lite" for TFLite, without operations that hold a size (`_upsampling`); "int8" for
-            TFLite with weights and values of 8 bits.
+    So is the rescaling of the image. A PReLU of a PReLU becomes one, and one whose slopes are all 0 a ReLU, which runs
+    as part of the convolution. The outputs agree up to rounding, but for near ties in a max-pool window. `form` is
+    "graph" for TensorFlow, "lite" for TFLite, without operations that hold a size, or "int8" for TFLite with 8 bits.
     """
     norms = [layer for layer in model.layers if isinstance(layer, BatchNormalization)]
     if any(norm.image_statistics for norm in norms):
-        raise UserError(
-            "found a model that normalizes with the statistics of each image, expected moving averages; "
-            "run python -m export calibrate first"
-        )
+        raise UserError("batch norm: found statistics of each image, expected averages; run python -m export calibrate")
     before = {id(norm.input): norm for norm in norms}
     folded = {layer.name: before[id(layer.output)] for layer in model.layers if id(layer.output) in before}
     slopes = {layer.name: layer.get_weights()[0] for layer in model.layers if isinstance(layer, layers.PReLU)}
@@ -73,10 +58,8 @@ def fold_batch_norm(model, form="graph"):
             return layers.ReLU(name=layer.name)
         if isinstance(layer, layers.Conv2DTranspose) and form != "graph":
             return _upsampling(layer)
-        if layer.name in slopes and slopes[layer.name].max() <= 1:
-            return (_BoundedPReLU if form == "graph" else _LitePReLU).from_config(config)
-        if layer.name in slopes and form != "graph":
-            return layers.PReLU.from_config(config)  # which TFLite knows as one operation, a slow one
+        if layer.name in slopes and form != "graph":  # Keras' own is one operation in TFLite, a slow one
+            return (_LitePReLU if slopes[layer.name].max() <= 1 else layers.PReLU).from_config(config)
         if isinstance(layer, MaxPoolWithPositions) and form == "int8":
             return _Int8MaxPoolWithPositions.from_config(config)
         if layer.name in rescaled and not isinstance(layer, layers.Conv2D):  # the pool: a quarter is left to rescale
@@ -113,10 +96,7 @@ def _fold(convolution, norm):
 
 
 def _upsampling(layer):
-    """A transposed convolution of stride 2 as a convolution that gives every pixel the 2x2 it becomes.
-
-    Unlike a transposed convolution's, none of its operations holds a size: what TFLite makes of it takes any image.
-    """
+    """A transposed convolution of stride 2 as a convolution, for any size, that gives each pixel the 2x2 it becomes."""
     taps = (layer.kernel_size[0] + 1) // 2  # neighbors in each direction that a pixel of the output comes from
     convolution = layers.Conv2D(
         4 * layer.filters, taps, activation=layer.activation, dtype=layer.dtype_policy, name=layer.name

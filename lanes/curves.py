@@ -1,13 +1,7 @@
 """Instance label map -> lane curves in image coordinates.
 
 A lane is x(y) = a t + b + c / t + d / t^2, t = (y - horizon) / (height - horizon): how a flat road shows a line whose
-lateral position is a cubic of the distance, because distance goes as 1 / t. Of the forms tried on the 3,624 TuSimple
-label sets (polynomials of degree 2-4 in y, this one with 3-5 terms) it follows the labels best, and only this family
-continues a lane well: fitted to the upper half of a lane, it stays within 20 pixels of the label on 97 % of the lower
-half's rows, polynomials on 60-76 %.
-
-    lanes = fit_lanes(label_map)                     # label_map (H, W) at network size, 0 = background
-    x = lane_x(lanes[0], range(160, 720, 10))
+lateral position is a cubic of the distance, which goes as 1 / t. Polynomials in y continue lanes worse.
 
 Lengths below are pixels of an image 1280 wide and are scaled to the image at hand.
 """
@@ -20,15 +14,16 @@ IMAGE_SIZE = (720, 1280)  # TuSimple, (height, width)
 TOLERANCE = 10.0  # distance from the curve up to which a pixel supports it
 HORIZON_MARGIN = 30.0  # the horizon lies about this far above the highest point of the labels
 MAX_THICKNESS = 30.0  # a stripe wider than this is a blob, no line
+MIN_LENGTH = 120.0  # of a lane's evidence along its curve
 MIN_ROWS = 5  # label map rows below which nothing can be said
 MIN_INSIDE = 0.25  # fraction of an instance's pixels near a curve below which the instance is no line
 MIN_COVER = 0.25  # fraction of a lane's rows, down to where it leaves the image, that show evidence
 FAR_END = 15.0  # the lanes of an image end this close below the highest one
-NEAR_END = 25.0  # and above the lowest one at most this far: a third of TuSimple's stop one or two rows short of it
+NEAR_END = 25.0  # and above the lowest one at most this far
 HYPOTHESES = 64  # three-point curves tried per piece
 MAX_PIECES = 12
-# Mean and spread of the coefficients over the labels, in image widths: the prior of a ridge regression that keeps
-# short pieces straight and aimed at the vanishing point. The inverse powers of t are scaled to make the spreads alike.
+# Mean and spread of the coefficients over TuSimple's labels, in image widths: the prior of a ridge regression that
+# keeps short pieces straight and aimed at the vanishing point; inverse powers of t are scaled to alike spreads.
 TERM_SCALE = np.array([1.0, 1.0, 0.05, 0.0025])
 PRIOR_MEAN = np.array([0.0, 0.5, 0.0, 0.0])
 PRIOR_SPREAD = np.array([1.5, 0.1, 0.12, 0.12])
@@ -36,7 +31,7 @@ NOISE = 8.0  # spread of one run's center, in pixels; large because neighboring 
 
 
 class Lane(NamedTuple):
-    """One lane curve, all in image pixels; made by `fit_lanes`, evaluated by `lane_x`."""
+    """One lane curve, all in image pixels."""
 
     coefficients: np.ndarray  # (4,) float64, of the terms t, 1, 1/t, 1/t^2 (the last two times TERM_SCALE)
     horizon: float  # row where t = 0
@@ -78,10 +73,9 @@ def _stretches(label_map):
 
 
 def _runs(label_map, image_size):
-    """Horizontal runs of equal non-zero label, those of blobs left out.
+    """Horizontal runs of equal non-zero label, without those of blobs: (N,) label and (N, 3) row, center and width.
 
-    Returns (N,) label and (N, 3) row, center and width in image pixels. Pixel centers sit at half-integers of their
-    own grid: image = (network + 0.5) * scale - 0.5.
+    In image pixels; centers sit at half-integers of their own grid: image = (network + 0.5) * scale - 0.5.
     """
     height, width = label_map.shape
     scale_y, scale_x = image_size[0] / height, image_size[1] / width
@@ -100,26 +94,23 @@ def _runs(label_map, image_size):
 
 def _ridge(terms, centers, weights, geometry):
     """Weighted least squares with the prior; leading axes are separate problems: terms (..., N, K) -> (..., K)."""
-    count = terms.shape[-1]
     weighted = np.swapaxes(terms * weights[..., None], -1, -2)
-    return _solve(weighted @ terms, (weighted @ centers[..., None])[..., 0], count, geometry)
+    return _solve(weighted @ terms, (weighted @ centers[..., None])[..., 0], geometry)
 
 
-def _solve(matrix, right, count, geometry):
+def _solve(matrix, right, geometry):
     """Normal equations (..., K, K), (..., K) with the prior added -> coefficients (..., K)."""
+    count = right.shape[-1]
     precision = (NOISE * geometry.unit / (PRIOR_SPREAD[:count] * geometry.width)) ** 2
     right = right + precision * PRIOR_MEAN[:count] * geometry.width
     return np.linalg.solve(matrix + np.diag(precision), right[..., None])[..., 0]
 
 
 def _search(centers, terms, slopes, weights, geometry):
-    """Three-term curve with the most support among runs of which many may be strays: (3,) coefficients.
-
-    MSAC (Torr and Zisserman 2000) over curves through one run of each third of the pixels.
-    """
+    """Coefficients (3,) of the curve with most support, by MSAC (Torr and Zisserman 2000), among runs with strays."""
     draws = np.random.default_rng(0).random((HYPOTHESES, 3))
     mass = np.cumsum(weights)
-    picks = np.searchsorted(mass, (draws + np.arange(3)) / 3 * mass[-1])  # (M, 3)
+    picks = np.searchsorted(mass, (draws + np.arange(3)) / 3 * mass[-1])  # (M, 3), of each third of the pixels
     curves = _ridge(terms[picks], centers[picks], np.full(picks.shape, 20.0), geometry)  # (M, 3)
     curves = np.concatenate([curves, _ridge(terms, centers, weights, geometry)[None]])
     distance = np.abs(curves @ terms.T - centers) / np.hypot(1, curves @ slopes.T)  # (M + 1, N)
@@ -128,10 +119,7 @@ def _search(centers, terms, slopes, weights, geometry):
 
 
 def _fit(runs, geometry, search):
-    """Robust curve through runs (N, 3+): coefficients (4,), its x (N,), its stretch ds/dy (N,), support (N,) bool.
-
-    search: whether many of the runs may be strays. The fourth term comes in once the support is known.
-    """
+    """Robust curve through runs (N, 3+): coefficients (4,), its x (N,), its stretch ds/dy (N,), support (N,) bool."""
     rows, centers, widths = runs[:, :3].T
     terms, slopes = _terms(rows, geometry)
     weights = np.minimum(widths, 3 * np.median(widths))
@@ -151,17 +139,13 @@ def _fit(runs, geometry, search):
 
 def _trim(piece, geometry):
     """A piece without the ends that lie beyond a gap more than twice their length: strays that meet the curve."""
-    rows = np.unique(piece[:, 0])
-    breaks = np.flatnonzero(np.diff(rows) > 3.5 * geometry.row_height)
-    first, last = np.concatenate([[0], breaks + 1]), np.concatenate([breaks, [len(rows) - 1]])
-    gaps = rows[first[1:]] - rows[last[:-1]]
-    lengths = rows[last] - rows[first] + geometry.row_height
-    low, high = 0, len(gaps)
-    while low < high and 2 * lengths[low] < gaps[low]:
-        low += 1
-    while high > low and 2 * lengths[high] < gaps[high - 1]:
-        high -= 1
-    return piece[(piece[:, 0] >= rows[first[low]]) & (piece[:, 0] <= rows[last[high]])]
+    rows, height = np.unique(piece[:, 0]), geometry.row_height
+    parts = np.split(rows, np.flatnonzero(np.diff(rows) > 3.5 * height) + 1)
+    while len(parts) > 1 and 2 * (parts[0][-1] - parts[0][0] + height) < parts[1][0] - parts[0][-1]:
+        parts.pop(0)
+    while len(parts) > 1 and 2 * (parts[-1][-1] - parts[-1][0] + height) < parts[-1][0] - parts[-2][-1]:
+        parts.pop()
+    return piece[(piece[:, 0] >= parts[0][0]) & (piece[:, 0] <= parts[-1][-1])]
 
 
 def _split(runs, geometry):
@@ -192,7 +176,7 @@ def _join(pieces, geometry):
         weighted = terms / stretch[:, None] ** 2
         matrix = np.add.reduceat(weighted[:, :, None] * terms[:, None], starts)  # (P, 3, 3)
         right = np.add.reduceat(weighted * centers[:, None], starts)  # (P, 3)
-        curves = _solve(matrix[one] + matrix[other], right[one] + right[other], 3, geometry)  # (pairs, 3)
+        curves = _solve(matrix[one] + matrix[other], right[one] + right[other], geometry)  # (pairs, 3)
         distance = np.abs(curves @ terms.T - centers) / np.hypot(1, curves @ slopes.T)  # (pairs, N)
         near = distance < TOLERANCE * geometry.unit
         fraction = np.add.reduceat(near, starts, axis=1, dtype=float) / counts  # (pairs, P)
@@ -212,13 +196,13 @@ def _join(pieces, geometry):
     return pieces
 
 
-def _finish(piece, geometry, min_length):
+def _finish(piece, geometry):
     """The lane through a piece's runs, or None if it is too short or too sparse to be one."""
     piece = _trim(piece, geometry)
     curve, _, stretch, near = _fit(piece, geometry, search=False)
     rows, first = np.unique(piece[near, 0], return_index=True)
     support = stretch[near][first].sum() * geometry.row_height
-    if len(rows) < MIN_ROWS or support < min_length * geometry.unit:
+    if len(rows) < MIN_ROWS or support < MIN_LENGTH * geometry.unit:
         return None
     start, end = rows[[0, -1]]
     # A line of thickness w reaches w / 2 beyond its end points, a row half a row height beyond its center.
@@ -246,38 +230,29 @@ def _agree(lane, other, geometry):
     return min(gap.max(), -gap.min()) < reach and np.abs(gap).mean() > reach
 
 
-def fit_lanes(label_map, image_size=IMAGE_SIZE, max_lanes=5, min_length=120.0):
+def fit_lanes(label_map, image_size=IMAGE_SIZE, max_lanes=5):
     """Lane curves of an instance label map.
 
     Every instance is searched for lines, lines that continue each other are joined, and what is too short, too sparse
-    or in conflict with a better lane is dropped. Cars hide the far end of one lane and not of the next, but a road's
-    lines vanish at one distance (in TuSimple's labels 84 % of the lanes start within 10 pixels of the image's highest
-    lane, 94 % within 20): a lane that ends lower is continued to `FAR_END` below the highest, unless it meets another.
-    Cars and gaps between dashes hide lower ends too, but what hides them all, the own car's hood or the image's border,
-    lies at one row: a lane that ends above the lowest is continued as far down as that one.
+    or in conflict with a better lane is dropped. Cars hide the ends of one lane and not of the next, but a road's lines
+    vanish at one distance, and near ones at one row, the own car's hood or the image's border: a lane that ends before
+    the others is continued, unless it meets another.
 
-    Args:
-        label_map: (H, W) integers of any size, 0 = background, every other value an instance; shows the whole image.
-        image_size: (height, width) of the image in pixels, the frame of the result.
-        max_lanes: at most so many are returned, those of the longest evidence first.
-        min_length: shortest evidence of a lane along its curve, in pixels of an image 1280 wide.
+    The label map is (H, W), 0 = background, and shows the whole image, of (height, width) pixels; at most `max_lanes`
+    are returned, those of the longest evidence first.
     """
-    label_map = np.asarray(label_map)
     labels, runs = _runs(label_map, image_size)
-    order = np.argsort(labels, kind="stable")
-    groups = np.split(runs[order], np.flatnonzero(np.diff(labels[order])) + 1)
+    groups = [runs[labels == value] for value in np.unique(labels)]
     groups = [group for group in groups if len(group) >= MIN_ROWS]
     height, width = image_size
     unit = width / 1280
     top = min((np.quantile(group[:, 0], 0.02) for group in groups), default=0.0)
-    kept = []
     for _ in range(2):
         geometry = _Geometry(top - HORIZON_MARGIN * unit, height, width, unit, height / len(label_map))
-        pieces = [
-            piece for group in groups for piece in _split(group[group[:, 0] > geometry.horizon + 10 * unit], geometry)
-        ]
+        below = [group[group[:, 0] > geometry.horizon + 10 * unit] for group in groups]
+        pieces = [piece for group in below for piece in _split(group, geometry)]
         pieces = _join(sorted(pieces, key=len, reverse=True)[:MAX_PIECES], geometry)
-        lanes = [lane for lane in (_finish(piece, geometry, min_length) for piece in pieces) if lane]
+        lanes = [lane for lane in (_finish(piece, geometry) for piece in pieces) if lane]
         kept = []
         for lane in sorted(lanes, key=lambda lane: -lane.support):
             if all(_agree(lane, other, geometry) for other in kept):

@@ -1,6 +1,7 @@
 """What all tests have in common: import paths, the real data, a tiny data set and a tiny trained run."""
 
 import hashlib
+import json
 import re
 import signal
 from pathlib import Path
@@ -220,3 +221,11 @@ def evaluation_error(capsys, *argv):
     line = capsys.readouterr().err.strip().split("\n")[-1]
     assert line.startswith("evaluation: error: ")
     return line
+
+
+def evaluation_scores(capsys, *argv):
+    """{metric: value} that an evaluation prints as JSON."""
+    from evaluation.__main__ import main
+
+    main([*map(str, argv), "--json"])
+    return {entry["name"]: entry["value"] for entry in json.loads(capsys.readouterr().out)}

@@ -15,22 +15,17 @@ import utils
 from enet import BatchNormalization, build_enet
 from export import __main__ as export_command
 from export.folding import fold_batch_norm
-from export.formats import output_difference
-from run.command import UserError
+from export.formats import noise, output_difference
 
 SIZE = (64, 96)
-
-
-def noise(*shape, seed=0):
-    return np.random.default_rng(seed).uniform(0, 255, (*shape, 3)).astype(np.float32)
 
 
 @pytest.mark.parametrize(
     "options",
     [
         {"input_shape": (*SIZE, 3), "stage_two_repeat": 1},
-        {"input_shape": (None, None, 3), "skip_connections": True, "semantic": False, "stage_two_repeat": 1},
-        {"input_shape": (*SIZE, 3), "stage_two_repeat": 1, "dropout": False, "embedding_activation": "relu"},
+        {"input_shape": (None, None, 3), "stage_two_repeat": 1, "skip_connections": True, "semantic": False}
+        | {"dropout": False, "embedding_activation": "relu"},
     ],
 )
 def test_folded_network_gives_the_same(options):
@@ -38,7 +33,7 @@ def test_folded_network_gives_the_same(options):
     folded = fold_batch_norm(model)
     assert folded.input_shape == model.input_shape
     assert not any(isinstance(layer, (BatchNormalization, layers.SpatialDropout2D)) for layer in folded.layers)
-    image = noise(2, *SIZE)
+    image = np.concatenate(noise(SIZE)[:2])
     expected, found = model(image), folded(image)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
@@ -48,11 +43,11 @@ def test_folded_network_gives_the_same(options):
 def test_folded_trained_model_gives_the_same():
     """At the size it is used at, near ties in the max-pools move up to 0.3 % of the values; all others agree."""
     model = utils.load_model(ROOT / "trained_model", (None, None))
-    folded, image = fold_batch_norm(model), noise(1, *SIZE)
+    folded, image = fold_batch_norm(model), noise(SIZE)[0]
     found = folded(image)
     for name, value in model(image).items():
         np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-4)
-    image = noise(1, *utils.read_network(ROOT / "trained_model")["input_shape"][:2], seed=1)
+    image = noise(utils.read_network(ROOT / "trained_model")["input_shape"][:2])[1]
     found = folded(image)
     for name, value in model(image).items():
         assert (np.abs(np.asarray(found[name]) - value) > 1e-4).mean() < 0.005
@@ -67,36 +62,24 @@ def test_prelu_of_a_prelu_becomes_one_and_without_slopes_a_relu():
     steep.assign(np.full(steep.shape, 1.5))  # no longer the larger of x and alpha x
     slopes = model.get_layer("bottleneck1_2_prelu3").alpha.numpy()
     assert (slopes < 0).any() and (slopes > 0).any()
-    folded, image = fold_batch_norm(model), noise(1, 32, 32)
+    folded, image = fold_batch_norm(model), noise((32, 32))[0]
     assert isinstance(folded.get_layer("bottleneck1_1_prelu3"), layers.ReLU)
     assert not any(layer.name.endswith("_prelu4") for layer in folded.layers)
     assert_close(folded(image)["embedding"], model(image)["embedding"])
-    wrong = folded.get_layer("bottleneck1_2_prelu3").alpha
-    wrong.assign(wrong * 1.01)
-    with pytest.raises(AssertionError):  # the comparison does see a slope that is off by 1 %
-        assert_close(folded(image)["embedding"], model(image)["embedding"])
 
 
 def test_difference_leaves_out_near_ties_but_nothing_that_is_wrong():
     """Of 1000 values, 9 that a tie moved don't count, nor does one image of three; 1 % of the values off do."""
     value = np.linspace(-4, 1, 1000)
 
-    def difference(*answers):
-        answers = iter(answers)
+    def off_by(*counts, by=1.0):
+        answers = iter(np.where(np.arange(1000) < count, value + by, value) for count in counts)
         model, run = lambda image, training: {"embedding": value}, lambda image: {"embedding": next(answers)}
         return output_difference(model, run, range(3))
 
-    def off_by(*counts):
-        return difference(*(np.where(np.arange(1000) < count, value + 1, value) for count in counts))
-
     assert off_by(9, 9, 9) == off_by(0, 0, 1000) == 0
     assert off_by(0, 1000, 1000) == off_by(11, 11, 11) == 0.25
-    assert 1e-4 < difference(value, value + 1e-3, value * 1.0005) < 1e-3
-
-
-def test_image_statistics_can_not_be_folded():
-    with pytest.raises(UserError, match="calibrate"):
-        fold_batch_norm(build_enet((16, 16, 3), stage_two_repeat=1, image_statistics=True))
+    assert 1e-4 < off_by(0, 1000, 1000, by=1e-3) < 1e-3
 
 
 def save(folder, build=utils.build_model, **options):
@@ -117,15 +100,14 @@ def run_export(*arguments):
     export_command.main(list(map(str, arguments)))
 
 
-def test_savedmodel(saved, tmp_path, capsys):
+def test_savedmodel(saved, tmp_path):
     folder, model = saved
     (tmp_path / "projects [2024]").mkdir()
     run_export(folder, "--format", "savedmodel", tmp_path / "projects [2024]/network")
-    assert "network: within" in capsys.readouterr().out
     (tmp_path / "projects [2024]/network").rename(tmp_path / "network")  # TensorFlow itself reads it only there
     (tmp_path / "projects [2024]").rmdir()  # nothing else in it
     loaded = tf.saved_model.load(str(tmp_path / "network"))
-    image = noise(3, *SIZE, seed=1)
+    image = np.concatenate(noise(SIZE))
     found = loaded.signatures["serving_default"](image=tf.constant(image))
     for name, value in model(image).items():
         assert_close(found[name], value)
@@ -143,7 +125,6 @@ def test_tflite_as_the_page_says(saved, tmp_path, monkeypatch):
     monkeypatch.chdir(place)
     Path("inference_test").symlink_to(ROOT / "inference_test")
     Path("trained_model").symlink_to(saved[0])
-    assert command[:4] == ["-m", "export", "trained_model", "lanes.tflite"]
     run_export("trained_model", name, *command[4:], "--size", 32, 64)
     assert {path.name for path in place.iterdir()} == {name, "inference_test", "trained_model"}
     names = {}
@@ -165,49 +146,46 @@ def test_onnx(saved, tmp_path):
     path = tmp_path / "network [2024].onnx"
     run_export(folder, "--format", "onnx", path)
     session = onnxruntime.InferenceSession(str(path))
-    image = noise(1, *SIZE, seed=1)
+    image = noise(SIZE)[0]
     found = session.run(["embedding", "semantic"], {"image": image})
     for value, name in zip(found, ("embedding", "semantic"), strict=True):
         assert_close(value, model(image)[name])
 
 
 ERRORS = [
-    ("{tmp}/nowhere --format savedmodel {tmp}/new", "nowhere: found no model.keras"),
     ("{model} --format tflite {tmp}/file", "file: found something of that name"),
-    ("{model} --format savedmodel {tmp}/folder", "folder: found something of that name"),
     ("{model} --format savedmodel {tmp}/dangling", "dangling: found something of that name"),
-    ("{model} --format tflite {tmp}/absent/new", "absent, expected an existing one"),
-    ("{model} --format tflite {tmp}/file/new", "file, expected an existing one"),
-    ("{model} --format tflite {tmp}/new --size 30 64", "--size: found 30"),
-    ("{model} --format caffe {tmp}/new", "--format: invalid choice"),
-    ("{model} {tmp}/new", "--format"),
+    ("{model} --format tflite {tmp}/absent/new", "absent/"),
+    ("{model} --format onnx --int8 {tmp} {tmp}/new", "--int8: found --format onnx"),
     ("{open} --format tflite {tmp}/new", "give --size H W"),
+    ("{statistics} --format tflite {tmp}/new", "export calibrate"),
     ("{diverged} --format savedmodel {tmp}/new", "embedding output is NaN"),
     ("{model} --format onnx {tmp}/new", "pip install tf2onnx onnxruntime"),
 ]
 
 
 @pytest.fixture(scope="module")
-def unfit(tmp_path_factory):
-    """Model folders of a network without a size and of one with a weight that is not a number."""
-    folder = tmp_path_factory.mktemp("unfit")
-    save(folder / "open", miniature, input_shape=[None, None, 3])
-    model = save(folder / "diverged", miniature, input_shape=[16, 16, 3])
+def folders(tmp_path_factory):
+    """Folders of networks: a good one, without a size, with the statistics of each image, with a weight of NaN."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("model", "open", "statistics", "diverged")}
+    save(folders["model"], miniature)
+    save(folders["open"], miniature, input_shape=[None, None, 3])
+    save(folders["statistics"], miniature, image_statistics=True)
+    model = save(folders["diverged"], miniature, input_shape=[16, 16, 3])
     model.get_layer("embedding").bias.assign([np.nan, 0])
-    model.save(folder / "diverged" / utils.MODEL_FILE)
-    return {"open": folder / "open", "diverged": folder / "diverged"}
+    model.save(folders["diverged"] / utils.MODEL_FILE)
+    return folders
 
 
 @pytest.mark.parametrize("arguments,message", ERRORS)
-def test_error_is_one_line_and_leaves_nothing(arguments, message, saved, unfit, tmp_path, capsys, monkeypatch):
+def test_error_is_one_line_and_leaves_nothing(arguments, message, folders, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)  # absent, whether or not it is
     monkeypatch.setattr(utils, "build_model", miniature)
     (tmp_path / "file").write_text("mine")
-    (tmp_path / "folder").mkdir()
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(SystemExit) as exit_:
-        run_export(*arguments.format(tmp=tmp_path, model=saved[0], **unfit).split())
+        run_export(*arguments.format(tmp=tmp_path, **folders).split())
     lines = capsys.readouterr().err.strip().splitlines()
     assert exit_.value.code == 2 and message in lines[-1] and sum("error:" in line for line in lines) == 1
     assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "file").read_text() == "mine"

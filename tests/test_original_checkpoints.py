@@ -20,7 +20,6 @@ import training
 import utils
 from datagenerator import prepare_image, read_image
 from export import __main__ as export_command
-from export import calibration
 from run.checkpoint import start_from
 from run.command import UserError
 from run.config import new_network
@@ -264,12 +263,12 @@ def test_calibration_takes_the_mean_of_the_images_statistics(uncalibrated):
     folder, own, _ = uncalibrated
     images = np.random.default_rng(2).uniform(0, 255, (3, 64, 64, 3)).astype(np.float32)
     images *= np.float32([1, 0.5, 0.2])[:, None, None, None]  # unlike each other
-    model, found = calibration.calibrate(folder, images[:1])
+    model, found = export_command.calibrate(folder, images[:1])
     assert found == {"input_shape": [64, 64, 3], "image_statistics": False}
     assert relative(model(images[:1])["embedding"].numpy(), own(images[:1])["embedding"].numpy()) < 1e-3
     assert relative(model(images[1:2])["embedding"].numpy(), own(images[1:2])["embedding"].numpy()) > 0.1
 
-    layer = calibration.calibrate(folder, images)[0].get_layer("norm")
+    layer = export_command.calibrate(folder, images)[0].get_layer("norm")
     maps = tf.nn.conv2d(images / 255, own.get_layer("first").kernel, 2, "SAME").numpy()
     np.testing.assert_allclose(layer.moving_mean, maps.mean(axis=(0, 1, 2)), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(layer.moving_variance, maps.var(axis=(1, 2)).mean(axis=0), rtol=1e-3, atol=1e-5)
@@ -277,11 +276,11 @@ def test_calibration_takes_the_mean_of_the_images_statistics(uncalibrated):
 
 def test_calibration_makes_a_normal_model(uncalibrated, tmp_path, monkeypatch):
     """It sees images as the model does, and keeps what its config says."""
-    seen, calibrate = [], calibration.calibrate
+    seen, calibrate = [], export_command.calibrate
 
-    def watch(modeldir, images, size):
+    def watch(modeldir, images):
         seen.extend(images)
-        return calibrate(modeldir, seen, size)
+        return calibrate(modeldir, seen)
 
     folder, _, kept = uncalibrated
     monkeypatch.setattr(export_command, "calibrate", watch)

@@ -160,7 +160,7 @@ def test_crops_score_as_in_the_evaluation(lane_data, size, view):
         assert len(seen) == 2 and (seen[0][0].numpy() == read_image(pairs[0][0])[160:560, 320:960]).all()
     (lane_data / "labels.json").unlink()
     result = validate(network, {"a": pairs}, size, 1, view).run()
-    expected = instance_score(predict_instances(Network(network, size, view), pairs, None, Settings()))
+    expected = instance_score(predict_instances(Network(network, size, view), Settings(), pairs, None))
     assert {name: result[name] for name in expected} == pytest.approx(expected, abs=1e-5) and 0.4 < result["SBD"] < 0.9
 
 

@@ -87,7 +87,7 @@ def single_stage(inputs, stage):
         "paint": lambda path, image, label_map: visualization.paint_instances(image, label_map),
         "write": lambda path, image, label_map: visualization.save_image(inputs.folder / "image.png", image),
     }[stage]
-    label_maps = [segmentation.segment(inputs.networks["XNNPACK"], image) for image in inputs.images]
+    label_maps = [segmentation.segment_outputs(inputs.networks["XNNPACK"], image)[1] for image in inputs.images]
     items = list(zip(inputs.paths, inputs.images, label_maps, strict=True))
     yield "", lambda: [run(*item) for item in items], len(items)
 
@@ -96,7 +96,7 @@ def end_to_end_stage(inputs):
     def process(network, job):
         number, path = job
         image = read_image(path)
-        painted = visualization.paint_instances(image, segmentation.segment(network, image))
+        painted = visualization.paint_instances(image, segmentation.segment_outputs(network, image)[1])
         visualization.save_image(inputs.folder / f"{number}.png", painted)
 
     jobs = list(enumerate(inputs.paths * 4))
@@ -107,7 +107,7 @@ def end_to_end_stage(inputs):
 def training_stage(inputs):
     size = (512, 512)
     image = prepare_image(inputs.images[0], size)[None]
-    label_map = segmentation.segment(inputs.networks["XNNPACK"], inputs.images[0])
+    label_map = segmentation.segment_outputs(inputs.networks["XNNPACK"], inputs.images[0])[1]
     label = cv2.resize(label_map, size, interpolation=cv2.INTER_NEAREST)[None]
     for name, jit in (("plain", False), ("--jit", True)):
         model = utils.build_model({"input_shape": (*size, 3)})

@@ -146,7 +146,7 @@ def write_images(folder, srcdir, predictions, ground_truth, scores):
     `folder` is new or empty; if an image can't be drawn, none is left in it. `scores` are those of `score_images`.
     """
     truth = {entry["raw_file"]: entry for entry in ground_truth}
-    with output_folder(folder, "--images"):
+    with output_folder(folder):
         try:
             for rank, index in enumerate(tqdm(worst_first(scores), unit="overlay", dynamic_ncols=True)):
                 found = predictions[index]

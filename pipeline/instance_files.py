@@ -21,21 +21,14 @@ FILES = {"instances.json": r'{"categories": .*,\n"annotations": \[', "instances.
 
 
 def describe_instances(label_map, confidences=None, classes=()):
-    """What there is to say of each instance of an image.
+    """What there is to say of each instance of a label map of the image's size: list of dicts.
 
-    Args:
-        label_map: (h, w) integers of the image's size, 0 = background.
-        confidences: of instances 1..N the mean probability of their pixels, None without a semantic head.
-        classes: {id: (number of its class, score)}.
-
-    Returns:
-        list of dicts: "id"; "area" in pixels; "center" (x, y) and "box" (left, top, width, height) in pixels, where
-        the image's upper left corner is (0, 0) and its first pixel's center (0.5, 0.5); "confidence" or None; "class",
-        its number or 0 for none, and "class_score"; "counts", the run lengths of its mask as COCO has them, down the
-        columns, background first.
+    "id"; "area" in pixels; "center" (x, y) and "box" (left, top, width, height) in pixels, where the center of the
+    first one is (0.5, 0.5); "confidence", of those of instances 1..N, or None; "class" and "class_score", of
+    {id: (number of its class, score)}, or 0; "counts", the run lengths of its mask as COCO has them, down the columns,
+    background first.
     """
-    height = len(label_map)
-    instances = []
+    height, classes, instances = len(label_map), dict(classes), []
     for identity, box in enumerate(find_objects(label_map), start=1):
         if box is None:
             continue
@@ -46,7 +39,7 @@ def describe_instances(label_map, confidences=None, classes=()):
         ends = np.append(starts[1:], len(places)) - 1
         runs = np.column_stack([places[starts], places[ends] + 1]).ravel()
         counts = np.diff([0, *runs, label_map.size])
-        number, score = dict(classes).get(identity, (0, 0.0))
+        number, score = classes.get(identity, (0, 0.0))
         instances.append(
             {
                 "id": identity,
@@ -79,8 +72,7 @@ def require_own(outdir, names):
 def instance_files(outdir, names, classes=None):
     """Yield a function (image name, (h, w), instances of `describe_instances`) whose arguments the files will hold.
 
-    The files, some of `FILES`, are written if the block ends well. `classes` are the network's, {name: whether it is
-    stuff}; where all are stuff, or there are none, nothing is said of them.
+    The files, some of `FILES`, are written if the block ends well. `classes` are the network's, {name: whether stuff}.
     """
     classes = {} if not classes or all(classes.values()) else classes
     things = [{"id": i, "name": name} for i, (name, stuff) in enumerate(classes.items(), start=1) if not stuff]

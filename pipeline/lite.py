@@ -29,10 +29,7 @@ class LiteModel:
     """A network by XNNPACK, for images of any size, several at a time: each takes an interpreter that is free."""
 
     def __init__(self, content, coordinate_scale=None, threads=1):
-        """Take a file of `convert` as bytes, the scale of `enet.AddCoordinates`, and how many threads share an image.
-
-        Coordinates depend on the size, so they aren't in the file.
-        """
+        """Take a file of `convert`, the scale of `enet.AddCoordinates`, and how many threads share an image."""
         self.content, self.coordinate_scale, self.threads = content, coordinate_scale, threads
         self.idle = deque([make_interpreter(content, threads)])
         self.output = tuple(self(np.zeros((1, 8, 8, 3), np.float32)))
@@ -45,7 +42,7 @@ class LiteModel:
             run = make_interpreter(self.content, self.threads)
         outputs = run(batch)
         self.idle.append(run)
-        if self.coordinate_scale:
+        if self.coordinate_scale:  # they depend on the size, so they aren't in the file
             height, width = batch.shape[1:3]
             columns, rows = (np.arange(side, dtype=np.float32) / self.coordinate_scale for side in (width, height))
             outputs["embedding"][..., 0] += columns
@@ -56,13 +53,8 @@ class LiteModel:
 def load_lite_model(folder, threads=1, int8=False):
     """The `LiteModel` of a model folder, from the cache or else made anew, and kept there if that can be.
 
-    Args:
-        folder: Path as of `utils.model_folder`, of a model that normalizes with moving averages.
-        threads: that share an image.
-        int8: the one with 8 bits, which `python -m export --int8` makes; UserError if there is none.
-
-    Returns:
-        LiteModel, or None, with a line on stderr, if it can't be converted.
+    None, with a line on stderr, if it can't be converted. `threads` share an image; the one with 8 bits is made by
+    `python -m export --int8`, else UserError.
     """
     network = utils.read_network(folder)
     path = cache_file(folder, network, int8)
@@ -88,9 +80,7 @@ def load_lite_model(folder, threads=1, int8=False):
 def convert(model):
     """TFLite file, as bytes, of a keras.Model of open size; its coordinates, if it adds any, are left out.
 
-    Raises:
-        ValueError: outputs that differ from Keras' by more than the export's tolerance.
-        UserError: outputs that are not finite, as of a network whose training diverged.
+    ValueError if outputs differ from Keras', UserError if they are not finite, as where training diverged.
     """
     outputs = {**model.output, "embedding": model.get_layer("embedding").output}
     model = keras.Model(model.input, outputs)

@@ -64,12 +64,11 @@ class Network:
         """Take a model; TensorFlow's graph is compiled with the first image.
 
         Args:
-            model: keras.Model of `enet.build_enet`, one whose size is open if `view` isn't "stretch"; or a LiteModel.
-            size: (H, W) it sees images at; default that of its input.
-            view: how it sees them, a `datagenerator.View`.
+            model: keras.Model of `enet.build_enet`, of open size if `view` isn't "stretch"; or a LiteModel.
+            size: (H, W) at which it sees images; default that of its input.
+            view: `datagenerator.View`.
             jit: compile it with XLA, for every size anew; else sizes after the first share one graph.
-            min_pixels: of an instance and of each of its pieces; None for lanes, which may be in pieces, and whose
-                fewest pixels are a fraction of the image, or `MIN_PIXELS` in crops.
+            min_pixels: of an instance and of each of its pieces; None for lanes, which may be in pieces.
         """
         self.outputs, self.view = tuple(model.output), view
         self.classes = {}  # {name: whether it is stuff} in the order of the output "classes"
@@ -84,13 +83,13 @@ class Network:
     def predict(self, image):
         """Outputs of the network of one image, (h, w, 3) uint8 RGB; UserError if they are not finite.
 
-        {"embedding": (H, W, D) float32, "semantic": (H, W, 1) and "classes": (H, W, C) float32 logits if the model has
-        these heads}, at the size at which the network sees the image; with the view "crop" that is (h, w) enlarged.
+        {"embedding": (H, W, D), "semantic": (H, W, 1), "classes": (H, W, C)} float32, of the heads that there are, at
+        the size at which the network sees the image; with the view "crop" that is (h, w) enlarged.
         """
         return self.predict_part(normalize(image) if self.view.normalize else image)
 
     def predict_part(self, image):
-        """As `predict`, of an image or a part of one that is normalized already, if the network sees it so."""
+        """As `predict`, of an image or a part of one that is normalized already where that is wanted."""
         kind = self.view.kind
         image = enlarge(image, self.view.zoom)
         outputs = self._outputs(prepare_image(image, network_size(image.shape, self.size, kind), kind))
@@ -120,7 +119,7 @@ class Network:
 def merge_pieces(label_map, min_pixels):
     """Give each connected piece of an instance of fewer than `min_pixels` to what it touches most, also background.
 
-    (H, W) integers -> (H, W) int32, the instances from 1 on by size; one without a larger piece is no more there.
+    (H, W) integers -> (H, W) int32, the instances from 1 on by size.
     """
     merged = label_map.copy()
     for identity in range(1, int(label_map.max(initial=0)) + 1):
@@ -146,17 +145,16 @@ def load_network(modeldir, image_size=None, jit=False, threads=None, int8=False)
 
     Args:
         modeldir: path that `utils.load_model` accepts; UserError for a model that can't be built or run.
-        image_size: (H, W) to see every image at, default as the model was trained.
+        image_size: (H, W) at which to see every image, default as the model was trained.
         jit: compile TensorFlow's graph with XLA, and run that.
         threads: of XNNPACK that share an image; default all cores.
-        int8: run the network of 8 bits that `python -m export --int8` has made, with XNNPACK in any case.
+        int8: run the network of 8 bits that `python -m export --int8` has made.
     """
     try:
         folder = utils.model_folder(modeldir)
         network, config = utils.read_network(folder), utils.read_saved_config(folder)
         view = view_of(config, folder)
-        if image_size:
-            view = View(normalize=view.normalize)
+        view = View(normalize=view.normalize) if image_size else view
         foldable = not network.get("image_statistics")
         model = None
         if int8 or foldable and not jit and not has_gpu():

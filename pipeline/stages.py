@@ -51,13 +51,9 @@ def map_ahead(function, items, threads):
 def run_frames(frames, process, finish, threads, total=None, unit="image"):
     """Process frames in threads and finish them in order; report and skip the bad.
 
-    Args:
-        frames: iterable of Frame, of a number `total`, if known; a frame is called a `unit`.
-        process: function from a Frame to the same Frame, called in so many threads.
-        finish: function of a processed Frame, called in the caller's thread, in order.
-
-    Returns:
-        (frames done, frames skipped, whether Ctrl-C ended it). With nothing done, KeyboardInterrupt is raised.
+    `process`, from a Frame to the same Frame, is called in so many threads, `finish` in the caller's. The progress bar
+    counts them as `unit`, to `total` if that is known. Returns (number done, number skipped, whether Ctrl-C ended it);
+    with nothing done, KeyboardInterrupt is raised.
     """
     done = skipped = 0
     with tqdm(total=total, unit=unit, dynamic_ncols=True) as bar:

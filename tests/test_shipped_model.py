@@ -13,7 +13,7 @@ from test_inference import painted_ids
 import inference
 import utils
 from datagenerator import read_image
-from pipeline.segmentation import load_network, segment
+from pipeline.segmentation import load_network, segment_outputs
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_shipped_model_on_an_unseen_drive(shared_data):
     for line in (folder / "label_data_0601.json").read_text().splitlines():
         label = json.loads(line)
         image = read_image(folder / label["raw_file"])
-        label_map = segment(network, image)
+        _, label_map = segment_outputs(network, image)
         full = cv2.resize(label_map.astype(np.uint8), image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
         owners = [follow(full, lane, label["h_samples"]) for lane in middle_lanes(label)]
         assert len(owners) == 2 and owners[0] != owners[1], label["raw_file"]

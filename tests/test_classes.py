@@ -212,11 +212,8 @@ def test_folders_that_do_not_fit_are_named(folders):
     write_class_names(folders / "street", [NAMES[0], ClassName(7, "the sky"), NAMES[2]])
     with pytest.raises(UserError, match=r"classes\.txt: found the sky .*stuff"):
         collected(folders, "street", "both")
-
-
-def test_a_single_class_is_not_learned(folders):
     write_class_names(folders / "both", [ClassName(3, "car"), ClassName(7, "-"), ClassName(9, "-")])
-    data = collected(folders, "plain", "both")
+    data = collected(folders, "plain", "both")  # a single class is not learned
     assert data.classes == {} and {len(pair) for pair in data.pairs} == {2}
 
 
@@ -322,10 +319,8 @@ def test_results_name_the_classes(folders, tmp_path, monkeypatch):
     network = Drawn("car", "van", "the sky")
     monkeypatch.setattr(inference.segmentation, "load_network", lambda *args, **more: network)
     monkeypatch.setattr(utils, "read_classes", lambda modeldir: network.classes)
-    argv = (
-        f"--bandwidth 1 --threshold 0.5 --confidence 0 --indir {folders / 'both/images'} --outdir {tmp_path / 'out'} "
-    )
-    argv += f"--json {tmp_path / 'l'} --keep-names --save overlay,classes,instances.json,instances.csv"
+    argv = f"--indir {folders / 'both/images'} --outdir {tmp_path / 'out'} --json {tmp_path / 'l'} --keep-names "
+    argv += "--bandwidth 1 --threshold 0.5 --confidence 0 --save overlay,classes,instances.json,instances.csv"
     assert inference.main(argv.split()) == 0
     line = json.loads((tmp_path / "l").read_text().splitlines()[0])
     assert line["classes"] == ["van", "car"]  # the larger one first, which looks like sky

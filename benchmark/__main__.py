@@ -67,7 +67,7 @@ def end_to_end_stage(inputs):
     def process(network, job):
         number, path = job
         image = read_image(path)
-        painted = visualization.paint_instances(image, segmentation.segment(network, image))
+        painted = visualization.paint_instances(image, segmentation.segment_outputs(network, image)[1])
         visualization.save_image(Path(inputs.folder, f"{number}.png"), painted)
 
     jobs = list(enumerate(inputs.paths * 4))

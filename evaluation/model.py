@@ -87,7 +87,7 @@ def write_images(folder, srcdir, ranking):
 
     `ranking` is a list of (scores, TuSimple dict, its label); if an image can't be drawn, none is left in `folder`.
     """
-    with output_folder(folder, "--images"):
+    with output_folder(folder):
         try:
             for rank, (scores, line, label) in enumerate(tqdm(ranking, unit="overlay", dynamic_ncols=True)):
                 image = read_image(Path(srcdir, line["raw_file"]))

@@ -1,1 +1,1 @@
-"""From one image to its instances (`segmentation`), and many: overlapping stages, output names (`stages`), `video`."""
+"""From one image to its instances (`segmentation`), and many: overlapping `stages`, `outputs`, `video`."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import json
 import re
 from pathlib import Path
@@ -13,26 +14,21 @@ import utils
 from pipeline.outputs import room_for
 from run.command import UserError
 
-FILES = ("instances.json", "instances.csv")
-COCO_HEAD = '{"categories": %s,\n"annotations": ['
 CLASS_COLUMNS = ("class", "class_score")
 COLUMNS = ("image", "id", "area", "center_x", "center_y", "left", "top", "width", "height", "confidence")
+# how the files begin
+FILES = {"instances.json": r'{"categories": .*,\n"annotations": \[', "instances.csv": ",".join(COLUMNS)}
 
 
-def describe_instances(label_map, confidences=None):
-    """What there is to say of each instance of an image.
+def describe_instances(label_map, confidences=None, classes=()):
+    """What there is to say of each instance of a label map of the image's size: list of dicts.
 
-    Args:
-        label_map: (h, w) integers of the image's size, 0 = background.
-        confidences: of instances 1..N the mean probability of their pixels, None without a semantic head.
-
-    Returns:
-        list of dicts: "id"; "area" in pixels; "center" (x, y) and "box" (left, top, width, height) in pixels, where
-        the image's upper left corner is (0, 0) and its first pixel's center (0.5, 0.5); "confidence" or None; "counts",
-        the run lengths of its mask as COCO has them, down the columns, background first.
+    "id"; "area" in pixels; "center" (x, y) and "box" (left, top, width, height) in pixels, where the center of the
+    first one is (0.5, 0.5); "confidence", of those of instances 1..N, or None; "class" and "class_score", of
+    {id: (number of its class, score)}, or 0; "counts", the run lengths of its mask as COCO has them, down the columns,
+    background first.
     """
-    height = len(label_map)
-    instances = []
+    height, classes, instances = len(label_map), dict(classes), []
     for identity, box in enumerate(find_objects(label_map), start=1):
         if box is None:
             continue
@@ -43,6 +39,7 @@ def describe_instances(label_map, confidences=None):
         ends = np.append(starts[1:], len(places)) - 1
         runs = np.column_stack([places[starts], places[ends] + 1]).ravel()
         counts = np.diff([0, *runs, label_map.size])
+        number, score = classes.get(identity, (0, 0.0))
         instances.append(
             {
                 "id": identity,
@@ -50,6 +47,8 @@ def describe_instances(label_map, confidences=None):
                 "center": [left + float(x.mean()) + 0.5, top + float(y.mean()) + 0.5],
                 "box": [left, top, box[1].stop - left, box[0].stop - top],
                 "confidence": None if confidences is None else round(float(confidences[identity - 1]), 4),
+                "class": number,
+                "class_score": round(score, 4),
                 "counts": counts[: len(counts) - (not counts[-1])].tolist(),
             }
         )
@@ -63,12 +62,7 @@ def require_own(outdir, names):
     """
     for name in names:
         path = Path(outdir, name)
-        head = COCO_HEAD.replace("[", r"\[") % ".*" if name == "instances.json" else ",".join(COLUMNS)
-        replaceable = not path.exists()
-        if path.is_file():
-            with open(path, encoding="utf-8", errors="replace") as file:
-                replaceable = bool(re.match(head, file.readline(2**20) + file.readline(len(COCO_HEAD))))
-        if not replaceable:
+        if path.exists() and not (path.is_file() and re.match(FILES[name].encode(), path.read_bytes())):
             raise UserError(
                 f"{path}: found a file that inference.py didn't write, expected none or its own; name another --outdir"
             )
@@ -76,84 +70,40 @@ def require_own(outdir, names):
 
 @contextlib.contextmanager
 def instance_files(outdir, names, classes=None):
-    """Yield a function (image name, (h, w), instances of `describe_instances`) that writes them.
+    """Yield a function (image name, (h, w), instances of `describe_instances`) whose arguments the files will hold.
 
-    The files, some of `FILES`, appear in the folder if the block ends well. With the network's classes, {name: whether
-    it is stuff}, instances have "class", its number or 0 for none, and "class_score".
+    The files, some of `FILES`, are written if the block ends well. `classes` are the network's, {name: whether stuff}.
     """
     classes = {} if not classes or all(classes.values()) else classes
-    with contextlib.ExitStack() as stack:
-        files = []
-        for name in names:
-            path = Path(outdir, name)
-            temporary = stack.enter_context(utils.replacing(path))
-            file = open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace")
-            stack.callback(_close, file)
-            files.append((path, file, (_Coco if name == "instances.json" else _Table)(file, classes)))
+    things = [{"id": i, "name": name} for i, (name, stuff) in enumerate(classes.items(), start=1) if not stuff]
+    images, annotations, table = [], [], io.StringIO()
+    rows, class_names = csv.writer(table), ["", *classes]
+    rows.writerow([*COLUMNS, *(CLASS_COLUMNS if classes else ())])
 
-        def write(*image):
-            for path, file, form in files:
-                with room_for(path):
-                    form.write(*image)
-                    file.flush()
-
-        yield write
-        for path, file, form in files:
-            with room_for(path):
-                form.end()
-                file.flush()
-
-
-def _close(file):
-    # what a full disk left in its buffer would raise once more, without the file's name
-    with contextlib.suppress(OSError):
-        file.close()
-
-
-class _Table:
-    """A row for each instance."""
-
-    def __init__(self, file, classes):
-        self.table, self.names = csv.writer(file), ["", *classes]
-        self.table.writerow([*COLUMNS, *(CLASS_COLUMNS if classes else ())])
-
-    def write(self, image, size, instances):
+    def add(image, size, instances):
+        images.append({"id": len(images) + 1, "file_name": image, "height": size[0], "width": size[1]})
         for one in instances:
-            center = [round(value, 2) for value in one["center"]]
-            row = [image, one["id"], one["area"], *center, *one["box"], one["confidence"]]
-            if self.names[1:]:
-                row += [self.names[one["class"]], one["class_score"]]
-            self.table.writerow(row)
-
-    def end(self):
-        pass
-
-
-class _Coco:
-    """Annotations are written as they come: an image can have thousands of them."""
-
-    def __init__(self, file, classes):
-        self.file, self.images, self.count, self.classes = file, [], 0, classes
-        things = [{"id": i, "name": name} for i, (name, stuff) in enumerate(classes.items(), start=1) if not stuff]
-        file.write(COCO_HEAD % json.dumps(things or [{"id": 1, "name": "instance"}]))
-
-    def write(self, image, size, instances):
-        height, width = size
-        self.images.append({"id": len(self.images) + 1, "file_name": image, "height": height, "width": width})
-        for one in instances:
-            self.count += 1
             annotation = {
-                "id": self.count,
-                "image_id": len(self.images),
-                "category_id": one["class"] if self.classes else 1,
+                "id": len(annotations) + 1,
+                "image_id": len(images),
+                "category_id": one["class"] if classes else 1,
                 "iscrowd": 0,
                 "area": one["area"],
                 "bbox": one["box"],
-                "segmentation": {"size": [height, width], "counts": one["counts"]},
+                "segmentation": {"size": list(size), "counts": one["counts"]},
             }
             if one["confidence"] is not None:
                 annotation["score"] = one["confidence"]
-            self.file.write(("," if self.count > 1 else "") + "\n" + json.dumps(annotation))
+            annotations.append("\n" + json.dumps(annotation))
+            center = [round(value, 2) for value in one["center"]]
+            row = [image, one["id"], one["area"], *center, *one["box"], one["confidence"]]
+            rows.writerow(row + ([class_names[one["class"]], one["class_score"]] if classes else []))
 
-    def end(self):
-        self.file.write('],\n"images": ' + json.dumps(self.images) + "}\n")
+    yield add
+    head = '{"categories": ' + json.dumps(things or [{"id": 1, "name": "instance"}]) + ',\n"annotations": ['
+    coco = head + ",".join(annotations) + '],\n"images": ' + json.dumps(images) + "}\n"
+    for name in names:
+        path = Path(outdir, name)
+        with room_for(path), utils.replacing(path) as temporary:
+            text = coco if name == "instances.json" else table.getvalue()
+            Path(temporary).write_text(text, encoding="utf-8", errors="backslashreplace", newline="")

@@ -1,15 +1,12 @@
 """The network as it runs on a CPU: a TensorFlow Lite file, which XNNPACK takes in one piece, in the user's cache.
 
-The file is made once of a model, takes some ten seconds and serves images of every size. It is named by a digest of
-the weights, the network's arguments and TensorFlow's version, and begins with a digest of itself, as an interpreter
-that reads a broken file can end the process.
+The file is made once of a model and serves images of every size. It is named by a digest of the weights, the network's
+arguments and TensorFlow's version, and begins with a digest of its content: a broken one can end the process.
 """
 
-import contextlib
 import hashlib
 import json
 import os
-import re
 import sys
 from collections import deque
 from pathlib import Path
@@ -23,7 +20,6 @@ from export.folding import fold_batch_norm
 from export.formats import TOLERANCE, convert_to_tflite, make_interpreter, noise, output_difference
 from run.command import UserError
 
-FOLDER = "discriminative-loss"
 KEPT = 8  # files, of 1.6 MB each
 FORMAT = 1  # to be raised when the same weights are to be converted anew
 CONVERTED, CHECKED = (64, 96), (72, 104)  # sizes; that the file takes any is checked, too
@@ -33,10 +29,7 @@ class LiteModel:
     """A network by XNNPACK, for images of any size, several at a time: each takes an interpreter that is free."""
 
     def __init__(self, content, coordinate_scale=None, threads=1):
-        """Take a file of `convert` as bytes, the scale of `enet.AddCoordinates`, and how many threads share an image.
-
-        Coordinates depend on the size, so they aren't in the file.
-        """
+        """Take a file of `convert`, the scale of `enet.AddCoordinates`, and how many threads share an image."""
         self.content, self.coordinate_scale, self.threads = content, coordinate_scale, threads
         self.idle = deque([make_interpreter(content, threads)])
         self.output = tuple(self(np.zeros((1, 8, 8, 3), np.float32)))
@@ -49,7 +42,7 @@ class LiteModel:
             run = make_interpreter(self.content, self.threads)
         outputs = run(batch)
         self.idle.append(run)
-        if self.coordinate_scale:
+        if self.coordinate_scale:  # they depend on the size, so they aren't in the file
             height, width = batch.shape[1:3]
             columns, rows = (np.arange(side, dtype=np.float32) / self.coordinate_scale for side in (width, height))
             outputs["embedding"][..., 0] += columns
@@ -60,20 +53,15 @@ class LiteModel:
 def load_lite_model(folder, threads=1, int8=False):
     """The `LiteModel` of a model folder, from the cache or else made anew, and kept there if that can be.
 
-    Args:
-        folder: Path as of `utils.model_folder`, of a model that normalizes with moving averages.
-        threads: that share an image.
-        int8: the one with 8 bits, which `python -m export --int8` makes; UserError if there is none.
-
-    Returns:
-        LiteModel, or None, with a line on stderr, if it can't be converted.
+    None, with a line on stderr, if it can't be converted. `threads` share an image; the one with 8 bits is made by
+    `python -m export --int8`, else UserError.
     """
     network = utils.read_network(folder)
     path = cache_file(folder, network, int8)
-    content = read(path) if path else None
+    content = read(path)
     if not content and int8:
         raise UserError(
-            f"--int8: found none of {folder} in {path and path.parent}, expected that of an earlier export; "
+            f"--int8: found none of {folder} in {path.parent}, expected that of an earlier export; "
             f"run python -m export {folder} int8.tflite --format tflite --int8 IMAGES"
         )
     if not content:
@@ -92,9 +80,7 @@ def load_lite_model(folder, threads=1, int8=False):
 def convert(model):
     """TFLite file, as bytes, of a keras.Model of open size; its coordinates, if it adds any, are left out.
 
-    Raises:
-        ValueError: outputs that differ from Keras' by more than the export's tolerance.
-        UserError: outputs that are not finite, as of a network whose training diverged.
+    ValueError if outputs differ from Keras', UserError if they are not finite, as where training diverged.
     """
     outputs = {**model.output, "embedding": model.get_layer("embedding").output}
     model = keras.Model(model.input, outputs)
@@ -106,27 +92,11 @@ def convert(model):
 
 
 def cache_file(folder, network, int8=False):
-    """Path in the user's cache of the file of a model folder; None where the user has no home."""
+    """Path in the user's cache of the file of a model folder."""
     key = hashlib.sha256((folder / utils.MODEL_FILE).read_bytes())
     key.update(json.dumps([network, tf.__version__, FORMAT, int8], sort_keys=True).encode())
-    try:
-        return cache_folder() / f"{key.hexdigest()}.tflite"
-    except RuntimeError:
-        return None
-
-
-def cache_folder():
-    """Where the platform keeps what can be made again; raises RuntimeError if there is no home."""
-    if os.environ.get("XDG_CACHE_HOME", "").startswith("/"):  # else it is to be ignored, says the standard
-        return Path(os.environ["XDG_CACHE_HOME"], FOLDER)
-    if sys.platform == "win32" and "LOCALAPPDATA" in os.environ:
-        return Path(os.environ["LOCALAPPDATA"], FOLDER)
-    return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / FOLDER
-
-
-def digest(path, content):
-    """Of a file's content and its name, so that no file passes for another."""
-    return hashlib.sha256(path.name.encode() + content).digest()
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(cache, "discriminative-loss", f"{key.hexdigest()}.tflite")
 
 
 def read(path):
@@ -135,24 +105,16 @@ def read(path):
         data = path.read_bytes()
     except OSError:
         return None
-    if data[:32] != digest(path, data[32:]):
-        return None
-    with contextlib.suppress(OSError):
-        os.utime(path)  # those used last are kept
-    return data[32:]
+    return data[32:] if data[:32] == hashlib.sha256(data[32:]).digest() else None
 
 
 def keep(path, content):
-    """Keep a file, and of those before only the `KEPT` used last; says on stderr if that can't be."""
+    """Keep a file, and of those before only the `KEPT` newest; says on stderr if that can't be."""
     try:
-        if path is None:
-            raise UserError("found no home folder, expected one or XDG_CACHE_HOME")
         path.parent.mkdir(parents=True, exist_ok=True)
         with utils.replacing(path) as temporary:
-            Path(temporary).write_bytes(digest(path, content) + content)
-        files = [file for file in path.parent.iterdir() if re.fullmatch("[0-9a-f]{64}.tflite", file.name)]
-        for file in sorted(files, key=lambda file: file.stat().st_mtime)[:-KEPT]:
+            Path(temporary).write_bytes(hashlib.sha256(content).digest() + content)
+        for file in sorted(path.parent.glob(64 * "?" + ".tflite"), key=os.path.getmtime)[:-KEPT]:
             file.unlink(missing_ok=True)
-    except (UserError, OSError) as error:
-        reason = getattr(error, "strerror", None) or error
-        print(f"the converted network is not kept in {path}: {reason}", file=sys.stderr)
+    except OSError as error:
+        print(f"the converted network is not kept in {path}: {error.strerror}", file=sys.stderr)

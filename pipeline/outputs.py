@@ -3,13 +3,11 @@
 import contextlib
 import itertools
 import os
-import sys
 from pathlib import Path
 
 import utils
-from data.files import fit_name, list_images, pattern_base
+from data.files import list_images, pattern_base
 from lanes.tusimple import format_lines
-from run.command import UserError
 
 
 def find_images(sources, recursive=False):
@@ -30,43 +28,29 @@ def find_images(sources, recursive=False):
 def name_outputs(names, outdir, kinds, keep_names):
     """Files to write for images of these relative paths: list of {kind of `--save`: Path}, one per image.
 
-    With `keep_names` they are named after the images: the second image a, of another suffix or folder, becomes a-2, and
-    names that are too long for one of the outputs are shortened for all of them, which is said.
+    With `keep_names` they are named after the images: the second image a, of another suffix or folder, becomes a-2.
     """
     prefixes = {kind: "cluster" if kind == "overlay" else kind for kind in kinds}
-    if not keep_names:
-        return [
-            {kind: Path(outdir, f"{prefix}_{number:04d}.png") for kind, prefix in prefixes.items()}
-            for number in range(len(names))
-        ]
-    taken, result, shortened = set(), [], []
-    for name in names:
-        stem = name.with_suffix("").as_posix()
-        if fit_name(stem, outdir) != stem:
-            shortened.append(name)
-        tries = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
-        # some file systems don't tell upper from lower case
-        stem = next(tried for tried in (fit_name(tried, outdir) for tried in tries) if tried.lower() not in taken)
-        taken.add(stem.lower())
-        result.append({kind: Path(outdir, f"{stem}_{prefix}.png") for kind, prefix in prefixes.items()})
-    if kinds and shortened:
-        state = f"{len(shortened)} names, too long for their outputs, are shortened, first {shortened[0]}"
-        print(state, file=sys.stderr)
+    taken, result = set(), []
+    for number, name in enumerate(names):
+        files = {kind: f"{prefix}_{number:04d}.png" for kind, prefix in prefixes.items()}
+        if keep_names:
+            stem = name.with_suffix("").as_posix()
+            tries = itertools.chain([stem], (f"{stem}-{again}" for again in itertools.count(2)))
+            # some file systems don't tell upper from lower case
+            stem = next(tried for tried in tries if tried.lower() not in taken)
+            taken.add(stem.lower())
+            files = {kind: f"{stem}_{prefix}.png" for kind, prefix in prefixes.items()}
+        result.append({kind: Path(outdir, file) for kind, file in files.items()})
     return result
 
 
 @contextlib.contextmanager
-def output_folder(folder, flag="--outdir"):
+def output_folder(folder):
     """Make a folder, with its parents, for the block; what is still empty of it afterwards is removed again."""
     folder = Path(folder)
     missing = [part for part in (folder, *folder.parents) if not part.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(0, "no right to write")
-    except OSError as error:
-        reason = error.strerror.lower()
-        raise UserError(f"{flag} {folder}: {reason}, expected a folder to write to; name another one") from None
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         yield
     finally:
@@ -84,13 +68,16 @@ def json_lines(path):
     if not path:
         yield lambda value: None
         return
-    with utils.replacing(path) as temporary, open(temporary, "w", buffering=1, encoding="utf-8") as file:
+    with utils.replacing(path) as temporary:
+        with room_for(path):
+            file = open(temporary, "w", buffering=1, encoding="utf-8")
 
         def write(value):
             with room_for(path):
                 file.write(format_lines([value]))
 
-        yield write
+        with file:
+            yield write
 
 
 @contextlib.contextmanager

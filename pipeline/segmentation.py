@@ -10,7 +10,7 @@ import tensorflow as tf
 from joblib import cpu_count
 
 import utils
-from clustering import BANDWIDTH, MIN_FRACTION, THRESHOLD, find_instances
+from clustering import BANDWIDTH, THRESHOLD, find_instances
 from datagenerator import STRETCH, TILE, View, enlarge, network_size, normalize, prepare_image, view_of, zoomed_size
 from export.folding import fold_batch_norm
 from export.formats import require_finite
@@ -29,8 +29,7 @@ def has_gpu():
 def use_cores():
     """Give every core an image of its own; returns how many that are, the images to work on at a time.
 
-    ENet's operations are so small that sharing one among two cores makes it only 1.4 times faster: where TensorFlow's
-    graph runs on a CPU it is told to run every operation in one thread, if it has not started already.
+    ENet's operations are small: sharing one among two cores makes it only 1.4 times faster.
     """
     if not has_gpu():
         with contextlib.suppress(RuntimeError):  # TensorFlow has started already
@@ -49,7 +48,7 @@ class Settings:
 
 
 def read_settings(modeldir, bandwidth=None, threshold=None, method=None, confidence=None):
-    """The `Settings` of a model: what is None is as its config says, of which UserError is raised if it is wrong."""
+    """The `Settings` of a model: what is None is as its config says; UserError if that is wrong."""
     return Settings(
         utils.read_bandwidth(modeldir) if bandwidth is None else bandwidth,
         utils.read_threshold(modeldir) if threshold is None else threshold,
@@ -65,12 +64,11 @@ class Network:
         """Take a model; TensorFlow's graph is compiled with the first image.
 
         Args:
-            model: keras.Model of `enet.build_enet`, one whose size is open if `view` isn't "stretch"; or a LiteModel.
-            size: (H, W) it sees images at; default that of its input.
-            view: how it sees them, a `datagenerator.View`.
+            model: keras.Model of `enet.build_enet`, of open size if `view` isn't "stretch"; or a LiteModel.
+            size: (H, W) at which it sees images; default that of its input.
+            view: `datagenerator.View`.
             jit: compile it with XLA, for every size anew; else sizes after the first share one graph.
-            min_pixels: of an instance and of each of its pieces, see `merge_pieces`; None for lanes, which may be in
-                pieces, and whose fewest pixels are a fraction of the image, or `MIN_PIXELS` in crops.
+            min_pixels: of an instance and of each of its pieces; None for lanes, which may be in pieces.
         """
         self.outputs, self.view = tuple(model.output), view
         self.classes = {}  # {name: whether it is stuff} in the order of the output "classes"
@@ -85,13 +83,13 @@ class Network:
     def predict(self, image):
         """Outputs of the network of one image, (h, w, 3) uint8 RGB; UserError if they are not finite.
 
-        {"embedding": (H, W, D) float32, "semantic": (H, W, 1) and "classes": (H, W, C) float32 logits if the model has
-        these heads}, at the size at which the network sees the image; with the view "crop" that is (h, w) enlarged.
+        {"embedding": (H, W, D), "semantic": (H, W, 1), "classes": (H, W, C)} float32, of the heads that there are, at
+        the size at which the network sees the image; with the view "crop" that is (h, w) enlarged.
         """
         return self.predict_part(normalize(image) if self.view.normalize else image)
 
     def predict_part(self, image):
-        """As `predict`, of an image or a part of one that is normalized already, if the network sees it so."""
+        """As `predict`, of an image or a part of one that is normalized already where that is wanted."""
         kind = self.view.kind
         image = enlarge(image, self.view.zoom)
         outputs = self._outputs(prepare_image(image, network_size(image.shape, self.size, kind), kind))
@@ -114,10 +112,6 @@ class Network:
         large = zoomed_size(shape, self.view.zoom)
         return self.view.kind == "crop" and any(side > tile for side, tile in zip(large, self.tile, strict=True))
 
-    def warm_up(self):
-        """Compile it, so that the first image takes no longer than the others."""
-        self._outputs(np.zeros((*self.size, 3), np.float32))
-
     def _outputs(self, image):
         return {name: np.asarray(value[0]) for name, value in self._run(image[None]).items()}
 
@@ -125,7 +119,7 @@ class Network:
 def merge_pieces(label_map, min_pixels):
     """Give each connected piece of an instance of fewer than `min_pixels` to what it touches most, also background.
 
-    (H, W) integers -> (H, W) int32, the instances from 1 on by size; one without a larger piece is no more there.
+    (H, W) integers -> (H, W) int32, the instances from 1 on by size.
     """
     merged = label_map.copy()
     for identity in range(1, int(label_map.max(initial=0)) + 1):
@@ -151,34 +145,28 @@ def load_network(modeldir, image_size=None, jit=False, threads=None, int8=False)
 
     Args:
         modeldir: path that `utils.load_model` accepts; UserError for a model that can't be built or run.
-        image_size: (H, W) to see every image at, default as the model was trained.
+        image_size: (H, W) at which to see every image, default as the model was trained.
         jit: compile TensorFlow's graph with XLA, and run that.
         threads: of XNNPACK that share an image; default all cores.
-        int8: run the network of 8 bits that `python -m export --int8` has made, with XNNPACK in any case.
+        int8: run the network of 8 bits that `python -m export --int8` has made.
     """
     try:
         folder = utils.model_folder(modeldir)
         network, config = utils.read_network(folder), utils.read_saved_config(folder)
         view = view_of(config, folder)
-        if image_size:
-            view = View(normalize=view.normalize)
+        view = View(normalize=view.normalize) if image_size else view
         foldable = not network.get("image_statistics")
         model = None
         if int8 or foldable and not jit and not has_gpu():
             model = load_lite_model(folder, threads or cpu_count(), int8)
-        print(f"network: {'XNNPACK' if model else 'TensorFlow graph'}{', int8' * int8}", file=sys.stderr)
+        print(f"network: {folder}, {'XNNPACK' if model else 'TensorFlow graph'}{', int8' * int8}", file=sys.stderr)
         if model is None:
             model = utils.load_model(folder, image_size if view.kind == "stretch" else (None, None))
             model = fold_batch_norm(model) if foldable else model
-        size, min_pixels = network["input_shape"][:2], config.get("min_pixels")
-        if min_pixels is not None:
-            utils.require_number(folder, "min_pixels", min_pixels, lambda x: 0 < x < np.inf, "above 0")
-        elif image_size and network.get("coordinate_scale"):
-            # at another size what isn't lanes is to be seen at the scale of the training, so small stays as small
-            min_pixels = round(MIN_FRACTION * np.prod(size))
-        result = Network(model, image_size or size, view, jit, min_pixels)
+        size, min_pixels = image_size or network["input_shape"][:2], config.get("min_pixels")
+        result = Network(model, size, view, jit, min_pixels and float(min_pixels))
         result.classes = utils.read_classes(folder)
-        result.warm_up()
+        result._outputs(np.zeros((*size, 3), np.float32))  # the first image takes no longer than the others
     except (UserError, OSError):
         raise
     except (ValueError, TypeError, RecursionError, tf.errors.OpError) as error:  # a config that makes no sense
@@ -196,16 +184,12 @@ def require_head(network, modeldir, **flags):
             raise UserError(f"--{flag}: found a model without semantic head in {modeldir}; leave --{flag} out")
 
 
-def segment(network, image, settings=Settings()):
-    """Instances of one image, (h, w, 3) uint8 RGB of any size, by a `Network`; raises UserError as its `predict`.
-
-    (H, W) int32 label map at the size at which the network sees the image, of tiles at its own; 0 = background.
-    """
-    return segment_outputs(network, image, settings)[1]
-
-
 def segment_outputs(network, image, settings=Settings()):
-    """As `segment`: (outputs, label map); the outputs as of `Network.predict` or `segment_tiles`."""
+    """Outputs and label map, (H, W) int32, 0 = background, of one image, (h, w, 3) uint8 RGB of any size.
+
+    Both as of `Network.predict` and `find_instances`, at the size at which the network sees the image, or of
+    `segment_tiles` at its own. Raises UserError as these do.
+    """
     if network.needs_tiles(image.shape):
         return segment_tiles(network, image, settings)
     outputs = network.predict(image)

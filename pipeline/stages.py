@@ -2,8 +2,7 @@
 
 import contextlib
 import sys
-import time
-from collections import Counter, deque
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,34 +22,13 @@ class Frame:
     outputs: dict = field(default_factory=dict)  # kind of output: file to write
     image: np.ndarray | None = None  # (h, w, 3) uint8 RGB
     problem: UserError | None = None
-    note: str = ""  # what the user is to know of it
-    prediction: dict | None = None  # of `segmentation.predict`
+    prediction: dict | None = None  # of `segmentation.segment_outputs`, as is the label map
     label_map: np.ndarray | None = None  # (H, W) int32
     classes: dict = field(default_factory=dict)  # id of an instance: (number of its class, mean probability)
     class_map: np.ndarray | None = None  # (h, w) uint8, see `classes.find_classes`
     line: dict | None = None  # of TuSimple
     instances: list = field(default_factory=list)  # of `instance_files.describe_instances`
-    painted: dict = field(default_factory=dict)  # kind of output: (h, w, 3) uint8 RGB or (h, w)
-    seconds: dict = field(default_factory=dict)  # time of each stage
-    number: int = 0  # in its video
     time: float = 0.0  # seconds since its video's first frame
-
-    @contextlib.contextmanager
-    def timed(self, stage):
-        """Note how long the block takes."""
-        start = time.perf_counter()
-        yield
-        self.seconds[stage] = time.perf_counter() - start
-
-
-@dataclass
-class Result:
-    """What became of the frames of a run."""
-
-    done: int = 0
-    skipped: int = 0
-    interrupted: bool = False  # by Ctrl-C
-    seconds: Counter = field(default_factory=Counter)  # in each stage, of all frames
 
 
 def map_ahead(function, items, threads):
@@ -71,47 +49,29 @@ def map_ahead(function, items, threads):
 
 
 def run_frames(frames, process, finish, threads, total=None, unit="image"):
-    """Process frames in threads and finish them in order; report and skip the bad; print the mean times.
+    """Process frames in threads and finish them in order; report and skip the bad.
 
-    Args:
-        frames: iterable of Frame, of a number `total`, if known; a frame is called a `unit`.
-        process: function from a Frame to the same Frame, called in so many threads.
-        finish: function of a processed Frame, called in the caller's thread, in order.
-
-    Returns:
-        Result. With nothing done, KeyboardInterrupt is raised.
+    `process`, from a Frame to the same Frame, is called in so many threads, `finish` in the caller's. The progress bar
+    counts them as `unit`, to `total` if that is known. Returns (number done, number skipped, whether Ctrl-C ended it);
+    with nothing done, KeyboardInterrupt is raised.
     """
-    result, start = Result(), time.perf_counter()
+    done = skipped = 0
     with tqdm(total=total, unit=unit, dynamic_ncols=True) as bar:
         try:
             with contextlib.closing(map_ahead(process, frames, threads)) as processed:
                 for frame in processed:
-                    _finish(frame, finish, result)
+                    if frame.problem:
+                        skipped += 1
+                        tqdm.write(f"skipped: {one_line(frame.problem)}", file=sys.stderr)
+                    else:
+                        with deferred_signals() as stop:  # no frame is finished in part
+                            finish(frame)
+                            done += 1
+                        if stop.requested:
+                            raise KeyboardInterrupt
                     bar.update()
         except KeyboardInterrupt:
-            if not result.done:
+            if not done:
                 raise
-            result.interrupted = True
-    if result.done:
-        wall = time.perf_counter() - start
-        print(f"per {unit}, {threads} at a time")
-        for name, spent in (*result.seconds.items(), ("all stages", result.seconds.total())):
-            print(f"{name:10} {1000 * spent / result.done:8.1f} ms")
-        print(f"end to end {wall:8.1f} s, {result.done / wall:.1f} {unit}s a second")
-    return result
-
-
-def _finish(frame, finish, result):
-    """Finish one frame, or say why it is skipped; counts it in `result`."""
-    if frame.problem:
-        result.skipped += 1
-        tqdm.write(f"skipped: {one_line(frame.problem)}", file=sys.stderr)
-        return
-    with deferred_signals() as stop:  # no frame is finished in part
-        finish(frame)
-        result.done += 1
-        result.seconds.update(frame.seconds)
-    if frame.note:
-        tqdm.write(one_line(frame.note), file=sys.stderr)
-    if stop.requested:
-        raise KeyboardInterrupt
+            return done, skipped, True
+    return done, skipped, False

@@ -10,10 +10,7 @@ SAME = 0.5  # fraction of the smaller of two instances, within the overlap of th
 
 
 def tile_starts(length, tile, overlap):
-    """First pixels of the tiles along one side of an image, evenly spread; [0] if one tile holds all.
-
-    Neighbors have at least `overlap` pixels in common.
-    """
+    """First pixels of the tiles along one side of an image; neighbors have at least `overlap` pixels in common."""
     if length <= tile:
         return [0]
     count = math.ceil((length - overlap) / (tile - overlap))
@@ -27,8 +24,7 @@ def join_tiles(tiles, shape):
     middle of the overlap parts their pixels, since a network sees least of what lies at its border.
 
     Args:
-        tiles: iterable of (top, left, (h, w) int label map, 0 = background), row after row as `tile_starts` has them;
-            each is needed only until the next is asked for.
+        tiles: iterable of (top, left, (h, w) int label map), row after row as `tile_starts` has them.
         shape: (H, W) of the image.
 
     Returns:

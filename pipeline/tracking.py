@@ -6,7 +6,6 @@ widths of the image, NaN where there is none.
 """
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -15,28 +14,18 @@ REACH = 0.06  # of the image's width: a lane moves less from one frame to the ne
 MEMORY = 25  # frames
 
 
-@dataclass
-class Track:
-    """What is known of one instance: its profile when it was last seen."""
-
-    profile: np.ndarray
-    extended: np.ndarray | None  # (R,) of `_extend`, None without a position
-    age: int = 0  # frames since it was seen
-
-
 class Tracker:
     """Ids for things that have one lateral position per row and move little from frame to frame."""
 
     def __init__(self):
-        self.tracks = {}  # id: Track
-
-    def renumber(self, label_map):
-        """A (H, W) label map whose instances have the ids that they had in the frames before."""
-        return np.take(np.append(0, self.update(instance_profiles(label_map))), label_map)
+        self.frame = 0
+        self.tracks = {}  # id: (profile when it was last seen, `_extend` of it)
+        self.seen = {}  # id: frame
 
     def update(self, profiles):
         """Ids of the (N, R) profiles of one frame, (N,) int: that which each had before, else the smallest free one."""
-        current = [Track(profile, _extend(profile)) for profile in profiles]
+        self.frame += 1
+        current = [(profile, _extend(profile)) for profile in profiles]
         ids = np.zeros(len(current), int)
         known_ids = list(self.tracks)
         if known_ids and current:
@@ -45,23 +34,23 @@ class Tracker:
             for new, known in zip(*linear_sum_assignment(np.minimum(cost, REACH)), strict=True):
                 if cost[new, known] < REACH:
                     ids[new] = known_ids[known]
-        for known, track in list(self.tracks.items()):
-            track.age += 1
-            if track.age > MEMORY and known not in ids:
+        for known in known_ids:
+            if self.frame - self.seen[known] > MEMORY and known not in ids:
                 del self.tracks[known]
         for new, track in enumerate(current):
             if not ids[new]:
                 ids[new] = next(free for free in range(1, len(self.tracks) + 2) if free not in self.tracks)
-            self.tracks[ids[new]] = track
+            self.tracks[ids[new]], self.seen[ids[new]] = track, self.frame
         return ids
 
 
 def _distance(track, other):
     """Mean lateral distance of two tracks over the rows of both; inf if one of them has no row."""
-    if track.extended is None or other.extended is None:
+    (profile, extended), (other_profile, other_extended) = track, other
+    if extended is None or other_extended is None:
         return math.inf
-    rows = np.isfinite(track.profile) | np.isfinite(other.profile)
-    return np.abs(track.extended - other.extended)[rows].mean()
+    rows = np.isfinite(profile) | np.isfinite(other_profile)
+    return np.abs(extended - other_extended)[rows].mean()
 
 
 def _extend(profile):

@@ -4,20 +4,18 @@ import contextlib
 import math
 import os
 import re
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import cv2
-import numpy as np
 
 import utils
 from run.command import UserError
 
-FPS = 25.0  # where a camera doesn't say
-MAX_FPS = 120.0  # of a result, unless the frames come faster on average
+FPS = 25.0  # where nothing says
+MAX_FPS = 250.0  # more is a unit of time
 COMPLETE = 0.9  # a video is cut off if less of it is there; what its head promises may be an estimate
 MAX_PAUSE = 3600.0  # seconds between two frames; a larger step is a jump of the clock
 TICK = 0.0005  # seconds; files tell times in milliseconds
@@ -25,175 +23,85 @@ TICK = 0.0005  # seconds; files tell times in milliseconds
 
 @dataclass
 class Video:
-    """An open video, camera or stream, and which of its frames are wanted."""
+    """An open video, camera or stream, which of its frames are wanted, and how far it is read."""
 
     capture: cv2.VideoCapture
     name: str
     size: tuple  # (height, width)
     fps: float
-    even: bool = True  # each frame is shown as long as the others, as far as known
     live: bool = False  # a camera: a frame's time is that of its reading
-    path: Path | None = None  # of a file
-    frames: int | None = None  # that are wanted, as far as known
-    promised_frames: int = 0  # by the file's head
-    promised_seconds: float = 0.0
+    promised: int = 0  # frames by the file's head, as far as known
     begin: float = 0.0  # seconds of the first frame that is wanted
     end: float = math.inf  # and of the first one after them that isn't
     every: int = 1  # of so many frames between, the first is wanted
+    number: int = 0  # frames read
+    seconds: float = 0.0  # of the last of them, since the first
 
     @property
     def result_fps(self):
-        """Frames per second of what is made of the frames wanted; it takes as long as they do."""
-        return _writable(self.fps / self.every)
+        """Frames per second of what is made of the frames wanted: as MPEG-4 can tell it, in a numerator of 16 bits."""
+        fps = self.fps / self.every
+        return max(round(fps, 3 if fps < 65 else 2), 0.1)
+
+    @property
+    def promised_seconds(self):
+        """Seconds until the last frame wanted, by the file's head."""
+        return min(self.promised / self.fps, self.end)
+
+    @property
+    def total(self):
+        """Number of the frames wanted, by the file's head; None if it isn't known."""
+        return max(0, round((self.promised_seconds - self.begin) * self.result_fps)) or None
 
 
-def local_path(source):
-    """Path that `--video` means, that of file:///drive.mp4 too; what is no file has one at which nothing is."""
-    is_url = source.lower().startswith("file://") and not Path(source).exists()
-    return Path(unquote(re.sub("^file://[^/]*", "", source, flags=re.IGNORECASE))) if is_url else Path(source)
-
-
-def require_utf8(path, flag):
-    """Raise UserError for a path whose name is no UTF-8, as of old zips: OpenCV's videos end the process."""
+def opencv_path(path):
+    """Absolute path as OpenCV's videos take it; UserError for one that is no UTF-8, which would end the process."""
+    path = str(Path(path).absolute())  # FFmpeg takes a word and a colon for a protocol
     try:
-        os.fsencode(Path(path).absolute()).decode("utf-8")
+        os.fsencode(path).decode("utf-8")
     except UnicodeDecodeError:
-        raise UserError(f"{flag} {path}: found a name that is no UTF-8, expected it; rename it") from None
+        raise UserError(f"{path}: found a name that is no UTF-8, expected it; rename it") from None
+    return path
 
 
-def open_video(source, every=1, begin=None, end=None):
+def open_video(source, every=1, begin=0.0, end=math.inf):
     """Open a video file, a camera by its number or a stream by its URL.
 
-    Args:
-        source: `--video`.
-        every: one frame of so many is wanted.
-        begin, end: seconds of a file between which frames are wanted; default all.
-
-    Raises:
-        UserError: there is none, it has no image, or none between these seconds.
+    Of the frames from `begin` to `end`, in seconds, one of `every` is wanted. Raises UserError if it can't be opened.
     """
-    path, shown = local_path(source), re.sub(r"//[^/]*@", "//", source)  # a URL may hold a password
-    name, kind, opened = path.name, "video file", str(path.absolute())  # FFmpeg takes a word and a colon for a protocol
-    if re.fullmatch("[0-9]{1,4}", source) and not path.exists():
-        name, kind, opened = f"camera{source}", "camera", int(source)
-    elif "://" in source and not source.lower().startswith("file://") and not path.exists():
+    path, shown = Path(source), re.sub(r"//[^/]*@", "//", source)  # a URL may hold a password
+    name, live = path.name, False
+    if path.is_file():
+        opened = opencv_path(path)
+    elif re.fullmatch("[0-9]{1,4}", source):
+        name, opened, live = f"camera{source}", int(source), True
+    elif re.match("(?!file:)[a-z0-9]+://", source, re.IGNORECASE):
         url = urlsplit(source)
-        name, kind, opened = Path(url.path).name or url.hostname or "stream", "stream", source
-    elif not path.is_file():
-        state = "found no file" if path.exists() else "no such file"
-        raise UserError(f"--video {source}: {state}, expected a video, the number of a camera or a URL; name another")
-    for flag, seconds in (("--from", begin), ("--to", end)):
-        if seconds is not None and kind != "video file":
-            raise UserError(f"{flag} {seconds:g}: found a {kind}, {shown}, expected a video file; leave {flag} out")
-    require_utf8(path, "--video")
+        name, opened = Path(url.path).name or url.hostname or "stream", source
+    else:
+        raise UserError(f"--video {source}: found no such file, expected a video, a camera's number or a stream's URL")
     capture = cv2.VideoCapture(opened)
     size = tuple(int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH))
     if not capture.isOpened() or min(size) <= 0:
-        raise UserError(f"--video {shown}: could not be opened, expected a {kind} that OpenCV can read; name another")
-    fps = capture.get(cv2.CAP_PROP_FPS)
-    video = Video(capture, name, size, fps if 0 < fps <= 1000 else FPS, live=kind == "camera", every=every)
-    if kind == "video file":
-        video.path, video.begin, video.end = path, begin or 0.0, math.inf if end is None else end
-        _measure_file(video)
-    return video
-
-
-def _measure_file(video):
-    """Note how many frames a file holds, how many of them are wanted, and how fast they come."""
-    count = int(video.capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    video.promised_frames = count if 0 < count < 1e9 else 0
-    video.promised_seconds = video.promised_frames / video.fps
-    times = packet_times(video.path)
-    steps = np.diff(times, prepend=times[:1])
-    times = np.cumsum(np.where(steps < MAX_PAUSE, steps, 1 / video.fps))  # as `read_frames` has them
-    if edited := edited_seconds(video.path):  # what comes before isn't shown
-        video.promised_frames = min(video.promised_frames, round(edited * video.fps))
-        video.promised_seconds = min(video.promised_seconds, edited)
-        times = times[times > times[-1:] - edited + 0.5 / video.fps]
-    video.fps, video.even = frame_rate(times, video.fps)
-    wanted = np.count_nonzero((times >= video.begin - TICK) & (times < video.end - TICK))
-    if len(times) > 1 and not wanted:
-        between = f"--from {video.begin:g}" + (f" --to {video.end:g}" if video.end < math.inf else "")
-        raise UserError(f"{between}: found {times[-1]:.1f} s in {video.path} and no frame there; name other seconds")
-    if len(times) > 1 or (video.begin, video.end) == (0, math.inf):
-        video.frames = math.ceil((wanted if len(times) > 1 else video.promised_frames) / video.every) or None
-
-
-def packet_times(path):
-    """When the frames of a video file are shown: (N,) float64 seconds, rising. Nothing is decoded for it."""
-    # the frame rate and the number of frames in a file's head may be those of an index, an estimate or a unit of time
-    capture, times = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1]), set()
-    while capture.grab():
-        times.add(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
-    return np.array(sorted(times))
-
-
-def edited_seconds(path):
-    """Seconds that the edit list of an mp4 shows of its video; None if it has none or is no mp4.
-
-    Trimming without encoding leaves what comes before, from the last key frame on, in the file.
-    """
-    data = np.memmap(path, np.uint8, "r")
-    with contextlib.suppress(KeyError, IndexError, ValueError):  # what is damaged is told by who reads its frames
-        if data[4:8].tobytes() != b"ftyp":
-            return None
-        moov = dict(_boxes(data))[b"moov"]
-        head = dict(_boxes(moov))[b"mvhd"]
-        unit = int.from_bytes(head[20:24] if head[0] else head[12:16])  # ticks per second
-        for kind, box in _boxes(moov):
-            track = dict(_boxes(box)) if kind == b"trak" else {}
-            if b"edts" in track and dict(_boxes(track[b"mdia"]))[b"hdlr"][8:12].tobytes() == b"vide":
-                edits = dict(_boxes(track[b"edts"]))[b"elst"]
-                number = ">u8,>i8,>u4" if edits[0] else ">u4,>i4,>u4"
-                durations, starts, _ = zip(*np.frombuffer(edits[8:].tobytes(), number).tolist(), strict=True)
-                return sum(ticks for ticks, start in zip(durations, starts, strict=True) if start >= 0) / unit or None
-    return None
-
-
-def _boxes(data):
-    """Yield (kind, content) of the boxes of an mp4 in (N,) uint8."""
-    while len(data) >= 8:
-        size, kind, head = int.from_bytes(data[:4]), data[4:8].tobytes(), 8
-        if size == 1:
-            size, head = int.from_bytes(data[8:16]), 16
-        size = size or len(data)  # 0: to the end
-        yield kind, data[head:size]
-        data = data[max(size, head) :]
-
-
-def frame_rate(times, nominal):
-    """Frames per second of a video that shows frames at (N,) seconds when they are due, and if they come evenly.
-
-    `nominal`, what the file says, if the times agree with it or there are none.
-    """
-    nominal = _writable(nominal)
-    if len(times) < 2:
-        return nominal, True
-    mean = (len(times) - 1) / (times[-1] - times[0])
-    for rate in (nominal, _writable(mean)):
-        if (np.abs((times - times[0]) * rate - np.arange(len(times))) < 0.5).all():
-            return rate, True
-    rate = max(mean, min(1 / np.quantile(np.diff(times), 0.1), MAX_FPS))  # nine of ten frames are shown
-    return nominal if abs(rate / nominal - 1) < 0.1 else _writable(rate), False
-
-
-def _writable(rate):
-    """The nearest frame rate that MPEG-4 can tell, whose numerator has 16 bits; at least one frame in ten seconds."""
-    return max(round(rate, 3 if rate < 65 else 2 if rate < 655 else 1), 0.1)
+        raise UserError(f"--video {shown}: could not be opened, expected what OpenCV can read; name another")
+    fps, promised = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    if not 0 < fps <= MAX_FPS:
+        fps, promised = FPS, 0
+    promised = promised if path.is_file() and 0 < promised < 1e9 else 0
+    return Video(capture, name, size, fps, live, promised, begin, end, every)
 
 
 def read_frames(video):
     """Yield (number in the source, seconds since its first frame, (h, w, 3) uint8 RGB) of the frames wanted."""
-    number, seconds, before = _seek(video)
-    first = None
+    first = before = None
     while video.capture.grab():
         now = time.monotonic() if video.live else video.capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
         if before is not None:  # a clock may jump, as where recordings are joined, or stand still
-            seconds += now - before if 0 < now - before < MAX_PAUSE else 1 / video.fps
-        before = now
-        if seconds >= video.end - TICK:
+            video.seconds += now - before if 0 < now - before < MAX_PAUSE else 1 / video.fps
+        before, number = now, video.number
+        if video.seconds >= video.end - TICK:
             return
-        if seconds >= video.begin - TICK:
+        if video.seconds >= video.begin - TICK:
             first = number if first is None else first
             if (number - first) % video.every == 0:
                 good, image = video.capture.retrieve()
@@ -201,60 +109,30 @@ def read_frames(video):
                     return
                 if image.shape[:2] != video.size:  # streams may change
                     image = cv2.resize(image, video.size[::-1], interpolation=cv2.INTER_AREA)
-                yield number, seconds, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-        number += 1
+                yield number, video.seconds, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        video.number += 1
 
 
-def _seek(video):
-    """Skip what comes before the frames wanted, if the file lets find them: (number, seconds, time) as they begin.
-
-    The number is that of the next frame, seconds and time are those of the one before it, 0 and None at the start.
-    """
-    before = math.ceil((video.begin - TICK) * video.fps) - 1
-    if before < 1 or not video.even:
-        return 0, 0.0, None
-    video.capture.set(cv2.CAP_PROP_POS_FRAMES, before)
-    seconds = video.capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 if video.capture.grab() else math.inf
-    if abs(seconds * video.fps - before) < 0.5:
-        return before + 1, seconds, seconds
-    video.capture.open(str(video.path.absolute()))
-    return 0, 0.0, None
-
-
-def missing(video, done, number, seconds):
-    """What is missing of a video of which so many frames were done, the last one with this number and time; or None."""
-    promised_seconds = min(video.promised_seconds, video.end)
-    shown = seconds + video.every / video.fps  # until the next frame wanted
-    if number + video.every < COMPLETE * video.promised_frames and shown < COMPLETE * promised_seconds:
-        return f"{video.name}: cut off, {number + 1} frames, {shown:.1f} of {promised_seconds:.1f} s"
-    if video.frames and done < COMPLETE * video.frames:
-        return f"{video.name}: only {done} of {video.frames} frames could be decoded"
+def missing(video):
+    """What is missing of a video that was read to its end; or None."""
+    shown = video.seconds + 1 / video.fps
+    if video.number < COMPLETE * video.promised and shown < COMPLETE * video.promised_seconds:
+        state = f"{video.number} frames, {shown:.1f} of {video.promised_seconds:.1f} s"
+        return f"{video.name}: cut off, or trimmed without encoding it anew: {state}"
     return None
 
 
-def choose_codec(size, fps):
-    """Four letters of the codec to write: H.264, which browsers play, if OpenCV can encode it, else MPEG-4."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = str(Path(folder, "a.mp4"))
-        writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"avc1"), fps, size[::-1])
-        for _ in range(3):
-            writer.write(np.zeros((*size, 3), np.uint8))
-        writer.release()
-        good, image = cv2.VideoCapture(path).read()  # an encoder of hardware may open and write nothing
-        return "avc1" if good and image.shape[:2] == size else "mp4v"
-
-
 @contextlib.contextmanager
-def writing(path, size, fps, codec="mp4v"):
+def writing(path, size, fps):
     """Yield a function that adds (h, w, 3) uint8 RGB, due at so many seconds, to an mp4, which begins with the first.
 
     The mp4 appears if the block ends well. A frame is repeated until the next one is due; of two that are due at the
-    same of its frames it has the first. `size` is (height, width), `codec` one of `choose_codec`. Raises OSError.
+    same of its frames it has the first. `size` is (height, width). Raises OSError.
     """
     failed = OSError(f"{path}: the video could not be written; make room or name another folder with --outdir")
     written, last, begin = 0, None, None
-    with utils.replacing(Path(path).absolute()) as temporary:  # see `open_video`
-        writer = cv2.VideoWriter(temporary, cv2.VideoWriter_fourcc(*codec), fps, size[::-1])
+    with utils.replacing(opencv_path(path)) as temporary:
+        writer = cv2.VideoWriter(temporary, cv2.VideoWriter_fourcc(*"mp4v"), fps, size[::-1])
         if not writer.isOpened():
             raise failed
 

@@ -144,14 +144,14 @@ def tiny_run(tiny_data, tmp_path_factory):
     return folder
 
 
-def two_lines(label_map, size, max_lanes):
+def two_lines(label_map, size):
     """In place of `fit_lanes`: two curves, whatever the label map of a hardly trained network looks like."""
     from lanes.curves import fit_lanes
 
     canvas = np.zeros((256, 512), np.uint8)
     cv2.line(canvas, (250, 90), (60, 255), 1, 3)
     cv2.line(canvas, (262, 90), (400, 255), 2, 3)
-    return fit_lanes(canvas, size, max_lanes)
+    return fit_lanes(canvas, size)
 
 
 def fake_step(monkeypatch, losses):

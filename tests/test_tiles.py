@@ -8,7 +8,7 @@ from keras import layers
 from scipy import ndimage
 
 from datagenerator import View
-from pipeline.segmentation import Network, segment, segment_tiles
+from pipeline.segmentation import Network, segment_outputs, segment_tiles
 from pipeline.tiles import join_tiles, tile_starts
 
 
@@ -42,10 +42,9 @@ def same_partition(a, b):
 
 
 def test_an_object_across_four_tiles_is_one():
-    truth = np.zeros((100, 100), int)
-    cv2.circle(canvas := truth.astype(np.uint8), (50, 50), 30, 1, -1)  # larger than the overlap, in all four tiles
-    cv2.circle(canvas, (12, 12), 8, 2, -1)
-    truth = canvas.astype(int)
+    truth = np.zeros((100, 100), np.int32)
+    cv2.circle(truth, (50, 50), 30, 1, -1)  # larger than the overlap, in all four tiles
+    cv2.circle(truth, (12, 12), 8, 2, -1)
     found = join_tiles(cut(truth, 56, 12, np.random.default_rng(0)), truth.shape)
     assert found.dtype == np.int32 and found.max() == 2
     np.testing.assert_array_equal(found, truth)  # the larger comes first
@@ -77,44 +76,48 @@ def test_neighbors_that_only_touch_in_the_overlap_stay_apart():
     np.testing.assert_array_equal(found, expected)
 
 
-def test_a_network_of_crops_takes_large_images_in_tiles():
-    """Gray values are the embeddings and 0 is background: the label map is the image, whatever its size."""
+def gray_network(side, view):
+    """Gray values are the embeddings and tell the class, and 0 is background."""
     image = keras.Input(shape=(None, None, 3))
     gray = layers.Rescaling(0.1)(image[..., :1])
-    network = Network(keras.Model(image, {"embedding": gray, "semantic": 100 * gray - 50}), (32, 32), View("crop"))
+    classes = layers.Concatenate()([gray, 13 - gray])
+    outputs = {"embedding": gray, "semantic": 100 * gray - 50, "classes": classes}
+    network = Network(keras.Model(image, outputs), (side, side), view)
+    network.classes = {"bright": False, "dark": False}
+    return network
+
+
+def test_a_network_of_crops_takes_large_images_in_tiles():
+    """The label map is the image, whatever its size."""
+    network = gray_network(32, View("crop"))
     truth = np.zeros((150, 130), np.uint8)
     for number, center in enumerate([(20, 20), (64, 75), (100, 30), (110, 120), (8, 140)]):
         cv2.circle(truth, center, 5 + 3 * number, 50 + 40 * number, -1)
     painted = cv2.merge([truth] * 3)
     for height, width in ((60, 64), (150, 130)):
-        found = segment(network, painted[:height, :width])
+        _, found = segment_outputs(network, painted[:height, :width])
         assert found.shape == (height, width) and same_partition(found, truth[:height, :width].astype(int))
     outputs, found = segment_tiles(network, painted)
     np.testing.assert_allclose(outputs["semantic"][:, :, 0], 10.0 * truth - 50, rtol=1e-2)
+    np.testing.assert_allclose(outputs["classes"], np.dstack([truth / 10, 13 - truth / 10]), atol=0.02)
     assert not network.needs_tiles((64, 64)) and network.needs_tiles((65, 64))
 
 
 def test_tiles_of_a_network_that_sees_images_normalized_are_as_bright_as_the_image():
     """Its brightest and its darkest part lie in different tiles."""
-    image = keras.Input(shape=(None, None, 3))
-    gray = layers.Rescaling(0.1)(image[..., :1])
-    model = keras.Model(image, {"embedding": gray, "semantic": 10 * gray})
-    network = Network(model, (32, 32), View("crop", normalize=True))
+    network = gray_network(32, View("crop", normalize=True))
     truth = 10 + np.arange(150, dtype=np.uint8)[:, None].repeat(130, axis=1) // 3
     outputs, _ = segment_tiles(network, cv2.merge([truth] * 3))
     low, high = np.percentile(truth, (1, 99.8))
-    expected = np.clip((truth - low) * (255 / (high - low)), 0, 255)
-    np.testing.assert_allclose(outputs["semantic"][:, :, 0], expected, atol=1)
-    np.testing.assert_allclose(network.predict(cv2.merge([truth] * 3))["semantic"][:, :, 0], expected, atol=1)
+    expected = 10 * np.clip((truth - low) * (255 / (high - low)), 0, 255) - 50
+    np.testing.assert_allclose(outputs["semantic"][:, :, 0], expected, atol=10)
+    np.testing.assert_allclose(network.predict(cv2.merge([truth] * 3))["semantic"][:, :, 0], expected, atol=10)
 
 
 @pytest.mark.parametrize("zoom", [2.0, 1.5, 0.5])
 def test_a_network_of_enlarged_crops_sees_images_and_tiles_enlarged(zoom):
     """Labels of tiles come back at the image's own size, the instances whole, up to their borders."""
-    image = keras.Input(shape=(None, None, 3))
-    gray = layers.Rescaling(0.1)(image[..., :1])
-    model = keras.Model(image, {"embedding": gray, "semantic": 100 * gray - 50})
-    network = Network(model, (64, 64), View("crop", zoom))
+    network = gray_network(64, View("crop", zoom))
     truth = np.zeros((300, 260), np.uint8)
     for number, center in enumerate([(40, 40), (128, 150), (200, 60), (220, 240), (16, 250)]):
         cv2.rectangle(truth, np.array(center) - 16 - 2 * number, np.array(center) + 15, 50 + 40 * number, -1)

@@ -10,9 +10,7 @@ import hashlib
 import io
 import os
 import sys
-import unicodedata
 import warnings
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +33,7 @@ UNKNOWN_CLASS = MAX_CLASS + 1  # of an id that isn't in classes.txt
 LEFT_OUT = "-"  # name of what is to be ignored
 IGNORED = 65535  # label value of pixels that are neither background nor an instance, in 16 bits
 
-LONGEST_ENDING = 24  # bytes, of what follows the name of an image or a video in those of its outputs
+LONGEST_STEM = 231  # bytes of an image's or a video's: of 255 that a name may have, 24 are for the ends of outputs
 
 # what OpenCV reads into 8 bits
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".webp", ".avif", ".gif", ".tif")
@@ -56,58 +54,31 @@ def walk_files(folder):
     def fail(error):
         raise error
 
-    known, waiting, paths = set(), [folder], []
-    for start in waiting:  # links come last, so that what is linked inside the folder has its own name
-        for here, subfolders, names in os.walk(start, onerror=fail):
-            is_new = (place := os.path.realpath(here)) not in known
-            known.add(place)
-            subfolders[:] = sorted(name for name in subfolders if is_new and not name.startswith("."))
-            waiting += [path for name in subfolders if os.path.islink(path := os.path.join(here, name))]
-            paths += [Path(here, name) for name in names if is_new]
+    known, paths = set(), []
+    for here, subfolders, names in os.walk(folder, onerror=fail, followlinks=True):
+        is_new = (place := os.path.realpath(here)) not in known
+        known.add(place)
+        subfolders[:] = sorted(name for name in subfolders if is_new and not name.startswith("."))
+        paths += [Path(here, name) for name in names if is_new]
     return paths
 
 
-def normalize_name(name):
-    """A name without what file systems may change in it: upper case, and Unicode's form (a Mac takes letters apart)."""
-    return unicodedata.normalize("NFC", name).casefold()
-
-
 def pair_up(images, labels, endings=("",)):
-    """Which label belongs to which image: that of the same key, else of the same key after `normalize_name`.
+    """([(image, label or None)] in the order of the images, [labels left]) of two {key: path}.
 
-    Both are {key: path}; an ending may follow an image's key in a label's. Returns ([(image, label or None)] in the
-    order of the images, [labels left]).
+    The label of an image has its key, which one of the endings may follow.
     """
-    label_of, unpaired = {}, dict(labels)
-    for alike in (str, normalize_name):
-        keys = {alike(key): key for key in unpaired}
-        for key in [key for key in images if key not in label_of]:
-            match = next((keys[one] for one in (alike(key + ending) for ending in endings) if one in keys), None)
-            if match in unpaired:
-                label_of[key] = unpaired.pop(match)
-    return [(path, label_of.get(key)) for key, path in images.items()], list(unpaired.values())
+    pairs, left = [], dict(labels)
+    for key, image in images.items():
+        found = next((key + ending for ending in endings if key + ending in left), None)
+        pairs.append((image, left.pop(found, None)))
+    return pairs, list(left.values())
 
 
-def select_files(paths, suffixes, folder=None, say=True):
-    """Those of the paths, sorted, that are files of one of the suffixes (in lower case) and not hidden in `folder`.
-
-    With `say` it is told on stderr how many files were left out and why, if some were chosen.
-    """
-    chosen, others = [], Counter()
-    for path in sorted(paths):
-        right = path.suffix.lower() in suffixes
-        if folder and any(part.startswith(".") for part in path.relative_to(folder).parts):
-            others["hidden"] += right
-        elif right and not path.is_dir():
-            chosen.append(path)
-        elif path.is_file():
-            others[path.suffix.lower() or "no suffix"] += 1
-    others = +others
-    if say and chosen and others:
-        reasons = ", ".join(f"{number} {reason}" for reason, number in others.most_common(5))
-        where = folder or chosen[0].parent
-        print(f"{where}: {others.total()} files left out, which are no {suffixes[0]}, ...: {reasons}", file=sys.stderr)
-    return chosen
+def select_files(paths, suffixes):
+    """Those of the paths, sorted, that are files of one of the suffixes (in lower case) and not hidden."""
+    named = (path for path in sorted(paths) if path.suffix.lower() in suffixes and not path.name.startswith("."))
+    return [path for path in named if not path.is_dir()]
 
 
 def decode(data, read):
@@ -155,42 +126,27 @@ def palette_ids(data):
     image = Image.open(io.BytesIO(data))
     if image.getpalette()[:3] != [0, 0, 0]:
         return None
-    clear, ids = image.info.get("transparency", b""), np.array(image)
-    clear = [clear] if isinstance(clear, int) else [number for number, alpha in enumerate(clear) if not alpha]
-    return np.where(np.isin(ids, clear), 0, ids).astype(np.uint8)
+    return np.where(np.array(image.convert("RGBA"))[:, :, 3], np.array(image), 0).astype(np.uint8)
 
 
 def count_images(data):
     """How many images the bytes of a file hold, of which OpenCV reads the first: pages of a tiff, frames of the others.
 
-    A tiff's smaller versions of a page don't count. 1 for what isn't known to hold several.
+    1 for what isn't known to hold several.
     """
-
-    def count(image):
-        if image.format != "TIFF":
-            return getattr(image, "n_frames", 1)
-        pages = 0
-        for page in range(image.n_frames):
-            image.seek(page)
-            pages += not image.tag_v2.get(254, 0) & 1
-        return pages
-
     # not of a jpg, where the others are previews
-    return data.startswith(SEVERAL) and _ask_pillow(data, count) or 1
+    return data.startswith(SEVERAL) and _ask_pillow(data, lambda image: getattr(image, "n_frames", 1)) or 1
 
 
-def is_turn_unknown(file, size=None):
-    """Whether an image, a path or bytes, is to be shown turned (EXIF) and both views may be that of its annotation.
-
-    They may where the turn doesn't show in the annotation's size, (h, w), or that isn't known, None.
-    """
+def is_turn_unknown(path, size):
+    """Whether an image is to be shown turned (EXIF) and the size, (h, w), of its label is that of both views."""
 
     def orientation(image):
         # of others PIL would decode a png to look behind its pixels
         return image.getexif().get(274) if "exif" in image.info or image.format == "TIFF" else 1
 
-    turn = _ask_pillow(file, orientation) or 1
-    return 2 <= turn <= 4 or 5 <= turn <= 8 and (size is None or size[0] == size[1])
+    turn = _ask_pillow(path, orientation) or 1
+    return 2 <= turn <= 4 or 5 <= turn <= 8 and size[0] == size[1]
 
 
 def lossy_kind(data):
@@ -272,27 +228,29 @@ def class_table(folder, classes):
 
 
 def write_class_names(folder, names):
-    """Write the `classes.txt` of a data folder, of `ClassName`s."""
+    """Write the `classes.txt` of a data folder, of `ClassName`s; raises UserError for one that it can't hold."""
+    for number, name, _ in names:
+        if number > MAX_CLASS or name.endswith(" stuff"):
+            expected = f"numbers up to {MAX_CLASS} and names that don't end in ' stuff'; rename or leave out some"
+            raise UserError(f"{CLASS_FILE}: found class {number}, {name}, expected {expected}")
     lines = (f"{number} {name}{' stuff' if stuff else ''}\n" for number, name, stuff in names)
     Path(folder, CLASS_FILE).write_text("".join(lines), encoding="utf-8")
 
 
-def list_by_stem(folder, suffixes, recursive=False, endings=("",), say=True):
+def list_by_stem(folder, suffixes, recursive=False):
     """Files of a folder that `select_files` takes: {stem, with the folders before it: Path}.
 
-    Only those whose stem has one of the endings, which is cut off. UserError: no such folder, no file, two of one stem.
+    UserError: no such folder, no file, two of one stem.
     """
     if not folder.is_dir():
         expected = f"{suffixes[0]}, ... in it; make a data folder by data/*_dataset_processing.py or name another"
         raise UserError(f"{folder}: no such folder, expected {expected}")
     files = {}
-    for path in select_files(walk_files(folder) if recursive else folder.iterdir(), suffixes, folder, say):
-        ending = next((ending for ending in endings if path.stem.endswith(ending)), None)
-        if ending is not None:
-            stem = (path.relative_to(folder).parent / path.stem.removesuffix(ending)).as_posix()
-            if files.setdefault(stem, path) is not path:
-                same = f"{files[stem].name} has the same stem"
-                raise UserError(f"{path}: {same}, expected one file per stem; rename or remove one")
+    for path in select_files(walk_files(folder) if recursive else folder.iterdir(), suffixes):
+        stem = path.relative_to(folder).with_suffix("").as_posix()
+        if files.setdefault(stem, path) is not path:
+            same = f"{files[stem].name} has the same stem"
+            raise UserError(f"{path}: {same}, expected one file per stem; rename or remove one")
     if not files:
         raise UserError(f"{folder}: found no file, expected {' '.join(suffixes)}; fill it or name another folder")
     return files
@@ -313,24 +271,24 @@ def list_images(source, recursive=False):
     else:  # whose wildcards stand for nothing hidden
         base = pattern_base(source)
         paths = [base / path for path in glob.glob(str(source.relative_to(base)), root_dir=base, recursive=True)]
-    paths = select_files(paths, IMAGE_SUFFIXES, source if source.is_dir() else None)
-    if not paths:
+    files = {path for path in paths if not path.is_dir() and not path.name.startswith(".")}
+    images = select_files(files, IMAGE_SUFFIXES)
+    if not images:
         inside = "" if recursive or not source.is_dir() else " (--recursive looks into subfolders)"
         raise UserError(f"{source}: found no {IMAGES}{inside}; name another folder")
-    return paths
+    if others := files.difference(images):
+        print(f"{source}: {len(others)} files left out, as {min(others).name}, which are no {IMAGES}", file=sys.stderr)
+    return images
 
 
-def fit_name(stem, outdir):
-    """A stem, perhaps with folders, for names that the file system takes; a longer one ends in a digest instead."""
-    folder, (folders, slash, name) = Path(outdir).absolute(), stem.rpartition("/")
-    try:
-        most = os.pathconf(next(path for path in (folder, *folder.parents) if path.exists()), "PC_NAME_MAX")
-    except (AttributeError, OSError, ValueError):  # Windows has no such function
-        most = 255
-    most, encoded = most - LONGEST_ENDING, name.encode(errors="surrogatepass")
-    if len(encoded) <= most:
+def fit_name(stem):
+    """A stem, perhaps with folders, for names that file systems take; a longer one ends in a digest instead."""
+    folders, slash, name = stem.rpartition("/")
+    encoded = name.encode(errors="surrogatepass")
+    if len(encoded) <= LONGEST_STEM:
         return stem
-    return f"{folders}{slash}{encoded[: most - 9].decode(errors='ignore')}-{hashlib.sha256(encoded).hexdigest()[:8]}"
+    start = encoded[: LONGEST_STEM - 9].decode(errors="ignore")
+    return f"{folders}{slash}{start}-{hashlib.sha256(encoded).hexdigest()[:8]}"
 
 
 def pattern_base(pattern):
@@ -356,11 +314,7 @@ def read_text(path, expected="text"):
         raise UserError(f"{path}: found bytes that are no UTF-8 text, expected {expected}; save it as UTF-8") from None
 
 
-def read_unchanged(data):
-    return cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-
-
-def decode_image(data, where, read=read_unchanged):
+def decode_image(data, where, read=lambda data: cv2.imdecode(data, cv2.IMREAD_UNCHANGED)):
     """Image of a file's bytes, see `decode`; raises UserError for what is no image or was cut off."""
     image, damage = decode(data, read)
     if image is None:

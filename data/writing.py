@@ -85,11 +85,11 @@ def run_all(calls, skip_bad):
     return results, errors
 
 
-def write_numbered(work, make, records, bad, skip_bad):
+def write_numbered(work, make, records, skip_bad):
     """Write the files 0000.png, 0001.png, ... of records in a folder of `replacing_data`, without a gap.
 
-    `make(record)` gives a record's {part: image}; errors are appended to `bad`, see `run_all`. Returns the records
-    written, a list, or raises UserError if there is none.
+    `make(record)` gives a record's {part: image}. Returns (the records written, errors), see `run_all`, or raises
+    UserError if none can be.
     """
 
     def write(number):
@@ -98,14 +98,13 @@ def write_numbered(work, make, records, bad, skip_bad):
             write_png(work / part / f"{number:04d}.png", image)
         return number, parts.keys()
 
-    done, damaged = run_all([partial(write, number) for number in range(len(records))], skip_bad)
-    bad += damaged
+    done, errors = run_all([partial(write, number) for number in range(len(records))], skip_bad)
     if not done:
-        raise UserError(f"{bad[0]}; found no usable image, expected at least one")
+        raise UserError(f"{errors[0]}; found no usable image, expected at least one")
     for new, (old, parts) in enumerate(done):
         for part in parts:
             os.replace(work / part / f"{old:04d}.png", work / part / f"{new:04d}.png")
-    return [records[number] for number, _ in done]
+    return [records[number] for number, _ in done], errors
 
 
 def require_good(errors, skip_bad):

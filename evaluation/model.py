@@ -154,7 +154,7 @@ def write_images(folder, srcdir, predictions, ground_truth, scores):
                 image = draw_lanes(read_image(Path(srcdir) / name), label["lanes"], label["h_samples"], BLUE, 9)
                 image = draw_lanes(image, found["lanes"], found.get("h_samples", label["h_samples"]), ORANGE, 3)
                 flat = Path(name).with_suffix("").as_posix().replace("/", "-")
-                save_image(Path(folder, fit_name(f"{rank:04d}_{scores[index, 0]:.3f}_{flat}", folder) + ".jpg"), image)
+                save_image(Path(folder, fit_name(f"{rank:04d}_{scores[index, 0]:.3f}_{flat}") + ".jpg"), image)
         except BaseException:  # all of them or none
             for path in Path(folder).iterdir():
                 path.unlink()

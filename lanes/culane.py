@@ -155,7 +155,7 @@ def list_files(prediction_dir, truth_dir, list_file=None):
         names = read_list(find_file(folders[1], list_file))
     else:
         predicted, names = (
-            [path.relative_to(folder).as_posix() for path in select_files(walk_files(folder), (".txt",), folder, False)]
+            [path.relative_to(folder).as_posix() for path in select_files(walk_files(folder), (".txt",))]
             for folder in folders
         )
         predicted, names = ([name for name in some if name.endswith(SUFFIX)] for some in (predicted, names))

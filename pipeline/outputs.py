@@ -42,11 +42,11 @@ def name_outputs(names, outdir, kinds, keep_names):
     taken, result, shortened = set(), [], []
     for name in names:
         stem = name.with_suffix("").as_posix()
-        if fit_name(stem, outdir) != stem:
+        if fit_name(stem) != stem:
             shortened.append(name)
         tries = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
         # some file systems don't tell upper from lower case
-        stem = next(tried for tried in (fit_name(tried, outdir) for tried in tries) if tried.lower() not in taken)
+        stem = next(tried for tried in (fit_name(tried) for tried in tries) if tried.lower() not in taken)
         taken.add(stem.lower())
         result.append({kind: Path(outdir, f"{stem}_{prefix}.png") for kind, prefix in prefixes.items()})
     if kinds and shortened:

@@ -176,11 +176,11 @@ def test_names_of_a_list(folder, tmp_path):
 A, LIST = "driver_a/1.MP4/00", "list/train.txt"
 BAD = [  # file, what happens to it, what the line must say
     (f"{A}000.jpg", text, "00000.jpg: could not be decoded"),
-    (f"{A}000.jpg", missing, f"no file .*{A}000.jpg, expected image and lanes"),
+    (f"{A}000.jpg", missing, "00000.jpg: found no regular file"),
     (f"{A}060.lines.txt", written(b"1 2\n3\n"), "00060.lines.txt:2: "),
     (f"{A}060.lines.txt", written(b"\xff\xfe"), "00060.lines.txt: found bytes"),
     (f"{A}060.lines.txt", written(b"1 2\n" * 256), "found 256 lanes"),
-    (f"{A}060.lines.txt", missing, "train.txt: no file"),
+    (f"{A}060.lines.txt", missing, "00060.lines.txt: found no regular file"),
     (LIST, missing, "train.txt: found no regular file"),
     (LIST, written(b"\n"), "train.txt: found no line"),
     (LIST, written(b"/a.jpg\n/./a.jpg\n"), "train.txt: found a.jpg again"),
@@ -207,7 +207,7 @@ def test_bad_input_is_one_line_or_skipped(folder, tmp_path, path, damage, words)
 def test_folders_without_lanes_or_images(folder, tmp_path):
     (folder / f"{A}000.jpg").unlink()
     (tmp_path / "empty").mkdir()
-    cases = ("culane", "culane: no file .*00000.jpg"), ("nowhere", "nowhere"), ("empty", "empty: found no image")
+    cases = ("culane", "00000.jpg: found no regular file"), ("nowhere", "nowhere"), ("empty", "empty: found no ")
     for source, words in cases:
         with pytest.raises((UserError, OSError), match=words):
             processing.process(tmp_path / source, tmp_path / "new")

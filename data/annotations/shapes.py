@@ -10,11 +10,9 @@ A region is a function from the image's size (h, w) to (mask, top, left): (a, b)
 upper left pixel in the image. It raises ValueError if it can't be of that image.
 """
 
-from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -44,18 +42,10 @@ class AnnotatedShape:
             self.value, self.names = RESERVED[self.names[0]], ()
 
 
-class Painted(NamedTuple):
-    """Ids of an image, and how they came about."""
-
-    label: np.ndarray  # (h, w) uint16
-    names: list  # class of instances 1, 2, ..., "" for none
-    counts: Counter  # {what the summary says of as many: number}
-
-
 def check_bounds(points, size):
     """Raise ValueError unless (N, 2) points are in the image or not further out than it is wide or high."""
     extent = np.array(size[::-1])
-    outside = ((points < -extent) | (points > 2 * extent)).any(axis=1)
+    outside = ~((points >= -extent) & (points <= 2 * extent)).all(axis=1)  # as nan is
     if outside.any():
         x, y = points[outside][0]
         expected = f"expected it within {size[1]}x{size[0]} pixels; fix it or name the images it was drawn on"
@@ -143,19 +133,18 @@ def expand_runs(counts, shape):
 
 
 def paint(shapes, size):
-    """Paint `AnnotatedShape`s, upper ones over lower ones, on an image of (h, w); a `Painted`.
+    """Paint `AnnotatedShape`s, upper ones over lower ones: ids, (h, w) uint16, and the class of each, "" for none.
 
     Instances that are seen are numbered from 1 in the order of their first shapes. UserError if they are too many, or
     one can't be of this image.
     """
-    shapes = sorted(shapes, key=lambda shape: shape.depth)
-    first = {}
+    shapes, names = sorted(shapes, key=lambda shape: shape.depth), {}
     for shape in shapes:
         if shape.value is None:
-            first.setdefault(shape.instance, shape)
-    if len(first) > MOST:
-        raise UserError(f"{shapes[0].where}: found {len(first)} instances in one image, expected at most {MOST}")
-    numbers = {instance: number for number, instance in enumerate(first, start=1)}
+            names.setdefault(shape.instance, (*shape.names, "")[0])
+    if len(names) > MOST:
+        raise UserError(f"{shapes[0].where}: found {len(names)} instances in one image, expected at most {MOST}")
+    numbers = {instance: number for number, instance in enumerate(names, start=1)}
     label = np.zeros(size, np.uint16)
     for shape in shapes:
         mask, top, left = require(shape.where, shape.region, size)
@@ -164,9 +153,8 @@ def paint(shapes, size):
     seen = np.setdiff1d(label, (0, IGNORED))
     new_numbers = np.zeros(IGNORED + 1, np.uint16)
     new_numbers[seen], new_numbers[IGNORED] = np.arange(1, len(seen) + 1), IGNORED
-    names = [shape.names[0] if shape.names else "" for shape in first.values()]
-    hidden = {"left out: hidden by later ones or without a pixel in the image": len(numbers) - len(seen)}
-    return Painted(new_numbers[label], [names[number - 1] for number in seen], Counter(hidden))
+    classes = list(names.values())
+    return new_numbers[label], [classes[number - 1] for number in seen]
 
 
 def part_components(label):
@@ -179,11 +167,3 @@ def part_components(label):
         parted[pieces > 0] = pieces[pieces > 0] + count
         count += number - 1
     return parted
-
-
-def count_touching(label):
-    """Number of instances of (h, w) ids that share a pixel's edge or corner with another one."""
-    label = np.where(label == IGNORED, 0, label).astype(np.uint16)
-    around = np.ones((3, 3), np.uint8)
-    highest, lowest = cv2.dilate(label, around), cv2.erode(np.where(label == 0, IGNORED, label), around)
-    return np.unique(label[(label > 0) & ((highest > label) | (lowest < label))]).size

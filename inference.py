@@ -36,7 +36,7 @@ import numpy as np
 import utils
 import visualization
 from clustering import lane_probability, mean_probabilities
-from data.files import count_images, fit_name
+from data.files import count_images
 from datagenerator import normalize, read_image, require_readable
 from lanes.curves import fit_lanes
 from lanes.tusimple import h_samples, lane_scores, require_own_lines, tusimple_line
@@ -291,7 +291,7 @@ def run_video(args, threads):
 def name_videos(args, clip):
     """Files to write for a Video: {kind: Path}; raises UserError if one is the video, or another file of the user's."""
     source = video.local_path(args.video)
-    stem = fit_name(Path(clip.name).stem)
+    stem = Path(clip.name).stem
     paths = {kind: Path(args.outdir, stem + ("" if kind == "overlay" else f"_{kind}") + ".mp4") for kind in args.save}
     check_outputs(args, paths.values(), [source])
     for path in paths.values():  # of drive.avi it would be drive.mp4, which may be another one of the user's

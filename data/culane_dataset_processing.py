@@ -19,7 +19,7 @@ if __name__ == "__main__":
 import argparse
 from pathlib import Path
 
-from data.files import find_file, read_bgr, walk_files
+from data.files import find_file, read_bgr, select_files, walk_files
 from data.writing import add_flags, check_free, replacing_data, say_written, write_numbered
 from lanes.culane import SUFFIX, lines_path, read_lines, read_list
 from lanes.tusimple import THICKNESS, draw_lanes
@@ -31,10 +31,10 @@ def find_images(folder, list_file=None):
     folder = Path(folder)
     if list_file:
         return [folder / name for name in read_list(find_file(folder, list_file))]
-    lanes = [path for path in walk_files(folder) if path.name.endswith(SUFFIX)]
+    lanes = [path for path in select_files(walk_files(folder), (".txt",)) if path.name.endswith(SUFFIX)]
     if not lanes:
         raise UserError(f"{folder}: found no *{SUFFIX}, expected CULane; name another folder")
-    return sorted(path.with_name(path.name.removesuffix(SUFFIX) + ".jpg") for path in lanes)
+    return [path.with_name(path.name.removesuffix(SUFFIX) + ".jpg") for path in lanes]
 
 
 def process(folder, outdir, list_file=None, overwrite=False, skip_bad=False):

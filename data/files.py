@@ -6,7 +6,6 @@ TensorFlow.
 
 import contextlib
 import glob
-import hashlib
 import io
 import os
 import sys
@@ -33,11 +32,9 @@ UNKNOWN_CLASS = MAX_CLASS + 1  # of an id that isn't in classes.txt
 LEFT_OUT = "-"  # name of what is to be ignored
 IGNORED = 65535  # label value of pixels that are neither background nor an instance, in 16 bits
 
-LONGEST_STEM = 231  # bytes of an image's or a video's: of 255 that a name may have, 24 are for the ends of outputs
-
 # what OpenCV reads into 8 bits
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".webp", ".avif", ".gif", ".tif")
-IMAGE_SUFFIXES += (".tiff", ".jp2", ".pbm", ".pgm", ".ppm", ".pnm", ".ras", ".sr", ".hdr", ".pic")
+IMAGE_SUFFIXES += (".tiff", ".jp2", ".pbm", ".pgm", ".ppm", ".pnm", ".ras", ".sr")
 LABEL_SUFFIXES = (".png", ".bmp", ".gif", ".tif", ".tiff")  # without loss
 IMAGES = "image that OpenCV reads (jpg, png, tif, webp, avif, gif, bmp, ...)"
 CAMERA_BITS = 8, 10, 12, 14, 16
@@ -63,41 +60,14 @@ def walk_files(folder):
     return paths
 
 
-def pair_up(images, labels, endings=("",)):
-    """([(image, label or None)] in the order of the images, [labels left]) of two {key: path}.
-
-    The label of an image has its key, which one of the endings may follow.
-    """
-    pairs, left = [], dict(labels)
-    for key, image in images.items():
-        found = next((key + ending for ending in endings if key + ending in left), None)
-        pairs.append((image, left.pop(found, None)))
-    return pairs, list(left.values())
-
-
 def select_files(paths, suffixes):
     """Those of the paths, sorted, that are files of one of the suffixes (in lower case) and not hidden."""
     named = (path for path in sorted(paths) if path.suffix.lower() in suffixes and not path.name.startswith("."))
     return [path for path in named if not path.is_dir()]
 
 
-def decode(data, read):
-    """(image, "") or (None, what is wrong) of the bytes of a file; `read` gets them as `cv2.imdecode` does."""
-    # OpenCV fills a jpg whose rest is zeros with gray
-    if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[len(data) // 2 :]:
-        return None, "damaged, no end of the jpg"
-    # nor does libpng refuse wrong checksums, and what it refuses, it tells in a line of its own
-    if data.startswith(b"\x89PNG") and not _ask_pillow(data, lambda image: image.verify() is None):
-        return None, "cut off or damaged"
-    try:
-        image = read(np.frombuffer(data, np.uint8)) if data else None
-    except cv2.error as error:
-        return None, " ".join(error.err.split())
-    return image, "could not be decoded" if image is None else ""
-
-
 def read_color(data, flags=0):
-    """`cv2.imdecode` as (h, w, 3) uint8 BGR, None if that fails; `flags` beside those of color.
+    """`cv2.imdecode` as (h, w, 3) uint8 BGR, None for no image of 8 or 16 bits; `flags` beside those of color.
 
     An image of 16 bits is taken for one of as few bits of `CAMERA_BITS` as hold its values, as cameras leave the upper
     bits empty.
@@ -106,7 +76,7 @@ def read_color(data, flags=0):
     if image is not None and image.dtype == np.uint16:
         white = next(2**bits - 1 for bits in CAMERA_BITS if image.max() < 2**bits)
         return np.round(image * np.float32(255 / white)).astype(np.uint8)
-    return image if image is None or image.dtype == np.uint8 else cv2.imdecode(data, cv2.IMREAD_COLOR | flags)
+    return image if image is not None and image.dtype == np.uint8 else None
 
 
 def _ask_pillow(file, question):
@@ -174,16 +144,16 @@ def find_samples(folder, parts=None):
     """
     folder = Path(folder)
     images = dict(sorted(list_by_stem(folder / "images", IMAGE_SUFFIXES).items()))
-    files = {"images": list(images.values()), "labels": [None] * len(images), "classes": [None] * len(images)}
+    found = {}
     for part in parts or [part for part in ("labels", "classes") if (folder / part).exists()] or ["labels"]:
-        pairs, unpaired = pair_up(images, list_by_stem(folder / part, LABEL_SUFFIXES))
-        files[part] = [label for _, label in pairs]
-        for alone, missing in (([image for image, label in pairs if label is None], part), (unpaired, "images")):
-            if alone:
-                found = f"no file of that stem in {folder / missing} ({len(alone)} such file(s))"
+        found[part] = list_by_stem(folder / part, LABEL_SUFFIXES)
+        for some, others, missing in ((images, found[part], part), (found[part], images, "images")):
+            if alone := sorted(some.keys() - others.keys()):
+                state = f"no file of that stem in {folder / missing} ({len(alone)} such file(s))"
                 expected = "one label per image; add the missing files or remove these"
-                raise UserError(f"{min(alone)}: {found}, expected {expected}")
-    return [tuple(path and str(path) for path in sample) for sample in zip(*files.values(), strict=True)]
+                raise UserError(f"{some[alone[0]]}: {state}, expected {expected}")
+    columns = [images, *(found.get(part, {}) for part in ("labels", "classes"))]
+    return [tuple(str(column[stem]) if column else None for column in columns) for stem in images]
 
 
 class ClassName(NamedTuple):
@@ -281,16 +251,6 @@ def list_images(source, recursive=False):
     return images
 
 
-def fit_name(stem):
-    """A stem, perhaps with folders, for names that file systems take; a longer one ends in a digest instead."""
-    folders, slash, name = stem.rpartition("/")
-    encoded = name.encode(errors="surrogatepass")
-    if len(encoded) <= LONGEST_STEM:
-        return stem
-    start = encoded[: LONGEST_STEM - 9].decode(errors="ignore")
-    return f"{folders}{slash}{start}-{hashlib.sha256(encoded).hexdigest()[:8]}"
-
-
 def pattern_base(pattern):
     """The longest beginning of a pattern, a Path, that is a folder, brackets in its name or not."""
     return next(folder for folder in (*pattern.parents, Path()) if folder.is_dir())
@@ -315,10 +275,18 @@ def read_text(path, expected="text"):
 
 
 def decode_image(data, where, read=lambda data: cv2.imdecode(data, cv2.IMREAD_UNCHANGED)):
-    """Image of a file's bytes, see `decode`; raises UserError for what is no image or was cut off."""
-    image, damage = decode(data, read)
+    """Image of a file's bytes, which `read` gets as `cv2.imdecode` does; UserError for no image or one cut off."""
+    # OpenCV fills a jpg whose rest is zeros with gray
+    is_cut = data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[len(data) // 2 :]
+    # nor does libpng refuse wrong checksums, and what it refuses, it tells in a line of its own
+    is_cut |= data.startswith(b"\x89PNG") and not _ask_pillow(data, lambda image: image.verify() is None)
+    image, damage = None, "cut off or damaged" if is_cut else "could not be decoded"
+    try:
+        image = read(np.frombuffer(data, np.uint8)) if data and not is_cut else None
+    except cv2.error as error:
+        damage = " ".join(error.err.split())
     if image is None:
-        raise UserError(f"{where}: {damage}, expected an image; replace it")
+        raise UserError(f"{where}: {damage}, expected an image; replace or remove it")
     return image
 
 

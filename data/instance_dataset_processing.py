@@ -42,7 +42,7 @@ READERS = {
 
 
 def recognize(path):
-    """Which of `READERS` a path is for; raises UserError if that can't be told."""
+    """Which of `READERS` a path is for; raises UserError if that can't be told, OSError."""
     if (path / "images").is_dir():
         for name in rasters.LABEL_FOLDERS:
             for form, suffixes in (("labels", IMAGE_SUFFIXES), ("yolo", (".txt",))):
@@ -54,38 +54,32 @@ def recognize(path):
     for file in sorted(found, key=lambda file: file.suffix.lower()):
         if file.suffix.lower() == ".xml":
             return "cvat"
-        content = sources.attempt(file, sources.read_json, file)
-        if labelme.is_labelme(content):
+        content = sources.read_json(file)
+        if "shapes" in content:
             return "labelme"
-        if coco.is_coco(content):
+        if "annotations" in content:
             return "coco"
     raise UserError(f"{path}: found none of {', '.join(READERS)}, expected one; see doc/own_data.md, name its --format")
 
 
 def choose_classes(images, wanted):
-    """Keep and rename the classes of `AnnotatedImage`s' shapes, and number those that are left.
+    """Keep and rename the classes of `AnnotatedImage`s' shapes; the `ClassName`s that are left.
 
-    `wanted` are "CLASS" or "CLASS=NEW", by name or id; None keeps all. Returns `ClassName`s, none where nothing has a
-    class, or everything the same one without a name. UserError for a class that isn't there.
+    `wanted` are "CLASS" or "CLASS=NEW"; None keeps all. UserError for a class that isn't there.
     """
-    known = {shape.names for image in images for shape in image.shapes if shape.names}
-    is_unnamed = len(known) == 1 and not any(names[0] for names in known)
-    new_names = {} if wanted else {names: "" if is_unnamed else names[0] or names[-1] for names in known}
-    renamed = dict(word.partition("=")[::2] for word in wanted or ())  # as {"truck": "car", "bus": ""}
-    for word, new_name in renamed.items():
-        found = [names for names in known if word in names]
-        if not found:
-            listed = ", ".join(sorted(" = ".join(filter(None, names[::-1])) for names in known)[:30])
-            raise UserError(f"--classes {word}: found {listed or 'no classes'}, expected one of these; name them")
-        new_names |= {names: new_name or names[0] or word for names in found}
-    new_names = {names: " ".join(name.split()) for names, name in new_names.items()}
+    known = {shape.name for image in images for shape in image.shapes} - {None}
+    renamed = dict(word.partition("=")[::2] for word in wanted) if wanted else dict.fromkeys(known, "")
+    for word in renamed.keys() - known:
+        listed = ", ".join(sorted(known)[:30]) or "no classes"
+        raise UserError(f"--classes {word}: found {listed}, expected one of these; name them")
+    names = {name: " ".join((new or name).split()) for name, new in renamed.items()} | {None: ""}
     for image in images:
         instances = {shape.instance for shape in image.shapes}
-        image.shapes = [shape for shape in image.shapes if not shape.names or shape.names in new_names]
+        image.shapes = [shape for shape in image.shapes if shape.name in names]
         image.counts["left out: of other classes"] += len(instances - {shape.instance for shape in image.shapes})
         for shape in image.shapes:
-            shape.names = (new_names[shape.names],) if shape.names else ()
-    return [files.ClassName(*pair) for pair in enumerate(sorted({*new_names.values()} - {""}), start=1)]
+            shape.name = names[shape.name]
+    return [files.ClassName(*pair) for pair in enumerate(sorted({*names.values()} - {""}), start=1)]
 
 
 def process(source, outdir, form=None, classes=None, components=False, overwrite=False, skip_bad=False):
@@ -141,8 +135,7 @@ def name_outputs(images):
     stems, owners = [path.stem for path in paths], {}
     if len({*stems}) < len(stems):
         stems = ["-".join(part for part in (*path.parts[:-1], path.stem) if part not in ("..", "/")) for path in paths]
-    # what is hidden, training would pass over
-    stems = [files.fit_name(stem.lstrip(".") or "image") for stem in stems]
+    stems = [stem.lstrip(".") for stem in stems]  # what is hidden, training would pass over
     for stem, image in zip(stems, images, strict=True):
         owner = owners.setdefault(stem, image)
         if owner is not image:
@@ -156,12 +149,12 @@ def _process_image(work, class_ids, components, stem, image):
 
     Returns its instances' areas in pixels (N,), {what the summary says of as many: number}, {class: instances}.
     """
-    data, label, names = files.read_bytes(image.file), None, []
+    data, names = files.read_bytes(image.file), []
     if image.label:
         label = rasters.read_ids(image.label)
-    pixels, is_stored = sources.read_view(data, image.size if label is None else label.shape, image.file)
-    if label is None:
-        label, names = shapes.paint(image.shapes, pixels.shape[:2])
+        sources.size_of(data, label.shape, image.file)
+    else:
+        label, names = shapes.paint(image.shapes, sources.size_of(data, image.size, image.file))
     if class_ids:
         table = np.zeros(IGNORED + 1, np.uint8)
         table[1 : len(names) + 1] = [class_ids.get(name, files.NO_CLASS) for name in names]
@@ -170,11 +163,7 @@ def _process_image(work, class_ids, components, stem, image):
     if components:
         label = sources.require(image.where, shapes.part_components, label)
     writing.write_png(work / "labels" / f"{stem}.png", label)
-    suffix = PurePosixPath(image.name).suffix.lower()
-    if is_stored or suffix not in IMAGE_SUFFIXES:
-        writing.write_png(work / "images" / f"{stem}.png", pixels)
-    else:
-        (work / "images" / f"{stem}{suffix}").write_bytes(data)
+    (work / "images" / f"{stem}{image.file.suffix.lower()}").write_bytes(data)
     pixels_of = np.bincount(label.ravel(), minlength=IGNORED + 1)
     instances = {shape.instance for shape in image.shapes if shape.value is None}
     image.counts["left out: hidden by later ones or without a pixel in the image"] += len(instances) - len(names)
@@ -190,7 +179,7 @@ def main(argv=None):
     add("source", metavar="SOURCE", type=Path, help="folder or file with the annotations")
     add("--format", choices=READERS, help="of the annotations; default: recognized")
     add("--images", metavar="DIR", type=Path, help="folder of the images; default: where the annotations say, or near")
-    add("--classes", nargs="+", metavar="CLASS[=NEW]", help="classes to keep, by name or id, renamed; default: all")
+    add("--classes", nargs="+", metavar="CLASS[=NEW]", help="classes to keep, renamed; default: all")
     add("--components", action="store_true", help="every connected piece of an instance becomes one")
     add("--line-width", type=bounded(int, least=1, most=1000), default=7, help="pixels of drawn lines; default 7")
     writing.add_flags(parser)

@@ -8,7 +8,6 @@ from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from clustering import instance_classes, lane_probability
-from data.files import fit_name
 from datagenerator import ClassMap, prepare_label, read_image, read_pair
 from evaluation.classes import ClassScore, true_classes
 from lanes.culane import SIZE
@@ -154,7 +153,7 @@ def write_images(folder, srcdir, predictions, ground_truth, scores):
                 image = draw_lanes(read_image(Path(srcdir) / name), label["lanes"], label["h_samples"], BLUE, 9)
                 image = draw_lanes(image, found["lanes"], found.get("h_samples", label["h_samples"]), ORANGE, 3)
                 flat = Path(name).with_suffix("").as_posix().replace("/", "-")
-                save_image(Path(folder, fit_name(f"{rank:04d}_{scores[index, 0]:.3f}_{flat}") + ".jpg"), image)
+                save_image(Path(folder, f"{rank:04d}_{scores[index, 0]:.3f}_{flat}.jpg"), image)
         except BaseException:  # all of them or none
             for path in Path(folder).iterdir():
                 path.unlink()

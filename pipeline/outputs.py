@@ -3,11 +3,10 @@
 import contextlib
 import itertools
 import os
-import sys
 from pathlib import Path
 
 import utils
-from data.files import fit_name, list_images, pattern_base
+from data.files import list_images, pattern_base
 from lanes.tusimple import format_lines
 from run.command import UserError
 
@@ -30,8 +29,7 @@ def find_images(sources, recursive=False):
 def name_outputs(names, outdir, kinds, keep_names):
     """Files to write for images of these relative paths: list of {kind of `--save`: Path}, one per image.
 
-    With `keep_names` they are named after the images: the second image a, of another suffix or folder, becomes a-2, and
-    names that are too long for one of the outputs are shortened for all of them, which is said.
+    With `keep_names` they are named after the images: the second image a, of another suffix or folder, becomes a-2.
     """
     prefixes = {kind: "cluster" if kind == "overlay" else kind for kind in kinds}
     if not keep_names:
@@ -39,19 +37,14 @@ def name_outputs(names, outdir, kinds, keep_names):
             {kind: Path(outdir, f"{prefix}_{number:04d}.png") for kind, prefix in prefixes.items()}
             for number in range(len(names))
         ]
-    taken, result, shortened = set(), [], []
+    taken, result = set(), []
     for name in names:
         stem = name.with_suffix("").as_posix()
-        if fit_name(stem) != stem:
-            shortened.append(name)
         tries = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
         # some file systems don't tell upper from lower case
-        stem = next(tried for tried in (fit_name(tried) for tried in tries) if tried.lower() not in taken)
+        stem = next(tried for tried in tries if tried.lower() not in taken)
         taken.add(stem.lower())
         result.append({kind: Path(outdir, f"{stem}_{prefix}.png") for kind, prefix in prefixes.items()})
-    if kinds and shortened:
-        state = f"{len(shortened)} names, too long for their outputs, are shortened, first {shortened[0]}"
-        print(state, file=sys.stderr)
     return result
 
 

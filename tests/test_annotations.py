@@ -75,14 +75,12 @@ def test_labelme_finds_its_images(tmp_path):
 
 
 def test_names_of_videos_in_folders_of_their_own(tmp_path):
-    """Where one comes twice, the folders come before all names; what gets too long is cut; images elsewhere."""
-    long = 120 * "v"
-    for name in ("a/1", "a/2", "b/1", f"{long}/{long}/{long}", f"{long}/d/{long}"):
+    """Where one comes twice, the folders come before all names; images elsewhere."""
+    for name in ("a/1", "a/2", "b/1"):
         write(tmp_path / "images", {f"{name}.jpg": GRAY + 100 * (name == "b/1")})
         write(tmp_path / "in", {f"{name}.json": labelme(f"{name.rpartition('/')[2]}.jpg", BOX)})
     stems = set(convert(tmp_path / "in", tmp_path / "out", "--images", tmp_path / "images"))
-    assert {"a-1", "a-2", "b-1"} < stems and len(stems) == 5
-    assert all(len(stem) < 240 and stem.startswith(long) for stem in stems - {"a-1", "a-2", "b-1"})
+    assert stems == {"a-1", "a-2", "b-1"}
     assert [cv2.imread(str(tmp_path / f"out/images/{name}.jpg"))[0, 0, 0] for name in ("a-1", "b-1")] == [90, 190]
 
 
@@ -239,11 +237,9 @@ def test_kinds_become_one_class(tmp_path, capsys, form):
 
 
 def test_sets_without_classes(tmp_path):
-    """YOLO without names: one kind is none, two are their numbers; labelme's empty label is none."""
-    for name, boxes in (("one", BOXES[:1]), ("two", [BOXES[0], BOXES[3]])):
-        (write_boxes("yolo", tmp_path / name, boxes) / "classes.txt").unlink()
-        convert(tmp_path / name, tmp_path / f"{name}_out")
-    assert sorted(path.name for path in (tmp_path / "one_out").iterdir()) == ["images", "labels"]
+    """YOLO without names has numbers; labelme's empty label is none."""
+    (write_boxes("yolo", tmp_path / "two", [BOXES[0], BOXES[3]]) / "classes.txt").unlink()
+    convert(tmp_path / "two", tmp_path / "two_out")
     assert (tmp_path / "two_out/classes.txt").read_text() == "1 0\n2 1\n"
     write_boxes("labelme", tmp_path / "some", [("", 0, 0, 4, 4), ("x  y", 10, 0, 14, 4)])
     assert convert(tmp_path / "some", tmp_path / "some_out")["a"].max() == 2

@@ -75,9 +75,8 @@ def test_a_data_set_to_replace_is_never_the_source(tmp_path, capsys):
     assert "found in the data set to replace" in fails(capsys, out, out, "--overwrite", "--format", "labels")
     write(out, {"labels/a.json": labelme("../../in/a.jpg", BOX)})
     assert "found in the data set to replace" in fails(capsys, out / "labels", out, "--overwrite")
-    write_boxes("yolo", tmp_path / "yolo", BOXES[:1])
-    (tmp_path / "yolo/classes.txt").unlink()
-    assert convert(tmp_path / "yolo", out, "--overwrite")["a"].max() == 1
+    write_boxes("labelme", tmp_path / "other", [("", 2, 2, 22, 12)])
+    assert convert(tmp_path / "other", out, "--overwrite")["a"].max() == 1
     assert sorted(path.name for path in out.rglob("*")) == ["a.jpg", "a.png", "images", "labels", "notes.txt"]
 
 

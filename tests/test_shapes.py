@@ -83,7 +83,7 @@ def test_later_shapes_lie_on_top():
         ("top", 15, 0, 16, 1),  # the same instance as before
         ("apart", 30, 30, 33, 33),
     ]
-    label, names = shapes.paint([shapes.AnnotatedShape(name, ("a",), shapes.box(*box)) for name, *box in boxes], SIZE)
+    label, names = shapes.paint([shapes.AnnotatedShape(name, "a", shapes.box(*box)) for name, *box in boxes], SIZE)
     expected = np.zeros(SIZE, np.uint16)
     expected[:10, :5], expected[:10, 5:15], expected[:1, 15:16] = 1, 2, 2
     expected[18:26, 18:26], expected[30:33, 30:33] = 3, 4
@@ -92,6 +92,6 @@ def test_later_shapes_lie_on_top():
 
 
 def test_16_bits_of_instances():
-    many = [shapes.AnnotatedShape(number, (), shapes.box(0, 0, 1, 1), where="here") for number in range(65535)]
+    many = [shapes.AnnotatedShape(number, None, shapes.box(0, 0, 1, 1), where="here") for number in range(65535)]
     with pytest.raises(UserError, match="here: found 65535 instances"):
         shapes.paint(many, SIZE)

@@ -1,5 +1,4 @@
-"""Annotations of other tools and data sets, one module per family, for `data/instance_dataset_processing.py`.
+"""Annotations of other tools, one module per family: from a `sources.Source` a list of `sources.AnnotatedImage`s.
 
-Each module's readers take a `sources.Source` and give a list: for each image a `sources.AnnotatedImage`, or the
-UserError that tells why there is none. They raise UserError where the whole source can't be used.
+In place of an image that can't be used there is its UserError; one that is raised is of the whole source.
 """

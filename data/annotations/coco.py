@@ -10,29 +10,22 @@ from .shapes import AnnotatedShape, expand_runs, fill_polygons
 from .sources import attempt, get, require
 
 
-def is_coco(value):
-    """Whether an object of JSON is a COCO file."""
-    return isinstance(value, dict) and "images" in value and "annotations" in value
-
-
 def read_coco(source):
     """Images of a COCO file, those without an annotation included; crowds are ignored, boxes without a mask left out.
 
     Images lie in the folder named, else beside the file or in the usual folders near it.
     """
-    path = source.one_file("COCO", ".json", lambda path: is_coco(sources.read_json(path)))
+    path = source.one_file(".json", lambda path: "annotations" in sources.read_json(path))
     file = sources.read_json(path)
     entries, annotations, categories = (
         require(path, get, file, key, list) for key in ("images", "annotations", "categories")
     )
-    names = dict(require(f"{path}: categories", _read_category, category) for category in categories)
-    errors, shapes_of = [], {}
-    for number, entry in enumerate(entries, start=1):
-        where = f"{path}: image {number}"
-        key = require(where, get, entry, "id", int, str)
-        if key in shapes_of:  # which of them an annotation is for, nobody knows
-            raise UserError(f"{where}: found the id {key} again, expected each once; number the images anew")
-        shapes_of[key] = []
+    where = f"{path}: categories"
+    names = {require(where, get, one, "id", int, str): require(where, get, one, "name", str) for one in categories}
+    ids = [require(f"{path}: images", get, entry, "id", int, str) for entry in entries]
+    errors, images, shapes_of = [], [], {key: [] for key in ids}
+    if len(shapes_of) < len(ids):
+        raise UserError(f"{path}: images: found an id twice, expected each once; number the images anew")
     for number, annotation in enumerate(annotations, start=1):
         where = f"{path}: annotation {number}"
         key = require(where, get, annotation, "image_id", int, str)
@@ -40,7 +33,7 @@ def read_coco(source):
             shapes_of[key].append((where, _read_shape, annotation, number, names))
         else:
             errors.append(UserError(f"{where}: found image_id {key}, expected one of the images in the file; fix it"))
-    folders, images = _image_folders(source, path), []
+    folders = _image_folders(source, path)
     for number, record in enumerate(zip(entries, shapes_of.values(), strict=True), start=1):
         where = f"{path}: image {number}"
         images.append(attempt(where, _read_image, where, folders, *record))
@@ -53,12 +46,8 @@ def _image_folders(source, path):
     return [source.images] if source.images else [base / place for base in bases for place in places]
 
 
-def _read_category(category):
-    return get(category, "id", int, str), get(category, "name", str)
-
-
 def _read_image(where, folders, entry, shapes):
-    name, size = get(entry, "file_name", str), sources.read_size(entry, "height", "width")
+    name, size = get(entry, "file_name", str), (entry.get("height"), entry.get("width"))
     image = sources.AnnotatedImage(name, where, sources.find_image(name, folders), size)
     for shape in shapes:
         image.add(*shape)
@@ -75,7 +64,7 @@ def _read_shape(annotation, number, names):
         region = partial(_place_runs, counts, get(segmentation, "size", list))
     else:
         region = partial(fill_polygons, [sources.read_points(polygon, 3) for polygon in segmentation])
-    shape = AnnotatedShape(number, (names[category], str(category)), region)
+    shape = AnnotatedShape(number, names[category], region)
     if annotation.get("iscrowd"):  # whose members may have masks of their own, which count
         shape.value, shape.depth = IGNORED, -1
     return shape

@@ -18,7 +18,7 @@ NO_AREA = ("points", "tag", "skeleton", "cuboid")
 
 def read_cvat(source):
     """Images of a CVAT file, those without a shape included; they lie beside it or in `images/` there, if not named."""
-    path = source.one_file("XML", ".xml")
+    path = source.one_file(".xml")
     try:
         root = ET.fromstring(read_bytes(path))
     except (ET.ParseError, ValueError, LookupError):
@@ -42,11 +42,11 @@ def _read_shape(element, place, line_width):
         return f"{element.tag}, which has no area"
     label, group = element.attrib["label"], element.get("group_id")
     instance = place if group in (None, "", "0") else (label, group)
-    names, value = () if label in MASK_LABELS else (label,), MASK_LABELS.get(label)
+    name, value = None if label in MASK_LABELS else label, MASK_LABELS.get(label)
     for attribute in element.iter("attribute"):
         if attribute.get("name") in IGNORING and (attribute.text or "").strip().lower() == "true":
             value = IGNORED
-    return shapes.AnnotatedShape(instance, names, _region(element, line_width), int(element.get("z_order") or 0), value)
+    return shapes.AnnotatedShape(instance, name, _region(element, line_width), int(element.get("z_order") or 0), value)
 
 
 def _region(element, line_width):
@@ -64,6 +64,5 @@ def _region(element, line_width):
     if element.tag == "mask":
         left, top, width, height = (int(element.attrib[key]) for key in ("left", "top", "width", "height"))
         counts = [int(word) for word in element.attrib["rle"].split(",")]
-        expand = partial(shapes.expand_runs, counts, (height, width))
-        return partial(shapes.place_mask, expand, (height, width), top, left)
+        return lambda size: shapes.place_mask(shapes.expand_runs(counts, (height, width)), top, left, size)
     raise ValueError("found a shape of another kind, expected polygon, polyline, box, ellipse or mask; remove it")

@@ -16,11 +16,6 @@ POLYGONS = ("polygon", "rectangle", "oriented_rectangle", "rotation", "quadrilat
 NO_AREA = ("point", "points")
 
 
-def is_labelme(value):
-    """Whether an object of JSON is a labelme file."""
-    return isinstance(value, dict) and "shapes" in value
-
-
 def read_labelme(source):
     """Images of a JSON file, or of a folder and its subfolders, where other JSON files are passed over."""
     files, base = [source.path], source.path.parent
@@ -33,14 +28,13 @@ def read_labelme(source):
 
 def _read_file(path, base, source):
     file = sources.read_json(path)
-    if not is_labelme(file):
+    if "shapes" not in file:
         return None
-    name = get(file, "imagePath", str)
-    # the image's folder tells apart what has the same name in two of them
     folder = path.parent.relative_to(base)
-    image_file = sources.find_image(name, [source.images / folder, source.images] if source.images else [path.parent])
-    name = f"{folder.as_posix()}/{name.replace(chr(92), '/').split('/')[-1]}"
-    image = sources.AnnotatedImage(name, str(path), image_file, sources.read_size(file, "imageHeight", "imageWidth"))
+    folders = [source.images / folder, source.images] if source.images else [path.parent]
+    image_file = sources.find_image(get(file, "imagePath", str), folders)
+    name = f"{folder.as_posix()}/{image_file.name}"  # tells apart what has the same name in two folders
+    image = sources.AnnotatedImage(name, str(path), image_file, (file.get("imageHeight"), file.get("imageWidth")))
     for number, shape in enumerate(get(file, "shapes", list), start=1):
         where = f"{path}: shape {number}"
         image.add(where, _read_shape, shape, where, number, source.line_width)
@@ -65,7 +59,7 @@ def _read_shape(shape, where, number, line_width):
         data = base64.b64decode(get(shape, "mask", str))
         mask = decode_image(data, where, partial(cv2.imdecode, flags=cv2.IMREAD_GRAYSCALE)) > 0
         left, top = np.floor(points.min(axis=0)).astype(int)
-        region = partial(shapes.place_mask, lambda: mask, mask.shape, top, left)
+        region = partial(shapes.place_mask, mask, top, left)
     else:
         raise ValueError(f"found the shape_type {kind[:40]}, expected {', '.join(POLYGONS)}, ...; remove it")
-    return shapes.AnnotatedShape(number if group == "" else (label, group), (label,), region)
+    return shapes.AnnotatedShape(number if group == "" else (label, group), label, region)

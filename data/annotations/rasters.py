@@ -46,31 +46,24 @@ def read_ids(path):
 
 
 def _read_values(path):
-    """(h, w) of a label image's values, uint64 if they stand for colors."""
+    """(h, w) of a label image's values; of colors uint64, 0 where black or transparent, above `IGNORED` elsewhere."""
     data = files.read_bytes(path)
     if kind := files.lossy_kind(data):
         found = f"found {kind}, whose compression changes values and so invents instances"
         raise UserError(f"{path}: {found}, expected a lossless label, as png; export it anew, don't convert this file")
     if (count := files.count_images(data)) > 1:
-        raise UserError(f"{path}: found {count} pages or frames, expected one; write a file for each")
+        raise UserError(f"{path}: found {count} images in it, expected one; write a file for each")
     values, numbers = files.decode_image(data, path), files.palette_ids(data)
-    values = np.atleast_3d(values if numbers is None else numbers)
-    return values[:, :, 0] if values.shape[2] < 3 else _pack_colors(values)
-
-
-def _pack_colors(values):
-    """One uint64 per pixel of (h, w, 3 or 4) BGR(A), 0 where it is black or transparent, above `IGNORED` elsewhere."""
-    blue, green, red = np.moveaxis(values[:, :, :3].astype(np.uint64), 2, 0)
+    channels = np.moveaxis(np.atleast_3d(values if numbers is None else numbers), 2, 0)
+    if len(channels) < 3:
+        return channels[0]
+    blue, green, red = channels[:3].astype(np.uint64)
     packed = (red << 32) | (green << 16) | blue
-    if values.shape[2] == 4:
-        packed[values[:, :, 3] == 0] = 0
-    return np.where(packed > 0, packed + (1 << 48), 0)
+    return np.where((packed > 0) & (channels[3:] > 0).all(axis=0), packed + (1 << 48), 0)
 
 
 def read_mask_folders(source):
     """Images of a folder of folders, `ID/images/*.png` (one) and `ID/masks/*.png` (one per instance)."""
-    if source.images:
-        raise UserError(f"--images {source.images}: found with masks, whose images lie beside them; leave it out")
     folders = [path for path in sorted(source.path.iterdir()) if path.is_dir()]
     return [attempt(path, _read_folder, path) for path in folders if not path.name.startswith((".", "__MACOSX"))]
 
@@ -78,9 +71,9 @@ def read_mask_folders(source):
 def _read_folder(folder):
     images, masks = (list_files(folder / name, IMAGE_SUFFIXES) for name in ("images", "masks"))
     if len(images) != 1:
-        expected = f"one, with a file of masks/ for each instance; where each is an image's label, name {folder} itself"
+        expected = f"one, of masks/; where each file of it is a label, name {folder} itself"
         raise UserError(f"{folder / 'images'}: found {len(images)} images, expected {expected}")
-    shapes = [AnnotatedShape(path, (), partial(_place_file, path), where=str(path)) for path in masks]
+    shapes = [AnnotatedShape(path, None, partial(_place_file, path), where=str(path)) for path in masks]
     return AnnotatedImage(f"{folder.name}/{images[0].name}", str(folder), images[0], shapes=shapes)
 
 

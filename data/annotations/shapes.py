@@ -1,10 +1,9 @@
 """Annotated shapes and how they become pixels.
 
-Coordinates are those of the annotation tools: in pixels, x to the right, y down, the origin in the upper left corner of
-the image. A pixel belongs to a shape when its center (column + 0.5, row + 0.5) lies inside, for a polygon that crosses
-itself by the even-odd rule; a center exactly on an edge belongs to what is to the right of the edge, or below a level
-one, so that shapes with a common edge neither overlap nor leave a gap. Lines are the exception: they are drawn by
-OpenCV as the lanes of the TuSimple command.
+Coordinates are those of the annotation tools: in pixels, x to the right, y down, from the image's upper left corner. A
+pixel belongs to a shape when its center (column + 0.5, row + 0.5) lies inside, by the even-odd rule; a center on an edge
+belongs to what is to the right of it, or below a level one, so that shapes with a common edge neither overlap nor leave
+a gap. Lines are the exception: they are drawn by OpenCV as the lanes of the TuSimple command.
 
 A region is a function from the image's size (h, w) to (mask, top, left): (a, b) bool, and the row and column of its
 upper left pixel in the image. It raises ValueError if it can't be of that image.
@@ -31,15 +30,15 @@ class AnnotatedShape:
     """One annotated shape."""
 
     instance: Hashable  # shapes with the same one are parts of one instance
-    names: tuple  # of its class: its name ("" if it has none) and perhaps its id, both str; () for no class
+    name: str | None  # of its class; None: it has none
     region: Callable
     depth: int = 0  # what has a higher one lies on top, of the same depth what comes later
     value: int | None = None  # of what is no instance: 0 for a hole, or IGNORED
     where: str = ""  # file and place in it, for messages
 
     def __post_init__(self):
-        if self.names and self.names[0] in RESERVED:
-            self.value, self.names = RESERVED[self.names[0]], ()
+        if self.name in RESERVED:
+            self.value, self.name = RESERVED[self.name], None
 
 
 def check_bounds(points, size):
@@ -114,13 +113,13 @@ def draw_line(points, width, size):
     return mask.astype(bool), 0, 0
 
 
-def place_mask(make, shape, top, left, size):
-    """Region of an (a, b) bool mask, which `make()` gives; ValueError if it isn't all in the image."""
-    height, width = shape
+def place_mask(mask, top, left, size):
+    """Region of an (a, b) bool mask; ValueError if it isn't all in the image."""
+    height, width = mask.shape
     if top < 0 or left < 0 or top + height > size[0] or left + width > size[1]:
         found = f"a mask of {width}x{height} pixels at ({left}, {top})"
         raise ValueError(f"found {found}, expected it in {size[1]}x{size[0]}; fix it")
-    return make(), top, left  # not before, as a wrong shape may be a huge one
+    return mask, top, left
 
 
 def expand_runs(counts, shape):
@@ -133,7 +132,7 @@ def expand_runs(counts, shape):
 
 
 def paint(shapes, size):
-    """Paint `AnnotatedShape`s, upper ones over lower ones: ids, (h, w) uint16, and the class of each, "" for none.
+    """Paint `AnnotatedShape`s, upper ones over lower ones: ids, (h, w) uint16, and the name of each's class.
 
     Instances that are seen are numbered from 1 in the order of their first shapes. UserError if they are too many, or
     one can't be of this image.
@@ -141,7 +140,7 @@ def paint(shapes, size):
     shapes, names = sorted(shapes, key=lambda shape: shape.depth), {}
     for shape in shapes:
         if shape.value is None:
-            names.setdefault(shape.instance, (*shape.names, "")[0])
+            names.setdefault(shape.instance, shape.name)
     if len(names) > MOST:
         raise UserError(f"{shapes[0].where}: found {len(names)} instances in one image, expected at most {MOST}")
     numbers = {instance: number for number, instance in enumerate(names, start=1)}

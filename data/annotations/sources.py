@@ -27,13 +27,13 @@ class Source:
     images: Path | None = None  # folder of the images, or None: where the annotations say, or near them
     line_width: int = 7  # pixels of drawn lines
 
-    def one_file(self, kind, suffix, fits=lambda path: True):
+    def one_file(self, suffix, fits=lambda path: True):
         """`path` if it is a file, else its only file of a suffix for which `fits` holds; raises UserError."""
         if self.path.is_file():
             return self.path
         found = [path for path in list_files(self.path, (suffix,)) if fits(path)]
         if len(found) != 1:
-            raise UserError(f"{self.path}: found {len(found)} {kind} files, expected one; name the file")
+            raise UserError(f"{self.path}: found {len(found)} such {suffix} files, expected one; name the file")
         return found[0]
 
 
@@ -44,7 +44,7 @@ class AnnotatedImage:
     name: str  # of the image, "/" between folders
     where: str  # the annotation, for messages
     file: Path
-    size: tuple | None = None  # (h, w) that the annotation states
+    size: tuple = (None, None)  # (h, w) that the annotation states
     shapes: list = field(default_factory=list)  # `shapes.AnnotatedShape`s
     label: Path | None = None  # an image of ids
     counts: Counter = field(default_factory=Counter)  # {what the summary says of as many: number}
@@ -88,18 +88,22 @@ def pair_files(folder, labels, endings=("",)):
 
     One of `endings` may follow an image's name in its label's.
     """
-    pairs, unpaired = files.pair_up(files.list_by_stem(folder, IMAGE_SUFFIXES, True), labels, endings)
+    pairs, left = [], dict(labels)
+    for name, image in files.list_by_stem(folder, IMAGE_SUFFIXES, True).items():
+        found = next((name + ending for ending in endings if name + ending in left), None)
+        pairs.append((image, left.pop(found, None)))
     alone = f"found no image of that name in {folder}, expected one; remove it"
-    return pairs, [UserError(f"{path}: {alone}") for path in unpaired]
+    return pairs, [UserError(f"{path}: {alone}") for path in left.values()]
 
 
 def read_json(path):
-    """Content of a JSON file; raises UserError."""
+    """Object of a JSON file, {} for other JSON; raises UserError."""
     text = files.read_text(path)
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         raise UserError(f"{path}: found no JSON, or a part of it, expected one object; export it again") from None
+    return value if isinstance(value, dict) else {}
 
 
 def get(record, key, *kinds, default=None):
@@ -123,12 +127,6 @@ def read_points(value, least):
     raise ValueError(f"found {shorten(value)}, expected at least {least} points, pairs of numbers; fix it")
 
 
-def read_size(record, height, width):
-    """(h, w) of JSON's dict, or None if it doesn't state both."""
-    size = record.get(height), record.get(width)
-    return None if None in size else size
-
-
 def find_image(name, folders):
     """Path of the image that an annotation names, perhaps as a path of another machine; else ValueError."""
     path = PurePosixPath(name.replace("\\", "/"))
@@ -139,21 +137,17 @@ def find_image(name, folders):
     raise ValueError(f"found no image {shorten(name)} in {places}, expected it there or in --images")
 
 
-def read_view(data, size, where):
-    """The pixels of an image's bytes as they were annotated, `size`, (h, w) or None, being that of the annotation.
+def size_of(data, size, where):
+    """(h, w) of an image's bytes as they were annotated, `size` being what the annotation says, or (None, None).
 
-    A photo may state that it is to be shown turned (EXIF); tools annotate it so, and training sees it so. Where the
-    size fits only the pixels as they are stored, these are the view. UserError for no image, or one of another size.
-
-    Returns (h, w, 3) uint8 BGR, and whether they are as stored.
+    A photo may state that it is to be shown turned (EXIF); tools annotate it so, unless only the pixels as they are
+    stored have that size; training goes by the label's size. UserError for no image, or one of another size.
     """
-    if data.startswith(files.TIFF) and (kind := files.decode_image(data, where).dtype) not in (np.uint8, np.uint16):
-        raise UserError(f"{where}: found pixels of {kind}, expected 8 or 16 bits; convert the image")
-    shown = files.decode_image(data, where, files.read_color)
-    if not size or shown.shape[:2] == size:
-        return shown, False
-    stored = files.decode_image(data, where, partial(files.read_color, flags=cv2.IMREAD_IGNORE_ORIENTATION))
-    if stored.shape[:2] != size:
-        found, expected = (f"{width}x{height}" for height, width in (shown.shape[:2], size))
+    shown = files.decode_image(data, where, files.read_color).shape[:2]
+    if None in size or shown == size:
+        return shown
+    stored = files.decode_image(data, where, partial(files.read_color, flags=cv2.IMREAD_IGNORE_ORIENTATION)).shape[:2]
+    if stored != size:
+        found, expected = (f"{width}x{height}" for height, width in (shown, size))
         raise UserError(f"{where}: found {found} pixels, expected {expected} as annotated; name the annotated images")
-    return stored, True
+    return stored

@@ -44,7 +44,7 @@ def _read_line(words, number, names):
     if not (points >= -SLACK).all() or not (points <= 1 + SLACK).all():
         raise ValueError(f"found {points.min():g} to {points.max():g}, expected fractions of the image's size; fix it")
     key = str(int(words[0]))
-    return AnnotatedShape(number, (names.get(key, ""), key), lambda size: fill_polygon(points * size[::-1], size))
+    return AnnotatedShape(number, names.get(key, key), lambda size: fill_polygon(points * size[::-1], size))
 
 
 def read_names(folder):

@@ -5,7 +5,6 @@ TensorFlow.
 """
 
 import contextlib
-import glob
 import io
 import os
 import sys
@@ -110,12 +109,9 @@ def count_images(data):
 
 def is_turn_unknown(path, size):
     """Whether an image is to be shown turned (EXIF) and the size, (h, w), of its label is that of both views."""
-
-    def orientation(image):
-        # of others PIL would decode a png to look behind its pixels
-        return image.getexif().get(274) if "exif" in image.info or image.format == "TIFF" else 1
-
-    turn = _ask_pillow(path, orientation) or 1
+    # of a png without it Pillow would decode the pixels to look behind them
+    has_exif = _ask_pillow(path, lambda image: "exif" in image.info or image.format == "TIFF")
+    turn = has_exif and _ask_pillow(path, lambda image: image.getexif().get(274)) or 1
     return 2 <= turn <= 4 or 5 <= turn <= 8 and size[0] == size[1]
 
 
@@ -227,33 +223,22 @@ def list_by_stem(folder, suffixes, recursive=False):
 
 
 def list_images(source, recursive=False):
-    """[Path] of the images that a folder, a file's name or a glob pattern (`**`: any number of folders) stands for.
+    """[Path] of the images of a folder, with `recursive` also of its subfolders, or of a file, whatever its suffix.
 
-    With `recursive` a folder's subfolders too; a file is taken whatever its suffix. UserError if there is none.
+    Raises UserError if there is none, OSError if there is no such folder.
     """
     source = Path(source)
-    if not source.exists() and not glob.has_magic(str(source)):
-        raise UserError(f"{source}: no such file or folder, expected images; name another one")
-    if source.is_dir():
-        paths = walk_files(source) if recursive else source.iterdir()
-    elif source.exists():
+    if source.is_file():
         return [source]
-    else:  # whose wildcards stand for nothing hidden
-        base = pattern_base(source)
-        paths = [base / path for path in glob.glob(str(source.relative_to(base)), root_dir=base, recursive=True)]
+    paths = walk_files(source) if recursive else source.iterdir()
     files = {path for path in paths if not path.is_dir() and not path.name.startswith(".")}
     images = select_files(files, IMAGE_SUFFIXES)
     if not images:
-        inside = "" if recursive or not source.is_dir() else " (--recursive looks into subfolders)"
+        inside = "" if recursive else " (--recursive looks into subfolders)"
         raise UserError(f"{source}: found no {IMAGES}{inside}; name another folder")
     if others := files.difference(images):
         print(f"{source}: {len(others)} files left out, as {min(others).name}, which are no {IMAGES}", file=sys.stderr)
     return images
-
-
-def pattern_base(pattern):
-    """The longest beginning of a pattern, a Path, that is a folder, brackets in its name or not."""
-    return next(folder for folder in (*pattern.parents, Path()) if folder.is_dir())
 
 
 def read_bytes(path, expected="one"):
@@ -280,13 +265,12 @@ def decode_image(data, where, read=lambda data: cv2.imdecode(data, cv2.IMREAD_UN
     is_cut = data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[len(data) // 2 :]
     # nor does libpng refuse wrong checksums, and what it refuses, it tells in a line of its own
     is_cut |= data.startswith(b"\x89PNG") and not _ask_pillow(data, lambda image: image.verify() is None)
-    image, damage = None, "cut off or damaged" if is_cut else "could not be decoded"
     try:
         image = read(np.frombuffer(data, np.uint8)) if data and not is_cut else None
-    except cv2.error as error:
-        damage = " ".join(error.err.split())
+    except cv2.error:
+        image = None
     if image is None:
-        raise UserError(f"{where}: {damage}, expected an image; replace or remove it")
+        raise UserError(f"{where}: could not be decoded, cut off or damaged, expected an image; replace or remove it")
     return image
 
 

@@ -69,7 +69,7 @@ def choose_classes(images, wanted):
     """
     known = {shape.name for image in images for shape in image.shapes} - {None}
     renamed = dict(word.partition("=")[::2] for word in wanted) if wanted else dict.fromkeys(known, "")
-    for word in renamed.keys() - known:
+    for word in sorted(renamed.keys() - known):
         listed = ", ".join(sorted(known)[:30]) or "no classes"
         raise UserError(f"--classes {word}: found {listed}, expected one of these; name them")
     names = {name: " ".join((new or name).split()) for name, new in renamed.items()} | {None: ""}
@@ -89,10 +89,8 @@ def process(source, outdir, form=None, classes=None, components=False, overwrite
     """
     writing.check_free(outdir, overwrite)
     form = form or recognize(source.path)
-    results = READERS[form](source)
-    errors = [result for result in results if isinstance(result, UserError)]
-    writing.require_good(errors, skip_bad)
-    images = [result for result in results if not isinstance(result, UserError)]
+    images, errors = writing.run_all(READERS[form](source), skip_bad)
+    images = [image for image in images if image]
     names = choose_classes(images, classes)
     _check_apart(source.path, images, outdir)
     stems = name_outputs(images)

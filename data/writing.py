@@ -78,7 +78,8 @@ def run_all(calls, skip_bad):
             try:
                 results.append(task.result())
             except UserError as error:
-                require_good([error], skip_bad)
+                if not skip_bad:
+                    raise UserError(f"{error}; or use --skip-bad") from None
                 errors.append(error)
     finally:
         pool.shutdown(cancel_futures=True)
@@ -105,12 +106,6 @@ def write_numbered(work, make, records, skip_bad):
         for part in parts:
             os.replace(work / part / f"{old:04d}.png", work / part / f"{new:04d}.png")
     return [records[number] for number, _ in done], errors
-
-
-def require_good(errors, skip_bad):
-    """Raise the first of the UserErrors, if there is one, unless `skip_bad`."""
-    if errors and not skip_bad:
-        raise UserError(f"{errors[0]}; or use --skip-bad")
 
 
 def write_png(path, array):

@@ -18,19 +18,10 @@ def test_an_image_without_text_is_no_background_where_a_text_has_no_image(tmp_pa
     assert "1 skipped" in captured.out and "c.txt" in captured.err
 
 
-def test_skip_bad_leaves_out_records_of_coco(tmp_path, capsys):
-    """Those that belong to nothing, and an image, told once, with annotations that can't be used."""
-    polygon, line, second = [[1, 1, 9, 1, 5, 9]], [[1, 1, 9, 1]], tools.IMAGE_ID + 1
-    annotations = [annotation(polygon), annotation(polygon, image=99), *[annotation(line, image=second)] * 2]
-    file = tools.coco_file([*annotations, annotation(polygon, image=second)])
-    results = [{"image_id": 7}]  # of another program, no COCO file
-    write(tmp_path / "in", {"a.jpg": None, "b.png": None, "coco.json": file, "results.json": results})
-    assert list(convert(tmp_path / "in", tmp_path / "out", "--skip-bad")) == ["a"]
-    captured = capsys.readouterr()
-    assert "2 skipped" in captured.out and "annotation 2: found image_id 99" in captured.err
-
-
+LINE = [[1, 1, 9, 1]]
+COCO = [annotation([[1, 1, 9, 1, 5, 9]], image=tools.IMAGE_ID + 1), *[annotation(LINE)] * 2]
 BAD_SHAPES = {
+    "coco": {"a.jpg": None, "b.png": None, "coco.json": tools.coco_file(COCO), "results.json": [{"image_id": 7}]},
     "labelme": {"a.jpg": None, "a.json": labelme("a.jpg", BOX, ("polygon", "leaf", [[1, 1], [5, 5]]))},
     "yolo": {"images/a.jpg": None, "labels/a.txt": "0 0.1 0.1 0.2 0.2\n0 0 0 1 0 1 1"},
     "masks": {f"{name}/images/{name}.jpg": None for name in "ab"}
@@ -42,7 +33,7 @@ BAD_SHAPES = {
 def test_an_image_with_a_bad_shape_is_left_out(tmp_path, capsys, form):
     """What the shape shows would be background else."""
     source = write(tmp_path / "in", BAD_SHAPES[form])
-    if form != "masks":
+    if form in ("labelme", "yolo"):
         write_boxes(form, source, [("leaf", 2, 2, 22, 12)], "b")
     assert "; or use --skip-bad" in fails(capsys, source, tmp_path / "out", "--format", form)
     assert list(convert(source, tmp_path / "out", "--skip-bad", "--format", form)) == ["b"]

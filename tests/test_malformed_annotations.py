@@ -85,7 +85,7 @@ YOLO = [
     ("0 0.1 0.1 0.2 0.2", "a.txt:1: found 0 and 4 words"),
     ("0 0.1 0.1 0.2 0.2 0.3 0.3 0.4", "found 0 and 7 words"),
     ("\n\nleaf 0.1 0.1 0.2 0.2 0.3 0.3", "a.txt:3: found leaf"),
-    ("0 10 10 20 20 30 15", "found 10 to 30, expected fractions"),
+    ("0 10 10 20 20 30 15", "found the point (600, 400), expected it within 60x40"),
     ("0 0.1 0.1 0.2 0,2 0.3 0.3", "'0,2'"),
     ("0 0.1 0.1 0.1 0.1 0.1 0.1", "without an instance"),
     (b"\xff\xfe0 1", "no UTF-8 text"),
@@ -130,7 +130,7 @@ CASES += [("yolo", {"images/a.jpg": None, "labels/a.txt": text}, words) for text
 CASES += [("labels", {"images/a.jpg": None, "labels/a.png": label}, words) for label, words in LABELS]
 CASES += [
     ("labels", {"images/a.jpg": None, "labels/a.png/b": ""}, "labels: found no file"),
-    ("labels", {"images/a.jpg": None, "labels/b.png": None}, "b.png: found no image"),
+    ("labels", {"images/a.jpg": None, "labels/a.png": FLAT, "labels/b.png": None}, "b.png: found no image"),
     ("labels", {"images/a.jpg": None, "images/b.jpg": None, "labels/a.png": FLAT}, "b.jpg: found no label"),
     ("labels", {"images/a.jpg": None, "labels/a.tif": PAGES}, "a.tif: found 2 images"),
     ("labels", {"images/a.tif": FLAT + np.float32(0.5), "labels/a.png": FLAT}, "a.tif: could not be decoded"),

@@ -1,4 +1,5 @@
-"""Annotations of other tools, one module per family: from a `sources.Source` a list of `sources.AnnotatedImage`s.
+"""Annotations of other tools, one module per family.
 
-In place of an image that can't be used there is its UserError; one that is raised is of the whole source.
+From a `sources.Source` readers make a list of functions without arguments, each of which gives a
+`sources.AnnotatedImage` or raises UserError. They raise UserError themselves where the whole source can't be used.
 """

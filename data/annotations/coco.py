@@ -7,7 +7,7 @@ from run.command import UserError
 
 from . import sources
 from .shapes import AnnotatedShape, expand_runs, fill_polygons
-from .sources import attempt, get, require
+from .sources import get, require
 
 
 def read_coco(source):
@@ -23,21 +23,20 @@ def read_coco(source):
     where = f"{path}: categories"
     names = {require(where, get, one, "id", int, str): require(where, get, one, "name", str) for one in categories}
     ids = [require(f"{path}: images", get, entry, "id", int, str) for entry in entries]
-    errors, images, shapes_of = [], [], {key: [] for key in ids}
+    shapes_of = {key: [] for key in ids}
     if len(shapes_of) < len(ids):
         raise UserError(f"{path}: images: found an id twice, expected each once; number the images anew")
     for number, annotation in enumerate(annotations, start=1):
         where = f"{path}: annotation {number}"
         key = require(where, get, annotation, "image_id", int, str)
-        if key in shapes_of:
-            shapes_of[key].append((where, _read_shape, annotation, number, names))
-        else:
-            errors.append(UserError(f"{where}: found image_id {key}, expected one of the images in the file; fix it"))
-    folders = _image_folders(source, path)
+        if key not in shapes_of:
+            raise UserError(f"{where}: found image_id {key}, expected one of the images in the file; fix it")
+        shapes_of[key].append((where, _read_shape, annotation, number, names))
+    folders, calls = _image_folders(source, path), []
     for number, record in enumerate(zip(entries, shapes_of.values(), strict=True), start=1):
         where = f"{path}: image {number}"
-        images.append(attempt(where, _read_image, where, folders, *record))
-    return errors + images
+        calls.append(partial(require, where, _read_image, where, folders, *record))
+    return calls
 
 
 def _image_folders(source, path):

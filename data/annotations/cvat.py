@@ -9,7 +9,7 @@ from data.files import IGNORED, read_bytes
 from run.command import UserError
 
 from . import shapes
-from .sources import AnnotatedImage, attempt, find_image, read_points
+from .sources import AnnotatedImage, find_image, read_points, require
 
 MASK_LABELS = {"background": 0, "ignored": IGNORED}  # what these labels mean where CVAT exports masks
 IGNORING = ("ignored", "is_crowd", "iscrowd")  # attributes that say so of a shape
@@ -25,7 +25,7 @@ def read_cvat(source):
         raise UserError(f"{path}: found no XML, or a part, expected CVAT for images 1.1; export it again") from None
     folders = [source.images] if source.images else [path.parent, path.parent / "images"]
     images = ((f"{path}: image {number}", image) for number, image in enumerate(root.iter("image"), start=1))
-    return [attempt(where, _read_image, image, where, folders, source.line_width) for where, image in images]
+    return [partial(require, where, _read_image, image, where, folders, source.line_width) for where, image in images]
 
 
 def _read_image(element, where, folders, line_width):

@@ -5,12 +5,11 @@ from functools import partial
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from data.files import decode_image
 
 from . import shapes, sources
-from .sources import attempt, get
+from .sources import get, require
 
 POLYGONS = ("polygon", "rectangle", "oriented_rectangle", "rotation", "quadrilateral")  # the last two X-AnyLabeling's
 NO_AREA = ("point", "points")
@@ -21,9 +20,7 @@ def read_labelme(source):
     files, base = [source.path], source.path.parent
     if not source.path.is_file():
         files, base = sources.list_files(source.path, (".json",)), source.path
-    bar = tqdm(files, "reading", unit="file", dynamic_ncols=True)
-    results = [attempt(path, _read_file, path, base, source) for path in bar]
-    return [result for result in results if result]
+    return [partial(require, path, _read_file, path, base, source) for path in files]
 
 
 def _read_file(path, base, source):

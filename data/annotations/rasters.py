@@ -9,7 +9,7 @@ from data.files import IGNORED, IMAGE_SUFFIXES
 from run.command import UserError
 
 from .shapes import MOST, AnnotatedShape
-from .sources import AnnotatedImage, attempt, list_files, pair_files
+from .sources import AnnotatedImage, list_files, pair_files, require
 
 LABEL_FOLDERS = ("labels", "masks")
 ENDINGS = ("", "_mask", "_masks", "_label", "_labels")  # of a label's stem, after its image's
@@ -20,11 +20,14 @@ def read_label_images(source):
     folders = [source.path / name for name in LABEL_FOLDERS]
     labels = files.list_by_stem(next((path for path in folders if path.is_dir()), folders[0]), IMAGE_SUFFIXES, True)
     folder = source.images or source.path / "images"
-    pairs, results = pair_files(folder, labels, ENDINGS)
-    for path, label in pairs:
-        image = AnnotatedImage(path.relative_to(folder).as_posix(), str(label), path, label=label)
-        results.append(image if label else UserError(f"{path}: found no label of that name, expected one; add it"))
-    return results
+    return [partial(_read_pair, folder, *pair) for pair in pair_files(folder, labels, ENDINGS)]
+
+
+def _read_pair(folder, image, label):
+    if not image or not label:
+        lacking = "image" if label else "label"
+        raise UserError(f"{image or label}: found no {lacking} of that name, expected one; add it or remove this file")
+    return AnnotatedImage(image.relative_to(folder).as_posix(), str(label), image, label=label)
 
 
 def read_ids(path):
@@ -65,7 +68,8 @@ def _read_values(path):
 def read_mask_folders(source):
     """Images of a folder of folders, `ID/images/*.png` (one) and `ID/masks/*.png` (one per instance)."""
     folders = [path for path in sorted(source.path.iterdir()) if path.is_dir()]
-    return [attempt(path, _read_folder, path) for path in folders if not path.name.startswith((".", "__MACOSX"))]
+    folders = [path for path in folders if not path.name.startswith((".", "__MACOSX"))]
+    return [partial(require, path, _read_folder, path) for path in folders]
 
 
 def _read_folder(folder):

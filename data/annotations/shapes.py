@@ -1,9 +1,9 @@
 """Annotated shapes and how they become pixels.
 
-Coordinates are those of the annotation tools: in pixels, x to the right, y down, from the image's upper left corner. A
-pixel belongs to a shape when its center (column + 0.5, row + 0.5) lies inside, by the even-odd rule; a center on an edge
-belongs to what is to the right of it, or below a level one, so that shapes with a common edge neither overlap nor leave
-a gap. Lines are the exception: they are drawn by OpenCV as the lanes of the TuSimple command.
+Coordinates are pixels, x to the right, y down, from the image's upper left corner. A pixel belongs to a shape when its
+center (column + 0.5, row + 0.5) lies inside, by the even-odd rule; a center on an edge belongs to what is to the right
+of it, or below a level one, so that shapes with a common edge neither overlap nor leave a gap. Lines are drawn by
+OpenCV, as the lanes of the TuSimple command.
 
 A region is a function from the image's size (h, w) to (mask, top, left): (a, b) bool, and the row and column of its
 upper left pixel in the image. It raises ValueError if it can't be of that image.

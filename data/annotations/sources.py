@@ -1,6 +1,6 @@
 """Files of annotations: finding, reading and checking them, and the images that they are of.
 
-What reads a part of a file raises ValueError ("found ..., expected ..."); `attempt` adds the file and the place in it.
+What reads a part of a file raises ValueError ("found ..., expected ..."); `require` adds the file and the place in it.
 """
 
 import contextlib
@@ -59,23 +59,15 @@ class AnnotatedImage:
             self.shapes.append(shape)
 
 
-def attempt(where, read, *args):
-    """What `read(*args)` returns, or a UserError of what it raises: one bad record is no reason to leave the others."""
+def require(where, read, *args):
+    """What `read(*args)` returns; UserError, with `where`, the file and the place in it, if it can't be read."""
     try:
         return read(*args)
-    except UserError as error:  # which names its place
-        return error
+    except UserError:  # which names its place
+        raise
     except (ValueError, TypeError, KeyError, OverflowError, OSError) as error:
         found = f"found {'no ' * isinstance(error, KeyError)}{error}, expected what can be read; fix it"
-        return UserError(f"{where}: {error if str(error).startswith('found ') else found}")
-
-
-def require(where, read, *args):
-    """As `attempt`, but the UserError is raised."""
-    result = attempt(where, read, *args)
-    if isinstance(result, UserError):
-        raise result
-    return result
+        raise UserError(f"{where}: {error if str(error).startswith('found ') else found}") from None
 
 
 def list_files(folder, suffixes):
@@ -84,7 +76,7 @@ def list_files(folder, suffixes):
 
 
 def pair_files(folder, labels, endings=("",)):
-    """[(image, label or None)] of a folder's images and of labels, {name: path}, and UserErrors of labels left over.
+    """[(image, label)] of a folder's images and of labels, {name: path}; one of them is None where it lacks.
 
     One of `endings` may follow an image's name in its label's.
     """
@@ -92,8 +84,7 @@ def pair_files(folder, labels, endings=("",)):
     for name, image in files.list_by_stem(folder, IMAGE_SUFFIXES, True).items():
         found = next((name + ending for ending in endings if name + ending in left), None)
         pairs.append((image, left.pop(found, None)))
-    alone = f"found no image of that name in {folder}, expected one; remove it"
-    return pairs, [UserError(f"{path}: {alone}") for path in left.values()]
+    return pairs + [(None, label) for label in left.values()]
 
 
 def read_json(path):

@@ -1,14 +1,14 @@
 """YOLO segmentation: `images/` and `labels/` with one text file per image, a class and a polygon per line."""
 
 import re
+from functools import partial
 
 from data.files import list_by_stem, read_text
 from run.command import UserError
 
 from .shapes import AnnotatedShape, fill_polygon
-from .sources import AnnotatedImage, attempt, pair_files, read_points
+from .sources import AnnotatedImage, pair_files, read_points, require
 
-SLACK = 0.01  # beyond 0 and 1, which rounding and hasty clicks leave
 # a name in a yaml, of a list or a mapping
 NAME = re.compile(r"""(?:-[ \t]+)?(?:["']?(\d+)["']?[ \t]*:[ \t]*)?(["']?)([^"',:#]+)\2""")
 
@@ -21,14 +21,16 @@ def read_yolo(source):
     folder, names = source.images or source.path / "images", read_names(source.path)
     texts = list_by_stem(source.path / "labels", (".txt",), recursive=True)
     texts.pop("classes", None)
-    pairs, errors = pair_files(folder, texts)
-    if errors:  # an image without a text may be that of one of these
+    pairs = pair_files(folder, texts)
+    if not all(path for path, _ in pairs):  # an image without a text may be that of a text without one
         pairs = [pair for pair in pairs if pair[1]]
-    return errors + [attempt(text, _read_image, path, path.relative_to(folder), text, names) for path, text in pairs]
+    return [partial(require, text, _read_image, folder, path, text, names) for path, text in pairs]
 
 
-def _read_image(path, name, text, names):
-    image = AnnotatedImage(name.as_posix(), str(text or path), path)
+def _read_image(folder, path, text, names):
+    if not path:
+        raise ValueError(f"found no image of that name in {folder}, expected one; remove it")
+    image = AnnotatedImage(path.relative_to(folder).as_posix(), str(text or path), path)
     image.counts["images without a text file, taken to be empty"] += text is None
     for number, line in enumerate(read_text(text).splitlines() if text else (), start=1):
         if line.strip():
@@ -40,10 +42,7 @@ def _read_line(words, number, names):
     if not words[0].isdecimal() or len(words) < 7 or len(words) % 2 == 0:
         expected = "a class, a whole number, and x y of 3 points or more; fix it or export masks"
         raise ValueError(f"found {words[0][:40]} and {len(words) - 1} words, expected {expected}")
-    points = read_points(words[1:], 3)
-    if not (points >= -SLACK).all() or not (points <= 1 + SLACK).all():
-        raise ValueError(f"found {points.min():g} to {points.max():g}, expected fractions of the image's size; fix it")
-    key = str(int(words[0]))
+    points, key = read_points(words[1:], 3), str(int(words[0]))
     return AnnotatedShape(number, names.get(key, key), lambda size: fill_polygon(points * size[::-1], size))
 
 

@@ -99,16 +99,13 @@ def palette_ids(data):
 
 
 def count_images(data):
-    """How many images the bytes of a file hold, of which OpenCV reads the first: pages of a tiff, frames of the others.
-
-    1 for what isn't known to hold several.
-    """
+    """How many images, pages or frames, the bytes of a file hold, of which OpenCV reads the first; 1 if not known."""
     # not of a jpg, where the others are previews
     return data.startswith(SEVERAL) and _ask_pillow(data, lambda image: getattr(image, "n_frames", 1)) or 1
 
 
 def is_turn_unknown(path, size):
-    """Whether an image is to be shown turned (EXIF) and the size, (h, w), of its label is that of both views."""
+    """Whether an image is to be shown turned (EXIF), and as stored, too, has the size of its label, (h, w)."""
     # of a png without it Pillow would decode the pixels to look behind them
     has_exif = _ask_pillow(path, lambda image: "exif" in image.info or image.format == "TIFF")
     turn = has_exif and _ask_pillow(path, lambda image: image.getexif().get(274)) or 1
@@ -204,10 +201,7 @@ def write_class_names(folder, names):
 
 
 def list_by_stem(folder, suffixes, recursive=False):
-    """Files of a folder that `select_files` takes: {stem, with the folders before it: Path}.
-
-    UserError: no such folder, no file, two of one stem.
-    """
+    """{stem, with the folders before it: Path} of a folder's files; UserError for none, or two of one stem."""
     if not folder.is_dir():
         expected = f"{suffixes[0]}, ... in it; make a data folder by data/*_dataset_processing.py or name another"
         raise UserError(f"{folder}: no such folder, expected {expected}")
@@ -223,10 +217,7 @@ def list_by_stem(folder, suffixes, recursive=False):
 
 
 def list_images(source, recursive=False):
-    """[Path] of the images of a folder, with `recursive` also of its subfolders, or of a file, whatever its suffix.
-
-    Raises UserError if there is none, OSError if there is no such folder.
-    """
+    """[Path] of the images of a folder, with `recursive` also of its subfolders; or a file, whatever its suffix."""
     source = Path(source)
     if source.is_file():
         return [source]

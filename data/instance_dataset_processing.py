@@ -107,8 +107,8 @@ def process(source, outdir, form=None, classes=None, components=False, overwrite
             why = "".join(f" ({error})" for error in (errors + damaged)[:1])
             raise UserError(f"{source.path}: {found}, expected some; name another, or its --format{why}")
     counts, kinds = (sum((one[place] for one in written), Counter()) for place in (1, 2))
-    lines = [f"{len(written)} images ({form}) in {outdir}", f"{len(areas)} instances"]
-    lines[1] += f", {min(numbers)} to {max(numbers)} per image, of {min(areas)} to {max(areas)} pixels"
+    sizes = f"{min(numbers)} to {max(numbers)} per image, of {min(areas)} to {max(areas)} pixels"
+    lines = [f"{len(written)} images ({form}) in {outdir}", f"{len(areas)} instances, {sizes}"]
     if kinds:
         lines.append("classes: " + ", ".join(f"{number} {name}" for name, number in sorted(kinds.items())))
     return lines + [f"{number} {words}" for words, number in counts.items()], errors + damaged

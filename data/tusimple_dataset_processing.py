@@ -41,8 +41,7 @@ def find_clips(folders):
         files = sorted(path for pattern in LABEL_FILES for path in folder.glob(pattern))
         lines = [(f"{file}:{number}", label) for file in files for number, label in read_lines(file)]
         if not lines:
-            found = f"no line in {' or '.join(LABEL_FILES)}" if folder.is_dir() else "no such folder"
-            raise UserError(f"{folder}: {found}, expected a TuSimple folder with clips/ and its label files")
+            raise UserError(f"{folder}: found no line in {' or '.join(LABEL_FILES)}, expected some; name another")
         for where, label in lines:
             if isinstance(label, UserError):
                 clips[where] = where, label

@@ -76,11 +76,10 @@ def _place_runs(counts, runs_size, size):
 
 
 def decode_counts(text):
-    """Run lengths of COCO's compressed form; of damaged ones numbers that don't add up to the image.
+    """Run lengths of COCO's compressed form; damaged ones don't add up to the image.
 
-    Each character holds six bits, from "0" on: five of a number, least significant first, and one that says whether
-    more follow. The highest bit of the last five is the sign. From the fourth number on it is the difference to the
-    number two before.
+    A character holds six bits, from "0" on: five of a number, least significant first, and whether more follow. The
+    highest of the last five is the sign; the fourth number and later ones are differences to the number two before.
     """
     counts, value, shift = [], 0, 0
     for character in text:

@@ -17,9 +17,9 @@ NO_AREA = ("point", "points")
 
 def read_labelme(source):
     """Images of a JSON file, or of a folder and its subfolders, where other JSON files are passed over."""
-    files, base = [source.path], source.path.parent
-    if not source.path.is_file():
-        files, base = sources.list_files(source.path, (".json",)), source.path
+    is_file = source.path.is_file()
+    files = [source.path] if is_file else sources.list_files(source.path, (".json",))
+    base = source.path.parent if is_file else source.path
     return [partial(require, path, _read_file, path, base, source) for path in files]
 
 

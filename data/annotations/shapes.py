@@ -117,8 +117,8 @@ def place_mask(mask, top, left, size):
     """Region of an (a, b) bool mask; ValueError if it isn't all in the image."""
     height, width = mask.shape
     if top < 0 or left < 0 or top + height > size[0] or left + width > size[1]:
-        found = f"a mask of {width}x{height} pixels at ({left}, {top})"
-        raise ValueError(f"found {found}, expected it in {size[1]}x{size[0]}; fix it")
+        found = f"a mask of {width}x{height} pixels at ({left}, {top}), expected it in {size[1]}x{size[0]}"
+        raise ValueError(f"found {found}; fix it")
     return mask, top, left
 
 

@@ -14,10 +14,7 @@ NAME = re.compile(r"""(?:-[ \t]+)?(?:["']?(\d+)["']?[ \t]*:[ \t]*)?(["']?)([^"',
 
 
 def read_yolo(source):
-    """Images of a YOLO folder, those without a text file or with an empty one included.
-
-    `images/` and `labels/` have the same subfolders; class names are from `read_names`.
-    """
+    """Images of a YOLO folder, those without a text file or with an empty one included."""
     folder, names = source.images or source.path / "images", read_names(source.path)
     texts = list_by_stem(source.path / "labels", (".txt",), recursive=True)
     texts.pop("classes", None)

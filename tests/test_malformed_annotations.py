@@ -25,7 +25,6 @@ def one_shape(kind, points, **more):
 LABELME = [
     ("", "no JSON"),
     ("[1, 2]", "found 0 images (labelme)"),
-    ({"shapes": []}, "None for imagePath"),
     (labelme("gone.jpg", BOX), "no image 'gone.jpg'"),
     (labelme("a.jpg", BOX, size=(41, 60)), "found 60x40 pixels, expected 60x41"),
     (labelme("a.jpg", BOX, shapes=[7]), "shape 1: found None for label"),
@@ -35,20 +34,15 @@ LABELME = [
     (one_shape("circle", [[20, 20], [20, 20]]), "radius of 0"),
     (one_shape("star", TRIANGLE), "shape_type star"),
     (one_shape("mask", [[1, 1], [2, 2]], mask="AAAA"), "shape 1: could not be decoded"),
-    (one_shape("polygon", TRIANGLE, group_id=[1]), "[1] for group_id"),
-    (labelme("a.jpg"), "without an instance"),
 ]
 RUNS, RUNS_SIZE = (("annotations", 1, "segmentation", key) for key in ("counts", "size"))
-POINTS = ("annotations", 0, "segmentation")
 COCO = [  # where, the value there, what the line must say
     (("categories",), None, "None for categories"),
-    (("images", 0, "id"), True, "images: found True for id"),
     (("images", 1, "id"), IMAGE_ID, "images: found an id twice"),
     (("images", 1, "file_name"), "a.jpg", "differ in more than the suffix"),
     (("images", 1, "file_name"), "cam2/a.jpg", "a.jpg for the image cam2/a.jpg"),
     (("annotations", 0, "image_id"), 99, "annotation 1: found image_id 99"),
     (("annotations", 0, "category_id"), 99, "annotation 1: found no 99"),
-    (POINTS, [1, 1, 9, 1, 5, 9], "found 1, expected"),
     (RUNS, [1, 2398], "run lengths [1, 2398], expected whole numbers that add up to 2400"),
     (RUNS, [10**30, -1, 0.5], "run lengths [1000"),
     (RUNS, "61X12 N", "add up to 2400"),
@@ -56,10 +50,8 @@ COCO = [  # where, the value there, what the line must say
 ]
 XML = [  # what is replaced in the file, by what, what the line must say
     (CVAT, '<annotations><track label="a"/></annotations>', "found 0 images (cvat)"),
-    ('encoding="utf-8"', 'encoding="klingon"', "no XML"),
     (' name="empty.jpg"', "", "image 2: found no 'name'"),
     ("30.20,5.10;", "30.20,5.10,1;", "<polygon> 1: found [['30.20', '5.10', '1']"),
-    ('xtl="28.00"', "", "found no 'xtl'"),
     ('xtl="28.00"', 'xtl="inf"', "found the point (inf, 3)"),
     ('left="50"', 'left="58"', "pixels at (58, 30)"),
     ('width="3" height="2"', 'width="99999" height="99999"', "add up to 9999800001"),
@@ -69,19 +61,16 @@ YOLO = [
     ("0 0.1 0.1 0.2 0.2", "a.txt:1: found 0 and 4 words"),
     ("\n\nleaf 0.1 0.1 0.2 0.2 0.3 0.3", "a.txt:3: found leaf"),
     ("0 10 10 20 20 30 15", "found the point (600, 400), expected it within 60x40"),
-    ("0 0.1 0.1 0.2 0,2 0.3 0.3", "'0,2'"),
     (b"\xff\xfe0 1", "no UTF-8 text"),
 ]
 PAGES = pillow(Image.fromarray(FLAT), "tiff", save_all=True, append_images=[Image.fromarray(FLAT)])
 JPG, MANY = to_bytes(FLAT, ".jpg"), np.arange(70000, dtype=np.int32).reshape(250, 280)
 LABELS = [
     (JPG, "found a jpg, whose compression changes values"),
-    (pillow(Image.fromarray(FLAT), "webp", quality=80), "found a lossy webp"),
     (pillow(Image.fromarray(FLAT), "tiff", compression="jpeg"), "found a tiff of jpg tiles"),
     (b"", "could not be decoded"),
     (palette()[:-20], "cut off or damaged"),
     (FLAT[1:], "found 60x40 pixels, expected 60x39"),
-    (to_bytes(FLAT.astype(np.int32) - 1, ".tiff"), "found values from -1 to -1"),
     (to_bytes(FLAT + np.float32(0.5), ".tiff"), "found values from 0.5 to 0.5"),
     (to_bytes(MANY, ".tiff"), "found 69999 instances"),
 ]
@@ -114,7 +103,6 @@ CASES += [
     ("labels", {"images/a.tif": FLAT + np.float32(0.5), "labels/a.png": FLAT}, "a.tif: could not be decoded"),
     ("labels", {"images/a.jpg": None, "labels/a.png": None, "labels/a.tif": None}, "a.tif: a.png has the same stem"),
     ("masks", {"a/images/a.png": None, "a/masks/0.png": FLAT, "a/masks/1.png": FLAT[1:]}, "1.png: found 60x39 pixels"),
-    ("masks", {"a/images/a.png": None, "a/images/b.png": None, "a/masks/0.png": FLAT}, "a/images: found 2 images"),
 ]
 
 
@@ -126,18 +114,8 @@ def test_malformed_annotations(tmp_path, capfd, form, files, words):
 
 
 def test_what_is_no_points_and_no_class(tmp_path):
-    none = [
-        None,
-        {"x": 1},
-        1,
-        [],
-        [[1, 2, 3]] * 3,
-        [["one", 2]] * 3,
-        [1, 1, 9, 1],
-        [1, 1, 9, 1, 5],
-        [["10", "1,5"]] * 3,
-    ]
-    for value in (*none, [[10**400, 2]] * 3):
+    none = [None, {"x": 1}, 1, [], [1, 1, 9, 1], [1, 1, 9, 1, 5]]
+    for value in none + [3 * [point] for point in ([1, 2, 3], ["one", 2], ["10", "1,5"], [10**400, 2])]:
         with pytest.raises(ValueError, match="expected at least 3 points, pairs of numbers"):
             read_points(value, 3)
     for name in (ClassName(251, "car"), ClassName(1, "other stuff")):

@@ -60,17 +60,13 @@ def test_box_ellipse_and_turned_box():
 
 
 def test_what_is_outside_has_no_pixel_and_what_is_far_outside_is_an_error():
-    def fill(*points):
-        return whole(shapes.fill_polygon, np.array(points, float))
-
-    def draw(*points):
-        return whole(shapes.draw_line, np.array(points, float), 3)
-
-    assert not fill((-9, -9), (-1, -9), (-1, -1)).any() and not fill((3.1, 3.1), (3.3, 3.1), (3.3, 3.3)).any()
-    assert not draw((-30, 5), (-30, 30)).any() and draw((-30, 5), (30, 5))[4:7, :30].all()
-    for region in (fill, draw):
+    for points in ([[-9, -9], [-1, -9], [-1, -1]], [[3.1, 3.1], [3.3, 3.1], [3.3, 3.3]]):
+        assert not whole(shapes.fill_polygon, np.array(points)).any()
+    assert not whole(shapes.draw_line, np.array([[-30, 5], [-30, 30]]), 3).any()
+    assert whole(shapes.draw_line, np.array([[-30, 5], [30, 5]]), 3)[4:7, :30].all()
+    for region, more in ((shapes.fill_polygon, ()), (shapes.draw_line, (3,))):
         with pytest.raises(ValueError, match=r"\(500, 3\)"):
-            region((3, 3), (500, 3), (3, 20))
+            whole(region, np.array([[3, 3], [500, 3], [3, 20]]), *more)
 
 
 def test_later_shapes_lie_on_top():

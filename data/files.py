@@ -1,7 +1,6 @@
-"""Data folders on disk: which files are images, which belong together, what their bytes hold.
+"""Data folders on disk: which files are images, which belong together, what their bytes hold; without TensorFlow.
 
-A data folder holds `images/` and beside it `labels/` or `classes/` or both, files of the same stems. Nothing here needs
-TensorFlow.
+A data folder holds `images/` and beside it `labels/` or `classes/` or both, files of the same stems.
 """
 
 import contextlib

@@ -5,9 +5,7 @@
 
 Writes `images/` (the image files as they are), `labels/` (16-bit png, 0 = background, each instance of an image its own
 number) and, where the annotations name classes, `classes/` (8-bit png, the class of each pixel) and `classes.txt`.
-doc/own_data.md has what each form may hold. A pixel belongs to a shape if its center lies inside, coordinates counting
-from the image's upper left corner. Where shapes overlap, the later one lies on top. What the form marks as ignored
-becomes 65535.
+doc/own_data.md has what each form may hold. Later shapes lie on top; what the form marks as ignored becomes 65535.
 """
 
 if __name__ == "__main__":

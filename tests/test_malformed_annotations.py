@@ -60,7 +60,7 @@ XML = [  # what is replaced in the file, by what, what the line must say
 YOLO = [
     ("0 0.1 0.1 0.2 0.2", "a.txt:1: found 0 and 4 words"),
     ("\n\nleaf 0.1 0.1 0.2 0.2 0.3 0.3", "a.txt:3: found leaf"),
-    ("0 10 10 20 20 30 15", "found the point (600, 400), expected it within 60x40"),
+    ("0 10 10 20 20 30 15", "found 10 to 30, expected fractions"),
     (b"\xff\xfe0 1", "no UTF-8 text"),
 ]
 PAGES = pillow(Image.fromarray(FLAT), "tiff", save_all=True, append_images=[Image.fromarray(FLAT)])
@@ -85,15 +85,10 @@ def changed_coco(path, value):
     return file
 
 
-def changed_cvat(old, new):
-    assert old in CVAT
-    return CVAT.replace(old, new)
-
-
 CASES = [("labelme", {"a.jpg": None, "a.json": file}, words) for file, words in LABELME]
 CASES += [("coco", {"a.jpg": None, "b.png": None, "a.json": changed_coco(*change)}, words) for *change, words in COCO]
 IMAGES = {"images/sub/frame 1.jpg": None, "images/empty.jpg": None}
-CASES += [("cvat", {**IMAGES, "a.xml": changed_cvat(*change)}, words) for *change, words in XML]
+CASES += [("cvat", {**IMAGES, "a.xml": CVAT.replace(*change)}, words) for *change, words in XML]
 CASES += [("yolo", {"images/a.jpg": None, "labels/a.txt": text}, words) for text, words in YOLO]
 CASES += [("labels", {"images/a.jpg": None, "labels/a.png": label}, words) for label, words in LABELS]
 CASES += [

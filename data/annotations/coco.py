@@ -32,17 +32,14 @@ def read_coco(source):
         if key not in shapes_of:
             raise UserError(f"{where}: found image_id {key}, expected one of the images in the file; fix it")
         shapes_of[key].append((where, _read_shape, annotation, number, names))
-    folders, calls = _image_folders(source, path), []
+    split, calls = path.stem.split("_")[-1], []
+    places = [".", "images", "data", split, f"images/{split}"]
+    folders = [base / place for base in (path.parent, path.parent.parent) for place in places]
+    folders = [source.images] if source.images else [folder for folder in folders if folder.is_dir()]
     for number, record in enumerate(zip(entries, shapes_of.values(), strict=True), start=1):
         where = f"{path}: image {number}"
         calls.append(partial(require, where, _read_image, where, folders, *record))
     return calls
-
-
-def _image_folders(source, path):
-    split = path.stem.split("_")[-1]
-    bases, places = (path.parent, path.parent.parent), (".", "images", split, f"images/{split}")
-    return [source.images] if source.images else [base / place for base in bases for place in places]
 
 
 def _read_image(where, folders, entry, shapes):

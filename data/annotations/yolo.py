@@ -40,7 +40,9 @@ def _read_line(words, number, names):
         expected = "a class, a whole number, and x y of 3 points or more; fix it or export masks"
         raise ValueError(f"found {words[0][:40]} and {len(words) - 1} words, expected {expected}")
     points, key = read_points(words[1:], 3), str(int(words[0]))
-    return AnnotatedShape(number, names.get(key, key), lambda size: fill_polygon(points * size[::-1], size))
+    if not ((points > -0.01) & (points < 1.01)).all():  # rounding and hasty clicks leave so much
+        raise ValueError(f"found {points.min():g} to {points.max():g}, expected fractions of the image's size; fix it")
+    return AnnotatedShape(number, names.get(key) or key, lambda size: fill_polygon(points * size[::-1], size))
 
 
 def read_names(folder):

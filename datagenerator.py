@@ -23,10 +23,11 @@ from data.files import (
     IGNORED_CLASS,
     IMAGES,
     UNKNOWN_CLASS,
-    decode,
+    decode_image,
     is_turn_unknown,
     lossy_kind,
     palette_ids,
+    read_bytes,
     read_color,
 )
 from run.command import UserError
@@ -181,18 +182,12 @@ def _decode_label(data):
 
 
 def _read(path, read, expected):
-    path, image, state = Path(path), None, "no regular file"
-    # opening a named pipe would wait for its writer
-    if path.is_file() or not path.exists():
-        try:
-            image, state = decode(path.read_bytes(), read)
-        except UserError as error:
-            state = str(error)
-        except OSError as error:
-            state = (error.strerror or str(error)).lower()
-    if image is None:
-        raise UserError(f"{path}: {state}, expected {expected}; replace or remove it")
-    return image
+    try:
+        return decode_image(read_bytes(path, expected), path, read)
+    except UserError as error:
+        found = str(error)
+        expected = f"{path}: {found}, expected {expected}; replace or remove it"
+        raise UserError(found if found.startswith(str(path)) else expected) from None
 
 
 def split_pairs(pairs):

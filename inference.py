@@ -273,7 +273,7 @@ def parse_args(argv=None):
     add, source = group.add_argument, group.add_mutually_exclusive_group()
     model = "model folder, or run folder: its best/, else its last/; default %(default)s"
     add("-m", "--modeldir", default="trained_model", help=model)
-    source.add_argument("-i", "--indir", nargs="+", help=f"folders, files or glob patterns; default {INDIR}")
+    source.add_argument("-i", "--indir", nargs="+", help=f"folders or files; default {INDIR}")
     video_help = "video file, number of a camera or URL of a stream, in place of images; writes an mp4"
     source.add_argument("--video", metavar="SOURCE", help=video_help)
     add("-r", "--recursive", action="store_true", help="search subfolders, too")

@@ -3,7 +3,7 @@
     python data/culane_dataset_processing.py culane -o my_culane
     python data/culane_dataset_processing.py culane -o my_culane --list list/train.txt
 
-Reads the images of the list, or every one with a `*.lines.txt` beside it, and writes `images/0000.png`, ... and
+Reads the images of the list, or each jpg with a `*.lines.txt` beside it, and writes `images/0000.png`, ... and
 `labels/0000.png`, ... in that order, lanes as the TuSimple command draws them, 7 px wide at 1280 pixels and wider with
 the image (9 px at CULane's 1640).
 """
@@ -19,48 +19,30 @@ if __name__ == "__main__":
 import argparse
 from pathlib import Path
 
-from data.files import IMAGE_SUFFIXES, find_file, read_bgr, select_files, walk_files
-from data.writing import add_flags, check_free, replacing_data, require_good, say_written, write_numbered
+from data.files import find_file, read_bgr, select_files, walk_files
+from data.writing import add_flags, check_free, replacing_data, say_written, write_numbered
 from lanes.culane import SUFFIX, lines_path, read_lines, read_list
 from lanes.tusimple import THICKNESS, draw_lanes
 from run.command import UserError, command
 
 
 def find_images(folder, list_file=None):
-    """(paths of the images of a CULane folder, each with its lanes beside it, UserErrors of what lacks one of them).
-
-    Those of a list, in the folder or by itself, else all that have lanes, in the order of their names.
-    """
+    """Paths of the images of a list, in the CULane folder or by itself, else of the jpg of each `*.lines.txt`."""
     folder = Path(folder)
     if list_file:
-        where = find_file(folder, list_file)
-        paths = [folder / name for name in read_list(where)]
-    else:
-        files, where = walk_files(folder), folder
-        paths = select_files(files, IMAGE_SUFFIXES, folder, say=False)
-        paths = [path for path in paths if lines_path(path).is_file()]
-        lanes = select_files([path for path in files if path.name.endswith(SUFFIX)], (".txt",), folder, say=False)
-        alone = set(lanes) - {lines_path(path) for path in paths}
-        paths += [path.with_name(path.name.removesuffix(SUFFIX) + ".jpg") for path in sorted(alone)]
-    if not paths:
-        raise UserError(f"{folder}: found no image with *{SUFFIX} beside it, expected CULane; name another folder")
-    good, bad = [], []
-    for path in paths:
-        missing = [file for file in (path, lines_path(path)) if not file.is_file()]
-        if missing:
-            bad.append(UserError(f"{where}: no file {missing[0]}, expected image and lanes of each"))
-        else:
-            good.append(path)
-    return good, bad
+        return [folder / name for name in read_list(find_file(folder, list_file))]
+    lanes = [path for path in select_files(walk_files(folder), (".txt",)) if path.name.endswith(SUFFIX)]
+    if not lanes:
+        raise UserError(f"{folder}: found no *{SUFFIX}, expected CULane; name another folder")
+    return [path.with_name(path.name.removesuffix(SUFFIX) + ".jpg") for path in lanes]
 
 
 def process(folder, outdir, list_file=None, overwrite=False, skip_bad=False):
     """Write the data set of a CULane `folder` to `outdir`; returns (number of images, list of the errors skipped)."""
     check_free(outdir, overwrite)
-    paths, bad = find_images(folder, list_file)
-    require_good(bad, skip_bad)
+    paths = find_images(folder, list_file)
     with replacing_data(outdir) as work:
-        done = write_numbered(work, _draw, paths, bad, skip_bad)
+        done, bad = write_numbered(work, _draw, paths, skip_bad)
     return len(done), bad
 
 

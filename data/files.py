@@ -1,18 +1,13 @@
-"""Data folders on disk: which files are images, which belong together, what their bytes hold.
+"""Data folders on disk: which files are images, which belong together, what their bytes hold; without TensorFlow.
 
-A data folder holds `images/` and beside it `labels/` or `classes/` or both, files of the same stems. Nothing here needs
-TensorFlow.
+A data folder holds `images/` and beside it `labels/` or `classes/` or both, files of the same stems.
 """
 
 import contextlib
-import glob
-import hashlib
 import io
 import os
 import sys
-import unicodedata
 import warnings
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,11 +30,9 @@ UNKNOWN_CLASS = MAX_CLASS + 1  # of an id that isn't in classes.txt
 LEFT_OUT = "-"  # name of what is to be ignored
 IGNORED = 65535  # label value of pixels that are neither background nor an instance, in 16 bits
 
-LONGEST_ENDING = 24  # bytes, of what follows the name of an image or a video in those of its outputs
-
 # what OpenCV reads into 8 bits
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".webp", ".avif", ".gif", ".tif")
-IMAGE_SUFFIXES += (".tiff", ".jp2", ".pbm", ".pgm", ".ppm", ".pnm", ".ras", ".sr", ".hdr", ".pic")
+IMAGE_SUFFIXES += (".tiff", ".jp2", ".pbm", ".pgm", ".ppm", ".pnm", ".ras", ".sr")
 LABEL_SUFFIXES = (".png", ".bmp", ".gif", ".tif", ".tiff")  # without loss
 IMAGES = "image that OpenCV reads (jpg, png, tif, webp, avif, gif, bmp, ...)"
 CAMERA_BITS = 8, 10, 12, 14, 16
@@ -56,77 +49,23 @@ def walk_files(folder):
     def fail(error):
         raise error
 
-    known, waiting, paths = set(), [folder], []
-    for start in waiting:  # links come last, so that what is linked inside the folder has its own name
-        for here, subfolders, names in os.walk(start, onerror=fail):
-            is_new = (place := os.path.realpath(here)) not in known
-            known.add(place)
-            subfolders[:] = sorted(name for name in subfolders if is_new and not name.startswith("."))
-            waiting += [path for name in subfolders if os.path.islink(path := os.path.join(here, name))]
-            paths += [Path(here, name) for name in names if is_new]
+    known, paths = set(), []
+    for here, subfolders, names in os.walk(folder, onerror=fail, followlinks=True):
+        is_new = (place := os.path.realpath(here)) not in known
+        known.add(place)
+        subfolders[:] = sorted(name for name in subfolders if is_new and not name.startswith("."))
+        paths += [Path(here, name) for name in names if is_new]
     return paths
 
 
-def normalize_name(name):
-    """A name without what file systems may change in it: upper case, and Unicode's form (a Mac takes letters apart)."""
-    return unicodedata.normalize("NFC", name).casefold()
-
-
-def pair_up(images, labels, endings=("",)):
-    """Which label belongs to which image: that of the same key, else of the same key after `normalize_name`.
-
-    Both are {key: path}; an ending may follow an image's key in a label's. Returns ([(image, label or None)] in the
-    order of the images, [labels left]).
-    """
-    label_of, unpaired = {}, dict(labels)
-    for alike in (str, normalize_name):
-        keys = {alike(key): key for key in unpaired}
-        for key in [key for key in images if key not in label_of]:
-            match = next((keys[one] for one in (alike(key + ending) for ending in endings) if one in keys), None)
-            if match in unpaired:
-                label_of[key] = unpaired.pop(match)
-    return [(path, label_of.get(key)) for key, path in images.items()], list(unpaired.values())
-
-
-def select_files(paths, suffixes, folder=None, say=True):
-    """Those of the paths, sorted, that are files of one of the suffixes (in lower case) and not hidden in `folder`.
-
-    With `say` it is told on stderr how many files were left out and why, if some were chosen.
-    """
-    chosen, others = [], Counter()
-    for path in sorted(paths):
-        right = path.suffix.lower() in suffixes
-        if folder and any(part.startswith(".") for part in path.relative_to(folder).parts):
-            others["hidden"] += right
-        elif right and not path.is_dir():
-            chosen.append(path)
-        elif path.is_file():
-            others[path.suffix.lower() or "no suffix"] += 1
-    others = +others
-    if say and chosen and others:
-        reasons = ", ".join(f"{number} {reason}" for reason, number in others.most_common(5))
-        where = folder or chosen[0].parent
-        print(f"{where}: {others.total()} files left out, which are no {suffixes[0]}, ...: {reasons}", file=sys.stderr)
-    return chosen
-
-
-def decode(data, read):
-    """(image, "") or (None, what is wrong) of the bytes of a file; `read` gets them as `cv2.imdecode` does."""
-    # OpenCV fills a jpg whose rest is zeros with gray
-    if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[len(data) // 2 :]:
-        return None, "damaged, no end of the jpg"
-    # nor does libpng refuse wrong checksums, and what it refuses, it tells in a line of its own
-    if data.startswith(b"\x89PNG") and not _ask_pillow(data, lambda image: image.verify() is None):
-        return None, "cut off or damaged"
-    try:
-        image = read(np.frombuffer(data, np.uint8)) if data else None
-    except cv2.error as error:
-        return None, " ".join(error.err.split())
-    return image, "could not be decoded" if image is None else ""
+def select_files(paths, suffixes):
+    """Those of the paths, sorted, that are files of one of the suffixes (in lower case) and not hidden."""
+    named = (path for path in sorted(paths) if path.suffix.lower() in suffixes and not path.name.startswith("."))
+    return [path for path in named if not path.is_dir()]
 
 
 def read_color(data, flags=0):
-    """`cv2.imdecode` as (h, w, 3) uint8 BGR, None if that fails; `flags` beside those of color.
+    """`cv2.imdecode` as (h, w, 3) uint8 BGR, None for no image of 8 or 16 bits; `flags` beside those of color.
 
     An image of 16 bits is taken for one of as few bits of `CAMERA_BITS` as hold its values, as cameras leave the upper
     bits empty.
@@ -135,7 +74,7 @@ def read_color(data, flags=0):
     if image is not None and image.dtype == np.uint16:
         white = next(2**bits - 1 for bits in CAMERA_BITS if image.max() < 2**bits)
         return np.round(image * np.float32(255 / white)).astype(np.uint8)
-    return image if image is None or image.dtype == np.uint8 else cv2.imdecode(data, cv2.IMREAD_COLOR | flags)
+    return image if image is not None and image.dtype == np.uint8 else None
 
 
 def _ask_pillow(file, question):
@@ -155,42 +94,21 @@ def palette_ids(data):
     image = Image.open(io.BytesIO(data))
     if image.getpalette()[:3] != [0, 0, 0]:
         return None
-    clear, ids = image.info.get("transparency", b""), np.array(image)
-    clear = [clear] if isinstance(clear, int) else [number for number, alpha in enumerate(clear) if not alpha]
-    return np.where(np.isin(ids, clear), 0, ids).astype(np.uint8)
+    return np.where(np.array(image.convert("RGBA"))[:, :, 3], np.array(image), 0).astype(np.uint8)
 
 
 def count_images(data):
-    """How many images the bytes of a file hold, of which OpenCV reads the first: pages of a tiff, frames of the others.
-
-    A tiff's smaller versions of a page don't count. 1 for what isn't known to hold several.
-    """
-
-    def count(image):
-        if image.format != "TIFF":
-            return getattr(image, "n_frames", 1)
-        pages = 0
-        for page in range(image.n_frames):
-            image.seek(page)
-            pages += not image.tag_v2.get(254, 0) & 1
-        return pages
-
+    """How many images, pages or frames, the bytes of a file hold, of which OpenCV reads the first; 1 if not known."""
     # not of a jpg, where the others are previews
-    return data.startswith(SEVERAL) and _ask_pillow(data, count) or 1
+    return data.startswith(SEVERAL) and _ask_pillow(data, lambda image: getattr(image, "n_frames", 1)) or 1
 
 
-def is_turn_unknown(file, size=None):
-    """Whether an image, a path or bytes, is to be shown turned (EXIF) and both views may be that of its annotation.
-
-    They may where the turn doesn't show in the annotation's size, (h, w), or that isn't known, None.
-    """
-
-    def orientation(image):
-        # of others PIL would decode a png to look behind its pixels
-        return image.getexif().get(274) if "exif" in image.info or image.format == "TIFF" else 1
-
-    turn = _ask_pillow(file, orientation) or 1
-    return 2 <= turn <= 4 or 5 <= turn <= 8 and (size is None or size[0] == size[1])
+def is_turn_unknown(path, size):
+    """Whether an image is to be shown turned (EXIF), and as stored, too, has the size of its label, (h, w)."""
+    # of a png without it Pillow would decode the pixels to look behind them
+    has_exif = _ask_pillow(path, lambda image: "exif" in image.info or image.format == "TIFF")
+    turn = has_exif and _ask_pillow(path, lambda image: image.getexif().get(274)) or 1
+    return 2 <= turn <= 4 or 5 <= turn <= 8 and size[0] == size[1]
 
 
 def lossy_kind(data):
@@ -218,16 +136,16 @@ def find_samples(folder, parts=None):
     """
     folder = Path(folder)
     images = dict(sorted(list_by_stem(folder / "images", IMAGE_SUFFIXES).items()))
-    files = {"images": list(images.values()), "labels": [None] * len(images), "classes": [None] * len(images)}
+    found = {}
     for part in parts or [part for part in ("labels", "classes") if (folder / part).exists()] or ["labels"]:
-        pairs, unpaired = pair_up(images, list_by_stem(folder / part, LABEL_SUFFIXES))
-        files[part] = [label for _, label in pairs]
-        for alone, missing in (([image for image, label in pairs if label is None], part), (unpaired, "images")):
-            if alone:
-                found = f"no file of that stem in {folder / missing} ({len(alone)} such file(s))"
+        found[part] = list_by_stem(folder / part, LABEL_SUFFIXES)
+        for some, others, missing in ((images, found[part], part), (found[part], images, "images")):
+            if alone := sorted(some.keys() - others.keys()):
+                state = f"no file of that stem in {folder / missing} ({len(alone)} such file(s))"
                 expected = "one label per image; add the missing files or remove these"
-                raise UserError(f"{min(alone)}: {found}, expected {expected}")
-    return [tuple(path and str(path) for path in sample) for sample in zip(*files.values(), strict=True)]
+                raise UserError(f"{some[alone[0]]}: {state}, expected {expected}")
+    columns = [images, *(found.get(part, {}) for part in ("labels", "classes"))]
+    return [tuple(str(column[stem]) if column else None for column in columns) for stem in images]
 
 
 class ClassName(NamedTuple):
@@ -272,70 +190,45 @@ def class_table(folder, classes):
 
 
 def write_class_names(folder, names):
-    """Write the `classes.txt` of a data folder, of `ClassName`s."""
+    """Write the `classes.txt` of a data folder, of `ClassName`s; raises UserError for one that it can't hold."""
+    for number, name, _ in names:
+        if number > MAX_CLASS or name.endswith(" stuff"):
+            expected = f"numbers up to {MAX_CLASS} and names that don't end in ' stuff'; rename or leave out some"
+            raise UserError(f"{CLASS_FILE}: found class {number}, {name}, expected {expected}")
     lines = (f"{number} {name}{' stuff' if stuff else ''}\n" for number, name, stuff in names)
     Path(folder, CLASS_FILE).write_text("".join(lines), encoding="utf-8")
 
 
-def list_by_stem(folder, suffixes, recursive=False, endings=("",), say=True):
-    """Files of a folder that `select_files` takes: {stem, with the folders before it: Path}.
-
-    Only those whose stem has one of the endings, which is cut off. UserError: no such folder, no file, two of one stem.
-    """
+def list_by_stem(folder, suffixes, recursive=False):
+    """{stem, with the folders before it: Path} of a folder's files; UserError for none, or two of one stem."""
     if not folder.is_dir():
         expected = f"{suffixes[0]}, ... in it; make a data folder by data/*_dataset_processing.py or name another"
         raise UserError(f"{folder}: no such folder, expected {expected}")
     files = {}
-    for path in select_files(walk_files(folder) if recursive else folder.iterdir(), suffixes, folder, say):
-        ending = next((ending for ending in endings if path.stem.endswith(ending)), None)
-        if ending is not None:
-            stem = (path.relative_to(folder).parent / path.stem.removesuffix(ending)).as_posix()
-            if files.setdefault(stem, path) is not path:
-                same = f"{files[stem].name} has the same stem"
-                raise UserError(f"{path}: {same}, expected one file per stem; rename or remove one")
+    for path in select_files(walk_files(folder) if recursive else folder.iterdir(), suffixes):
+        stem = path.relative_to(folder).with_suffix("").as_posix()
+        if files.setdefault(stem, path) is not path:
+            same = f"{files[stem].name} has the same stem"
+            raise UserError(f"{path}: {same}, expected one file per stem; rename or remove one")
     if not files:
         raise UserError(f"{folder}: found no file, expected {' '.join(suffixes)}; fill it or name another folder")
     return files
 
 
 def list_images(source, recursive=False):
-    """[Path] of the images that a folder, a file's name or a glob pattern (`**`: any number of folders) stands for.
-
-    With `recursive` a folder's subfolders too; a file is taken whatever its suffix. UserError if there is none.
-    """
+    """[Path] of the images of a folder, with `recursive` also of its subfolders; or a file, whatever its suffix."""
     source = Path(source)
-    if not source.exists() and not glob.has_magic(str(source)):
-        raise UserError(f"{source}: no such file or folder, expected images; name another one")
-    if source.is_dir():
-        paths = walk_files(source) if recursive else source.iterdir()
-    elif source.exists():
+    if source.is_file():
         return [source]
-    else:  # whose wildcards stand for nothing hidden
-        base = pattern_base(source)
-        paths = [base / path for path in glob.glob(str(source.relative_to(base)), root_dir=base, recursive=True)]
-    paths = select_files(paths, IMAGE_SUFFIXES, source if source.is_dir() else None)
-    if not paths:
-        inside = "" if recursive or not source.is_dir() else " (--recursive looks into subfolders)"
+    paths = walk_files(source) if recursive else source.iterdir()
+    files = {path for path in paths if not path.is_dir() and not path.name.startswith(".")}
+    images = select_files(files, IMAGE_SUFFIXES)
+    if not images:
+        inside = "" if recursive else " (--recursive looks into subfolders)"
         raise UserError(f"{source}: found no {IMAGES}{inside}; name another folder")
-    return paths
-
-
-def fit_name(stem, outdir):
-    """A stem, perhaps with folders, for names that the file system takes; a longer one ends in a digest instead."""
-    folder, (folders, slash, name) = Path(outdir).absolute(), stem.rpartition("/")
-    try:
-        most = os.pathconf(next(path for path in (folder, *folder.parents) if path.exists()), "PC_NAME_MAX")
-    except (AttributeError, OSError, ValueError):  # Windows has no such function
-        most = 255
-    most, encoded = most - LONGEST_ENDING, name.encode(errors="surrogatepass")
-    if len(encoded) <= most:
-        return stem
-    return f"{folders}{slash}{encoded[: most - 9].decode(errors='ignore')}-{hashlib.sha256(encoded).hexdigest()[:8]}"
-
-
-def pattern_base(pattern):
-    """The longest beginning of a pattern, a Path, that is a folder, brackets in its name or not."""
-    return next(folder for folder in (*pattern.parents, Path()) if folder.is_dir())
+    if others := files.difference(images):
+        print(f"{source}: {len(others)} files left out, as {min(others).name}, which are no {IMAGES}", file=sys.stderr)
+    return images
 
 
 def read_bytes(path, expected="one"):
@@ -356,15 +249,18 @@ def read_text(path, expected="text"):
         raise UserError(f"{path}: found bytes that are no UTF-8 text, expected {expected}; save it as UTF-8") from None
 
 
-def read_unchanged(data):
-    return cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-
-
-def decode_image(data, where, read=read_unchanged):
-    """Image of a file's bytes, see `decode`; raises UserError for what is no image or was cut off."""
-    image, damage = decode(data, read)
+def decode_image(data, where, read=lambda data: cv2.imdecode(data, cv2.IMREAD_UNCHANGED)):
+    """Image of a file's bytes, which `read` gets as `cv2.imdecode` does; UserError for no image or one cut off."""
+    # OpenCV fills a jpg whose rest is zeros with gray
+    is_cut = data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[len(data) // 2 :]
+    # nor does libpng refuse wrong checksums, and what it refuses, it tells in a line of its own
+    is_cut |= data.startswith(b"\x89PNG") and not _ask_pillow(data, lambda image: image.verify() is None)
+    try:
+        image = read(np.frombuffer(data, np.uint8)) if data and not is_cut else None
+    except cv2.error:
+        image = None
     if image is None:
-        raise UserError(f"{where}: {damage}, expected an image; replace it")
+        raise UserError(f"{where}: could not be decoded, cut off or damaged, expected an image; replace or remove it")
     return image
 
 

@@ -4,13 +4,11 @@
     python data/tusimple_dataset_processing.py train_set extra_set -o data/tusimple
     python data/tusimple_dataset_processing.py train_set -o data/kinds --lane-classes lane_classes.json
 
-Reads every `label_data*.json` and `test_label*.json` of the folder(s), one JSON object per line: `raw_file` (a clip's
-jpg, relative to the folder), `lanes` (lists of x in pixels, -2 = no point) and `h_samples` (rows y in pixels). Writes
-`images/0000.png`, ... (the clips), `labels/0000.png`, ... (8-bit, lane i drawn 7 px wide with its own gray value, 50
-* i + 20 for the first five, background 0) and `labels.json` (the TuSimple line of each image, in the same order).
-With `--lane-classes` also `classes/0000.png`, ..., each lane drawn with its class, and `classes.txt`, their names: the
-file has {"classes": {"1": "dashed", ...}} in its first line and then, for images whose own lines have no "classes",
-{"raw_file": ..., "classes": [1, ...]}, a class for each lane. Lanes of images without are to be ignored.
+Reads every `label_data*.json` and `test_label*.json` of the folder(s) and writes `images/0000.png`, ... (the clips),
+`labels/0000.png`, ... (8-bit, lane i drawn 7 px wide with its own gray value, 50 * i + 20 for the first five) and
+`labels.json` (the TuSimple line of each image, in the same order). With `--lane-classes`, a file of
+`lanes.tusimple.read_lane_classes`, also `classes/0000.png`, ..., each lane drawn with its class, that of its own line
+before that of the file, else to be ignored, and `classes.txt`, their names.
 """
 
 if __name__ == "__main__":
@@ -23,14 +21,13 @@ if __name__ == "__main__":
 
 import argparse
 import os
-import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from data.files import IGNORED_CLASS, MAX_CLASS, ClassName, read_bgr, write_class_names
-from data.writing import add_flags, check_free, replacing_data, require_good, say_written, write_numbered
+from data.files import IGNORED_CLASS, ClassName, read_bgr, write_class_names
+from data.writing import add_flags, check_free, replacing_data, say_written, write_numbered
 from lanes.tusimple import GRAY_VALUES, are_classes, draw_label, format_lines, read_lane_classes, read_lines
 from run.command import UserError, command
 
@@ -38,55 +35,42 @@ LABEL_FILES = ("label_data*.json", "test_label*.json")
 
 
 def find_clips(folders):
-    """([(path of the jpg, label dict) of each labelled clip of TuSimple folders, once], [UserErrors of bad lines])."""
-    clips, bad, repeated, known = [], [], [], {}
+    """[(path of the jpg, label dict)] of the clips of TuSimple folders, each once; of bad lines (place, UserError)."""
+    clips = {}
     for folder in map(Path, folders):
         files = sorted(path for pattern in LABEL_FILES for path in folder.glob(pattern))
         lines = [(f"{file}:{number}", label) for file in files for number, label in read_lines(file)]
         if not lines:
-            found = f"no line in {' or '.join(LABEL_FILES)}" if folder.is_dir() else "no such folder"
-            raise UserError(f"{folder}: {found}, expected a TuSimple folder with clips/ and its label files")
+            raise UserError(f"{folder}: found no line in {' or '.join(LABEL_FILES)}, expected some; name another")
         for where, label in lines:
             if isinstance(label, UserError):
-                bad.append(label)
+                clips[where] = where, label
                 continue
             clip = folder / label["raw_file"]
-            other, first = known.setdefault(os.path.realpath(clip), (label, where))
-            if not clip.is_file():
-                bad.append(UserError(f"{where}: no file {clip}, expected the clip's jpg"))
-            elif first == where:
-                clips.append((clip, label))
-            elif any(other[key] != label[key] for key in ("lanes", "h_samples")):
-                bad.append(UserError(f"{where}: found {clip} with other lanes in {first}, expected it once"))
-            else:
-                repeated.append(where)
-    if repeated:
-        print(f"{len(repeated)} lines repeat an image with its lanes, first {repeated[0]}: left out", file=sys.stderr)
-    return clips, bad
+            _, other = clips.setdefault(os.path.realpath(clip), (clip, label))
+            if any(other[key] != label[key] for key in ("lanes", "h_samples")):
+                clips[where] = where, UserError(f"{where}: found {clip} again, with other lanes, expected it once")
+    return list(clips.values())
 
 
 def process(folders, outdir, skip_bad=False, overwrite=False, lane_classes=None):
-    """Write the data set of TuSimple `folders` to `outdir`; returns (number of images, list of the errors skipped).
-
-    With `lane_classes`, a file of `lanes.tusimple.read_lane_classes`, `classes/` and `classes.txt` too.
-    """
+    """Write the data set of TuSimple `folders` to `outdir`; returns (number of images, list of the errors skipped)."""
     check_free(outdir, overwrite)
     kinds = read_lane_classes(lane_classes) if lane_classes else None
-    if kinds and max(kinds[0], default=0) > MAX_CLASS:
-        raise UserError(f"{lane_classes}: found class {max(kinds[0])}, expected at most {MAX_CLASS}; change its number")
-    clips, bad = find_clips(folders)
-    require_good(bad, skip_bad)
+    clips = find_clips(folders)
     with replacing_data(outdir) as work:
         if kinds:
             (work / "classes").mkdir()
-            write_class_names(work, (ClassName(identity, name) for identity, name in sorted(kinds[0].items())))
-        done = write_numbered(work, partial(_draw, kinds), clips, bad, skip_bad)
+            write_class_names(work, [ClassName(identity, name) for identity, name in sorted(kinds[0].items())])
+        done, bad = write_numbered(work, partial(_draw, kinds), clips, skip_bad)
         (work / "labels.json").write_text(format_lines(label for _, label in done), encoding="utf-8")
     return len(done), bad
 
 
 def _draw(kinds, clip):
     path, label = clip
+    if isinstance(label, UserError):
+        raise label
     image = read_bgr(path)
     drawn = draw_label(label, image.shape[:2])
     classes = {"classes": _class_table(path, label, *kinds)[drawn]} if kinds else {}

@@ -78,18 +78,19 @@ def run_all(calls, skip_bad):
             try:
                 results.append(task.result())
             except UserError as error:
-                require_good([error], skip_bad)
+                if not skip_bad:
+                    raise UserError(f"{error}; or use --skip-bad") from None
                 errors.append(error)
     finally:
         pool.shutdown(cancel_futures=True)
     return results, errors
 
 
-def write_numbered(work, make, records, bad, skip_bad):
+def write_numbered(work, make, records, skip_bad):
     """Write the files 0000.png, 0001.png, ... of records in a folder of `replacing_data`, without a gap.
 
-    `make(record)` gives a record's {part: image}; errors are appended to `bad`, see `run_all`. Returns the records
-    written, a list, or raises UserError if there is none.
+    `make(record)` gives a record's {part: image}. Returns (the records written, errors), see `run_all`, or raises
+    UserError if none can be.
     """
 
     def write(number):
@@ -98,20 +99,13 @@ def write_numbered(work, make, records, bad, skip_bad):
             write_png(work / part / f"{number:04d}.png", image)
         return number, parts.keys()
 
-    done, damaged = run_all([partial(write, number) for number in range(len(records))], skip_bad)
-    bad += damaged
+    done, errors = run_all([partial(write, number) for number in range(len(records))], skip_bad)
     if not done:
-        raise UserError(f"{bad[0]}; found no usable image, expected at least one")
+        raise UserError(f"{errors[0]}; found no usable image, expected at least one")
     for new, (old, parts) in enumerate(done):
         for part in parts:
             os.replace(work / part / f"{old:04d}.png", work / part / f"{new:04d}.png")
-    return [records[number] for number, _ in done]
-
-
-def require_good(errors, skip_bad):
-    """Raise the first of the UserErrors, if there is one, unless `skip_bad`."""
-    if errors and not skip_bad:
-        raise UserError(f"{errors[0]}; or use --skip-bad")
+    return [records[number] for number, _ in done], errors
 
 
 def write_png(path, array):

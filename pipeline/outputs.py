@@ -6,21 +6,16 @@ import os
 from pathlib import Path
 
 import utils
-from data.files import list_images, pattern_base
+from data.files import list_images
 from lanes.tusimple import format_lines
 
 
 def find_images(sources, recursive=False):
-    """Images of folders, files and glob patterns, each once.
-
-    A list of (path, its path relative to the folder given or to the pattern's part before the first wildcard).
-    """
+    """Images of folders and files, each once: a list of (path, its path relative to the folder given)."""
     images = {}
     for source in sources:
-        paths, base = list_images(source, recursive), Path(source)
-        if not base.is_dir():
-            base = base.parent if base.exists() else pattern_base(base)
-        for path in paths:
+        base = Path(source) if Path(source).is_dir() else Path(source).parent
+        for path in list_images(source, recursive):
             images.setdefault(os.path.abspath(path), (path, path.relative_to(base)))
     return list(images.values())
 

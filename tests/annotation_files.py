@@ -89,10 +89,6 @@ def runs_of(mask):
     return lengths if flat[0] == 0 else [0, *lengths]
 
 
-def cvat_file(shapes, image="a.jpg"):
-    return f'<annotations><image id="0" name="{image}" width="60" height="40">{shapes}</image></annotations>'
-
-
 CVAT = """<?xml version="1.0" encoding="utf-8"?>
 <annotations><version>1.1</version><meta><task><name>t</name></task></meta>
 <image id="0" name="sub/frame 1.jpg" width="60" height="40">
@@ -126,7 +122,9 @@ def write_boxes(form, folder, boxes=BOXES, stem="a"):
     elif form == "cvat":
         known = {"_background_": "background", "__ignore__": "ignored"}
         text = '<box label="{}" xtl="{}" ytl="{}" xbr="{}" ybr="{}"></box>'
-        files = {"a.xml": cvat_file("".join(text.format(known.get(name, name), *box) for name, *box in boxes), image)}
+        text = "".join(text.format(known.get(name, name), *box) for name, *box in boxes)
+        text = f'<image id="0" name="{image}" width="60" height="40">{text}</image>'
+        files = {"a.xml": f"<annotations>{text}</annotations>"}
     else:
         image, lines = f"images/{image}", []
         for name, points in polygons:

@@ -1,6 +1,8 @@
 """Ways to damage a file: functions that change the file of a path, or make such a function."""
 
 import json
+from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -31,7 +33,7 @@ def replaced(old, new):
     return changed(edit)
 
 
-def in_config(key, values):
+def in_config(key, **values):
     def edit(data):
         config = json.loads(data)
         return json.dumps({**config, key: {**config.get(key, {}), **values}}).encode()
@@ -39,29 +41,13 @@ def in_config(key, values):
     return changed(edit)
 
 
-def network(**values):
-    return in_config("network", values)
-
-
-def flags(**values):
-    """Flags of a run in its config that no command line gives."""
-    return in_config("flags", {"srcdir": ["data"], **values})
-
-
-empty, text, nested = written(b""), written(b"no image, no model\n"), written(b"[" * 100_000)
+network = partial(in_config, "network")
+flags = partial(in_config, "flags", srcdir=["data"])  # of a run, that no command line gives
+missing, empty, text, nested = Path.unlink, written(b""), written(b"no image, no model\n"), written(b"[" * 100_000)
 cut = changed(lambda data: data[: len(data) * 2 // 3])
 without_end = changed(lambda data: data[:-2])
 zero_filled = changed(lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
-
-
-def one_byte(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 0xFF
-    path.write_bytes(data)
-
-
-def missing(path):
-    path.unlink()
+one_byte = changed(lambda data: data[:-99] + bytes([data[-99] ^ 0xFF]) + data[-98:])
 
 
 def folder(path):

@@ -2,17 +2,17 @@
 
 import base64
 import os
-import unicodedata
 
 import annotation_files as tools
 import cv2
 import numpy as np
 import pytest
-from annotation_files import BOX, BOXES, CVAT, FORMS, GRAY, SIZE, coco_file, convert, fails, labelme, write, write_boxes
+from annotation_files import BOX, CVAT, FORMS, GRAY, SIZE, coco_file, convert, fails, labelme, write, write_boxes
 from test_shapes import even_odd
 
 from data.annotations import coco, yolo
 from data.files import ClassName, read_class_names
+from run.command import UserError
 
 TURNED = np.array([[25.2, 1.1], [29.3, 5.2], [27.3, 7.4], [23.2, 3.3]])
 TRIANGLE = np.array([[30.2, 5.1], [50.7, 8.3], [35.5, 20.9]])
@@ -54,71 +54,43 @@ def test_labelme_shapes(tmp_path, capsys):
 
 
 def test_labelme_finds_its_images(tmp_path):
-    """Windows' paths, names in another Unicode form or case, equal names in two folders, Mac's twins, other files."""
+    """Windows' paths, equal names in two folders, which come before all names then, Mac's twins, other files."""
     files = {
-        "one/a.jpg": GRAY,
-        "two/a.jpg": GRAY + 10,
-        f"images/{unicodedata.normalize('NFD', 'grün.jpg')}": GRAY + 20,
         "one/a.json": labelme("a.jpg", BOX),
         "two/a.json": labelme("C:\\Users\\me\\a.jpg", BOX),
-        "x/u.json": labelme("..\\images\\Grün.JPG", BOX),
+        "x/u.json": labelme("..\\images\\grün.jpg", BOX),
         "one/._a.json": b"\0\5\26\7",
         "notes.json": {"what": "no annotation"},
         "classes.json": ["x"],
         "a.xml": "<other/>",
     }
-    labels = convert(write(tmp_path / "in", files), tmp_path / "out")
-    for label in labels.values():
-        assert label.sum() == 64 and (label[1:9, 1:9] == 1).all()
-    grays = {path.stem: cv2.imread(str(path))[0, 0, 0] for path in (tmp_path / "out/images").iterdir()}
-    assert grays == {"one-a": 90, "two-a": 100, "x-Grün": 110}
-
-
-def test_names_of_videos_in_folders_of_their_own(tmp_path):
-    """Where one comes twice, the folders come before all names; what gets too long is cut; images elsewhere."""
-    long = 120 * "v"
-    for name in ("a/1", "a/2", "b/1", f"{long}/{long}/{long}", f"{long}/d/{long}"):
-        write(tmp_path / "images", {f"{name}.jpg": GRAY + 100 * (name == "b/1")})
-        write(tmp_path / "in", {f"{name}.json": labelme(f"{name.rpartition('/')[2]}.jpg", BOX)})
-    stems = set(convert(tmp_path / "in", tmp_path / "out", "--images", tmp_path / "images"))
-    assert {"a-1", "a-2", "b-1"} < stems and len(stems) == 5
-    assert all(len(stem) < 240 and stem.startswith(long) for stem in stems - {"a-1", "a-2", "b-1"})
-    assert [cv2.imread(str(tmp_path / f"out/images/{name}.jpg"))[0, 0, 0] for name in ("a-1", "b-1")] == [90, 190]
-
-
-def compress(counts):
-    """COCO's rleToString."""
-    text = ""
-    for number, count in enumerate(counts):
-        value = count - counts[number - 2] if number > 2 else count
-        more = True
-        while more:
-            bits = value & 31
-            value >>= 5
-            more = value != -1 if bits & 16 else value != 0
-            text += chr(bits + 32 * more + 48)
-    return text
+    images = {"one/a.jpg": GRAY, "two/a.jpg": GRAY + 10, "images/grün.jpg": GRAY + 20}
+    write(write(tmp_path / "beside", files), images)
+    write(write(tmp_path / "apart", files).parent / "images", images | {"grün.jpg": GRAY + 20})
+    for source, flags in (("beside", []), ("apart", ["--images", tmp_path / "images"])):
+        labels = convert(tmp_path / source, tmp_path / f"{source}_out", *flags)
+        assert all(label.sum() == 64 and (label[1:9, 1:9] == 1).all() for label in labels.values())
+        grays = {path.stem: cv2.imread(str(path))[0, 0, 0] for path in tmp_path.glob(f"{source}_out/images/*")}
+        assert grays == {"one-a": 90, "two-a": 100, "x-grün": 110}
 
 
 def test_compressed_run_lengths():
-    assert coco.decode_counts("61X12N") == [6, 1, 40, 3, 38]  # by hand
-    rng = np.random.default_rng(2)
-    for _ in range(100):
-        counts = np.int64(rng.exponential(rng.choice([3, 300, 1e5]), rng.integers(1, 60))).tolist()
-        assert coco.decode_counts(compress(counts)) == counts
+    """The first by hand, the second as COCO's rleToString writes it."""
+    assert coco.decode_counts("61X12N") == [6, 1, 40, 3, 38]
+    assert coco.decode_counts("0o0Pb`n0@`^_QO`b`n0T?") == [0, 31, 1_000_000, 15, 16, 1_000_031, 500]
 
 
 def test_coco(tmp_path, capsys):
     """Crowds are ignored, but not what lies in them."""
     crowd = np.zeros(SIZE, bool)
     crowd[10:30, 10:40] = True
-    first, second = np.random.default_rng(3).random((2, *SIZE)) < 0.2
-    second[0, 0] = True  # its first run of background is empty
+    first, second = np.random.default_rng(3).random(SIZE) < 0.2, np.zeros(SIZE, bool)
+    second[:4, :2] = second[30:, 50:52] = True  # its first run of background is empty
     parts = [TRIANGLE.ravel().tolist(), [40, 20, 50, 20, 50, 30, 40, 30], [45, 25, 55, 25, 55, 35, 45, 35]]
     file = coco_file(
         [
             tools.annotation({"size": list(SIZE), "counts": tools.runs_of(first)}),
-            tools.annotation({"size": list(SIZE), "counts": compress(tools.runs_of(second))}, category=5),
+            tools.annotation({"size": list(SIZE), "counts": "04T10nl16lRN0R9"}, category=5),
             tools.annotation(parts),
             tools.annotation([], bbox=[1, 2, 3, 4]),
             tools.annotation({"size": list(SIZE), "counts": tools.runs_of(crowd)}, iscrowd=1),
@@ -128,13 +100,13 @@ def test_coco(tmp_path, capsys):
     expected = np.where(crowd, 65535, 0)
     expected[first], expected[second], expected[even_odd(TRIANGLE)] = 1, 2, 3
     expected[20:30, 40:50] = expected[25:35, 45:55] = 3
-    for number, source in enumerate(("in", "in/annotations", "in/annotations/instances_val.json")):
+    for number, source in enumerate(("in", "in/annotations/instances_val.json")):
         labels = convert(tmp_path / source, tmp_path / f"out{number}")
         np.testing.assert_array_equal(labels["a"], expected)
         assert not labels["b"].any()  # an image without an annotation is one without an instance
     assert "3 instances, 0 to 3 per image" in (out := capsys.readouterr().out)
     assert "1 left out: box without a mask" in out
-    np.testing.assert_array_equal(convert(tmp_path / "in", tmp_path / "5", "--classes", "5")["a"], second)
+    np.testing.assert_array_equal(convert(tmp_path / "in", tmp_path / "5", "--classes", "dirt")["a"], second)
     assert (tmp_path / "5/classes.txt").read_text() == "1 dirt\n"
 
 
@@ -155,7 +127,7 @@ def test_cvat(tmp_path, capsys):
     assert "1 left out: points" in capsys.readouterr().out
 
 
-def test_yolo(tmp_path):
+def test_yolo(tmp_path, capsys):
     polygon = np.array([[0.1, 0.2], [0.55, 0.25], [0.6, 0.9], [0.2, 0.7]])
     text = "\ufeff0 " + " ".join(map(str, polygon.ravel())) + "\r\n\r\n1 0 0 0.1 0 0.1 1.0 0 1\r\n"
     write(tmp_path / "in", {"labels/train/a.txt": text, "labels/train/b.txt": "", "data.yaml": "names: [leaf, 'stem']"})
@@ -165,33 +137,31 @@ def test_yolo(tmp_path):
     expected[:, :6] = 2
     np.testing.assert_array_equal(labels["a"], expected)
     assert not labels["b"].any() and not labels["c"].any()
+    assert "1 images without a text file, taken to be empty" in capsys.readouterr().out
     assert (tmp_path / "out/classes.txt").read_text() == "1 leaf\n2 stem\n"
     os.replace(tmp_path / "in/data.yaml", tmp_path / "data.yaml")  # beside one split of several
     only = convert(tmp_path / "in", tmp_path / "split", "--classes", "leaf")["a"]
     np.testing.assert_array_equal(only, expected == 1)
+    (tmp_path / "data.yaml").unlink()
+    convert(tmp_path / "in", tmp_path / "unnamed")
+    assert (tmp_path / "unnamed/classes.txt").read_text() == "1 0\n2 1\n"
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("names:\n  0: leaf\n  1: stem # s\nnc: 2", ["leaf", "stem"]),
-        ("names:\n- leaf\n- stem", ["leaf", "stem"]),
-        ("names: # of two\n  - leaf\n  # not a class\n\n  - 'stem' # s\nnc: 2", ["leaf", "stem"]),
-        ('names: {1: stem, 0: "leaf"}', ["leaf", "stem"]),
-        ("names:\n- \"car, small\"\n- it's # one\n\n- '# 3'", ["car, small", "it's", "# 3"]),
-        ("names: ['car, small', b]", ["car, small", "b"]),
-        ("names: [driver's, kid's]", ["driver's", "kid's"]),
-        ("names: ['driver''s side', 'car']", ["driver's side", "car"]),
-        ('names: {"0": "person", 1: car, 2: \'a, b\'}', ["person", "car", "a, b"]),
-        ("names:\n  0: pallet#1\n  1: C#", ["pallet#1", "C#"]),
-    ],
-)
-def test_names_in_yaml(tmp_path, text, expected):
-    assert yolo.read_names(write(tmp_path, {"data.yaml": text})) == {str(i): name for i, name in enumerate(expected)}
+def test_names_in_yaml(tmp_path):
+    """Those that would be taken apart are refused."""
+    for text in (
+        "path: x\r\nnames:\r\n  0: leaf\r\n\r\n  1: tall stem # s\r\nnc: 2",
+        "names: # of two\n- leaf\n  # not a class\n\n- 'tall stem' # s\nnc: 2",
+        'names: {1: tall stem, "0": "leaf"}',
+        "nc: 2\nnames: ['leaf',\n  tall stem]",
+    ):
+        assert yolo.read_names(write(tmp_path, {"data.yaml": text})) == {"0": "leaf", "1": "tall stem"}
+    for text in ("names:\n- car, small\n- b", "names: ['a, b', c]"):
+        with pytest.raises(UserError, match=r"data\.yaml: found .* classes\.txt"):
+            yolo.read_names(write(tmp_path, {"data.yaml": text}))
 
 
 def class_map(out):
-    """`classes/a.png` of a data folder, checked to be 8 bits of one channel."""
     classes = cv2.imread(str(out / "classes/a.png"), cv2.IMREAD_UNCHANGED)
     assert classes.dtype == np.uint8 and classes.ndim == 2
     return classes
@@ -199,7 +169,7 @@ def class_map(out):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_names_that_tools_reserve(tmp_path, capsys, form):
-    """A hole is background, what is to be ignored 65535, whatever classes are kept."""
+    """A hole is background, what is to be ignored 65535, whatever classes are kept; two kinds may become one."""
     expected = np.zeros(SIZE, np.uint16)
     expected[2:12, 2:22] = 1
     expected[4:8, 6:10] = 0
@@ -208,39 +178,24 @@ def test_names_that_tools_reserve(tmp_path, capsys, form):
     label = convert(write_boxes(form, tmp_path / "in"), tmp_path / "out")["a"]
     np.testing.assert_array_equal(label, expected)
     out = capsys.readouterr().out
-    assert "2 instances" in out and "largest 168" in out and "classes: 1 leaf, 1 stem" in out
-    assert "72 pixels are ignored" in out and "--ignore 65535" in out
+    assert "2 instances" in out and "classes: 1 leaf, 1 stem" in out and "72 pixels are ignored" in out
     np.testing.assert_array_equal(class_map(tmp_path / "out"), np.where(expected == 65535, 255, expected))
     assert read_class_names(tmp_path / "out") == [ClassName(1, "leaf"), ClassName(2, "stem")]
+    label = convert(tmp_path / "in", tmp_path / "one", "--classes", "stem=plant", "leaf=plant")["a"]
+    np.testing.assert_array_equal(label, expected)
+    np.testing.assert_array_equal(class_map(tmp_path / "one"), np.choose(np.minimum(expected, 3), [0, 1, 1, 255]))
     expected = np.choose(np.minimum(expected, 3), [0, 0, 1, 65535])
     label = convert(tmp_path / "in", tmp_path / "stems", "--classes", "stem=the stalk")["a"]
     np.testing.assert_array_equal(label, expected)
     np.testing.assert_array_equal(class_map(tmp_path / "stems"), np.where(expected == 65535, 255, expected))
     assert (tmp_path / "stems/classes.txt").read_text() == "1 the stalk\n"
+    assert "1 left out: of other classes" in capsys.readouterr().out
     line = fails(capsys, tmp_path / "in", tmp_path / "no", "--classes", "__ignore__")
     assert "--classes __ignore__: found" in line and "leaf" in line and "_background_" not in line
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_kinds_become_one_class(tmp_path, capsys, form):
-    """By name or, where there is one, by id; of two words or the same; others are left out; ids go by the name."""
-    boxes = [("truck", 0, 0, 4, 4), ("car", 10, 0, 14, 4), ("bus", 20, 0, 24, 4), ("bike", 30, 0, 34, 4)]
-    flags = ["truck=car", "car", "0=cycle" if form in ("coco", "yolo") else "bike=cycle"]
-    label = convert(write_boxes(form, tmp_path / "in", boxes), tmp_path / "out", "--classes", *flags)["a"]
-    assert label[0, ::10][:4].tolist() == [1, 2, 0, 3]
-    assert class_map(tmp_path / "out")[0, ::10][:4].tolist() == [1, 1, 0, 2]
-    assert (tmp_path / "out/classes.txt").read_text() == "1 car\n2 cycle\n"
-    assert "1 left out: of other classes" in capsys.readouterr().out
-
-
-def test_sets_without_classes(tmp_path):
-    """YOLO without names: one kind is none, two are their numbers; labelme's empty label is none."""
-    for name, boxes in (("one", BOXES[:1]), ("two", [BOXES[0], BOXES[3]])):
-        (write_boxes("yolo", tmp_path / name, boxes) / "classes.txt").unlink()
-        convert(tmp_path / name, tmp_path / f"{name}_out")
-    assert sorted(path.name for path in (tmp_path / "one_out").iterdir()) == ["images", "labels"]
-    assert (tmp_path / "two_out/classes.txt").read_text() == "1 0\n2 1\n"
-    write_boxes("labelme", tmp_path / "some", [("", 0, 0, 4, 4), ("x  y", 10, 0, 14, 4)])
-    assert convert(tmp_path / "some", tmp_path / "some_out")["a"].max() == 2
-    assert class_map(tmp_path / "some_out")[0, [0, 10]].tolist() == [0, 1]
-    assert (tmp_path / "some_out/classes.txt").read_text() == "1 x y\n"
+def test_an_empty_label_is_no_class(tmp_path):
+    write_boxes("labelme", tmp_path / "in", [("", 0, 0, 4, 4), ("x  y", 10, 0, 14, 4)])
+    assert convert(tmp_path / "in", tmp_path / "out")["a"].max() == 2
+    assert class_map(tmp_path / "out")[0, [0, 10]].tolist() == [0, 1]
+    assert (tmp_path / "out/classes.txt").read_text() == "1 x y\n"

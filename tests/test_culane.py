@@ -143,7 +143,7 @@ def test_images_and_labels(folder, tmp_path):
 BAD = [  # file, what happens to it, what the line must say
     (f"{A}060.lines.txt", written(b"1 2\n3\n"), "00060.lines.txt:2: "),
     (f"{A}060.lines.txt", written(b"1 2\n" * 256), "found 256 lanes"),
-    (f"{A}060.lines.txt", missing, "train.txt: no file"),
+    (f"{A}060.lines.txt", missing, "00060.lines.txt: found no regular file"),
     (LIST, missing, "train.txt: found no regular file"),
     (LIST, written(b"\n"), "train.txt: found no line"),
     (LIST, written(b"/a.jpg\n/./a.png\n"), "train.txt: found './a.png'"),

@@ -3,12 +3,11 @@
 import io
 import itertools
 from functools import partial
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, TiffImagePlugin
+from PIL import Image
 
 import datagenerator
 from data.files import count_images, find_pairs
@@ -139,7 +138,6 @@ def label_bytes(kind):
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # pytest overrules the filter of data/files.py
 def test_files_of_several_images_are_counted():
-    """Pages and frames, but no thumbnail of a page."""
     rng = np.random.default_rng(0)
     images = [Image.fromarray(rng.integers(256, size=(8, 9), dtype=np.uint8)) for _ in range(3)]
     for form, more in (("TIFF", {}), ("GIF", {}), ("PNG", {}), ("WEBP", {"lossless": True})):
@@ -149,25 +147,7 @@ def test_files_of_several_images_are_counted():
             assert count_images(file.getvalue()) == count, form
             for length in (0, 3, 9, 30, 60, 150):
                 assert count_images(file.getvalue()[:length]) >= 1
-    file = io.BytesIO()
-    with TiffImagePlugin.AppendingTiffWriter(file) as tiff:
-        for number, image in enumerate(images):
-            image.save(tiff, "TIFF", tiffinfo={254: min(number, 1)})
-            tiff.newFrame()
-    assert count_images(file.getvalue()) == 1
     assert count_images(cv2.imencode(".jpg", np.zeros((8, 8), np.uint8))[1].tobytes()) == 1
-
-
-def test_pairs_of_names_that_differ_in_form_or_case_only(tmp_path):
-    for kind, names in (("images", ("u\u0308", "B", "c")), ("labels", ("\xfc", "b", "c"))):
-        (tmp_path / kind).mkdir()
-        for name in names:
-            (tmp_path / kind / f"{name}.png").touch()
-    stems = [tuple(Path(path).stem for path in pair) for pair in find_pairs(tmp_path)]
-    assert stems == [("B", "b"), ("c", "c"), ("u\u0308", "\xfc")]
-    (tmp_path / "labels/B.png").touch()  # now b.png belongs to none
-    with pytest.raises(UserError, match=r"b\.png: no file of that stem in .*images"):
-        find_pairs(tmp_path)
 
 
 @pytest.mark.parametrize(

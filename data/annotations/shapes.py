@@ -1,20 +1,17 @@
 """Annotated shapes and how they become pixels.
 
-Coordinates are those of the annotation tools: in pixels, x to the right, y down, the origin in the upper left corner of
-the image. A pixel belongs to a shape when its center (column + 0.5, row + 0.5) lies inside, for a polygon that crosses
-itself by the even-odd rule; a center exactly on an edge belongs to what is to the right of the edge, or below a level
-one, so that shapes with a common edge neither overlap nor leave a gap. Lines are the exception: they are drawn by
-OpenCV as the lanes of the TuSimple command.
+Coordinates are pixels, x to the right, y down, from the image's upper left corner. A pixel belongs to a shape when its
+center (column + 0.5, row + 0.5) lies inside, by the even-odd rule; a center on an edge belongs to what is to the right
+of it, or below a level one, so that shapes with a common edge neither overlap nor leave a gap. Lines are drawn by
+OpenCV, as the lanes of the TuSimple command.
 
 A region is a function from the image's size (h, w) to (mask, top, left): (a, b) bool, and the row and column of its
 upper left pixel in the image. It raises ValueError if it can't be of that image.
 """
 
-from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -33,29 +30,21 @@ class AnnotatedShape:
     """One annotated shape."""
 
     instance: Hashable  # shapes with the same one are parts of one instance
-    names: tuple  # of its class: its name ("" if it has none) and perhaps its id, both str; () for no class
+    name: str | None  # of its class; None: it has none
     region: Callable
     depth: int = 0  # what has a higher one lies on top, of the same depth what comes later
     value: int | None = None  # of what is no instance: 0 for a hole, or IGNORED
     where: str = ""  # file and place in it, for messages
 
     def __post_init__(self):
-        if self.names and self.names[0] in RESERVED:
-            self.value, self.names = RESERVED[self.names[0]], ()
-
-
-class Painted(NamedTuple):
-    """Ids of an image, and how they came about."""
-
-    label: np.ndarray  # (h, w) uint16
-    names: list  # class of instances 1, 2, ..., "" for none
-    counts: Counter  # {what the summary says of as many: number}
+        if self.name in RESERVED:
+            self.value, self.name = RESERVED[self.name], None
 
 
 def check_bounds(points, size):
     """Raise ValueError unless (N, 2) points are in the image or not further out than it is wide or high."""
     extent = np.array(size[::-1])
-    outside = ((points < -extent) | (points > 2 * extent)).any(axis=1)
+    outside = ~((points >= -extent) & (points <= 2 * extent)).all(axis=1)  # as nan is
     if outside.any():
         x, y = points[outside][0]
         expected = f"expected it within {size[1]}x{size[0]} pixels; fix it or name the images it was drawn on"
@@ -124,13 +113,13 @@ def draw_line(points, width, size):
     return mask.astype(bool), 0, 0
 
 
-def place_mask(make, shape, top, left, size):
-    """Region of an (a, b) bool mask, which `make()` gives; ValueError if it isn't all in the image."""
-    height, width = shape
+def place_mask(mask, top, left, size):
+    """Region of an (a, b) bool mask; ValueError if it isn't all in the image."""
+    height, width = mask.shape
     if top < 0 or left < 0 or top + height > size[0] or left + width > size[1]:
-        found = f"a mask of {width}x{height} pixels at ({left}, {top})"
-        raise ValueError(f"found {found}, expected it in {size[1]}x{size[0]}; fix it")
-    return make(), top, left  # not before, as a wrong shape may be a huge one
+        found = f"a mask of {width}x{height} pixels at ({left}, {top}), expected it in {size[1]}x{size[0]}"
+        raise ValueError(f"found {found}; fix it")
+    return mask, top, left
 
 
 def expand_runs(counts, shape):
@@ -143,19 +132,18 @@ def expand_runs(counts, shape):
 
 
 def paint(shapes, size):
-    """Paint `AnnotatedShape`s, upper ones over lower ones, on an image of (h, w); a `Painted`.
+    """Paint `AnnotatedShape`s, upper ones over lower ones: ids, (h, w) uint16, and the name of each's class.
 
     Instances that are seen are numbered from 1 in the order of their first shapes. UserError if they are too many, or
     one can't be of this image.
     """
-    shapes = sorted(shapes, key=lambda shape: shape.depth)
-    first = {}
+    shapes, names = sorted(shapes, key=lambda shape: shape.depth), {}
     for shape in shapes:
         if shape.value is None:
-            first.setdefault(shape.instance, shape)
-    if len(first) > MOST:
-        raise UserError(f"{shapes[0].where}: found {len(first)} instances in one image, expected at most {MOST}")
-    numbers = {instance: number for number, instance in enumerate(first, start=1)}
+            names.setdefault(shape.instance, shape.name)
+    if len(names) > MOST:
+        raise UserError(f"{shapes[0].where}: found {len(names)} instances in one image, expected at most {MOST}")
+    numbers = {instance: number for number, instance in enumerate(names, start=1)}
     label = np.zeros(size, np.uint16)
     for shape in shapes:
         mask, top, left = require(shape.where, shape.region, size)
@@ -164,9 +152,8 @@ def paint(shapes, size):
     seen = np.setdiff1d(label, (0, IGNORED))
     new_numbers = np.zeros(IGNORED + 1, np.uint16)
     new_numbers[seen], new_numbers[IGNORED] = np.arange(1, len(seen) + 1), IGNORED
-    names = [shape.names[0] if shape.names else "" for shape in first.values()]
-    hidden = {"left out: hidden by later ones or without a pixel in the image": len(numbers) - len(seen)}
-    return Painted(new_numbers[label], [names[number - 1] for number in seen], Counter(hidden))
+    classes = list(names.values())
+    return new_numbers[label], [classes[number - 1] for number in seen]
 
 
 def part_components(label):
@@ -179,11 +166,3 @@ def part_components(label):
         parted[pieces > 0] = pieces[pieces > 0] + count
         count += number - 1
     return parted
-
-
-def count_touching(label):
-    """Number of instances of (h, w) ids that share a pixel's edge or corner with another one."""
-    label = np.where(label == IGNORED, 0, label).astype(np.uint16)
-    around = np.ones((3, 3), np.uint8)
-    highest, lowest = cv2.dilate(label, around), cv2.erode(np.where(label == 0, IGNORED, label), around)
-    return np.unique(label[(label > 0) & ((highest > label) | (lowest < label))]).size

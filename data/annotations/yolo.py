@@ -1,30 +1,34 @@
 """YOLO segmentation: `images/` and `labels/` with one text file per image, a class and a polygon per line."""
 
 import re
+from functools import partial
 
 from data.files import list_by_stem, read_text
+from run.command import UserError
 
 from .shapes import AnnotatedShape, fill_polygon
-from .sources import AnnotatedImage, attempt, list_files, pair_files, read_points
+from .sources import AnnotatedImage, pair_files, read_points, require
 
-SLACK = 0.01  # beyond 0 and 1, which rounding and hasty clicks leave
+# a name in a yaml, of a list or a mapping
+NAME = re.compile(r"""(?:-[ \t]+)?(?:["']?(\d+)["']?[ \t]*:[ \t]*)?(["']?)([^"',:#]+)\2""")
 
 
 def read_yolo(source):
-    """Images of a YOLO folder, those without a text file or with an empty one included.
-
-    `images/` and `labels/` have the same subfolders; class names are from `classes.txt`, `labels/classes.txt`, a
-    `*.yaml` with `names` or a `data.yaml` beside the folder, if there is one.
-    """
+    """Images of a YOLO folder, those without a text file or with an empty one included."""
     folder, names = source.images or source.path / "images", read_names(source.path)
     texts = list_by_stem(source.path / "labels", (".txt",), recursive=True)
     texts.pop("classes", None)
-    pairs, errors = pair_files(folder, texts)
-    return errors + [attempt(text, _read_image, path, path.relative_to(folder), text, names) for path, text in pairs]
+    pairs = pair_files(folder, texts)
+    if not all(path for path, _ in pairs):  # an image without a text may be that of a text without one
+        pairs = [pair for pair in pairs if pair[1]]
+    return [partial(require, text, _read_image, folder, path, text, names) for path, text in pairs]
 
 
-def _read_image(path, name, text, names):
-    image = AnnotatedImage(name.as_posix(), str(text or path), path, is_annotated=bool(text))
+def _read_image(folder, path, text, names):
+    if not path:
+        raise ValueError(f"found no image of that name in {folder}, expected one; remove it")
+    image = AnnotatedImage(path.relative_to(folder).as_posix(), str(text or path), path)
+    image.counts["images without a text file, taken to be empty"] += text is None
     for number, line in enumerate(read_text(text).splitlines() if text else (), start=1):
         if line.strip():
             image.add(f"{text}:{number}", _read_line, line.split(), number, names)
@@ -32,42 +36,31 @@ def _read_image(path, name, text, names):
 
 
 def _read_line(words, number, names):
-    if len(words) < 7 or len(words) % 2 == 0:
-        found = "a box" if len(words) == 5 else f"{len(words)} words"
-        raise ValueError(f"found {found}, expected a class and x y of 3 points or more; fix it or export masks")
-    if not re.fullmatch(r"\d{1,6}", words[0]):
-        raise ValueError(f"found the class {words[0][:40]}, expected a whole number; fix it")
-    points = read_points(words[1:], 3)
-    if points.min() < -SLACK or points.max() > 1 + SLACK:
+    if not words[0].isdecimal() or len(words) < 7 or len(words) % 2 == 0:
+        expected = "a class, a whole number, and x y of 3 points or more; fix it or export masks"
+        raise ValueError(f"found {words[0][:40]} and {len(words) - 1} words, expected {expected}")
+    points, key = read_points(words[1:], 3), str(int(words[0]))
+    if not ((points > -0.01) & (points < 1.01)).all():  # rounding and hasty clicks leave so much
         raise ValueError(f"found {points.min():g} to {points.max():g}, expected fractions of the image's size; fix it")
-    key = str(int(words[0]))
-    return AnnotatedShape(number, (names.get(key, ""), key), lambda size: fill_polygon(points * size[::-1], size))
+    return AnnotatedShape(number, names.get(key) or key, lambda size: fill_polygon(points * size[::-1], size))
 
 
 def read_names(folder):
-    """{id: name}, both str; {} if no file tells."""
+    """{id: name}, both str, of `classes.txt`, `labels/classes.txt` or a yaml; {} if there is none.
+
+    A yaml is one of the folder, or `data.yaml` beside it; UserError for names in it that are no plain words.
+    """
     for path in (folder / "classes.txt", folder / "labels" / "classes.txt"):
         if path.is_file():
             return {str(number): line.strip() for number, line in enumerate(read_text(path).splitlines())}
     beside = folder.resolve().parent / "data.yaml"  # where the source is one split of several
-    for path in [*list_files(folder, (".yaml", ".yml"), recursive=False), *([beside] if beside.is_file() else [])]:
-        text = read_text(path).replace("\r", "")
-        lines = r"(?:[ \t]*(?:#.*)?(?:\n(?:[ \t-]+.*|[ \t]*#.*)?)+)"
-        block = re.search(rf"^names:[ \t]*(\[[^]]*\]|\{{[^}}]*\}}|{lines})", text, re.MULTILINE)
-        if block:
-            return _parse_names(block.group(1))
+    for path in [*sorted(folder.glob("*.y*ml")), *[beside] * beside.is_file()]:
+        text = re.sub(r"(^|[ \t])#.*", "", read_text(path).replace("\r", ""), flags=re.MULTILINE)
+        if block := re.search(r"^names:(.*(?:\n(?:[ \t-].*)?)*)", text, re.MULTILINE):
+            content = block[1].strip()
+            items = re.split("," if content[:1] in "[{" else "\n", content.strip("[]{}"))
+            found = [NAME.fullmatch(item.strip()) for item in items if item.strip()]
+            if None in found:
+                raise UserError(f"{path}: found names that are no plain words, expected such; write classes.txt")
+            return {match[1] or str(number): match[3] for number, match in enumerate(found)}
     return {}
-
-
-def _parse_names(text):
-    # a list or a mapping, in brackets or on lines of its own: the forms that occur, without a YAML parser
-    quoted, number = r"""("[^"]*"|'(?:[^']|'')*')""", r"""["']?(\d+)["']?[ \t]*:[ \t]*"""
-    flow = rf"[ \t]*(?:{number})?{quoted}(?=[ \t]*(?:[,\n]|$))|[^,\n]+"
-    pattern = flow if text[0] in "[{" else r".+"
-    names = {}
-    for item in (item.group().strip() for item in re.finditer(pattern, text.strip("[]{}"))):
-        if item and not item.startswith("#"):
-            form = rf"(?:-[ \t]+)?(?:{number})?(?:{quoted}|(.*?))(?:[ \t]+#.*|[ \t]*)"
-            key, name, plain = re.fullmatch(form, item).groups()
-            names[key or str(len(names))] = name[1:-1].replace("''", "'") if name else plain
-    return names

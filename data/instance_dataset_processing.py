@@ -22,6 +22,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+import cv2
 import numpy as np
 
 from data import files, writing
@@ -34,6 +35,7 @@ READERS = {
     "coco": coco.read_coco,
     "cvat": cvat.read_cvat,
     "yolo": yolo.read_yolo,
+    **{form: partial(rasters.read_layout, form) for form in rasters.LAYOUTS},
     "masks": rasters.read_mask_folders,
     "labels": rasters.read_label_images,
 }
@@ -46,8 +48,9 @@ def recognize(path):
             for form, suffixes in (("labels", IMAGE_SUFFIXES), ("yolo", (".txt",))):
                 if (path / name).is_dir() and sources.list_files(path / name, suffixes):
                     return form
-    if any(path.glob("*/masks")):
-        return "masks"
+    for form, pattern in [("masks", "*/masks"), *((form, layout[0]) for form, layout in rasters.LAYOUTS.items())]:
+        if any(path.glob(pattern)):
+            return form
     found = [path] if path.is_file() else sources.list_files(path, (".json", ".xml"))
     for file in sorted(found, key=lambda file: file.suffix.lower()):
         if file.suffix.lower() == ".xml":
@@ -80,7 +83,9 @@ def choose_classes(images, wanted):
     return [files.ClassName(*pair) for pair in enumerate(sorted({*names.values()} - {""}), start=1)]
 
 
-def process(source, outdir, form=None, classes=None, components=False, overwrite=False, skip_bad=False):
+def process(
+    source, outdir, form=None, classes=None, components=False, overwrite=False, skip_bad=False, empty_images=False
+):
     """Write the data set of a `Source`: (list of lines that sum it up, list of the UserErrors skipped).
 
     `form` is of `READERS`, or None to recognize it; the others are the command's flags.
@@ -89,6 +94,11 @@ def process(source, outdir, form=None, classes=None, components=False, overwrite
     form = form or recognize(source.path)
     images, errors = writing.run_all(READERS[form](source), skip_bad)
     images = [image for image in images if image]
+    images += _list_unannotated(source.path, form, images)
+    # where one can't be read, an image without an annotation may be of it
+    is_kept = (form == "yolo" or empty_images) and not errors
+    left_out = 0 if is_kept else sum(not image.is_annotated for image in images)
+    images = [image for image in images if is_kept or image.is_annotated]
     names = choose_classes(images, classes)
     _check_apart(source.path, images, outdir)
     stems = name_outputs(images)
@@ -100,6 +110,7 @@ def process(source, outdir, form=None, classes=None, components=False, overwrite
         calls = [partial(write, *pair) for pair in zip(stems, images, strict=True)]
         written, damaged = writing.run_all(calls, skip_bad)
         areas, numbers = [area for one, *_ in written for area in one], [len(one) for one, *_ in written]
+        in_pieces = sum(one[3] for one in written)
         if not areas:
             found = f"found {len(written)} images ({form}) without an instance"
             why = "".join(f" ({error})" for error in (errors + damaged)[:1])
@@ -107,9 +118,24 @@ def process(source, outdir, form=None, classes=None, components=False, overwrite
     counts, kinds = (sum((one[place] for one in written), Counter()) for place in (1, 2))
     sizes = f"{min(numbers)} to {max(numbers)} per image, of {min(areas)} to {max(areas)} pixels"
     lines = [f"{len(written)} images ({form}) in {outdir}", f"{len(areas)} instances, {sizes}"]
+    if max(numbers) == 1 and 2 * in_pieces > len(areas) and not components:
+        pieces = "most of them in several separate pieces: if each piece is an instance, --components parts them"
+        lines.append(f"every label has a single id, {pieces}")
+    why = "they may be of what is skipped" if errors else "--empty-images keeps them"
+    counts[f"left out: images without an annotation ({why})"] = left_out
     if kinds:
         lines.append("classes: " + ", ".join(f"{number} {name}" for name, number in sorted(kinds.items())))
-    return lines + [f"{number} {words}" for words, number in counts.items()], errors + damaged
+    return lines + [f"{number} {words}" for words, number in (+counts).items()], errors + damaged
+
+
+def _list_unannotated(path, form, images):
+    """Images without an annotation beside labelme's, COCO's or CVAT's that have one."""
+    if form not in ("labelme", "coco", "cvat") or form == "labelme" and path.is_file():
+        return []
+    used = {Path(os.path.abspath(image.file)) for image in images}
+    beside = (file for folder in {file.parent for file in used} for file in folder.iterdir())
+    found = files.select_files({*beside} - used, IMAGE_SUFFIXES)
+    return [sources.AnnotatedImage(f"{p.parent.name}/{p.name}", str(p), p, is_annotated=False) for p in found]
 
 
 def _check_apart(path, images, outdir):
@@ -143,11 +169,12 @@ def name_outputs(images):
 def _process_image(work, class_ids, components, stem, image):
     """Write one image with its label and, if there are `class_ids`, {name: id}, its classes.
 
-    Returns its instances' areas in pixels (N,), {what the summary says of as many: number}, {class: instances}.
+    Returns its instances' areas in pixels (N,), {what the summary says of as many: number}, {class: instances},
+    whether its only instance has several separate pieces.
     """
     data, names = files.read_bytes(image.file), []
     if image.label:
-        label = rasters.read_ids(image.label)
+        label = image.label()
         sources.size_of(data, label.shape, image.file)
     else:
         label, names = shapes.paint(image.shapes, sources.size_of(data, image.size, image.file))
@@ -163,8 +190,12 @@ def _process_image(work, class_ids, components, stem, image):
     pixels_of = np.bincount(label.ravel(), minlength=IGNORED + 1)
     instances = {shape.instance for shape in image.shapes if shape.value is None}
     image.counts["left out: hidden by later ones or without a pixel in the image"] += len(instances) - len(names)
+    image.counts["touch another one"] += shapes.count_touching(label)
+    image.counts["images without an annotation, kept as empty"] += not image.is_annotated
     image.counts[f"pixels are ignored: train and evaluate with --ignore {IGNORED}"] += int(pixels_of[IGNORED])
-    return pixels_of[1:IGNORED][pixels_of[1:IGNORED] > 0], image.counts, Counter(filter(None, names))
+    areas, shown = pixels_of[1:IGNORED][pixels_of[1:IGNORED] > 0], np.uint8((label > 0) & (label < IGNORED))
+    in_pieces = len(areas) == 1 and cv2.connectedComponents(shown, connectivity=8)[0] > 2
+    return areas, image.counts, Counter(filter(None, names)), in_pieces
 
 
 @command("instance_dataset_processing.py")
@@ -178,11 +209,12 @@ def main(argv=None):
     add("--classes", nargs="+", metavar="CLASS[=NEW]", help="classes to keep, renamed; default: all")
     add("--components", action="store_true", help="every connected piece of an instance becomes one")
     add("--line-width", type=bounded(int, least=1, most=1000), default=7, help="pixels of drawn lines; default 7")
+    add("--empty-images", action="store_true", help="keep images without an annotation, as empty")
     writing.add_flags(parser)
     args = parser.parse_args(argv)
     source = sources.Source(args.source, args.images, args.line_width)
-    flags = args.format, args.classes, args.components, args.overwrite, args.skip_bad
-    writing.say_written(*process(source, args.outdir, *flags))
+    flags = args.components, args.overwrite, args.skip_bad, args.empty_images
+    writing.say_written(*process(source, args.outdir, args.format, args.classes, *flags))
 
 
 if __name__ == "__main__":

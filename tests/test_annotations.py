@@ -137,7 +137,7 @@ def test_yolo(tmp_path, capsys):
     expected[:, :6] = 2
     np.testing.assert_array_equal(labels["a"], expected)
     assert not labels["b"].any() and not labels["c"].any()
-    assert "1 images without a text file, taken to be empty" in capsys.readouterr().out
+    assert "1 images without an annotation, kept as empty" in capsys.readouterr().out
     assert (tmp_path / "out/classes.txt").read_text() == "1 leaf\n2 stem\n"
     os.replace(tmp_path / "in/data.yaml", tmp_path / "data.yaml")  # beside one split of several
     only = convert(tmp_path / "in", tmp_path / "split", "--classes", "leaf")["a"]

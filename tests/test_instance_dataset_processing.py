@@ -4,7 +4,7 @@ import os
 
 import annotation_files as tools
 import pytest
-from annotation_files import BOX, BOXES, LABEL, annotation, convert, fails, labelme, write, write_boxes
+from annotation_files import BOX, BOXES, FORMS, LABEL, annotation, convert, fails, labelme, write, write_boxes
 
 from data.files import walk_files
 
@@ -31,6 +31,30 @@ def test_an_image_with_a_bad_shape_is_left_out(tmp_path, capsys, kind):
     assert list(convert(source, tmp_path / "out", "--skip-bad", "--format", form)) == ["b"]
     captured = capsys.readouterr()
     assert "1 skipped" in captured.out and "skipped: " in captured.err
+
+
+@pytest.mark.parametrize("form", [*FORMS, "labels", "masks"])
+def test_images_without_an_annotation(tmp_path, capsys, form):
+    """Left out and counted, or kept as empty; YOLO's always; never where they may be of what can't be read."""
+    source, out = tmp_path / "in", tmp_path / "out"
+    if form == "labels":
+        write(source, {"images/a.jpg": None, "images/b.jpg": None, "labels/a.png": LABEL})
+    elif form == "masks":
+        write(source, {"a/images/a.png": None, "b/images/b.png": None, "a/masks/0.png": LABEL})
+    else:
+        write(write_boxes(form, source, BOXES[:1]), {"images/b.jpg" if form == "yolo" else "b.jpg": None})
+    flags = ["--empty-images"] * (form != "yolo")
+    if flags:
+        assert list(convert(source, out)) == ["a"]
+        assert "1 left out: images without an annotation (--empty" in capsys.readouterr().out
+    labels = convert(source, out, *flags, "--overwrite")
+    assert sorted(labels) == ["a", "b"] and labels["a"].any() and not labels["b"].any()
+    assert "1 images without an annotation, kept" in capsys.readouterr().out
+    bad = {"labelme": "c.json", "labels": "labels/c.png", "yolo": "labels/c.txt", "masks": "c/masks/0.png"}.get(form)
+    if bad:
+        write(source, {bad: None if form in ("labels", "masks") else "{"})
+        assert list(convert(source, out, *flags, "--overwrite", "--skip-bad")) == ["a"]
+        assert "1 left out: images without an annotation (they may be" in capsys.readouterr().out
 
 
 def test_a_folder_that_can_not_be_read_is_no_empty_one(tmp_path, monkeypatch):
@@ -71,5 +95,6 @@ def test_summary(tmp_path, capsys):
         f"3 images (labelme) in {tmp_path / 'out'}",
         "3 instances, 0 to 2 per image, of 6 to 64 pixels",
         "classes: 2 a, 1 b",
+        "2 touch another one",
         "1 left out: hidden by later ones or without a pixel in the image",
     ]

@@ -92,7 +92,7 @@ CASES += [("cvat", {**IMAGES, "a.xml": CVAT.replace(*change)}, words) for *chang
 CASES += [("yolo", {"images/a.jpg": None, "labels/a.txt": text}, words) for text, words in YOLO]
 CASES += [("labels", {"images/a.jpg": None, "labels/a.png": label}, words) for label, words in LABELS]
 CASES += [
-    ("labels", {"images/a.jpg": None, "images/b.jpg": None, "labels/a.png": FLAT}, "b.jpg: found no label"),
+    ("cityscapes", {"leftImg8bit/a_leftImg8bit.png": None, "gtFine/a_gtFine_instanceIds.png": FLAT}, "found no class"),
     ("labels", {"images/a.jpg": None, "labels/a.png": FLAT, "labels/b.png": None}, "b.png: found no image"),
     ("labels", {"images/a.jpg": None, "labels/a.tif": PAGES}, "a.tif: found 2 images"),
     ("labels", {"images/a.tif": FLAT + np.float32(0.5), "labels/a.png": FLAT}, "a.tif: could not be decoded"),

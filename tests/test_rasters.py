@@ -67,6 +67,51 @@ def test_one_mask_per_instance(tmp_path):
     np.testing.assert_array_equal(labels["aa"], np.where(second[:, :, 0] > 0, 2, first > 0))
 
 
+def voc_image(ids, is_palette):
+    colors = np.zeros((256, 3), np.uint8)
+    colors[1:4], colors[255] = [[128, 0, 0], [0, 128, 0], [128, 128, 0]], [224, 224, 192]
+    image = Image.fromarray(ids if is_palette else colors[ids])
+    if is_palette:
+        image.putpalette(colors.ravel().tolist())
+    return pillow(image)
+
+
+@pytest.mark.parametrize(("is_palette", "order"), [(True, [0, 1, 2, 3]), (False, [0, 2, 1, 3])])
+def test_voc(tmp_path, capsys, is_palette, order):
+    """255, or its color, is ignored; labelme's holes and what it ignores stand in the classes alone."""
+    ids, classes = LABEL.copy(), np.minimum(LABEL, 1)
+    ids[:2], classes[LABEL == 3], classes[2:4, 3:5] = 255, 0, 255
+    write(tmp_path / "in", {"JPEGImages/a.jpg": None, "SegmentationObject/a.png": voc_image(ids, is_palette)})
+    expected = np.where(ids == 255, 65535, np.array(order)[LABEL])
+    np.testing.assert_array_equal(convert(tmp_path / "in", tmp_path / "out")["a"], expected)
+    out = capsys.readouterr().out
+    assert "1 images (voc)" in out and "120 pixels are ignored" in out and "2 touch another one" in out
+    classes[:2] = 255
+    write(tmp_path / "in", {"SegmentationClass/a.png": voc_image(classes, is_palette)})
+    expected = np.where(classes == 255, 65535, expected * (LABEL < 3))
+    np.testing.assert_array_equal(convert(tmp_path / "in", tmp_path / "class")["a"], expected)
+
+
+CITY = {f"leftImg8bit/train/bern/{stem}_leftImg8bit.png": None for stem in "ab"}
+CITY |= {"gtFine/train/bern/a_gtFine_labelIds.png": None}
+# road, two cars, a group of people
+CITY |= {"gtFine/train/bern/a_gtFine_instanceIds.png": np.array([7, 26000, 26001, 24], np.uint16)[LABEL]}
+PLANT = {f"plant001_{name}.png": None for name in ("rgb", "fg", "centers")}
+ARCHIVES = [  # the source in it, its files, the stem of the image with a label, what becomes of `LABEL`'s numbers
+    ("", PLANT | {"plant001_label.png": LABEL}, "plant001_rgb", [0, 1, 2, 3]),
+    ("", PLANT | {"plant001_label.png": COLORS}, "plant001_rgb", [0, 3, 1, 2]),
+    ("", CITY, "a_leftImg8bit", [0, 26000, 26001, 65535]),
+    ("gtFine/train", CITY, "a_leftImg8bit", [0, 26000, 26001, 65535]),
+]
+
+
+@pytest.mark.parametrize(("source", "files", "stem", "numbers"), ARCHIVES)
+def test_leaves_and_cityscapes_as_their_archives_have_them(tmp_path, source, files, stem, numbers):
+    labels = convert(write(tmp_path / "in", files) / source, tmp_path / "out")
+    assert list(labels) == [stem]
+    np.testing.assert_array_equal(labels[stem], np.array(numbers)[LABEL])
+
+
 @pytest.mark.parametrize(("orientation", "x", "y"), [(1, 0, 0), (3, 50, 30), (6, 30, 0), (8, 0, 50)])
 @pytest.mark.parametrize("view", ["shown", "stored", "unknown"])
 def test_image_and_label_agree_when_the_image_says_it_is_turned(tmp_path, orientation, x, y, view):
@@ -109,15 +154,18 @@ def test_folders_behind_links_count_once(tmp_path):
 
 
 def test_components_are_parted(tmp_path, capsys):
-    """What shares a corner is one piece; 65535 stays; ids that touch stay apart."""
+    """What shares a corner is one piece; 65535 stays; ids that touch stay apart; it is said where it looks so."""
     label = np.zeros(SIZE, np.uint16)
     label[2:5, 2:5] = label[5:7, 5:7] = label[2:5, 20:24] = 1
     label[20:, :5] = 65535
+    write(tmp_path / "one", labeled(label) | labeled(label, "b") | labeled(label // 65535, "c"))
+    convert(tmp_path / "one", tmp_path / "said")
+    assert capsys.readouterr().out.count("--components") == 1
     label[2:5, 24:26] = 7
     write(tmp_path / "in", labeled(label))
     np.testing.assert_array_equal(convert(tmp_path / "in", tmp_path / "whole")["a"], label)
     out = capsys.readouterr().out
-    assert "2 instances" in out and "100 pixels are ignored" in out
+    assert "2 instances" in out and "100 pixels are ignored" in out and "--components" not in out
     expected = np.where(label == 7, 3, label)
     expected[2:5, 20:24] = 2
     np.testing.assert_array_equal(convert(tmp_path / "in", tmp_path / "parted", "--components")["a"], expected)

@@ -1,6 +1,7 @@
 """Annotations that are images: label images of ids or colors, or one mask file per instance."""
 
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from .sources import AnnotatedImage, list_files, pair_files, require
 
 LABEL_FOLDERS = ("labels", "masks")
 ENDINGS = ("", "_mask", "_masks", "_label", "_labels")  # of a label's stem, after its image's
+# VOC's 255, and what `_read_values` makes of its color; where ids have more bits, 255 is one of them
+VOID = {np.dtype(np.uint8): 255, np.dtype(np.uint64): (1 << 48) | (224 << 32) | (224 << 16) | 192}
+COUNTED = range(24, 34)  # Cityscapes' classes of instances, person to bicycle; these ids themselves are groups
 
 
 def read_label_images(source):
@@ -20,23 +24,54 @@ def read_label_images(source):
     folders = [source.path / name for name in LABEL_FOLDERS]
     labels = files.list_by_stem(next((path for path in folders if path.is_dir()), folders[0]), IMAGE_SUFFIXES, True)
     folder = source.images or source.path / "images"
-    return [partial(_read_pair, folder, *pair) for pair in pair_files(folder, labels, ENDINGS)]
+    return [partial(_read_pair, read_ids, folder, *pair) for pair in pair_files(folder, labels, ENDINGS)]
 
 
-def _read_pair(folder, image, label):
-    if not image or not label:
-        lacking = "image" if label else "label"
-        raise UserError(f"{image or label}: found no {lacking} of that name, expected one; add it or remove this file")
-    return AnnotatedImage(image.relative_to(folder).as_posix(), str(label), image, label=label)
+def read_layout(form, source):
+    """Images and label images of one of `LAYOUTS`; the source may also be (a part of) the folder of the labels."""
+    _, image_folder, image_ending, label_folder, label_ending, read = LAYOUTS[form]
+    folder = source.path / label_folder if (source.path / label_folder).is_dir() else source.path
+    labels = files.list_by_stem(folder, IMAGE_SUFFIXES, True)
+    parts = [image_folder if part == label_folder else part for part in folder.absolute().parts]
+    folder = source.images or Path(*parts)
+    pairs = pair_files(folder, labels, (label_ending,), image_ending)
+    return [partial(_read_pair, read, folder, *pair) for pair in pairs]
 
 
-def read_ids(path):
+def _read_pair(read, folder, image, label):
+    if not image:
+        raise UserError(f"{label}: found no image of that name in {folder}, expected one; add it or remove this file")
+    read = partial(require, label, read, label) if label else None
+    name = image.relative_to(folder).as_posix()
+    return AnnotatedImage(name, str(label or image), image, label=read, is_annotated=bool(label))
+
+
+def _read_voc(path):
+    """Ids without those of background and ignored classes: labelme parts these only in SegmentationClass."""
+    ids, class_path = read_ids(path, VOID), path.parent.with_name("SegmentationClass") / path.name
+    if not class_path.is_file():
+        return ids
+    classes = read_ids(class_path, VOID)
+    return np.where(np.isin(classes, (0, IGNORED)), classes, ids)
+
+
+def _read_scene(path):
+    """Ids of Cityscapes' instances; classes without instances are background."""
+    ids = read_ids(path)
+    if ids.max() < 4:  # what isn't in a scene, as the image's border
+        raise ValueError("found no class, as in test images, expected labels; name gtFine/train, or so")
+    return np.where(np.isin(ids, COUNTED), IGNORED, np.where(ids < 1000, 0, ids)).astype(np.uint16)
+
+
+def read_ids(path, void=None):
     """Instance ids of a label image, (h, w) uint16; UserError for no image, a lossy one, or what can't be ids.
 
     A gray channel, or a palette that begins with black, holds the ids, which stay if 16 bits hold them. Of colors, each
-    but black and transparent is one instance.
+    but black and transparent is one instance. `void` has what becomes `IGNORED`, {dtype: value}.
     """
     values = _read_values(path)
+    is_void = values == (void or {}).get(values.dtype)
+    values = np.where(is_void, 0, values)
     if not (np.isfinite(values) & (values == np.rint(values)) & (values >= 0)).all():
         found = f"found values from {values.min():g} to {values.max():g}"
         raise UserError(f"{path}: {found}, expected whole numbers from 0 on as instance ids; convert the label")
@@ -45,7 +80,7 @@ def read_ids(path):
         if len(distinct) - 1 > MOST:
             raise UserError(f"{path}: found {len(distinct) - 1} instances in one image, expected at most {MOST}")
         values = ids[1:].reshape(values.shape)
-    return values.astype(np.uint16)
+    return np.where(is_void, IGNORED, values.astype(np.uint16))
 
 
 def _read_values(path):
@@ -65,6 +100,13 @@ def _read_values(path):
     return np.where((packed > 0) & (channels[3:] > 0).all(axis=0), packed + (1 << 48), 0)
 
 
+LAYOUTS = {  # form: what tells it, folder and ending of the images, of the labels, what reads a label
+    "voc": ("SegmentationObject/*", "JPEGImages", "", "SegmentationObject", "", _read_voc),
+    "cityscapes": ("**/*_instanceIds.png", "leftImg8bit", "_leftImg8bit", "gtFine", "_gtFine_instanceIds", _read_scene),
+    "cvppp": ("**/*_rgb.png", "", "_rgb", "", "_label", read_ids),
+}
+
+
 def read_mask_folders(source):
     """Images of a folder of folders, `ID/images/*.png` (one) and `ID/masks/*.png` (one per instance)."""
     folders = [path for path in sorted(source.path.iterdir()) if path.is_dir()]
@@ -73,12 +115,14 @@ def read_mask_folders(source):
 
 
 def _read_folder(folder):
-    images, masks = (list_files(folder / name, IMAGE_SUFFIXES) for name in ("images", "masks"))
+    images, is_annotated = list_files(folder / "images", IMAGE_SUFFIXES), (folder / "masks").is_dir()
+    masks = list_files(folder / "masks", IMAGE_SUFFIXES) if is_annotated else []
     if len(images) != 1:
         expected = f"one, of masks/; where each file of it is a label, name {folder} itself"
         raise UserError(f"{folder / 'images'}: found {len(images)} images, expected {expected}")
     shapes = [AnnotatedShape(path, None, partial(_place_file, path), where=str(path)) for path in masks]
-    return AnnotatedImage(f"{folder.name}/{images[0].name}", str(folder), images[0], shapes=shapes)
+    name = f"{folder.name}/{images[0].name}"
+    return AnnotatedImage(name, str(folder), images[0], shapes=shapes, is_annotated=is_annotated)
 
 
 def _place_file(path, size):

@@ -166,3 +166,11 @@ def part_components(label):
         parted[pieces > 0] = pieces[pieces > 0] + count
         count += number - 1
     return parted
+
+
+def count_touching(label):
+    """Number of instances of (h, w) ids that share a pixel's edge or corner with another one."""
+    label = np.where(label == IGNORED, 0, label).astype(np.uint16)
+    around = np.ones((3, 3), np.uint8)
+    highest, lowest = cv2.dilate(label, around), cv2.erode(np.where(label == 0, IGNORED, label), around)
+    return np.unique(label[(label > 0) & ((highest > label) | (lowest < label))]).size

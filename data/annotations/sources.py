@@ -6,6 +6,7 @@ What reads a part of a file raises ValueError ("found ..., expected ..."); `requ
 import contextlib
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -46,8 +47,9 @@ class AnnotatedImage:
     file: Path
     size: tuple = (None, None)  # (h, w) that the annotation states
     shapes: list = field(default_factory=list)  # `shapes.AnnotatedShape`s
-    label: Path | None = None  # an image of ids
+    label: Callable | None = None  # gives ids, (h, w) uint16
     counts: Counter = field(default_factory=Counter)  # {what the summary says of as many: number}
+    is_annotated: bool = True  # False: nobody says what it shows
 
     def add(self, where, read, *args):
         """Add the shape that `read(*args)` gives, or count the reason to leave it out; raises UserError."""
@@ -75,15 +77,16 @@ def list_files(folder, suffixes):
     return files.select_files(files.walk_files(folder), suffixes)
 
 
-def pair_files(folder, labels, endings=("",)):
+def pair_files(folder, labels, endings=("",), image_ending=""):
     """[(image, label)] of a folder's images and of labels, {name: path}; one of them is None where it lacks.
 
-    One of `endings` may follow an image's name in its label's.
+    In a label's name one of `endings` takes the place of `image_ending`; files without theirs are passed over.
     """
-    pairs, left = [], dict(labels)
+    pairs, left = [], {name: label for name, label in labels.items() if name.endswith(endings)}
     for name, image in files.list_by_stem(folder, IMAGE_SUFFIXES, True).items():
-        found = next((name + ending for ending in endings if name + ending in left), None)
-        pairs.append((image, left.pop(found, None)))
+        if name.endswith(image_ending):
+            names = [name.removesuffix(image_ending) + ending for ending in endings]
+            pairs.append((image, left.pop(next((one for one in names if one in left), None), None)))
     return pairs + [(None, label) for label in left.values()]
 
 

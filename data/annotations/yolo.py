@@ -18,17 +18,13 @@ def read_yolo(source):
     folder, names = source.images or source.path / "images", read_names(source.path)
     texts = list_by_stem(source.path / "labels", (".txt",), recursive=True)
     texts.pop("classes", None)
-    pairs = pair_files(folder, texts)
-    if not all(path for path, _ in pairs):  # an image without a text may be that of a text without one
-        pairs = [pair for pair in pairs if pair[1]]
-    return [partial(require, text, _read_image, folder, path, text, names) for path, text in pairs]
+    return [partial(require, text, _read_image, folder, path, text, names) for path, text in pair_files(folder, texts)]
 
 
 def _read_image(folder, path, text, names):
     if not path:
         raise ValueError(f"found no image of that name in {folder}, expected one; remove it")
-    image = AnnotatedImage(path.relative_to(folder).as_posix(), str(text or path), path)
-    image.counts["images without a text file, taken to be empty"] += text is None
+    image = AnnotatedImage(path.relative_to(folder).as_posix(), str(text or path), path, is_annotated=bool(text))
     for number, line in enumerate(read_text(text).splitlines() if text else (), start=1):
         if line.strip():
             image.add(f"{text}:{number}", _read_line, line.split(), number, names)

@@ -316,7 +316,7 @@ def _random_turn(frame, size, rng):
 
 
 def _random_light(image, rng):
-    """Color and light of (H, W, 3) float32, changed at random; noise less below `DAYLIGHT`, where it'd cover all."""
+    """Color and light of (H, W, 3) float32, changed at random; noise, which would cover all, less below `DAYLIGHT`."""
     height, width = image.shape[:2]
     if rng.random() < 0.3:  # shadow or light patch: half-plane strip across the image
         angle, near, far = rng.uniform(0, np.pi), *np.sort(rng.uniform(-0.6, 0.6, 2))

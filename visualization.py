@@ -89,14 +89,13 @@ def embedding_image(embedding, shape):
     return cv2.resize(embedding_to_color(embedding), shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
-def draw_lanes(image, lanes, h_samples, color=None, thickness=5):
+def draw_lanes(image, lanes, h_samples, color, thickness=5):
     """Draw TuSimple lanes, x at rows `h_samples`, negative where there is no point, as lines on a copy of an image.
 
-    `color` is the RGB of all lanes or, (N, 3), of each, by default each its own; `thickness` is in pixels.
+    `color` is the RGB of all lanes or, (N, 3), of each; `thickness` is in pixels.
     """
     image = image.copy()
-    colors = instance_colors(len(lanes)) if color is None else np.broadcast_to(color, (len(lanes), 3))
-    for lane, line_color in zip(lanes, colors.tolist(), strict=True):
+    for lane, line_color in zip(lanes, np.broadcast_to(color, (len(lanes), 3)).tolist(), strict=True):
         points = [(x, y) for x, y in zip(lane, h_samples, strict=True) if x >= 0]
         cv2.polylines(image, [np.array(points, np.int32).reshape(-1, 1, 2)], False, line_color, thickness, cv2.LINE_AA)
     return image

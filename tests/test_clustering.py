@@ -18,17 +18,9 @@ own_bins = pytest.mark.filterwarnings("ignore:Binning data failed")
 
 
 def simulate_embedding(size, dimensions=3, count=4, trained=True, seed=0):
-    """Embeddings such as a network might give for a road image.
+    """Embeddings of a road such as a network might give: (H, W, D) float32, and its (H, W) lanes, 1 to `count`.
 
-    Args:
-        size: (H, W) in pixels.
-        dimensions: D.
-        count: number of lanes.
-        trained: means at least 3 apart and a spread of about 0.25, or means about 1 apart and a spread of about 0.9.
-        seed: of the random numbers.
-
-    Returns:
-        (embedding, label_map): (H, W, D) float32 and (H, W) int, 0 = background, 1 to `count` = lanes.
+    If trained, with means at least 3 apart and a spread of about 0.25, else means about 1 apart and one of about 0.9.
     """
     rng = np.random.default_rng(seed)
     means = np.array(separated(rng, count + 1, lambda: rng.normal(0, 3, dimensions))) * (1 if trained else 0.3)
@@ -105,29 +97,20 @@ def test_early_embeddings_like_sklearn(size, bandwidth):
     assert_like_sklearn(embedding.reshape(-1, 3), bandwidth, off=0.1, alike=0.99)
 
 
-@pytest.fixture(scope="module")
-def network():
-    return utils.load_model(ROOT / "trained_model", (192, 320))  # smaller, for scikit-learn's sake
-
-
-def assert_network_like_sklearn(network, path):
+@pytest.mark.parametrize("is_real", [False, True])
+def test_trained_network_like_sklearn(is_real, request):
     """On all pixels of an image, and on those of the lanes alone, where nothing is approximate."""
-    image = prepare_image(read_image(path), network.input_shape[1:3])
+    path = ROOT / "inference_test/images/0003.jpg"
+    if is_real:
+        folder = request.getfixturevalue("shared_data") / "tusimple/val_set"
+        path = folder / json.loads((folder / "label_data_0313.json").read_text().splitlines()[0])["raw_file"]
+    network = utils.load_model(ROOT / "trained_model", (192, 320))  # smaller, for scikit-learn's sake
+    image = prepare_image(read_image(path), (192, 320))
     outputs = {name: value[0].numpy() for name, value in network(image[None], training=False).items()}
     points = outputs["embedding"].reshape(-1, outputs["embedding"].shape[-1])
     assert_like_sklearn(points, clustering.BANDWIDTH)
     for bandwidth in (0.7, 1.0, 1.5):
         assert_like_sklearn(points[clustering.lane_mask(outputs).ravel()], bandwidth, 0.005, 0.9999)
-
-
-def test_trained_network_like_sklearn(network):
-    assert_network_like_sklearn(network, ROOT / "inference_test" / "images" / "0003.jpg")
-
-
-def test_trained_network_on_a_real_image_like_sklearn(network, shared_data):
-    folder = shared_data / "tusimple" / "val_set"
-    first = json.loads((folder / "label_data_0313.json").read_text().splitlines()[0])
-    assert_network_like_sklearn(network, folder / first["raw_file"])
 
 
 def test_balls_that_come_upon_each_others_path(monkeypatch):
@@ -189,30 +172,25 @@ def test_offset_and_far_pixel(dtype):
         assert moved[0] == 5
         np.testing.assert_array_equal(moved[1][:-1], labels)
         np.testing.assert_allclose(moved[2][:4] - offset, centers, atol=2e-3 if dtype == np.float32 else 1e-6)
-        np.testing.assert_allclose(moved[2][4], [far, 0, 0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("dimensions", [1, 2, 3, 5, 16])
+@pytest.mark.parametrize("dimensions", [1, 3, 16])
 def test_any_finite_input(dimensions, dtype):
     """No warning and no error, and what is alike has one label."""
-    rng = np.random.default_rng(dimensions)
+    rng, largest = np.random.default_rng(dimensions), np.finfo(dtype).max
     spread = np.exp(rng.normal(0, 12, (300, dimensions))) * rng.choice([-1, 1], (300, dimensions))
-    largest = np.finfo(dtype).max
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for distinct in (spread, np.array([[-largest], [0], [largest]]), rng.normal(0, 1e12, (3, dimensions))):
+        for distinct in (spread, np.outer([-largest, 0, largest], np.ones(dimensions))):
             points = np.repeat(distinct, 5, axis=0).astype(dtype)
             for bandwidth in (1e-300, 1e-3, 1.0, 1e12, 1e300):
                 number, labels, centers = clustering.cluster(points, bandwidth)
-                assert centers.shape == (number, points.shape[1]) and centers.dtype == dtype
-                assert np.isfinite(centers).all() and labels.dtype == np.int64
-                assert 0 < number <= len(distinct) and labels.min() >= 0 and labels.max() < number
+                assert centers.shape == (number, dimensions) and centers.dtype == dtype
+                assert np.isfinite(centers).all() and 0 < number <= len(distinct)
+                assert labels.min() == 0 and labels.max() < number
                 assert (labels.reshape(-1, 5) == labels[::5, None]).all()
-        points = np.repeat([[-largest] * dimensions, [0] * dimensions, [largest] * dimensions], [2, 4, 3], axis=0)
-        number, labels, centers = clustering.cluster(points.astype(dtype), 0.7)
-        assert labels.tolist() == [2, 2, 0, 0, 0, 0, 1, 1, 1]
-        assert centers[:, 0].tolist() == [0, largest, -largest]
+                assert len(distinct) > 3 or bandwidth > 1 or number == 3
 
 
 @own_bins
@@ -238,29 +216,15 @@ def test_deterministic_and_input_untouched():
 @pytest.mark.parametrize(
     ("points", "bandwidth", "named"),
     [
-        (np.full((4, 3), np.nan), 1.0, "embeddings: found 12 of 12 numbers NaN"),
-        (np.array([[0.0, np.inf]]), 1.0, "embeddings: found 1 of 2 numbers"),
-        (np.ones((4, 3)), 0, "bandwidth: found 0"),
-        (np.ones((4, 3)), -1.0, "bandwidth: found -1.0"),
-        (np.ones((4, 3)), np.nan, "bandwidth: found nan"),
-        (np.ones((4, 3)), np.inf, "bandwidth: found inf"),
-        (np.ones(4), 1.0, r"embeddings: found shape \(4,\)"),
-        (np.ones((4, 0)), 1.0, r"embeddings: found shape \(4, 0\)"),
+        (np.full((4, 3), np.nan), 1.0, "NaN or infinite"),
+        (np.array([[0.0, np.inf]]), 1.0, "NaN or infinite"),
+        *((np.ones((4, 3)), bandwidth, f"bandwidth: found {bandwidth}") for bandwidth in (0, -1.0, np.nan, np.inf)),
     ],
 )
-def test_unusable_input(points, bandwidth, named):
-    for method in ("fast", "sklearn"):
-        with pytest.raises(ValueError, match=named):
-            clustering.cluster(points, bandwidth, method)
-
-
-def test_unusable_map_input():
-    with pytest.raises(ValueError, match="method: found 'kmeans'"):
-        clustering.cluster(np.ones((4, 3)), 1.0, "kmeans")
-    with pytest.raises(ValueError, match=r"embedding: found shape \(4, 3\)"):
-        clustering.instance_label_map(np.ones((4, 3)), 1.0)
-    with pytest.raises(ValueError, match=r"mask: found shape \(3, 4\)"):
-        clustering.instance_label_map(np.ones((4, 3, 2)), 1.0, np.ones((3, 4), bool))
+@pytest.mark.parametrize("method", ["fast", "sklearn"])
+def test_unusable_input(points, bandwidth, named, method):
+    with pytest.raises(ValueError, match=named):
+        clustering.cluster(points, bandwidth, method)
 
 
 @own_bins
@@ -281,20 +245,16 @@ def test_seeds_out_of_reach_in_many_dimensions():
 
 @pytest.fixture
 def work(monkeypatch):
-    """What the moves of all balls look at: [(balls, cells or pixels) of every move]."""
-    moves, make_sums, squares = [], clustering._make_sums, clustering._squares
+    """What the moves of all balls look at: numbers of pairs of a ball and a cell or pixel."""
+    pairs, make_sums, squares = [], clustering._make_sums, clustering._squares
 
     def make_counting_sums(means, counts, side):
         sum_balls = make_sums(means, counts, side)
-        return lambda centers: moves.append((len(centers), len(counts))) or sum_balls(centers)
+        return lambda centers: pairs.append(len(centers) * len(counts)) or sum_balls(centers)
 
     monkeypatch.setattr(clustering, "_make_sums", make_counting_sums)
-    monkeypatch.setattr(clustering, "_squares", lambda *args: moves.append((1, len(args[0].T))) or squares(*args))
-    return moves
-
-
-def pairs(work):
-    return sum(balls * atoms for balls, atoms in work)
+    monkeypatch.setattr(clustering, "_squares", lambda *args: pairs.append(len(args[0].T)) or squares(*args))
+    return pairs
 
 
 @pytest.mark.parametrize(("dimensions", "spread"), [(1, 1000), (2, 10), (3, 5), (4, 2), (8, 1), (16, 1)])
@@ -302,26 +262,20 @@ def test_work_is_bounded_for_any_input(work, monkeypatch, dimensions, spread):
     """Noise, which uses up what is allowed: then every ball makes at most one move to climb and one to settle."""
     monkeypatch.setattr(clustering, "MAX_PAIRS", 2**24)
     points = np.random.default_rng(0).normal(0, spread, (2**16, dimensions)).astype(np.float32)
-    number, labels, centers = clustering.cluster(points, 1.0)
-    assert centers.shape == (number, dimensions) and labels.max() < number <= clustering.MAX_SEEDS
-    assert pairs(work) <= 2 * 2**24 + 3 * clustering.MAX_SEEDS * len(points)
-
-
-def test_work_on_separated_and_on_the_worst_embeddings(work, monkeypatch):
-    """512x512 pixels: a trained network's take 2 % of the limit; noise in 8 dimensions all of it and under 1 GiB."""
-    embedding, _ = simulate_embedding((512, 512))
-    clustering.cluster(embedding.reshape(-1, 3), 1.0)
-    assert pairs(work) < 0.02 * clustering.MAX_PAIRS
-    work.clear()
-    monkeypatch.setattr(clustering, "MAX_PAIRS", 2**27)  # which takes less time
-    points = np.random.default_rng(0).normal(0, 1, (2**18, 8)).astype(np.float32)
     tracemalloc.start()
     number, labels, centers = clustering.cluster(points, 1.0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 2**30
-    assert labels.shape == (2**18,) and labels.max() < number == len(centers) <= clustering.MAX_SEEDS
-    assert work[0][0] == clustering.MAX_SEEDS
+    assert peak < 2**28
+    assert centers.shape == (number, dimensions) and labels.max() < number <= clustering.MAX_SEEDS
+    assert sum(work) <= 2 * 2**24 + 3 * clustering.MAX_SEEDS * len(points)
+
+
+def test_work_on_separated_embeddings(work):
+    """512x512 pixels: a trained network's take 2 % of the limit."""
+    embedding, _ = simulate_embedding((512, 512))
+    clustering.cluster(embedding.reshape(-1, 3), 1.0)
+    assert 0 < sum(work) < 0.02 * clustering.MAX_PAIRS
 
 
 def test_the_fullest_bins_are_seeds(monkeypatch):
@@ -336,16 +290,16 @@ def test_label_map_with_mask():
     truth = np.zeros((20, 50), int)
     truth[:, 5:8], truth[:, 20:25], truth[:10, 40:42], truth[0, 48] = 2, 1, 3, 4
     embedding[..., 0] = 4 * truth
-    expected = np.where(truth == 4, 0, truth)
-    for method in ("fast", "sklearn"):
-        ids = clustering.instance_label_map(embedding, 1.0, truth > 0, min_fraction=0.01, method=method)
-        assert ids.dtype == np.int32
-        np.testing.assert_array_equal(ids, expected)
-    kept = clustering.instance_label_map(embedding, 1.0, truth > 0, min_fraction=0.0)
-    np.testing.assert_array_equal(kept, truth)
-    np.testing.assert_array_equal(clustering.instance_label_map(embedding, 1.0, truth < 0), np.zeros_like(truth))
-    whole = clustering.instance_label_map(embedding, 1.0, truth >= 0, min_fraction=0.0)
-    np.testing.assert_array_equal(whole, truth + 1)  # a mask says that there is no background in it
+    for mask, fraction, expected in (
+        (truth > 0, 0.01, np.where(truth == 4, 0, truth)),
+        (truth > 0, 0.0, truth),
+        (truth < 0, 0.01, 0 * truth),
+        (truth >= 0, 0.0, truth + 1),  # a mask says that there is no background in it
+    ):
+        for method in ("fast", "sklearn"):
+            ids = clustering.instance_label_map(embedding, 1.0, mask, fraction, method)
+            assert ids.dtype == np.int32
+            np.testing.assert_array_equal(ids, expected)
 
 
 def test_label_map_without_mask():
@@ -375,14 +329,6 @@ def test_instances_of_outputs():
     assert clustering.lane_mask({"embedding": embedding}) is None
     without = clustering.find_instances({"embedding": embedding}, 1.0, confidence=0.95)  # nothing to go by
     assert without[7, [0, 5, 25, 45, 55]].tolist() == [0, 4, 1, 2, 3]
-
-
-@pytest.mark.parametrize(("name", "value"), [("semantic", np.nan), ("semantic", np.inf), ("embedding", np.nan)])
-def test_outputs_that_are_not_finite(name, value):
-    outputs = {"embedding": np.zeros((4, 6, 2), np.float32), "semantic": np.ones((4, 6, 1), np.float32)}
-    outputs[name][1, 1] = value
-    with pytest.raises(ValueError, match=f"{name}.*NaN or infinite"):
-        clustering.find_instances(outputs)
 
 
 def test_instance_masks():

@@ -85,8 +85,9 @@ def read_label(path):
     Raises UserError for other colors, and for what is compressed with loss.
     """
     data = read_bytes(path)
-    found = lossy_kind(data)
-    if not found:
+    if kind := lossy_kind(data):
+        found = f"{kind}, whose compression changes ids"
+    else:
         label, ids = decode_image(data, path), palette_ids(data)
         label = label if ids is None else ids
         if label.ndim == 3 and (label == label[:, :, :1]).all():
@@ -173,9 +174,8 @@ def split_pairs(pairs):
 def network_size(shape, size, kind="stretch"):
     """Size, multiples of 8, at which a network for images of `size` (H, W) sees an image of `shape` (h, w, ...).
 
-    With "stretch" that is `size`. With "aspect" the width becomes W and the height follows, as cameras differ more in
-    how much sky and hood they show than in how wide they look; very high images become smaller, see `MAX_AREA`. With
-    "crop" an image keeps its own size and is filled up.
+    With "stretch" that is `size`. With "aspect" the width becomes W and the height follows, as cameras differ less in
+    how wide they look; very high images become smaller. With "crop" an image keeps its own size and is filled up.
     """
     height, width = shape[:2]
     if kind == "stretch":

@@ -23,7 +23,7 @@ def simulate_embedding(size, dimensions=3, count=4, trained=True, seed=0):
     If trained, with means at least 3 apart and a spread of about 0.25, else means about 1 apart and one of about 0.9.
     """
     rng = np.random.default_rng(seed)
-    means = np.array(separated(rng, count + 1, lambda: rng.normal(0, 3, dimensions))) * (1 if trained else 0.3)
+    means = separated(count + 1, lambda: rng.normal(0, 3, dimensions)) * (1 if trained else 0.3)
     y, x = np.mgrid[: size[0], : size[1]] / np.reshape(size, (2, 1, 1))
     depth = np.clip(y - 0.3, 0, None)
     offsets = [np.abs(x - 0.5 - slope * depth) for slope in np.linspace(-1, 1, count)]
@@ -40,21 +40,20 @@ def simulate_embedding(size, dimensions=3, count=4, trained=True, seed=0):
     return embedding.astype(np.float32), label_map
 
 
-def separated(rng, number, draw):
+def separated(number, draw):
     """So many drawn points at least 3 apart."""
-    means = []
+    means = [draw()]
     while len(means) < number:
         mean = draw()
-        if all(np.linalg.norm(mean - other) >= 3 for other in means):
-            means.append(mean)
-    return means
+        means += [mean] * all(np.linalg.norm(mean - other) >= 3 for other in means)
+    return np.array(means)
 
 
 def blobs(seed, number, dimensions, count, spread=0.2):
     """(count, D) float32 points of normal blobs with means at least 3 apart."""
     rng = np.random.default_rng(seed)
     side = 3 * number ** (1 / dimensions) + 2
-    means = np.array(separated(rng, number, lambda: rng.uniform(-1, 1, dimensions) * side))
+    means = separated(number, lambda: rng.uniform(-1, 1, dimensions) * side)
     points = means[rng.integers(number, size=count)] + rng.normal(0, spread, (count, dimensions))
     return points.astype(np.float32)
 
@@ -147,9 +146,11 @@ def test_by_hand():
 
 def test_cells_only_choose_where_to_settle():
     """Centers are exact means of their balls, and labels nearest centers, also where the climb goes over cells."""
-    embedding, _ = simulate_embedding((256, 320), trained=False, seed=7)
-    points = embedding.reshape(-1, 3).astype(np.float64)
+    points = simulate_embedding((256, 320), trained=False, seed=7)[0].reshape(-1, 3).astype(np.float64)
+    before = points.copy()
     _, labels, centers = clustering.cluster(points, 0.8)
+    np.testing.assert_array_equal(points, before)
+    np.testing.assert_array_equal(clustering.cluster(points, 0.8)[1], labels)
     distances = np.linalg.norm(points[:, None] - centers, axis=2)
     counts = np.count_nonzero(distances <= 0.8, axis=0)
     assert len(centers) > 1
@@ -202,15 +203,6 @@ def test_no_point_one_point_equal_points(method):
         number, labels, centers = clustering.cluster(np.full((count, 3), 2.5, np.float32), 1.0, method)
         assert number == 1 and not labels.any() and labels.shape == (count,)
         np.testing.assert_allclose(centers, [[2.5, 2.5, 2.5]], atol=2e-3)
-
-
-def test_deterministic_and_input_untouched():
-    points = blobs(5, 6, 3, 30000, 0.5)
-    before = points.copy()
-    first, second = clustering.cluster(points, 1.0), clustering.cluster(points, 1.0)
-    np.testing.assert_array_equal(points, before)
-    for a, b in zip(first, second, strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize(
@@ -309,7 +301,7 @@ def test_label_map_without_mask():
     assert ids[truth == 0].mean() < 0.1
     for lane in range(1, 5):
         found = np.bincount(ids[truth == lane])
-        assert found.argmax() > 0 and found.max() > 0.8 * found.sum()
+        assert found[1:].max() > 0.8 * found.sum()
     assert np.all(np.diff(np.bincount(ids.ravel())) <= 0)
 
 
@@ -332,7 +324,7 @@ def test_instances_of_outputs():
 
 
 def test_instance_masks():
-    """The original's eight colors on black, by size, and more than eight clusters stay apart."""
+    """The original's eight colors on black, by size, and more clusters stay apart."""
     truth = np.repeat(np.arange(12), np.arange(60, 0, -5))[None]
     embedding = np.stack([3.0 * truth, np.zeros_like(truth)], axis=-1)
     masks = clustering.get_instance_masks(np.stack([embedding, embedding[:, ::-1]]), 1.0)
@@ -341,8 +333,7 @@ def test_instance_masks():
     colors = [tuple(masks[0][truth == i][0].tolist()) for i in range(12)]
     assert colors[:4] == [(0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255)]
     assert colors[4:9] == [(125, 125, 0), (0, 125, 125), (125, 0, 125), (50, 100, 50), (100, 50, 100)]
-    assert len(set(colors)) == 12
-    assert all(len(np.unique(masks[0][truth == i], axis=0)) == 1 for i in range(12))
+    assert len(set(colors)) == len(np.unique(masks[0].reshape(-1, 3), axis=0)) == 12
 
 
 @pytest.mark.parametrize("count", [0, 1, 8, 9, 1000])

@@ -25,7 +25,7 @@ SLOWEST = f"{SLOWEST} shipped_model synthetic_dataset commands video".split()
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_tests(tmp_path_factory):
-    """Converted networks go to a folder of the tests', also those of the processes that they start."""
+    """Converted networks go to a folder of the tests', those of the processes that they start, too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -118,10 +118,7 @@ TINY_FLAGS += "--lr 5e-3 --optimizer adamw --schedule cosine"
 
 @pytest.fixture(scope="session")
 def tiny_run(tiny_data, tmp_path_factory):
-    """Run folder of 60 steps of training on `tiny_data`, TensorBoard events in its `log/`.
-
-    It starts from the shipped model without its last stage at 1/8 of the resolution, which takes half the time.
-    """
+    """Run folder of 60 steps of training on `tiny_data`, from the shipped model without its last stage at 1/8."""
     import training
     import utils
 

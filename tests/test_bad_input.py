@@ -223,8 +223,6 @@ CASES = [
     ("export calibrate model pics data --overwrite", FLAG, "data: found something of that name"),
     ("export model pics --format tflite --overwrite", FLAG, "pics: found a folder of something else"),
     ("export model pics --format savedmodel --overwrite", FLAG, "pics: found a folder of something else"),
-    ("visualization.py instances data pics a.xyz", FLAG, "a.xyz: found another name"),
-    ("visualization.py instances data pics a.png", FLAG, "pics: found no results"),
     (
         "synthetic_dataset.py out --count 1 --workers 1 --geometry g.json",
         ("g.json", written(b'{"raw_file": "a", "lanes": [[5, 9]], "h_samples": [0, 1]}')),

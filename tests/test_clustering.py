@@ -17,19 +17,18 @@ from datagenerator import prepare_image, read_image
 own_bins = pytest.mark.filterwarnings("ignore:Binning data failed")
 
 
-def simulate_embedding(size, dimensions=3, count=4, trained=True, seed=0):
-    """Embeddings of a road such as a network might give: (H, W, D) float32, and its (H, W) lanes, 1 to `count`.
+def simulate_embedding(size, dimensions=3, trained=True, seed=0):
+    """Embeddings of a road of four lanes such as a network might give, (H, W, D) float32.
 
     If trained, with means at least 3 apart and a spread of about 0.25, else means about 1 apart and one of about 0.9.
     """
     rng = np.random.default_rng(seed)
-    means = separated(count + 1, lambda: rng.normal(0, 3, dimensions)) * (1 if trained else 0.3)
+    means = separated(5, lambda: rng.normal(0, 3, dimensions)) * (1 if trained else 0.3)
     y, x = np.mgrid[: size[0], : size[1]] / np.reshape(size, (2, 1, 1))
     depth = np.clip(y - 0.3, 0, None)
-    offsets = [np.abs(x - 0.5 - slope * depth) for slope in np.linspace(-1, 1, count)]
+    offsets = [np.abs(x - 0.5 - slope * depth) for slope in np.linspace(-1, 1, 4)]
     half = 0.01 * (0.3 + depth)  # half the width of a lane; over a tenth of it lane and background mix
     fraction = np.stack([np.clip(5 * (half - offset) / half + 0.5, 0, 1) * (depth > 0) for offset in offsets])
-    label_map = np.where(fraction.max(axis=0) > 0.5, fraction.argmax(axis=0) + 1, 0)
     fraction /= np.maximum(1, fraction.sum(axis=0))
     embedding = means[0] + np.einsum("lhw,ld->hwd", fraction, means[1:] - means[0])
     for axis in range(dimensions):
@@ -37,7 +36,7 @@ def simulate_embedding(size, dimensions=3, count=4, trained=True, seed=0):
         waves = sum(np.sin(2 * np.pi * phase) for phase in phases)
         embedding[..., axis] += (0.1 if trained else 0.4) * waves.reshape(size)
     embedding += rng.normal(0, 0.12 if trained else 0.3, embedding.shape)
-    return embedding.astype(np.float32), label_map
+    return embedding.astype(np.float32)
 
 
 def separated(number, draw):
@@ -75,8 +74,7 @@ def assert_like_sklearn(points, bandwidth, off=0.02, alike=0.999):
 @pytest.mark.parametrize("dimensions", [2, 3, 4, 8])
 @pytest.mark.parametrize("number", [1, 5, 20])
 def test_blobs_like_sklearn(number, dimensions):
-    spread = 0.3 if dimensions < 8 else 0.15
-    points = blobs(100 * dimensions + number, number, dimensions, 1500, spread)
+    points = blobs(100 * dimensions + number, number, dimensions, 1500, 0.3 if dimensions < 8 else 0.15)
     for bandwidth in (0.7, 1.5) if dimensions < 4 else (1.0,):
         assert_like_sklearn(points, bandwidth)
 
@@ -84,16 +82,16 @@ def test_blobs_like_sklearn(number, dimensions):
 @pytest.mark.parametrize(("seed", "dimensions", "size"), [(0, 2, (96, 128)), (1, 4, (96, 128)), (2, 3, (192, 256))])
 def test_trained_embeddings_like_sklearn(seed, dimensions, size):
     """A road as a trained network sees it: lanes, soft edges, slow drift. In the last, cells count."""
-    embedding, _ = simulate_embedding(size, dimensions, seed=seed)
+    points = simulate_embedding(size, dimensions, seed=seed).reshape(-1, dimensions)
     for bandwidth in (0.7, 1.0, 1.5):
-        assert_like_sklearn(embedding.reshape(-1, dimensions), bandwidth)
+        assert_like_sklearn(points, bandwidth)
 
 
 @pytest.mark.parametrize(("size", "bandwidth"), [((64, 96), 1.0), ((64, 96), 1.5), ((144, 192), 1.5)])
 def test_early_embeddings_like_sklearn(size, bandwidth):
     """Diffuse: with few pixels a plateau of density is so rough that centers may stop 0.1 apart on it."""
-    embedding, _ = simulate_embedding(size, trained=False, seed=4)
-    assert_like_sklearn(embedding.reshape(-1, 3), bandwidth, off=0.1, alike=0.99)
+    points = simulate_embedding(size, trained=False, seed=4).reshape(-1, 3)
+    assert_like_sklearn(points, bandwidth, off=0.1, alike=0.99)
 
 
 @pytest.mark.parametrize("is_real", [False, True])
@@ -146,14 +144,13 @@ def test_by_hand():
 
 def test_cells_only_choose_where_to_settle():
     """Centers are exact means of their balls, and labels nearest centers, also where the climb goes over cells."""
-    points = simulate_embedding((256, 320), trained=False, seed=7)[0].reshape(-1, 3).astype(np.float64)
+    points = simulate_embedding((256, 320), trained=False, seed=7).reshape(-1, 3).astype(np.float64)
     before = points.copy()
     _, labels, centers = clustering.cluster(points, 0.8)
     np.testing.assert_array_equal(points, before)
     np.testing.assert_array_equal(clustering.cluster(points, 0.8)[1], labels)
     distances = np.linalg.norm(points[:, None] - centers, axis=2)
     counts = np.count_nonzero(distances <= 0.8, axis=0)
-    assert len(centers) > 1
     for k, center in enumerate(centers):
         assert np.linalg.norm(points[distances[:, k] <= 0.8].mean(axis=0) - center) <= 1.5e-3 * 0.8
     assert np.all(np.diff(counts) <= 0.005 * counts[:-1])  # by descending density, but for the last move
@@ -205,21 +202,16 @@ def test_no_point_one_point_equal_points(method):
         np.testing.assert_allclose(centers, [[2.5, 2.5, 2.5]], atol=2e-3)
 
 
-@pytest.mark.parametrize(
-    ("points", "bandwidth", "named"),
-    [
-        (np.full((4, 3), np.nan), 1.0, "NaN or infinite"),
-        (np.array([[0.0, np.inf]]), 1.0, "NaN or infinite"),
-        *((np.ones((4, 3)), bandwidth, f"bandwidth: found {bandwidth}") for bandwidth in (0, -1.0, np.nan, np.inf)),
-    ],
-)
 @pytest.mark.parametrize("method", ["fast", "sklearn"])
-def test_unusable_input(points, bandwidth, named, method):
-    with pytest.raises(ValueError, match=named):
-        clustering.cluster(points, bandwidth, method)
+@pytest.mark.parametrize("value", [0, -1.0, np.nan, np.inf])
+def test_unusable_input(value, method):
+    with pytest.raises(ValueError, match=f"bandwidth: found {value}"):
+        clustering.cluster(np.ones((4, 3)), value, method)
+    if not np.isfinite(value):
+        with pytest.raises(ValueError, match="NaN or infinite"):
+            clustering.cluster(np.array([[0.0, value]]), 1.0, method)
 
 
-@own_bins
 def test_seeds_out_of_reach_in_many_dimensions():
     """In 8 dimensions a bin's corners lie 1.41 bandwidths from its middle: scikit-learn finds no cluster there."""
     corner = np.full(8, 0.4, np.float32)
@@ -229,10 +221,6 @@ def test_seeds_out_of_reach_in_many_dimensions():
     number, labels, centers = clustering.cluster(points, 1.0)
     assert number == 2 and labels.tolist() == [0] * 3000 + [1] * 2000
     np.testing.assert_allclose(centers, [corner, corner + 20], rtol=1e-6)
-    # where every point has a bin of its own, the points are the seeds, and scikit-learn finds both
-    points = np.stack([corner, np.full(8, 20, np.float32)])
-    for method in ("fast", "sklearn"):
-        assert sorted(clustering.cluster(points, 1.0, method)[1].tolist()) == [0, 1]
 
 
 @pytest.fixture
@@ -265,8 +253,7 @@ def test_work_is_bounded_for_any_input(work, monkeypatch, dimensions, spread):
 
 def test_work_on_separated_embeddings(work):
     """512x512 pixels: a trained network's take 2 % of the limit."""
-    embedding, _ = simulate_embedding((512, 512))
-    clustering.cluster(embedding.reshape(-1, 3), 1.0)
+    clustering.cluster(simulate_embedding((512, 512)).reshape(-1, 3), 1.0)
     assert 0 < sum(work) < 0.02 * clustering.MAX_PAIRS
 
 
@@ -292,17 +279,6 @@ def test_label_map_with_mask():
             ids = clustering.instance_label_map(embedding, 1.0, mask, fraction, method)
             assert ids.dtype == np.int32
             np.testing.assert_array_equal(ids, expected)
-
-
-def test_label_map_without_mask():
-    """All pixels are clustered and the largest cluster is the background, whatever its embedding."""
-    embedding, truth = simulate_embedding((128, 160), seed=1)
-    ids = clustering.instance_label_map(embedding, 1.0)
-    assert ids[truth == 0].mean() < 0.1
-    for lane in range(1, 5):
-        found = np.bincount(ids[truth == lane])
-        assert found[1:].max() > 0.8 * found.sum()
-    assert np.all(np.diff(np.bincount(ids.ravel())) <= 0)
 
 
 def test_instances_of_outputs():
@@ -336,11 +312,11 @@ def test_instance_masks():
     assert len(set(colors)) == len(np.unique(masks[0].reshape(-1, 3), axis=0)) == 12
 
 
-@pytest.mark.parametrize("count", [0, 1, 8, 9, 1000])
-def test_instance_colors(count):
-    colors = clustering.instance_colors(count)
-    assert colors.shape == (count, 3) and colors.dtype == np.uint8
-    assert len(np.unique(colors, axis=0)) == count and colors.any(axis=1).all()
+def test_instance_colors():
+    for count in (0, 1, 8, 1000):
+        colors = clustering.instance_colors(count)
+        assert colors.shape == (count, 3) and colors.dtype == np.uint8
+        assert len(np.unique(colors, axis=0)) == count and colors.any(axis=1).all()
 
 
 def test_mean_probabilities_by_hand():

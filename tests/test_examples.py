@@ -1,8 +1,4 @@
-"""Every command of the README and of doc/ is run, on small data of its kind.
-
-Those of doc/export.md in test_export.py, of doc/speed.md in test_benchmark.py, of several machines in
-test_strategies.py.
-"""
+"""Every command of README.md and doc/own_data.md is run, on small data of its kind."""
 
 import importlib
 import json
@@ -21,7 +17,6 @@ from test_readme import commands_of
 from test_video import write_video
 
 import utils
-from data import synthetic_dataset, tusimple_dataset_processing
 
 
 def write_annotations(folder):
@@ -69,13 +64,8 @@ def write_lanes(folder):
 
 # what a command needs more to be quick, or to go where another one was
 QUICK = "--steps 2 --plot-every 9 --logdir log --modeldir none"
-MORE = {
-    "training.py": QUICK,
-    "data/instance_dataset_processing.py": "--overwrite",
-    "data/tusimple_dataset_processing.py": "--overwrite",
-    "data/culane_dataset_processing.py": "--overwrite",
-    "data/synthetic_dataset.py": "--count 2 --workers 1",
-}
+MORE = {f"data/{name}_dataset_processing.py": "--overwrite" for name in ("instance", "tusimple", "culane")}
+MORE |= {"training.py": QUICK, "data/synthetic_dataset.py": "--count 2 --workers 1"}
 
 
 def walk(commands, first, more, capsys):
@@ -201,50 +191,3 @@ def test_readme_from_the_first_to_the_last_command(place, tmp_path, capsys):
     assert "Accuracy" in capsys.readouterr().out
     written = "my_results/cluster_0000.png my_results/drive.mp4 saved_model/log.jsonl quickstart/best worst_first"
     assert all(Path(path).exists() for path in (*written.split(), "my_semantic_model/best"))
-
-
-def write_sources(folder):
-    """The images that the pages name, in TuSimple's form, no two alike, and label files of its training split."""
-    line = (folder / "train_set/label_data_1.json").read_text().splitlines()[0]
-    raw_file = json.loads(line)["raw_file"]
-    shutil.rmtree(folder / "train_set")
-    write(folder, {f"label_data_{drive}.json": line for drive in ("0313", "0531", "0601")})
-    names = {name: ["label_data_0313"] for name in ("train_set", "extra_set", "cameras/a", "cameras/b", "val_set_0313")}
-    names |= {"val_set": ["label_data_0313", "label_data_0601"], "official_test_50": ["test_label"]}
-    names |= {"val_set_0601": ["label_data_0601"]}
-    for shade, (name, files) in enumerate(names.items()):
-        for number, file in enumerate(files):
-            image = np.full((720, 1280, 3), 60 + 20 * shade + 5 * number, np.uint8)
-            place = f"/{number}/"
-            write(folder / name, {raw_file.replace("/0/", place): image, f"{file}.json": line.replace("/0/", place)})
-
-
-def paint_nothing(rng, source, empty, frame):
-    """A scene without its painting, which takes long."""
-    rows = list(range(160, 720, 10))
-    lanes = [] if empty else [[700 - y // 2 for y in rows], [600 + y // 2 for y in rows]]
-    return rng.integers(256, size=(720, 1280, 3), dtype=np.uint8), {"lanes": lanes, "h_samples": rows}
-
-
-def test_reproduce_from_the_first_to_the_last_command(place, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(synthetic_dataset, "render_scene", paint_nothing)
-    write_sources(tmp_path)
-    shutil.copytree(ROOT / "doc/runs", tmp_path / "doc/runs")
-    fake_step(monkeypatch, [1.0] * 40)
-    commands = list({tuple(command): command for command in commands_of(ROOT / "doc/reproduce.md")}.values())
-    runs = [command for command in commands if command[0] == "training.py"]
-    assert len(commands) >= 40 and len(runs) == len(list(Path("doc/runs").glob("*.args"))) - 2  # two of other pages
-    quick = QUICK.replace("--modeldir none", "--batch-size 2")
-    more = {**MORE, "training.py": quick, "data/synthetic_dataset.py": "--count 2 --workers 1"}
-    for command in walk(commands, [], more, capsys):
-        if "@doc/runs/semantic.args" in command:
-            shutil.copytree("semantic/best", "pretrained_semantic_model")
-        if "@doc/runs/twenty-first.args" in command:
-            shutil.copytree("twenty-first/best", "trained_model")
-    assert capsys.readouterr().out.count("Accuracy") >= 3
-
-
-def test_one_machine_with_several_gpus(place, capsys):
-    (command,) = [command for command in commands_of(ROOT / "doc/distributed.md") if "mirrored" in command]
-    tusimple_dataset_processing.main(["train_set", "-o", "data"])
-    assert sum(1 for _ in walk([command], [], MORE, capsys)) == 1

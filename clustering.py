@@ -69,7 +69,7 @@ def find_instances(outputs, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fa
 
 
 def lane_probability(logits):
-    """Lane probability of semantic logits of any shape, by a sigmoid that doesn't overflow."""
+    """Sigmoid of semantic logits of any shape."""
     return 0.5 + 0.5 * np.tanh(logits / 2)
 
 
@@ -125,10 +125,8 @@ def instance_label_map(embedding, bandwidth, mask=None, min_fraction=MIN_FRACTIO
 def cluster(prediction, bandwidth, method="fast"):
     """Clusters `(N, D)` embeddings by mean shift with a kernel of this radius, by `method` "sklearn" with scikit-learn.
 
-    Returns:
-        `(num_clusters, labels, cluster_centers)`: labels `(N,)` int64, centers by descending number of pixels in reach.
-    Raises:
-        ValueError: what is given makes no sense, or, from scikit-learn, no pixel is within one bandwidth of any seed.
+    Returns `(num_clusters, labels, cluster_centers)`: labels `(N,)` int64, centers by descending number of pixels in
+    reach. Raises ValueError for what makes no sense or if, for scikit-learn, no pixel is in reach of a seed.
     """
     if not 0 < bandwidth < math.inf:
         raise ValueError(f"bandwidth: found {bandwidth}, expected a positive number")
@@ -166,7 +164,7 @@ def _mean_shift(columns):
 
 
 def _group(grid):
-    """Groups equal columns of whole numbers `(D, N)`: the group of each `(N,)` and a member of each group `(G,)`."""
+    """Groups equal columns of whole numbers `(D, N)`: group of each `(N,)`, a member of each group `(G,)`."""
     # by a hash that wraps around, as a number of all digits has no room in 64 bits
     factors = np.random.default_rng(0).integers(2**62, size=len(grid), dtype=np.int64) * 2 + 1
     _, members, index = np.unique(factors @ grid.astype(np.int64), return_index=True, return_inverse=True)

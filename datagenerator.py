@@ -72,7 +72,7 @@ def read_image(path, flags=0):
 
 
 def require_readable(paths):
-    """Raise UserError unless one of the images can be read: it is found out before a model is loaded."""
+    """Raise UserError, before a model is loaded, unless one of the images can be read."""
     for path in paths:
         with contextlib.suppress(UserError):
             return read_image(path)
@@ -164,7 +164,7 @@ def _read_as_drawn(path, shape):
 
 
 def split_pairs(pairs):
-    """(training, validation) pairs, at least one each: the original's split, 90/10, random state 42."""
+    """(training, validation) pairs, at least one each: the original's split."""
     if len(pairs) < 2:
         raise UserError(f"found {len(pairs)} image, expected at least 2 to split; add images or name --valdir")
     fraction = max(VALIDATION_FRACTION, 1 / len(pairs))
@@ -217,9 +217,9 @@ def center_crop(array, size):
 
 
 def prepare_image(image, size, kind="stretch"):
-    """Make network input (H, W, 3) float32 of (h, w, 3) uint8 RGB: bilinear resize to `size`, values left at 0..255.
+    """Network input (H, W, 3) float32 of (h, w, 3) uint8 RGB: bilinear resize to `size`, values left at 0..255.
 
-    With the kind of view "crop" the image isn't resized, black fills it up at the right and below.
+    With the kind of view "crop" black fills it up instead, at the right and below.
     """
     return _fit(image, size, kind, cv2.INTER_LINEAR).astype(np.float32)
 
@@ -253,7 +253,7 @@ def augment(image, label, size, rng, kind="stretch", ignore=None):
 
 
 def _instance_pixel(label, rng, ignore):
-    """(row, column) of a pixel of a random instance, each instance as likely as the other; None if there is none."""
+    """(row, column) of a pixel of a random instance, all equally likely; None if there is none."""
     label = label if label.ndim == 2 else label[:, :, 0]
     ids = [i for i in np.flatnonzero(np.bincount(label.ravel())) if i not in (0, ignore)]
     if not ids:
@@ -292,7 +292,7 @@ def _warp(image, label, view, frame, size):
 
 
 def _random_affine(source, rng):
-    """Random view: (2, 3) matrix from points of the image to points of the image, in the file's pixels."""
+    """Random view: (2, 3) matrix from points of the image to points of it, in the file's pixels."""
     height, width = source
     # in units of the image, origin in the middle of the anchor row
     scale = np.exp(rng.uniform(-0.12, 0.3))
@@ -357,8 +357,8 @@ class Share:
 def make_dataset(pairs, size, batch_size, seed=None, augmented=False, share=Share(), view=STRETCH, ignore=None):
     """tf.data.Dataset of (image (B, H, W, 3) float32, label (B, H, W) int32, index (B,) int64); iterate by `batches`.
 
-    With classes the label is (B, H, W, 2): ids, all `NO_LABEL` of an image without label, and classes, all
-    `IGNORED_CLASS` of an image without.
+    With classes the label is (B, H, W, 2): ids, `NO_LABEL` in an image without label, and classes, `IGNORED_CLASS` in
+    an image without.
 
     Args:
         pairs: as `read_pair` takes them, all without or all with classes; the index is into these.
@@ -367,9 +367,9 @@ def make_dataset(pairs, size, batch_size, seed=None, augmented=False, share=Shar
         seed: None reads every pair once in order (the last batch may be smaller). An int repeats without end, each
             round over the pairs in its own order.
         augmented: apply `augment` (needs a seed).
-        share: `Share` of the samples, default all of them.
-        view: a `View`. With a seed every image fills (H, W), see `augment`; without, each is seen whole at its
-            `network_size`, with "crop" the middle `TILE` times (H, W), and a batch of several sizes is an error.
+        share: `Share` of the samples.
+        view: a `View`. With a seed every image fills (H, W); without, each is seen whole at its `network_size`, with
+            "crop" the middle `TILE` times (H, W), and a batch of several sizes is an error.
         ignore: id that is no instance, or None.
     """
 
@@ -411,7 +411,7 @@ def _order(count, seed, epoch):
 
 
 def batches(dataset):
-    """Iterate a dataset of `make_dataset`; an unusable file raises UserError instead of a TensorFlow error."""
+    """Iterate a dataset of `make_dataset`; an unusable file raises UserError, no TensorFlow error."""
     try:
         yield from dataset
     except tf.errors.OpError as error:

@@ -49,7 +49,7 @@ def _write(image, text, place):
     """White text with a dark rim, its lower left corner at `place` (x, y), in place."""
     size = _text_size(image)
     width = max(1, round(2 * size))
-    # not by a thicker text, whose letters lie further apart
+    # a thicker text's letters lie further apart
     for x, y, gray in ((-width, 0, 0), (width, 0, 0), (0, -width, 0), (0, width, 0), (0, 0, 255)):
         cv2.putText(image, text, (place[0] + x, place[1] + y), FONT, size, (gray, gray, gray), width, cv2.LINE_AA)
 

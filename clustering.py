@@ -1,37 +1,37 @@
 """Embeddings to instances: flat-kernel mean shift, label maps, colors of instances.
 
-The post-processing of De Brabandere et al., arXiv 1708.02551: embeddings of one instance lie within `delta_v` of their
-mean and the means 2 `delta_d` apart, so every mode of their density is an instance. Mean shift finds the modes: a ball
-of radius `bandwidth` moves to the mean of the pixels in it, again and again, until it stands still (Comaniciu and Meer,
-"Mean Shift: A Robust Approach Toward Feature Space Analysis", PAMI 24(5), 2002).
+The post-processing of De Brabandere et al., arXiv 1708.02551: every mode of the embeddings' density is an instance.
+Mean shift finds the modes: a ball of radius `bandwidth` moves to the mean of its pixels until it stands still
+(Comaniciu and Meer, PAMI 24(5), 2002).
 
 `cluster` does what `sklearn.cluster.MeanShift(bandwidth, bin_seeding=True)` does, some 50 times as fast. First all
 balls climb at once, by two matrix products, where pixels are many over small cells full of them; one that comes upon
-the path of a ball from a fuller bin is dropped, as both go on the same way. The few balls left then settle, exactly,
-over the pixels.
+the path of a ball from a fuller bin is dropped, as both go on the same way. The few left then settle, over the pixels.
 """
 
 import colorsys
 import math
 
 import numpy as np
+from scipy.special import softmax
 from sklearn.cluster import MeanShift
 
 BANDWIDTH = 1.0
-THRESHOLD = 0.7  # best on the training frames, see doc/experiments.md; at 0.5 lanes come out 2.8 times too wide
+THRESHOLD = 0.7  # best on the training frames; at 0.5 lanes come out 2.8 times too wide
 COLORS = bytes.fromhex("ff0000 00ff00 0000ff 7d7d00 007d7d 7d007d 326432 643264")  # RGB, those of the original
 MIN_FRACTION = 0.0005  # of the image: 131 of 512x512 pixels; a lane has some 1,000
 
 # Lengths in bandwidths, as all those below `cluster`
 CELL, PIXEL, PATH = 1 / 12, 1e-6, 1 / 64  # sides of a cell, of a pixel, and of the cubes that tell if two paths meet
+FAR = 2.0**20  # from zero; what is farther away counts as there
 FEW = 2**13  # pixels that need no cells
 SLOW, STOP = 0.003, 0.001  # moves that end the climb, before it overruns a halt of the exact one, and settling
 MAX_SEEDS, MAX_PAIRS = 2**10, 2**30  # pairs of a ball and a cell or pixel; only noise gets there
-BLOCK, ROWS = 512, 16  # cells and balls of a matrix product; BLAS gives larger ones to cores that the network is using
+BLOCK, ROWS = 512, 16  # cells and balls of a matrix product; BLAS gives larger ones to cores that the network uses
 
 
 def instance_colors(count):
-    """`(count, 3)` uint8 RGB: the original's eight, then others; all of them different and none black."""
+    """`(count, 3)` uint8 RGB: the original's eight, then others, all different and none black."""
     colors, i = dict.fromkeys(zip(COLORS[::3], COLORS[1::3], COLORS[2::3], strict=True)), 0
     while len(colors) < count:
         i += 1
@@ -41,27 +41,23 @@ def instance_colors(count):
 
 
 def get_instance_masks(prediction, bandwidth):
-    """The original's interface: `(B, H, W, D)` embeddings to a list of B `(H, W, 3)` uint8 RGB, all pixels clustered.
-
-    The largest cluster, the background, is black, the others, by size, have the `instance_colors`.
-    """
+    """The original's interface: `(B, H, W, D)` embeddings to a list of B `(H, W, 3)` uint8 RGB, background black."""
     label_maps = [instance_label_map(embedding, bandwidth, min_fraction=0.0) for embedding in prediction]
     return [np.vstack([np.zeros((1, 3), np.uint8), instance_colors(ids.max(initial=0))])[ids] for ids in label_maps]
 
 
 def lane_mask(outputs, threshold=THRESHOLD):
-    """Where `outputs["semantic"]`, `(H, W, 1)` logits, is above `threshold`: `(H, W)` bool; None without that head."""
+    """Where the probability of `outputs["semantic"]`, `(H, W, 1)` logits, is above `threshold`; None without them."""
     if "semantic" not in outputs:
         return None
-    _check_finite("semantic", outputs["semantic"])
     return outputs["semantic"][:, :, 0] > math.log(threshold / (1 - threshold))
 
 
 def find_instances(outputs, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast", confidence=0.0, min_pixels=None):
-    """Label map of a model's outputs {"embedding": `(H, W, D)`, "semantic": `(H, W, 1)` logits if it has that head}.
+    """As `instance_label_map`, of a model's outputs {"embedding": `(H, W, D)`, "semantic": `(H, W, 1)` if it has it}.
 
     Instances whose pixels have a mean lane probability below `confidence` are dropped, and the others numbered anew.
-    Clusters of fewer than `min_pixels` are noise; default `MIN_FRACTION` of the image. Raises ValueError as `cluster`.
+    Clusters of fewer than `min_pixels` are noise; default `MIN_FRACTION` of the image.
     """
     mask = lane_mask(outputs, threshold)
     fraction = MIN_FRACTION if min_pixels is None else min_pixels / max(1, np.prod(outputs["embedding"].shape[:2]))
@@ -73,12 +69,12 @@ def find_instances(outputs, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fa
 
 
 def lane_probability(logits):
-    """Lane probability of semantic logits of any shape, by a sigmoid that doesn't overflow."""
+    """Sigmoid of semantic logits of any shape."""
     return 0.5 + 0.5 * np.tanh(logits / 2)
 
 
 def mean_probabilities(outputs, label_map):
-    """Mean lane probability of the pixels of instances 1..N of a `(H, W)` label map: `(N,)`, 0 for one without any."""
+    """Mean lane probability of instances 1..N of a `(H, W)` label map: `(N,)`, 0 for one without pixels."""
     pixels = np.flatnonzero(label_map > 0)
     labels, logits = np.take(label_map, pixels), np.take(outputs["semantic"], pixels)
     sums, sizes = np.bincount(labels, lane_probability(logits), minlength=1), np.bincount(labels, minlength=1)
@@ -88,26 +84,19 @@ def mean_probabilities(outputs, label_map):
 def class_map(outputs, stuff, mask=None):
     """Class of each pixel by the `(H, W, C)` logits of outputs' "classes": `(H, W)` uint8, 1 to C, 0 = none of them.
 
-    `stuff`, C bools, tells which classes have no instances; outside of `mask`, `(H, W)` bool, the others count as none.
+    Outside of `mask`, `(H, W)` bool, classes with instances, by `stuff`, C bools, count as none.
     """
     classes = outputs["classes"].argmax(axis=-1).astype(np.uint8)
     return classes + 1 if mask is None else np.where(mask | np.array(stuff)[classes], classes + 1, 0).astype(np.uint8)
 
 
-def class_probabilities(logits):
-    """Softmax of `(..., C)` class logits, float32."""
-    exponents = np.exp(np.float32(logits) - np.float32(logits).max(axis=-1, keepdims=True))
-    return exponents / exponents.sum(axis=-1, keepdims=True)
-
-
 def instance_classes(logits, label_map, stuff):
-    """Classes of the instances 1..N of a `(H, W)` label map: those of the highest mean probability, but stuff.
+    """Classes of the instances 1..N of a `(H, W)` label map, of the highest mean probability, but stuff, C bools.
 
-    From `(H, W, C)` logits and C bools to `(N,)` int from 1 on, 0 for an instance without pixels or if all classes are
-    stuff, and `(N,)` probabilities.
+    From `(H, W, C)` logits to `(N,)` int, from 1 on or 0 for none, and `(N,)` probabilities.
     """
     chosen = label_map > 0
-    labels, probabilities = label_map[chosen], class_probabilities(logits[chosen])
+    labels, probabilities = label_map[chosen], softmax(np.float32(logits[chosen]), axis=-1)
     sizes = np.bincount(labels)[1:]
     sums = [np.bincount(labels, column, len(sizes) + 1)[1:] for column in probabilities.T]
     means = np.where(stuff, 0, np.transpose(sums) / np.maximum(sizes, 1)[:, None])  # (N, C)
@@ -118,16 +107,10 @@ def instance_classes(logits, label_map, stuff):
 def instance_label_map(embedding, bandwidth, mask=None, min_fraction=MIN_FRACTION, method="fast"):
     """Instances of `(H, W, D)` embeddings, `(H, W)` int32: 0 = background and noise, 1, 2, ..., the largest first.
 
-    Args:
-        embedding, bandwidth, method: as in `cluster`, which also says what is raised.
-        mask: `(H, W)` bool, the pixels to cluster; without it all, and the largest cluster is the background.
-        min_fraction: clusters with a smaller fraction of the image's H * W pixels are noise, labeled 0.
+    Only pixels in `mask`, `(H, W)` bool, are clustered; without it all, and the largest cluster is the background.
+    Clusters of less than `min_fraction` of the image are noise. The rest, and what is raised, as in `cluster`.
     """
-    if np.ndim(embedding) != 3:
-        raise ValueError(f"embedding: found shape {np.shape(embedding)}, expected (H, W, D)")
     height, width, dimensions = np.shape(embedding)
-    if mask is not None and np.shape(mask) != (height, width):
-        raise ValueError(f"mask: found shape {np.shape(mask)}, expected that of the embedding, {(height, width)}")
     chosen = slice(None) if mask is None else np.flatnonzero(mask)
     num_clusters, labels, _ = cluster(np.reshape(embedding, (-1, dimensions))[chosen], bandwidth, method)
     sizes = np.bincount(labels, minlength=num_clusters)
@@ -140,53 +123,27 @@ def instance_label_map(embedding, bandwidth, mask=None, min_fraction=MIN_FRACTIO
 
 
 def cluster(prediction, bandwidth, method="fast"):
-    """Clusters embeddings by mean shift.
+    """Clusters `(N, D)` embeddings by mean shift with a kernel of this radius, by `method` "sklearn" with scikit-learn.
 
-    Args:
-        prediction: `(N, D)` embeddings.
-        bandwidth: radius of the kernel, in embedding units.
-        method: "fast" or "sklearn" (scikit-learn itself).
-    Returns:
-        `(num_clusters, labels, cluster_centers)`: labels `(N,)` int64, centers by descending number of pixels in reach.
-    Raises:
-        ValueError: what is given makes no sense, or, from scikit-learn, no pixel is within one bandwidth of any seed.
+    Returns `(num_clusters, labels, cluster_centers)`: labels `(N,)` int64, centers by descending number of pixels in
+    reach. Raises ValueError for what makes no sense or if, for scikit-learn, no pixel is in reach of a seed.
     """
     if not 0 < bandwidth < math.inf:
         raise ValueError(f"bandwidth: found {bandwidth}, expected a positive number")
-    if method not in ("fast", "sklearn"):
-        raise ValueError(f"method: found {method!r}, expected 'fast' or 'sklearn'")
     points = np.asarray(prediction)
-    if points.ndim != 2 or not points.shape[1]:
-        raise ValueError(f"embeddings: found shape {points.shape}, expected (N, D)")
     points = points if points.dtype == np.float64 else points.astype(np.float32, copy=False)
-    _check_finite("embeddings", points)
+    if not np.isfinite(points).all():
+        raise ValueError("embeddings: found NaN or infinite ones, expected finite numbers")
     if not len(points):
         return 0, np.zeros(0, np.int64), points
     if method == "sklearn":
         result = MeanShift(bandwidth=bandwidth, bin_seeding=True).fit(points)
         return len(result.cluster_centers_), result.labels_, result.cluster_centers_
-    if 1e-30 < bandwidth < 1e30 and np.abs(points).max() < 2**12 * bandwidth:  # floats have digits enough
-        centers, labels = _mean_shift(np.ascontiguousarray(points.T) / points.dtype.type(bandwidth))
-        return len(centers), labels, (centers * bandwidth).astype(points.dtype)
-    columns = _close_gaps(points.T.astype(np.float64), bandwidth)
-    centers, labels = _mean_shift(columns)
-    axes = zip(centers.T, np.sort(columns), np.sort(points.T), strict=True)  # closing gaps keeps their order
-    return len(centers), labels, np.stack([np.interp(*axis) for axis in axes], axis=1).astype(points.dtype)
-
-
-def _check_finite(name, numbers):
-    if bad := np.size(numbers) - np.count_nonzero(np.isfinite(numbers)):
-        raise ValueError(f"{name}: found {bad} of {np.size(numbers)} numbers NaN or infinite, expected finite ones")
-
-
-def _close_gaps(columns, bandwidth):
-    """Columns in bandwidths, with all gaps over 4 made 3 to 4 by whole numbers, which changes no ball and no seed."""
-    columns = np.clip(columns, -1e150, 1e150) / max(bandwidth, 1e-150)
-    for column in columns:
-        order = np.argsort(column)
-        steps = np.diff(column[order], prepend=np.floor(column.min()))
-        column[order] = np.cumsum(np.where(steps > 4, 3 + steps % 1, steps))
-    return columns
+    columns = np.ascontiguousarray(points.T)
+    if not 1e-30 < bandwidth < 1e30 or np.abs(points).max() >= 2**12 * bandwidth:  # float32 has too few digits
+        columns = np.clip(columns.astype(np.float64), -FAR * bandwidth, FAR * bandwidth)
+    centers, labels = _mean_shift(columns / columns.dtype.type(bandwidth))
+    return len(centers), labels, (centers * bandwidth).astype(points.dtype)
 
 
 def _mean_shift(columns):
@@ -207,8 +164,8 @@ def _mean_shift(columns):
 
 
 def _group(grid):
-    """Groups equal columns of whole numbers `(D, N)`: the group of each `(N,)` and a member of each group `(G,)`."""
-    # a column's number is a hash of 64 bits, which wraps around; a key of all digits would not fit into so many
+    """Groups equal columns of whole numbers `(D, N)`: group of each `(N,)`, a member of each group `(G,)`."""
+    # by a hash that wraps around, as a number of all digits has no room in 64 bits
     factors = np.random.default_rng(0).integers(2**62, size=len(grid), dtype=np.int64) * 2 + 1
     _, members, index = np.unique(factors @ grid.astype(np.int64), return_index=True, return_inverse=True)
     return index, members
@@ -226,7 +183,7 @@ def _bin_seeds(middles, means, counts):
 def _climb(balls, means, counts, side):
     """Moves balls `(S, D)` over cells of these means `(D, C)`, numbers of pixels `(C,)` and side, to a move of `SLOW`.
 
-    Returns where the K balls are that met no path of one before them and have cells in them, `(K, D)`.
+    Returns the places `(K, D)` of those that met no path of one before them and aren't empty.
     """
     places, sum_balls, owners = balls.astype(np.float64), _make_sums(means, counts, side), {}
     active, kept, pairs = np.arange(len(balls)), np.ones(len(balls), bool), 0
@@ -248,13 +205,10 @@ def _climb(balls, means, counts, side):
 
 
 def _settle(balls, columns, index, middles, sums, side):
-    """Moves balls `(S, D)` on over pixels `(D, N)` until they move by `STOP`.
+    """Moves balls `(S, D)` on over pixels `(D, N)` in cells `index` `(N,)` until they move by `STOP`.
 
-    Args:
-        index: the cells of the pixels `(N,)`.
-        middles, sums, side: of the cells, the sums of their pixels' places and number `(D + 1, C)`.
-    Returns:
-        list of (place `(D,)`, number of pixels in the ball before its last move), without empty balls.
+    `sums` are those of the cells' pixels' places and number `(D + 1, C)`. Returns a list of (place `(D,)`, number of
+    pixels in the ball before its last move), without empty balls.
     """
     reach, settled, pairs = CELL + side * len(columns) ** 0.5 / 2, [], 0
     for ball in balls:
@@ -278,12 +232,11 @@ def _settle(balls, columns, index, middles, sums, side):
 
 
 def _squares(columns, center):
-    """Squared distances `(N,)` of columns `(D, N)` from a center `(D,)`."""
     return sum((row - x) ** 2 for row, x in zip(columns, center, strict=True))
 
 
 def _make_sums(means, counts, side):
-    """Function from centers `(S, D)` to the sums in their balls of pixels' places and of their number, `(S, D + 1)`."""
+    """Function from centers `(S, D)` to the sums of their balls' pixels' places and number, `(S, D + 1)`."""
     # The fraction of a cell at x in the ball around c: 1/2 + (1 - |x - c|^2) / (2 side), clipped to 0..1
     slopes = 0.5 / np.where(counts == 1, PIXEL, side)
     constants = 0.5 + slopes * (1 + PIXEL - (means**2).sum(axis=0))  # what is on the sphere is inside

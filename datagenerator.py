@@ -4,6 +4,7 @@ Images are resized bilinearly and labels by nearest neighbor. Sample number n of
 so that a run can be repeated or continued whatever the number of threads.
 """
 
+import contextlib
 import re
 import sys
 from dataclasses import dataclass
@@ -21,7 +22,6 @@ from data.files import (
     CLASS_FILE,
     IGNORED,
     IGNORED_CLASS,
-    IMAGES,
     UNKNOWN_CLASS,
     decode_image,
     is_turn_unknown,
@@ -35,10 +35,10 @@ from run.command import UserError
 SPLIT_SEED = 42
 VALIDATION_FRACTION = 0.1
 KINDS_OF_VIEW = ("stretch", "aspect", "crop")
-PERCENTILES = 1.0, 99.8  # of an image, that become black and white; those of StarDist (Schmidt et al. 2018)
-MAX_AREA = 2
+PERCENTILES = 1.0, 99.8  # of an image's values, become black and white; StarDist's
+MAX_AREA = 2  # pixels of an image of the view "aspect", in those of the network's size
 MAX_ZOOM = 16
-TILE = 2  # sides of the largest part of an image that a network of crops sees at once, in those of the crops
+TILE = 2  # sides of the largest part of an image that a network of crops sees at once, in those of a crop
 NO_LABEL = 2**16  # every pixel's id in an image without label: none of a file
 DAYLIGHT = 75.0  # mean gray value; nearly all road images by day are brighter
 _TURNED = count()  # images that were read turned though nothing tells whether their labels are
@@ -47,9 +47,9 @@ _TURNED = count()  # images that were read turned though nothing tells whether t
 class View(NamedTuple):
     """How a network sees images; a model's config has its fields, the kind under "view"."""
 
-    kind: str = "stretch"  # one of KINDS_OF_VIEW, see `network_size`
+    kind: str = "stretch"  # of KINDS_OF_VIEW, see `network_size`
     zoom: float = 1.0  # images and labels are enlarged so many times first
-    normalize: bool = False  # and images, before that, stretched from black to white, see `normalize`
+    normalize: bool = False  # before that, by `normalize`
 
 
 STRETCH = View()
@@ -68,36 +68,37 @@ def view_of(config, folder):
 
 def read_image(path, flags=0):
     """Read an image, see `data.files.read_color`, as (h, w, 3) uint8 RGB; raises UserError if it can't be decoded."""
-    return cv2.cvtColor(_read(path, partial(read_color, flags=flags), f"an {IMAGES}"), cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(decode_image(read_bytes(path), path, partial(read_color, flags=flags)), cv2.COLOR_BGR2RGB)
 
 
 def require_readable(paths):
-    """Raise UserError unless one of the images can be read: it is found out before a model is loaded."""
-    errors = []
+    """Raise UserError, before a model is loaded, unless one of the images can be read."""
     for path in paths:
-        try:
-            read_image(path)
-            return
-        except UserError as error:
-            errors.append(error)
-    others = f"; nor can the other {len(paths) - 1}" if len(paths) > 1 else ""
-    raise UserError(f"{errors[0]}{others}")
+        with contextlib.suppress(UserError):
+            return read_image(path)
+    read_image(paths[0])
 
 
 def read_label(path):
-    """Read a label as (h, w) uint8 or uint16 ids; raises UserError for one compressed with loss, colors and the like.
+    """Read a label as (h, w) uint8 or uint16 ids: gray, perhaps as RGB, or numbers of a palette that begins with black.
 
-    More than one gray channel is read where it can mean but one thing: a palette that begins with black, whose ids are
-    the numbers of the colors, and gray as RGB or with an alpha channel that leaves out background.
+    Raises UserError for other colors, and for what is compressed with loss.
     """
-    label = _read(path, _decode_label, "a png label")
-    if label.ndim != 2 or label.dtype not in (np.uint8, np.uint16):
+    data = read_bytes(path)
+    if kind := lossy_kind(data):
+        found = f"{kind}, whose compression changes ids"
+    else:
+        label, ids = decode_image(data, path), palette_ids(data)
+        label = label if ids is None else ids
+        if label.ndim == 3 and (label == label[:, :, :1]).all():
+            label = label[:, :, 0]
+        if label.ndim == 2 and label.dtype in (np.uint8, np.uint16):
+            return label
         found = "colors" if label.ndim == 3 else f"values of {label.dtype}"
-        raise UserError(
-            f"{path}: found {found}, expected one 8- or 16-bit channel whose values are instance ids; "
-            "data/instance_dataset_processing.py makes such labels of other ones"
-        )
-    return label
+    raise UserError(
+        f"{path}: found {found}, expected a png of one 8- or 16-bit channel whose values are instance ids; make it "
+        "anew (of colors data/instance_dataset_processing.py makes one)"
+    )
 
 
 def require_ignored(label, path, ignore):
@@ -115,23 +116,22 @@ class ClassMap(NamedTuple):
 
 def read_classes(class_map):
     """Read a `ClassMap` as (h, w) uint8: 0 = no class, 1 to C, 255 = to be ignored; raises UserError."""
+    known = np.full(2**16, UNKNOWN_CLASS, np.uint8)
+    known[:256] = np.frombuffer(class_map.table, np.uint8)
     ids = read_label(class_map.path)
-    known = np.frombuffer(class_map.table, np.uint8)
-    unknown = np.ones(ids.shape, bool) if ids.max(initial=0) > 255 else known[ids] == UNKNOWN_CLASS
-    if unknown.any():
-        raise UserError(
-            f"{class_map.path}: found class {ids[unknown].max()}, expected those of {CLASS_FILE} beside classes/, 0 "
-            f"or {IGNORED_CLASS}; add it there or fix the image"
-        )
-    return known[ids]
+    classes = known[ids]
+    if (unknown := ids[classes == UNKNOWN_CLASS]).size:
+        expected = f"those of {CLASS_FILE} beside classes/, 0 or {IGNORED_CLASS}"
+        raise UserError(f"{class_map.path}: found class {unknown.max()}, expected {expected}; add it there or fix it")
+    return classes
 
 
 def read_pair(pair, ignore=None):
     """Read a pair (image path, label path), with classes (image path, label path or None, `ClassMap` or None).
 
-    Returns (h, w, 3) uint8 RGB and (h, w) uint8 or uint16 ids; with classes (h, w, 2) uint16, ids and what
-    `read_classes` says, where what the image lacks is 0. Raises UserError for a file that can't be used, and if the
-    sizes differ; `ignore` is the id that is no instance, or None.
+    Returns (h, w, 3) uint8 RGB and (h, w) uint8 or uint16 ids; with classes (h, w, 2) uint16, ids and those of
+    `read_classes`, 0 where the pair has none. Raises UserError for a file that can't be used, and if the sizes differ;
+    `ignore` is the id that is no instance, or None.
     """
     path, class_map = pair[1], pair[2] if pair[2:] else None
     layers = {}
@@ -143,10 +143,8 @@ def read_pair(pair, ignore=None):
     image = _read_as_drawn(pair[0], next(iter(layers.values())).shape)
     for file, layer in layers.items():
         if image.shape[:2] != layer.shape:
-            raise UserError(
-                f"{file}: found {layer.shape[1]}x{layer.shape[0]} pixels, expected "
-                f"{image.shape[1]}x{image.shape[0]} as in {pair[0]}; make the label of that image again"
-            )
+            found, expected = (f"{array.shape[1]}x{array.shape[0]}" for array in (layer, image))
+            raise UserError(f"{file}: found {found} pixels, expected {expected} as in {pair[0]}; make the label again")
     if not pair[2:]:
         return image, layers[path]
     absent, paths = np.zeros(image.shape[:2]), (path, class_map and class_map.path)
@@ -160,38 +158,13 @@ def _read_as_drawn(path, shape):
         stored = read_image(path, cv2.IMREAD_IGNORE_ORIENTATION)
         return stored if stored.shape[:2] == shape else image
     if is_turn_unknown(path, shape) and next(_TURNED) == 0:  # said once a run
-        assumed = "no size tells whether labels are drawn so, they are taken to be; if not, save such images without it"
+        assumed = "its label is taken to be drawn so; if it isn't, save such images without EXIF"
         print(f"warning: {path} is to be shown turned (EXIF): {assumed}", file=sys.stderr)
     return image
 
 
-def _decode_label(data):
-    content = data.tobytes()
-    if kind := lossy_kind(content):
-        raise UserError(f"found {kind}, whose compression changes ids and invents some")
-    if (ids := palette_ids(content)) is not None:
-        return ids
-    label = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-    if label is None or label.ndim == 2:
-        return label
-    gray, alpha = label[:, :, 0], label[:, :, 3:]
-    opaque = alpha == np.iinfo(label.dtype).max if label.dtype.kind == "u" else alpha > 0
-    if (label[:, :, :3] == gray[:, :, None]).all() and (opaque | (alpha == 0)).all():
-        return np.where(opaque.all(axis=2), gray, 0).astype(gray.dtype)
-    return label
-
-
-def _read(path, read, expected):
-    try:
-        return decode_image(read_bytes(path, expected), path, read)
-    except UserError as error:
-        found = str(error)
-        expected = f"{path}: {found}, expected {expected}; replace or remove it"
-        raise UserError(found if found.startswith(str(path)) else expected) from None
-
-
 def split_pairs(pairs):
-    """(training, validation) pairs, at least one each: the original's split, 90/10, random state 42."""
+    """(training, validation) pairs, at least one each: the original's split."""
     if len(pairs) < 2:
         raise UserError(f"found {len(pairs)} image, expected at least 2 to split; add images or name --valdir")
     fraction = max(VALIDATION_FRACTION, 1 / len(pairs))
@@ -199,12 +172,10 @@ def split_pairs(pairs):
 
 
 def network_size(shape, size, kind="stretch"):
-    """Size at which a network for images of `size` (H, W) sees an image of `shape` (h, w, ...): multiples of 8, pixels.
+    """Size, multiples of 8, at which a network for images of `size` (H, W) sees an image of `shape` (h, w, ...).
 
-    With "stretch" every image becomes `size`. With "aspect" it keeps its proportions: its width becomes W and its
-    height follows, as cameras differ more in how much sky and hood they show than in how wide they look; images so high
-    that this made more than `MAX_AREA` times the pixels of `size` get smaller. With "crop" it keeps its own size and is
-    filled up to multiples of 8.
+    With "stretch" that is `size`. With "aspect" the width becomes W and the height follows, as cameras differ less in
+    how wide they look; very high images become smaller. With "crop" an image keeps its own size and is filled up.
     """
     height, width = shape[:2]
     if kind == "stretch":
@@ -229,8 +200,7 @@ def enlarge(array, zoom):
 def normalize(image):
     """Stretch the contrast of (h, w, 3) uint8: `PERCENTILES` of all values become 0 and 255, in all channels alike.
 
-    How bright a microscope's image is says more of its exposure than of what it shows. An image of one value, but for
-    less than the percentiles leave out, stays as it is.
+    An image of one value, but for less than the percentiles leave out, stays as it is.
     """
     counts = sum(np.bincount(row.ravel(), minlength=256) for row in image)  # of all at once it takes 8 times their room
     ranks = counts.cumsum() / image.size
@@ -240,52 +210,40 @@ def normalize(image):
     return cv2.LUT(image, np.clip(np.round((np.arange(256) - low) * (255 / (high - low))), 0, 255).astype(np.uint8))
 
 
-def prepare_image(image, size, kind="stretch"):
-    """Make network input (H, W, 3) float32 of (h, w, 3) uint8 RGB: bilinear resize to `size`, values left at 0..255.
-
-    With the kind of view "crop" the image isn't resized, black fills it up at the right and below.
-    """
-    if kind == "crop":
-        return _fill_up(image, size).astype(np.float32)
-    return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR).astype(np.float32)
-
-
-def _fill_up(array, size):
-    padding = [(0, side - length) for side, length in zip(size, array.shape, strict=False)]
-    return np.pad(array, padding + [(0, 0)] * (array.ndim - 2))
-
-
 def center_crop(array, size):
     """The middle of an image or label, of at most `TILE` times `size`."""
     starts = [max(0, (length - TILE * side) // 2) for length, side in zip(array.shape, size, strict=False)]
     return array[starts[0] : starts[0] + TILE * size[0], starts[1] : starts[1] + TILE * size[1]]
 
 
+def prepare_image(image, size, kind="stretch"):
+    """Network input (H, W, 3) float32 of (h, w, 3) uint8 RGB: bilinear resize to `size`, values left at 0..255.
+
+    With the kind of view "crop" black fills it up instead, at the right and below.
+    """
+    return _fit(image, size, kind, cv2.INTER_LINEAR).astype(np.float32)
+
+
 def prepare_label(label, size, kind="stretch"):
     """As `prepare_image`, ids (h, w) or (h, w, 2) to int32 by nearest neighbor, so that no new id appears."""
-    if kind == "crop":
-        return _fill_up(label, size).astype(np.int32)
     # INTER_NEAREST takes the upper left of the nearest pixels, which moves labels against the bilinear image
-    return cv2.resize(label, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)
+    return _fit(label, size, kind, cv2.INTER_NEAREST_EXACT).astype(np.int32)
+
+
+def _fit(array, size, kind, interpolation):
+    if kind != "crop":
+        return cv2.resize(array, (size[1], size[0]), interpolation=interpolation)
+    below, right = size[0] - array.shape[0], size[1] - array.shape[1]
+    return cv2.copyMakeBorder(array, 0, below, 0, right, cv2.BORDER_CONSTANT)
 
 
 def augment(image, label, size, rng, kind="stretch", ignore=None):
-    """Random view of a pair: flip, shift, scale, rotation, shear, then color, light, shadow, blur and noise.
+    """Random view of a pair of `read_pair`, of `size` (H, W): (H, W, 3) float32 in 0..255, and int32.
 
-    The shear is anchored in the upper third of the image, which on a road moves the car sideways. Crops are turned, by
-    any quarter too, instead of sheared. What comes into the image from outside is black and background. One warp goes
-    from the file's size to the network's.
-
-    With the kind of view "aspect" both axes are scaled alike, so that the width fits; where the height doesn't, a
-    random part is seen. With "crop" it is a part at the image's own scale around a random instance, if there is one:
-    what is only background teaches little.
-
-    Args:
-        image, label: of `read_pair`.
-        size: (H, W) in pixels, that of the result: (H, W, 3) float32 in 0..255, and int32.
-        rng: numpy Generator.
-        kind: of the `View`.
-        ignore: id that is no instance, or None.
+    Flip, shift, scale, rotation and shear, anchored in the upper third, which on a road moves the car sideways; then
+    color, light, shadow, blur and noise. With the kind of view "aspect" the width fits, and where the height doesn't, a
+    random part is seen. With "crop" it is a part at the image's own scale around a random instance, but that of the id
+    `ignore`, turned, by any quarter too, instead of sheared. What comes in from outside is black and background.
     """
     shown = _instance_pixel(label, rng, ignore) if kind == "crop" else None
     frame = _frame(image.shape[:2], size, kind, None if kind == "stretch" else rng, shown)
@@ -295,7 +253,7 @@ def augment(image, label, size, rng, kind="stretch", ignore=None):
 
 
 def _instance_pixel(label, rng, ignore):
-    """(row, column) of a pixel of a random instance, each instance as likely as the other; None if there is none."""
+    """(row, column) of a pixel of a random instance, all equally likely; None if there is none."""
     label = label if label.ndim == 2 else label[:, :, 0]
     ids = [i for i in np.flatnonzero(np.bincount(label.ravel())) if i not in (0, ignore)]
     if not ids:
@@ -308,8 +266,7 @@ def _instance_pixel(label, rng, ignore):
 def _frame(source, target, kind, rng=None, shown=None):
     """What the network sees of an image before the random view: (2, 3) from pixels of its size to those of the file.
 
-    What has no room, or what is nothing, is at random ends (without `rng` at both alike); the pixel `shown` has room,
-    anywhere.
+    What is cut off or empty is at random ends, without `rng` at both alike; the pixel `shown` is seen, anywhere.
     """
     (height, width), (rows, columns) = source, target
     if kind == "stretch":
@@ -335,7 +292,7 @@ def _warp(image, label, view, frame, size):
 
 
 def _random_affine(source, rng):
-    """Random view: (2, 3) matrix from points of the image to points of the image, in the file's pixels."""
+    """Random view: (2, 3) matrix from points of the image to points of it, in the file's pixels."""
     height, width = source
     # in units of the image, origin in the middle of the anchor row
     scale = np.exp(rng.uniform(-0.12, 0.3))
@@ -359,11 +316,7 @@ def _random_turn(frame, size, rng):
 
 
 def _random_light(image, rng):
-    """Color and light of (H, W, 3) float32, each change with its own chance.
-
-    What is added, brightness and noise, is less for an image darker than `DAYLIGHT`: at night or under a microscope it
-    would cover everything there is to see.
-    """
+    """Color and light of (H, W, 3) float32, changed at random; noise, which would cover all, less below `DAYLIGHT`."""
     height, width = image.shape[:2]
     if rng.random() < 0.3:  # shadow or light patch: half-plane strip across the image
         angle, near, far = rng.uniform(0, np.pi), *np.sort(rng.uniform(-0.6, 0.6, 2))
@@ -389,13 +342,10 @@ def _random_light(image, rng):
 
 @dataclass(frozen=True)
 class Share:
-    """Which samples of an endless stream are made: of every `total` of them `count` from number `offset` on.
-
-    Gives each of several machines its part of every global batch, and only the files of that part are read.
-    """
+    """Which samples of an endless stream are made, for one of several machines: of every `total` of them `count`."""
 
     first: int = 0  # number of the stream's first sample, to go on where a run stopped
-    offset: int = 0
+    offset: int = 0  # of the `count` within `total`
     count: int = 1
     total: int = 1
 
@@ -407,19 +357,19 @@ class Share:
 def make_dataset(pairs, size, batch_size, seed=None, augmented=False, share=Share(), view=STRETCH, ignore=None):
     """tf.data.Dataset of (image (B, H, W, 3) float32, label (B, H, W) int32, index (B,) int64); iterate by `batches`.
 
-    With classes the label is (B, H, W, 2): ids, all `NO_LABEL` of an image without label, and classes, all
-    `IGNORED_CLASS` of an image without.
+    With classes the label is (B, H, W, 2): ids, `NO_LABEL` in an image without label, and classes, `IGNORED_CLASS` in
+    an image without.
 
     Args:
         pairs: as `read_pair` takes them, all without or all with classes; the index is into these.
         size: (H, W) in pixels, multiples of 8.
         batch_size: images per batch.
         seed: None reads every pair once in order (the last batch may be smaller). An int repeats without end, each
-            round over the pairs in its own order; sample n is a function of (seed, n).
+            round over the pairs in its own order.
         augmented: apply `augment` (needs a seed).
-        share: `Share` of the samples, default all of them.
-        view: a `View`. With a seed every image fills (H, W), see `augment`; without, each is seen whole at its
-            `network_size`, with "crop" the middle `TILE` times (H, W), and a batch of several sizes is an error.
+        share: `Share` of the samples.
+        view: a `View`. With a seed every image fills (H, W); without, each is seen whole at its `network_size`, with
+            "crop" the middle `TILE` times (H, W), and a batch of several sizes is an error.
         ignore: id that is no instance, or None.
     """
 
@@ -461,11 +411,10 @@ def _order(count, seed, epoch):
 
 
 def batches(dataset):
-    """Iterate a dataset of `make_dataset`; an unusable file raises UserError instead of a TensorFlow error."""
+    """Iterate a dataset of `make_dataset`; an unusable file raises UserError, no TensorFlow error."""
     try:
         yield from dataset
     except tf.errors.OpError as error:
-        message = re.search(rf"{UserError.__name__}: (.*)", error.message or "")
-        if not message:
-            raise
-        raise UserError(message.group(1)) from None
+        if message := re.search(r"UserError: (.*)", error.message or ""):
+            raise UserError(message[1]) from None
+        raise

@@ -1,58 +1,39 @@
 """Images of what the network does: painted instances, lanes, embeddings as scatter plot and as color.
 
-    python visualization.py instances my_test my_results instances.png
-    python visualization.py images figure.png "input=a.jpg" "instances found=b.png" --columns 2
-
-The first puts images of a data folder, their true instances, and the instances and embeddings that `inference.py
---save labels,embedding --keep-names` found side by side, the second any images, each with a title. Images are (h, w, 3)
-uint8 RGB; label maps are (H, W) integers of any size, 0 = background. matplotlib, which takes a second to import, is
-imported where it is used: inference doesn't.
+Images are (h, w, 3) uint8 RGB; label maps are (H, W) integers of any size, 0 = background. matplotlib, which takes a
+second to import, is imported where it is used: inference doesn't.
 """
 
-if __name__ == "__main__":
-    from run.command import start
-
-    start()
-
-import argparse
 import itertools
 from pathlib import Path
 
 import cv2
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 import utils
 from clustering import instance_colors
-from data.files import find_pairs
-from datagenerator import read_image, read_label
-from run.command import UserError, bounded, command
 
 ALPHA = 0.3
 CLASS_ALPHA = 0.5
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 MAX_LEGEND = 20  # instances that a scatter plot names
 MAX_POINTS = 6000  # pixels that it draws
-TITLE_HEIGHT = 26  # pixels
 
 
 def paint_instances(image, label_map, alpha=ALPHA):
     """Blend the color of each instance over an image, as the original does; the background stays as it is."""
     colors = np.vstack([np.zeros((1, 3), np.uint8), instance_colors(int(label_map.max(initial=0)))])
-    painted = resize_nearest(np.take(colors, label_map, axis=0), image.shape)
+    painted = np.take(colors, label_map, axis=0)
+    painted = cv2.resize(painted, image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     # into the same array: fresh memory costs as much as the blending
     return cv2.addWeighted(image, 1.0, painted, alpha, 0.0, painted)  # no color is black, so black leaves the image
 
 
 def write_names(image, label_map, names):
     """Write the names of instances, {id: str}, on an image, in place, each in the middle of its middle row."""
-    pixels = np.flatnonzero(label_map)
-    ids = label_map.ravel()[pixels]
-    pixels, ids = (values[np.argsort(ids, kind="stable")] for values in (pixels, ids))
     for identity, name in names.items():
-        start, end = np.searchsorted(ids, (identity, identity + 1))
-        if start < end:
-            rows, columns = np.unravel_index(pixels[start:end], label_map.shape)
+        rows, columns = np.nonzero(label_map == identity)
+        if len(rows):
             row = rows[len(rows) // 2]
             place = (np.array([columns[rows == row].mean(), row]) + 0.5) * image.shape[1::-1] / label_map.shape[::-1]
             (width, height), _ = cv2.getTextSize(name, FONT, _text_size(image), 1)
@@ -68,7 +49,7 @@ def _write(image, text, place):
     """White text with a dark rim, its lower left corner at `place` (x, y), in place."""
     size = _text_size(image)
     width = max(1, round(2 * size))
-    # not by a thicker text, whose letters lie further apart
+    # a thicker text's letters lie further apart
     for x, y, gray in ((-width, 0, 0), (width, 0, 0), (0, -width, 0), (0, width, 0), (0, 0, 255)):
         cv2.putText(image, text, (place[0] + x, place[1] + y), FONT, size, (gray, gray, gray), width, cv2.LINE_AA)
 
@@ -87,11 +68,6 @@ def paint_classes(image, class_map, names):
     return painted
 
 
-def resize_nearest(array, shape):
-    """Resize (H, W, ...) colors or uint16 ids to an image's shape (h, w, ...) by nearest neighbor."""
-    return cv2.resize(array, shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-
-
 def sequential_ids(label):
     """The ids of an integer array as 1, 2, 3, ... in their order; 0, the background, stays."""
     return np.searchsorted(np.unique(np.append(0, label)), label)
@@ -99,7 +75,7 @@ def sequential_ids(label):
 
 def label_image(label_map, shape):
     """Ids of a label map as (h, w) uint16, at an image's shape (h, w, ...)."""
-    return resize_nearest(label_map.astype(np.uint16), shape)
+    return cv2.resize(label_map.astype(np.uint16), shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 def probability_image(logits, shape):
@@ -113,28 +89,22 @@ def embedding_image(embedding, shape):
     return cv2.resize(embedding_to_color(embedding), shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
-def draw_lanes(image, lanes, h_samples, color=None, thickness=5):
+def draw_lanes(image, lanes, h_samples, color, thickness=5):
     """Draw TuSimple lanes, x at rows `h_samples`, negative where there is no point, as lines on a copy of an image.
 
-    `color` is the RGB of all lanes, or (N, 3), that of each; default each lane its own. `thickness` is in pixels.
+    `color` is the RGB of all lanes or, (N, 3), of each; `thickness` is in pixels.
     """
     image = image.copy()
-    colors = instance_colors(len(lanes)) if color is None else np.broadcast_to(color, (len(lanes), 3))
-    for lane, line_color in zip(lanes, colors.tolist(), strict=True):
+    for lane, line_color in zip(lanes, np.broadcast_to(color, (len(lanes), 3)).tolist(), strict=True):
         points = [(x, y) for x, y in zip(lane, h_samples, strict=True) if x >= 0]
         cv2.polylines(image, [np.array(points, np.int32).reshape(-1, 1, 2)], False, line_color, thickness, cv2.LINE_AA)
     return image
 
 
 def lane_colors(lanes, h_samples, label_map, shape):
-    """(N, 3) uint8 RGB of TuSimple lanes: of the instance that most points of a lane lie on, as the overlay has it.
+    """(N, 3) uint8 RGB of TuSimple lanes on an image of `shape`: that of the instance that most of their points lie on.
 
     A lane on no instance, or on one that an earlier lane has, gets a color that nothing else has.
-
-    Args:
-        lanes, h_samples: as in `draw_lanes`.
-        label_map: (H, W) integers of any size that shows the whole image.
-        shape: (h, w, ...) of the image.
     """
     scale = np.divide(label_map.shape, shape[:2])
     rows, ids = ((np.array(h_samples) + 0.5) * scale[0]).astype(int), []
@@ -160,7 +130,7 @@ def embedding_to_color(embedding):
 def scatter_plot(embedding, label, path, title=""):
     """Save a scatter plot, 3-D or 2-D, of an image's (H, W, D) embeddings, colored by (H, W) ids, background gray.
 
-    Of the pixels it has `MAX_POINTS`, the same number of each instance as far as it has so many.
+    It has up to `MAX_POINTS` of the pixels, evenly of all instances.
     """
     from matplotlib.figure import Figure
 
@@ -173,88 +143,18 @@ def scatter_plot(embedding, label, path, title=""):
     axes.set(**{f"{axis}label": f"dimension {number}" for number, axis in enumerate("xyz"[:dims], start=1)})
     if dims == 3:
         axes.set_box_aspect(None, zoom=0.85)  # leaves room for the third axis' name
-    present = np.unique(ids)
-    instances = present[present != 0]
-    colors = dict(zip(instances, instance_colors(len(instances)) / 255.0, strict=True)) | {0: np.full(3, 0.7)}
-    # pixels in random order, then by instance, which keeps it within each
+    numbers, present = sequential_ids(ids), np.unique(np.append(0, ids))
+    colors = np.vstack([np.full((1, 3), 0.7), instance_colors(len(present) - 1) / 255])
     order = np.random.default_rng(0).permutation(len(ids))
-    order = order[np.argsort(ids[order], kind="stable")]
-    groups = np.split(order, np.searchsorted(ids[order], present)[1:])
+    groups = [order[numbers[order] == number] for number in range(len(present))]
     drawn = np.concatenate([group[: max(1, MAX_POINTS // len(present))] for group in groups])
-    axes.scatter(*points[drawn, :dims].T, s=3, c=[colors[i] for i in ids[drawn]])
+    axes.scatter(*points[drawn, :dims].T, s=3, c=colors[numbers[drawn]])
     if len(present) <= MAX_LEGEND:
-        for i in present:
-            axes.scatter(*[[]] * dims, s=3, color=colors[i], label=str(i) if i else "background")
+        for i, color in zip(present, colors, strict=True):
+            axes.scatter(*[[]] * dims, s=3, color=color, label=str(i) if i else "background")
         axes.legend(loc="upper left", markerscale=4, title="label value")
-    else:
-        title = f"{title}, {len(instances)} instances".lstrip(", ")
     axes.set_title(title)
     figure.savefig(path, dpi=100)
-
-
-def place_images(images, titles, columns):
-    """One image of images of any size in rows of so many columns, on white, each below its title, which may be ""."""
-
-    def pad(image, above=0, below=0, left=0, right=0):
-        return np.pad(image, ((above, below), (left, right), (0, 0)), constant_values=255)
-
-    tiles = []
-    for image, title in zip(images, titles, strict=True):
-        tiles.append(pad(image, 2 + TITLE_HEIGHT * bool(title), 2, 2, 2))
-        cv2.putText(tiles[-1], title, (2, TITLE_HEIGHT - 6), FONT, 0.6, (0, 0, 0), 1, cv2.LINE_AA)
-    rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
-    rows = [np.hstack([pad(tile, below=max(map(len, row)) - len(tile)) for tile in row]) for row in rows]
-    width = max(row.shape[1] for row in rows)
-    return np.vstack([pad(row, right=width - row.shape[1]) for row in rows])
-
-
-def ids_of_truth(found, truth):
-    """Ids of the instances of a label map as those of a true one, of equal size, that they overlap most, one to one.
-
-    Both as `sequential_ids`, so that they get the same colors; instances without a true one have the ids after these.
-    """
-    counts = np.zeros((found.max() + 1, truth.max() + 1), int)
-    np.add.at(counts, (found, truth), 1)
-    ids = np.append(0, truth.max() + np.arange(1, len(counts)))
-    for one, other in zip(*linear_sum_assignment(-counts[1:, 1:]), strict=True):
-        if counts[one + 1, other + 1]:
-            ids[one + 1] = other + 1
-    return ids[found]
-
-
-def instances_figure(data_folder, results, path, count=4, side=256):
-    """Save `count` images of a data folder, a row for each: image, true instances, instances found, embedding.
-
-    Args:
-        data_folder: with `images/` and `labels/`; images are shown from their darkest to their brightest percent.
-        results: folder with NAME_labels.png and NAME_embedding.png of each image NAME; UserError if it has none.
-        path: png file to write.
-        count: images shown, of those that have results; as many whose count of instances is the middle one of a part.
-        side: pixels of the longer side of each.
-    """
-    chosen = []
-    for image, label in find_pairs(data_folder):
-        label_file, embedding = (Path(results, f"{Path(image).stem}_{kind}.png") for kind in ("labels", "embedding"))
-        if label_file.is_file() and embedding.is_file():
-            chosen.append((len(np.unique(read_label(label))), image, label, label_file, embedding))
-    if not chosen:
-        raise UserError(
-            f"{results}: found no results of the images in {data_folder}, expected those of inference.py "
-            "--save labels,embedding --keep-names; run it first"
-        )
-    chosen.sort()
-    count = min(count, len(chosen))
-    tiles, titles = [], ["image", "truth", "found", "embedding as color"]
-    for place in (np.arange(count) + 0.5) * len(chosen) / count:
-        _, image, label, label_file, embedding = chosen[int(place)]
-        image = embedding_to_color(read_image(image))
-        truth, found = (sequential_ids(resize_nearest(read_label(name), image.shape)) for name in (label, label_file))
-        shown = [paint_instances(np.zeros_like(image), ids, 1.0) for ids in (truth, ids_of_truth(found, truth))]
-        size = np.maximum(np.array(image.shape[1::-1]) * side // max(image.shape[:2]), 1)
-        for tile in (image, *shown, read_image(embedding)):
-            tiles.append(cv2.resize(tile, size, interpolation=cv2.INTER_AREA))
-    titles += [""] * (len(tiles) - len(titles))
-    save_image(path, place_images(tiles, titles, columns=4))
 
 
 def save_image(path, image):
@@ -267,35 +167,3 @@ def save_image(path, image):
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise OSError(f"{path}: could not be written ({reason}); make room or name another folder") from None
-
-
-@command("visualization.py")
-def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    instances = commands.add_parser("instances", help="true and found instances side by side")
-    instances.add_argument("data_folder", metavar="DATA", help="folder with images/ and labels/")
-    instances.add_argument("results", metavar="RESULTS", help="folder that inference.py wrote")
-    instances.add_argument("path", metavar="PNG", help="file to write")
-    images = commands.add_parser("images", help="images with titles side by side")
-    images.add_argument("path", metavar="PNG", help="file to write")
-    images.add_argument("images", metavar="TITLE=IMAGE", nargs="+", help="in their order; IMAGE alone has no title")
-    images.add_argument("--columns", type=bounded(int, least=1), default=2, help="default %(default)s")
-    images.add_argument("--width", type=bounded(int, least=1), default=400, help="pixels of each; default %(default)s")
-    args = parser.parse_args(argv)
-    if Path(args.path).suffix.lower() != ".png":
-        parser.error(f"{args.path}: found another name, expected one that ends in .png to write; change it")
-    if args.command == "instances":
-        return instances_figure(args.data_folder, args.results, args.path)
-    titles, tiles = [], []
-    for word in args.images:
-        title, _, name = word.rpartition("=")
-        image = read_image(name)
-        size = args.width, max(1, image.shape[0] * args.width // image.shape[1])
-        tiles.append(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
-        titles.append(title)
-    save_image(args.path, place_images(tiles, titles, args.columns))
-
-
-if __name__ == "__main__":
-    main()

@@ -2,8 +2,9 @@
 
 import cv2
 import numpy as np
+from scipy.special import softmax
 
-from clustering import THRESHOLD, class_map, class_probabilities, instance_classes, lane_mask
+from clustering import THRESHOLD, class_map, instance_classes, lane_mask
 from lanes.tusimple import lane_scores
 
 
@@ -31,7 +32,7 @@ def name_classes(network, frame):
     names, stuff = list(network.classes), list(network.classes.values())
     count = int(frame.label_map.max(initial=0))
     numbered = [frame.classes.get(identity, (0, 0.0)) for identity in range(1, count + 1)]
-    probabilities = np.where(stuff, 0, class_probabilities(frame.prediction["classes"]))  # (H, W, C)
+    probabilities = np.where(stuff, 0, softmax(np.float32(frame.prediction["classes"]), axis=-1))  # (H, W, C)
     scores = [lane_scores(frame.line, channel, frame.image.shape) for channel in np.moveaxis(probabilities, -1, 0)]
     return {
         "classes": [names[number - 1] if number else None for number, _ in numbered],

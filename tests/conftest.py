@@ -1,5 +1,6 @@
 """What all tests have in common: import paths, the real data, a tiny data set and a tiny trained run."""
 
+import contextlib
 import hashlib
 import json
 import re
@@ -19,16 +20,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 # Begun first, the longest before the others, so that two processes end at about the same time
-SLOWEST = ["tiny_run"] + [
-    f"test_{name}.py"
-    for name in "original_checkpoints enet export strategies bad_input utils resume examples clustering shipped_model "
-    "synthetic_dataset commands video".split()
-]
+SLOWEST = "tiny_run original_checkpoints enet export strategies bad_input utils resume examples clustering"
+SLOWEST = f"{SLOWEST} shipped_model synthetic_dataset commands video".split()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_tests(tmp_path_factory):
-    """Converted networks go to a folder of the tests', also those of the processes that they start."""
+    """Converted networks go to a folder of the tests', those of the processes that they start, too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -39,7 +37,7 @@ def pytest_collection_modifyitems(items):
     """With `-n`, a file's tests go to one process, and so do all that need the tiny run, which is made once."""
 
     def group(item):
-        return "tiny_run" if "tiny_run" in item.fixturenames else item.path.name
+        return "tiny_run" if "tiny_run" in item.fixturenames else item.path.stem.removeprefix("test_")
 
     for item in items:
         item.add_marker(pytest.mark.xdist_group(group(item)))
@@ -64,14 +62,13 @@ def networks_are_made_once():
     load, kept = segmentation.load_network, {}
 
     def load_once(modeldir, image_size=None, *args, **options):
-        try:
-            paths = sorted(path for path in utils.model_folder(modeldir).iterdir() if path.is_file())
-            files = [(path.name, hashlib.sha256(path.read_bytes()).digest()) for path in paths]
-        except (UserError, OSError):
-            return load(modeldir, image_size, *args, **options)
+        files = []
+        with contextlib.suppress(UserError, OSError):
+            files = [path for path in sorted(utils.model_folder(modeldir).iterdir()) if path.is_file()]
         # some tests replace the function that builds it
-        key = *files, image_size and tuple(image_size), *args, *sorted(options.items()), utils.build_model
-        if key not in kept:
+        key = *args, *sorted(options.items()), image_size and tuple(image_size), utils.build_model
+        key += tuple((path.name, hashlib.sha256(path.read_bytes()).digest()) for path in files)
+        if not files or key not in kept:
             kept[key] = load(modeldir, image_size, *args, **options)
         return kept[key]
 
@@ -109,10 +106,9 @@ def tiny_data(tmp_path_factory):
     """Data folder of eight drawn scenes with `images/` and `labels/`."""
     folder = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
-    for kind in ("images", "labels"):
-        (folder / kind).mkdir()
     for i in range(8):
         for kind, image in zip(("images", "labels"), draw_scene(rng), strict=True):
+            (folder / kind).mkdir(exist_ok=True)
             cv2.imwrite(str(folder / kind / f"{i:04d}.png"), image)
     return folder
 
@@ -123,10 +119,7 @@ TINY_FLAGS += "--lr 5e-3 --optimizer adamw --schedule cosine"
 
 @pytest.fixture(scope="session")
 def tiny_run(tiny_data, tmp_path_factory):
-    """Run folder of 60 steps of training on `tiny_data`, TensorBoard events in its `log/`.
-
-    It starts from the shipped model without its last stage at 1/8 of the resolution, which takes half the time.
-    """
+    """Run folder of 60 steps of training on `tiny_data`, from the shipped model without its last stage at 1/8."""
     import training
     import utils
 
@@ -137,9 +130,9 @@ def tiny_run(tiny_data, tmp_path_factory):
         name = re.sub("^bottleneck([34])", lambda found: f"bottleneck{int(found[1]) + 1}", layer.name)
         layer.set_weights(shipped.get_layer(name).get_weights() if layer.weights else [])
     utils.save_model(folder.parent / "start", model, {"network": network})
-    flags = f"--srcdir {tiny_data} --valdir {tiny_data} --modeldir {folder.parent / 'start'} --outdir {folder}"
-    flags += f" --logdir {folder / 'log'} {TINY_FLAGS} --warmup 10 --steps 60"
-    flags += " --val-every 15 --save-every 40 --plot-every 60"
+    flags = f"--srcdir {tiny_data} --valdir {tiny_data} --modeldir {folder.parent / 'start'} --outdir {folder} "
+    flags += f"--logdir {folder / 'log'} {TINY_FLAGS} --warmup 10 --steps 60 --val-every 15 --save-every 40 "
+    flags += "--plot-every 60"
     assert training.main(flags.split()) == 0
     return folder
 
@@ -193,12 +186,13 @@ def miniature(network, synchronized=False, folder=""):
     x = enet.PReLU(shared_axes=(1, 2), name="prelu")(x)
     if network.get("dropout", True):
         x = layers.SpatialDropout2D(0.2, name="drop")(x)
-    depth = network.get("embedding_dim", 3)
-    outputs = {"embedding": layers.Conv2DTranspose(depth, 2, strides=2, dtype="float32", name="embedding")(x)}
-    if network.get("semantic", True):
-        outputs["semantic"] = layers.Conv2DTranspose(1, 2, strides=2, dtype="float32", name="semantic")(x)
-    if classes := network.get("classes"):
-        outputs["classes"] = layers.Conv2DTranspose(classes, 2, strides=2, dtype="float32", name="classes")(x)
+    heads = {"embedding": network.get("embedding_dim", 3), "semantic": int(network.get("semantic", True))}
+    heads["classes"] = network.get("classes") or 0
+    outputs = {
+        name: layers.Conv2DTranspose(depth, 2, strides=2, dtype="float32", name=name)(x)
+        for name, depth in heads.items()
+        if depth
+    }
     return keras.Model(image, outputs, name="miniature")
 
 

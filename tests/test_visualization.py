@@ -15,12 +15,7 @@ def test_overlay_by_hand():
     assert (painted[:, :2] == 100).all()
     assert (painted[:, 2:4] == [100 + round(0.3 * 255), 100, 100]).all()  # red, as in the original
     assert (painted[:, 4:] == [100, 100 + round(0.3 * 255), 100]).all()
-    assert (image == 100).all()
-
-
-def test_no_instance_leaves_the_image():
-    image = np.random.default_rng(0).integers(0, 256, (5, 5, 3), np.uint8)
-    np.testing.assert_array_equal(visualization.paint_instances(image, np.zeros((2, 2), int)), image)
+    assert (image == 100).all() and (visualization.paint_instances(image, 0 * label_map) == 100).all()
 
 
 def test_lanes_are_drawn_where_they_are():
@@ -49,15 +44,15 @@ def test_embedding_as_color_spreads_each_channel():
     assert not visualization.embedding_to_color(np.ones((3, 3, 4), np.float32)).any()
 
 
-@pytest.mark.parametrize("dim", [1, 2, 3, 5])
-def test_scatter_plot(tmp_path, dim):
-    rng = np.random.default_rng(2)
-    visualization.scatter_plot(rng.normal(size=(20, 20, dim)), rng.choice([0, 20, 70], (20, 20)), tmp_path / "a.png")
-    assert cv2.imread(str(tmp_path / "a.png")).std() > 5
+@pytest.mark.parametrize("dimensions", [1, 2, 3, 5])
+def test_scatter_plot(tmp_path, dimensions):
+    rng, path = np.random.default_rng(2), tmp_path / "a.png"
+    visualization.scatter_plot(rng.normal(size=(20, 20, dimensions)), rng.choice([0, 20, 70], (20, 20)), path)
+    assert cv2.imread(str(path)).std() > 5
 
 
 def test_scatter_plot_of_hundreds_is_one_drawing(tmp_path, monkeypatch):
-    """960 instances: each has its color, and as many points as it may have; no legend, the title says how many."""
+    """960 instances: each has its color, and as many points as it may have; no legend."""
     from matplotlib.figure import Figure
 
     seen = {}
@@ -66,7 +61,7 @@ def test_scatter_plot_of_hundreds_is_one_drawing(tmp_path, monkeypatch):
     embedding = np.dstack([label, label % 7]).astype(np.float32)
     visualization.scatter_plot(embedding, label, tmp_path / "a.png", "step 3")
     (points,) = seen["axes"].collections
-    assert seen["axes"].get_legend() is None and seen["axes"].get_title() == "step 3, 960 instances"
+    assert seen["axes"].get_legend() is None and seen["axes"].get_title() == "step 3"
     ids = points.get_offsets()[:, 0].astype(int)
     assert (np.bincount(ids) == 6).all()  # of 16 pixels each
     colors = points.get_facecolors()
@@ -75,64 +70,6 @@ def test_scatter_plot_of_hundreds_is_one_drawing(tmp_path, monkeypatch):
     visualization.scatter_plot(embedding, np.minimum(label, 3), tmp_path / "a.png")
     names = [text.get_text() for text in seen["axes"].get_legend().get_texts()]
     assert names == ["background", "1", "2", "3"]
-
-
-def test_figure_of_instances(tmp_path, capsys):
-    """Rows by number of instances; image, truth, found and embedding beside each other."""
-    for kind in ("images", "labels"):
-        (tmp_path / "data" / kind).mkdir(parents=True)
-    (tmp_path / "results").mkdir()
-    for number in range(8):
-        label = np.zeros((64, 64), np.uint8)
-        for k in range(number + 1):
-            label[8 * k : 8 * k + 6] = 10 + k
-        for name, array in (
-            (f"data/images/{number}.png", 3 * label[..., None].repeat(3, axis=2)),
-            (f"data/labels/{number}.png", label),
-            (f"results/{number}_labels.png", label // 10 * 7),  # one instance for all of them
-            (f"results/{number}_embedding.png", np.full((64, 64, 3), 9 * number, np.uint8)),
-        ):
-            cv2.imwrite(str(tmp_path / name), array)
-    data, results, path = (str(tmp_path / name) for name in ("data", "results", "a.png"))
-    visualization.main(["instances", data, results, path])
-    figure = cv2.imread(path)
-    titles, figure = figure[:26], figure[26:]
-    assert figure.shape == (4 * 260, 4 * 260, 3) and all(titles[:, 260 * k :][:, :80].min() < 90 for k in range(4))
-    for row, number in enumerate((1, 3, 5, 7)):
-        tiles = [figure[260 * row + 2 : 260 * row + 258, 260 * k + 2 : 260 * k + 258] for k in range(4)]
-        assert [len(np.unique(tile[::4].reshape(-1, 3), axis=0)) for tile in tiles[1:3]] == [number + 2, 2]
-        truth, found = ({*map(tuple, tile[::4].reshape(-1, 3))} for tile in tiles[1:3])
-        assert found < truth  # its color is that of a true one
-        assert (tiles[3] == 9 * number).all() and tiles[0].max() == 255
-    (tmp_path / "results" / "1_labels.png").unlink()
-    for found in (tmp_path / "results").glob("*_embedding.png"):
-        found.unlink()
-    with pytest.raises(SystemExit):
-        visualization.main(["instances", data, results, path])
-    assert f"{results}: found no results" in capsys.readouterr().err
-
-
-def test_instances_found_get_the_ids_of_true_ones():
-    truth = np.array([[1, 1, 1, 0, 2, 2, 3, 3]])
-    found = np.array([[4, 4, 1, 2, 0, 3, 3, 3]])
-    np.testing.assert_array_equal(visualization.ids_of_truth(found, truth), [[1, 1, 4, 5, 0, 3, 3, 3]])
-    assert not visualization.ids_of_truth(0 * found, truth).any()
-    np.testing.assert_array_equal(visualization.ids_of_truth(found, 0 * truth), found)
-
-
-def test_images_side_by_side(tmp_path):
-    """Three in rows of two, 40 pixels wide, 2 pixels of white around each; a title where there is one."""
-    for number, height in enumerate((60, 40, 60)):
-        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((height, 80, 3), 50 * number, np.uint8))
-    words = f"a={tmp_path}/0.png b=c={tmp_path}/1.png {tmp_path}/2.png --width 40".split()
-    visualization.main(["images", str(tmp_path / "figure.png"), *words])
-    figure = cv2.imread(str(tmp_path / "figure.png"))
-    assert figure.shape == (26 + 34 + 34, 88, 3)
-    assert (
-        (figure[28:58, 2:42] == 0).all() and (figure[28:48, 46:86] == 50).all() and (figure[62:92, 2:42] == 100).all()
-    )
-    assert all(figure[:26, left : left + 44].min() < 90 for left in (0, 44))
-    assert (figure[[58, 59, 60, 61]] == 255).all() and (figure[60:, 44:] == 255).all()
 
 
 def test_image_that_can_not_be_written_leaves_nothing(tmp_path):

@@ -1,17 +1,33 @@
 """Images of what the network does: painted instances, lanes, embeddings as scatter plot and as color.
 
+    python visualization.py instances my_test my_results instances.png
+    python visualization.py images figure.png "input=a.jpg" "instances found=b.png"
+
+The first puts images of a data folder, their true instances, and what `inference.py --save labels,embedding
+--keep-names` found side by side, the second any images, each with a title.
+
 Images are (h, w, 3) uint8 RGB; label maps are (H, W) integers of any size, 0 = background. matplotlib, which takes a
 second to import, is imported where it is used: inference doesn't.
 """
 
+if __name__ == "__main__":
+    from run.command import start
+
+    start()
+
+import argparse
 import itertools
 from pathlib import Path
 
 import cv2
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 import utils
 from clustering import instance_colors
+from data.files import find_pairs
+from datagenerator import read_image, read_label
+from run.command import UserError, command
 
 ALPHA = 0.3
 CLASS_ALPHA = 0.5
@@ -157,6 +173,69 @@ def scatter_plot(embedding, label, path, title=""):
     figure.savefig(path, dpi=100)
 
 
+def images_figure(path, images, titles, columns, width):
+    """Save (h, w, 3) images in rows of `columns`, each `width` pixels wide, below its title, which may be ""."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = -(-len(images) // columns)
+    height = width * max(image.shape[0] / image.shape[1] for image in images) + 30 * any(titles)
+    figure = Figure(figsize=(columns * width / 100, rows * height / 100), dpi=100, layout="compressed")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, image, title in zip(grid, images, titles, strict=False):
+        axes.imshow(image)
+        axes.set_title(title)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    save_image(path, np.array(canvas.buffer_rgba())[:, :, :3])
+
+
+def ids_of_truth(found, truth):
+    """Ids of the instances of a label map as those of a true one, of equal size, that they overlap most, one to one.
+
+    Both as `sequential_ids`, so that they get the same colors; instances without a true one have the ids after these.
+    """
+    counts = np.zeros((found.max() + 1, truth.max() + 1), int)
+    np.add.at(counts, (found, truth), 1)
+    ids = np.append(0, truth.max() + np.arange(1, len(counts)))
+    for one, other in zip(*linear_sum_assignment(-counts[1:, 1:]), strict=True):
+        if counts[one + 1, other + 1]:
+            ids[one + 1] = other + 1
+    return ids[found]
+
+
+def instances_figure(path, data_folder, results, photos=True, count=4):
+    """Save images of a data folder, few instances to many, a row for each: image, true and found instances, embedding.
+
+    Of the images that have NAME_labels.png and NAME_embedding.png in the folder `results`; without `photos` the images
+    themselves are left out. UserError if there are none.
+    """
+    chosen = []
+    for image, label in find_pairs(data_folder):
+        found, embedding = (Path(results, f"{Path(image).stem}_{kind}.png") for kind in ("labels", "embedding"))
+        if found.is_file() and embedding.is_file():
+            chosen.append((len(np.unique(read_label(label))), image, label, found, embedding))
+    if not chosen:
+        raise UserError(
+            f"{results}: found no results of the images in {data_folder}, expected those of inference.py "
+            "--save labels,embedding --keep-names; run it first"
+        )
+    chosen.sort()
+    count = min(count, len(chosen))
+    titles = ["image", "truth", "found", "embedding as color"][not photos :]
+    tiles = []
+    for place in (np.arange(count) + 0.5) * len(chosen) / count:
+        _, image, label, found, embedding = chosen[int(place)]
+        truth, found = (sequential_ids(read_label(file)) for file in (label, found))
+        image, embedding = embedding_to_color(read_image(image)), read_image(embedding)
+        black = np.zeros_like(embedding)
+        painted = [paint_instances(black, ids, 1.0) for ids in (truth, ids_of_truth(found, truth))]
+        tiles += [image, *painted, embedding][not photos :]
+    images_figure(path, tiles, titles + [""] * (len(tiles) - len(titles)), len(titles), 256)
+
+
 def save_image(path, image):
     """Write (h, w, 3) uint8 RGB or (h, w) uint8/uint16 to a file, whole or not at all; raises OSError."""
     # a view of reversed channels would be copied, slowly
@@ -167,3 +246,28 @@ def save_image(path, image):
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise OSError(f"{path}: could not be written ({reason}); make room or name another folder") from None
+
+
+@command("visualization.py")
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    instances = commands.add_parser("instances", help="true and found instances side by side")
+    instances.add_argument("data_folder", metavar="DATA", help="folder with images/ and labels/")
+    instances.add_argument("results", metavar="RESULTS", help="folder that inference.py wrote")
+    instances.add_argument("path", metavar="PNG", help="file to write")
+    instances.add_argument("--no-images", action="store_true", help="leave out the images themselves")
+    images = commands.add_parser("images", help="images with titles side by side, in rows of two")
+    images.add_argument("path", metavar="PNG", help="file to write")
+    images.add_argument("images", metavar="TITLE=IMAGE", nargs="+", help="in their order; IMAGE alone has no title")
+    args = parser.parse_args(argv)
+    if Path(args.path).suffix.lower() != ".png":
+        parser.error(f"{args.path}: found another name, expected one that ends in .png to write; change it")
+    if args.command == "instances":
+        return instances_figure(args.path, args.data_folder, args.results, not args.no_images)
+    titles, _, names = zip(*(word.rpartition("=") for word in args.images), strict=True)
+    images_figure(args.path, [read_image(name) for name in names], titles, columns=2, width=400)
+
+
+if __name__ == "__main__":
+    main()

@@ -78,3 +78,65 @@ def test_image_that_can_not_be_written_leaves_nothing(tmp_path):
     visualization.save_image(tmp_path / "a.png", np.full((3, 3, 3), (250, 0, 0), np.uint8))
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
     assert cv2.imread(str(tmp_path / "a.png"))[0, 0].tolist() == [0, 0, 250]
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Axes of the figures that are saved, in a list."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    axes, draw = [], FigureCanvasAgg.draw
+    monkeypatch.setattr(FigureCanvasAgg, "draw", lambda canvas: (axes.extend(canvas.figure.axes), draw(canvas)))
+    return axes
+
+
+def test_figure_of_instances(tmp_path, drawn, capsys):
+    """Rows by number of instances; image, truth, found and embedding beside each other."""
+    for number in range(8):
+        label = np.zeros((64, 64), np.uint8)
+        for k in range(number + 1):
+            label[8 * k : 8 * k + 6] = 10 + k
+        for name, array in (
+            (f"data/images/{number}.png", 3 * label),
+            (f"data/labels/{number}.png", label),
+            (f"results/{number}_labels.png", label // 10 * 7),  # one instance for all of them
+            (f"results/{number}_embedding.png", np.full((64, 64, 3), 9 * number, np.uint8)),
+        ):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(tmp_path / name), array)
+    command = ["instances", *(str(tmp_path / name) for name in ("data", "results", "a.png"))]
+    visualization.main(command)
+    assert [axes.get_title() for axes in drawn[:5]] == ["image", "truth", "found", "embedding as color", ""]
+    for row, number in enumerate((1, 3, 5, 7)):
+        image, *painted, embedding = [np.array(axes.images[0].get_array()) for axes in drawn[4 * row : 4 * row + 4]]
+        truth, found = ({*map(tuple, tile.reshape(-1, 3).tolist())} for tile in painted)
+        assert len(truth) == number + 2 and len(found) == 2 and found < truth  # its color is that of a true one
+        assert (embedding == 9 * number).all() and image.max() == 255
+    assert cv2.imread(str(tmp_path / "a.png")).shape[1] == 4 * 256
+    drawn.clear()
+    visualization.main([*command, "--no-images"])
+    assert len(drawn) == 12 and drawn[0].get_title() == "truth"
+    for found in (tmp_path / "results").glob("*_embedding.png"):
+        found.unlink()
+    with pytest.raises(SystemExit):
+        visualization.main(command)
+    assert f"{tmp_path}/results: found no results" in capsys.readouterr().err
+
+
+def test_instances_found_get_the_ids_of_true_ones():
+    truth = np.array([[1, 1, 1, 0, 2, 2, 3, 3]])
+    found = np.array([[4, 4, 1, 2, 0, 3, 3, 3]])
+    np.testing.assert_array_equal(visualization.ids_of_truth(found, truth), [[1, 1, 4, 5, 0, 3, 3, 3]])
+    assert not visualization.ids_of_truth(0 * found, truth).any()
+    np.testing.assert_array_equal(visualization.ids_of_truth(found, 0 * truth), found)
+
+
+def test_images_side_by_side(tmp_path, drawn):
+    """Three in rows of two, a title where there is one."""
+    for number, height in enumerate((60, 40, 60)):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((height, 80, 3), 50 * number, np.uint8))
+    words = f"a={tmp_path}/0.png b=c={tmp_path}/1.png {tmp_path}/2.png".split()
+    visualization.main(["images", str(tmp_path / "figure.png"), *words])
+    assert [axes.get_title() for axes in drawn] == ["a", "b=c", "", ""]
+    assert [int(image.get_array().max()) for axes in drawn for image in axes.images] == [0, 50, 100]
+    assert cv2.imread(str(tmp_path / "figure.png")).shape[1] == 800

@@ -45,6 +45,17 @@ def write_masks(folder):
             write(folder / name / f"{name}_{number}", files)
 
 
+def write_leaves(folder):
+    """`A1/`, the archive of the leaves with four plants, those of `doc/leaves.txt`, and the runs of the page."""
+    shutil.copytree(ROOT / "doc/runs", folder / "doc/runs")
+    write(folder, {"doc/leaves.txt": "train 001 002\nchoose 003\nval 004\n"})
+    label = np.zeros((96, 96, 3), np.uint8)
+    label[10:30, 10:40], label[40:70, 20:50] = (255, 0, 0), (0, 255, 0)
+    for number in range(1, 5):
+        names = [f"plant00{number}_{kind}.png" for kind in ("rgb", "label", "fg")]
+        write(folder / "A1", dict(zip(names, (label // 3 + number, label, label[:, :, 0]), strict=True)))
+
+
 def write_lanes(folder):
     """TuSimple's form in `train_set/`, `my_set/` and `my_test_set/`, CULane's in `culane/`."""
     rows, lines = list(range(300, 720, 10)), []
@@ -98,11 +109,6 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
 
 
-def about_classes(command):
-    """Whether a command of own_data.md belongs to its section on classes."""
-    return any(name in word for name in ("camvid", "kinds", "desk") for word in command)
-
-
 def write_desks(folder, count=3, test_count=2):
     """`desk/` and `desk_test/`, labelme's: photos with bright cups, some of them called mugs, and dark pens."""
     rng = np.random.default_rng(0)
@@ -142,14 +148,12 @@ def write_class_maps(folder):
     write(folder, {"lane_classes.json": "".join(json.dumps(kind) + "\n" for kind in kinds)})
 
 
-def test_classes_of_own_data_from_the_first_to_the_last_command(place, tmp_path, capsys):
+def test_classes_from_the_first_to_the_last_command(place, tmp_path, capsys):
     """The page's loops of the shell among them, in its order."""
     write_class_maps(tmp_path)
     write_desks(tmp_path)
-    commands = [command for command in commands_of(ROOT / "doc/own_data.md") if about_classes(command)]
-    text = (ROOT / "doc/own_data.md").read_text(encoding="utf-8")
-    done = 0
-    for line in text.splitlines():
+    commands, done = commands_of(ROOT / "doc/classes.md"), 0
+    for line in (ROOT / "doc/classes.md").read_text(encoding="utf-8").splitlines():
         if line.startswith("for ") and line.endswith("done"):
             subprocess.run(["bash", "-c", line], check=True)
         elif any(line == "python " + " ".join(command) for command in commands):
@@ -160,9 +164,12 @@ def test_classes_of_own_data_from_the_first_to_the_last_command(place, tmp_path,
     assert Path("kinds_run/best/model.keras").exists()
 
 
-def test_own_data_from_the_first_to_the_last_command(place, capsys):
-    commands = [command for command in commands_of(ROOT / "doc/own_data.md") if not about_classes(command)]
-    assert len(commands) >= 13
+def test_own_data_from_the_first_to_the_last_command(place, tmp_path, capsys):
+    write_leaves(tmp_path)
+    (loop,) = re.findall("^for .* done$", (ROOT / "doc/own_data.md").read_text(encoding="utf-8"), re.MULTILINE)
+    subprocess.run(["bash", "-c", loop], check=True)
+    commands = commands_of(ROOT / "doc/own_data.md")
+    assert len(commands) >= 20
     first = ["data/instance_dataset_processing.py", "training.py"]
     assert sum(1 for _ in walk(commands, first, {**MORE, "inference.py": "--modeldir my_run"}, capsys)) == len(commands)
     said = capsys.readouterr().out

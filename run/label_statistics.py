@@ -9,8 +9,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from scipy.ndimage import find_objects
-from tqdm import tqdm
 
 from datagenerator import STRETCH, enlarge, network_size, prepare_label, read_classes, read_label, require_ignored
 from loss import LANE_WEIGHT, MAX_INSTANCES
@@ -18,7 +16,6 @@ from loss import LANE_WEIGHT, MAX_INSTANCES
 MAX_LABELS = 200  # that are measured, evenly spread: what is wrong with labels is wrong with many
 TINY = 10  # pixels
 SMALL_PERCENT = 5  # of the instances are smaller than what a network need find
-WHOLE_FRACTION = 0.9  # an instance is in pieces if its largest one has less than this fraction of its pixels
 
 
 @dataclass
@@ -46,49 +43,34 @@ class MeasuredLabel(NamedTuple):
     instances: int
     is_apart: bool  # the only one has several separate pieces
     tiny: int  # of fewer than `TINY` pixels in the file
-    cut: int  # in one piece in the file, and in several at the network's size
     lost: int  # without a pixel at the network's size
     foreground: float  # fraction of the pixels at the network's size
     areas: list  # of the instances there, in pixels
-
-
-def largest_pieces(label, ignore=None):
-    """Sizes of the instances of (H, W) ids, 0 = background: {id: (pixels, pixels of the largest connected piece)}.
-
-    Pixels that share a corner are connected; `ignore` is an id that is no instance, or None.
-    """
-    ids, index = np.unique(label, return_inverse=True)
-    index = index.reshape(label.shape) + 1
-    sizes = {}
-    for number, (identity, box) in enumerate(zip(ids.tolist(), find_objects(index), strict=True), start=1):
-        if identity not in (0, ignore):
-            pieces = cv2.connectedComponentsWithStats((index[box] == number).astype(np.uint8), connectivity=8)[2]
-            areas = pieces[1:, cv2.CC_STAT_AREA]
-            sizes[identity] = int(areas.sum()), int(areas.max())
-    return sizes
 
 
 def measure_label(path, size, view=STRETCH, ignore=None):
     """The `MeasuredLabel` of a label's file; the rest as in `measure_labels`."""
     label = read_label(path)
     require_ignored(label, path, ignore)
-    in_file = largest_pieces(label, ignore)
+    in_file = _count_pixels(label, ignore)
+    is_apart = len(in_file) == 1 and cv2.connectedComponents(np.uint8(label == next(iter(in_file))))[0] > 2
     label = _seen(label, size, view)
-    in_network = largest_pieces(label, ignore)
-    whole = {identity for identity, (pixels, largest) in in_file.items() if largest >= WHOLE_FRACTION * pixels}
-    in_pieces = {identity for identity, (pixels, largest) in in_network.items() if largest < WHOLE_FRACTION * pixels}
-    areas = [pixels for pixels, _ in in_network.values()]
-    tiny, lost = sum(pixels < TINY for pixels, _ in in_file.values()), len(in_file.keys() - in_network.keys())
-    is_apart = [largest < pixels for pixels, largest in in_file.values()] == [True]
-    cut, foreground = len(whole & in_pieces), sum(areas) / label.size
-    return MeasuredLabel(path, len(in_file), is_apart, tiny, cut, lost, foreground, areas)
+    in_network = _count_pixels(label, ignore)
+    areas, lost = list(in_network.values()), len(in_file.keys() - in_network.keys())
+    tiny = sum(pixels < TINY for pixels in in_file.values())
+    return MeasuredLabel(path, len(in_file), is_apart, tiny, lost, sum(areas) / label.size, areas)
+
+
+def _count_pixels(label, ignore):
+    """{id: pixels} of the instances of a label."""
+    ids, counts = np.unique(label, return_counts=True)
+    return {i: pixels for i, pixels in zip(ids.tolist(), counts.tolist(), strict=True) if i not in (0, ignore)}
 
 
 def measure_labels(pairs, size, view=STRETCH, ignore=None):
     """The `LabelStatistics` of up to `MAX_LABELS` labels of pairs for a network of `size` (H, W) and a `View`.
 
-    Warns on stderr of what a training run would make of them without a word; raises UserError for a label that can't
-    be used. `ignore` is an id that is no instance, or None.
+    Warns on stderr of what is probably wrong with them; `ignore` is an id that is no instance, or None.
     """
     labels = _measure(partial(measure_label, size=size, view=view, ignore=ignore), [pair[1] for pair in pairs])
     if not labels:
@@ -106,7 +88,7 @@ def measure_class_weights(data, size, view=STRETCH):
     """Weights of the classes in the class loss, a list: 1 / log(1.02 + p) (Paszke et al. 2016, section 5.2).
 
     p is the fraction of a class among the pixels that have one, at the network's size, of up to `MAX_LABELS` of the
-    training images of `pairs.Data`; raises UserError for a class map that can't be used.
+    training images of `pairs.Data`.
     """
     if not data.classes:
         return []
@@ -126,25 +108,21 @@ def _seen(label, size, view):
 def _measure(measure, files):
     """What `measure` says of up to `MAX_LABELS` of the files, evenly spread; those that are None are left out."""
     files = [file for file in dict.fromkeys(files) if file]
-    files = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, MAX_LABELS).astype(int))] if files else []
+    chosen = np.unique(np.linspace(0, len(files) - 1, MAX_LABELS).astype(int)) if files else []
     with ThreadPoolExecutor() as pool:
-        tasks = pool.map(measure, files)
-        return list(tqdm(tasks, "labels", len(files), unit="label", dynamic_ncols=True, leave=False))
+        return list(pool.map(measure, [files[i] for i in chosen]))
 
 
 def _warn_of(labels, size):
     total = sum(label.instances for label in labels)
-    among = f"of {total} instances in {len(labels)} labels"
-    network = f"at the network's {size[0]}x{size[1]}"
     for kind, text in (
         ("tiny", f"have fewer than {TINY} pixels, as after JPEG or a smooth resize of the label"),
-        ("cut", f"fall into pieces {network}: draw them wider or train at a larger --image-size"),
-        ("lost", f"have no pixel left {network}: train at a larger --image-size"),
+        ("lost", f"have no pixel left at the network's {size[0]}x{size[1]}: train at a larger --image-size"),
     ):
         counts = [getattr(label, kind) for label in labels]
         if any(counts):
             most = f"most ({max(counts)}) in {labels[int(np.argmax(counts))].path}"
-            print(f"warning: {sum(counts)} {among} {text}; {most}", file=sys.stderr)
+            print(f"warning: {sum(counts)} of {total} instances {text}; {most}", file=sys.stderr)
     worst = max(labels, key=lambda label: label.instances)
     if worst.instances == 1 and 2 * sum(label.is_apart for label in labels) > total:
         print(

@@ -15,14 +15,12 @@ import pytest
 from conftest import ROOT, draw_scene, miniature
 from damage import (
     NETWORK,
-    as_jpg,
     colored,
     cut,
     empty,
     flags,
     folder,
     missing,
-    nested,
     network,
     one_byte,
     one_frame,
@@ -98,38 +96,24 @@ FLAG = (None, None)
 # command, (file, what happens to it), what the line must name
 CASES = [
     # images of inference.py
-    (INFER + "pics/0.jpg", ("pics/0.jpg", empty), "pics/0.jpg"),
-    (INFER + "pics/0.jpg", ("pics/0.jpg", text), "pics/0.jpg"),
-    (INFER + "pics/0.jpg", ("pics/0.jpg", cut), "pics/0.jpg"),
     (INFER + "pics/0.jpg", ("pics/0.jpg", without_end), "pics/0.jpg"),
-    (INFER + "pics/0.jpg", ("pics/0.jpg", zero_filled), "pics/0.jpg"),
-    (INFER + "data/images/0.png", ("data/images/0.png", cut), "0.png"),
     (INFER + "data/images/0.png", ("data/images/0.png", one_byte), "0.png"),
-    (INFER + "data/images/0.png", ("data/images/0.png", written(bytes(5000))), "0.png"),
     (INFER + "pics/0.jpg", ("pics/0.jpg", missing), "pics/0.jpg"),
     (INFER + "pics/0.jpg", ("pics/0.jpg", folder), "pics/0.jpg"),
     (INFER + "nowhere", FLAG, "nowhere"),
-    (INFER + "pred.json", FLAG, "pred.json"),
     (INFER + "train_set", FLAG, "train_set"),
     # models
     (INFER + "pics", ("model/model.keras", missing), "model"),
-    (INFER + "pics", ("model/model.keras", empty), "model/model.keras"),
     (INFER + "pics", ("model/model.keras", text), "model/model.keras"),
-    (INFER + "pics", ("model/model.keras", cut), "model/model.keras"),
     (INFER + "pics", ("model/model.keras", other_weights), "model/model.keras"),
     (INFER + "pics", ("model/config.json", missing), "model/config.json"),
     (INFER + "pics", ("model/config.json", text), "model/config.json"),
     (INFER + "pics", ("model/config.json", replaced('"network"', '"net"')), "model/config.json"),
-    (INFER + "pics", ("model/config.json", replaced('"input_shape"', '"shape"')), "config.json"),
-    (INFER + "pics", ("model/config.json", nested), "model"),
     (INFER + "pics", ("model/config.json", network(input_shape=[60, 90, 3])), "model"),
-    (INFER + "pics", ("model/config.json", network(input_shape=[None, None, 3])), "model"),
     (INFER + "pics", ("model/config.json", network(embedding_activation="none such")), "model"),
-    (INFER + "pics", ("model/config.json", network(surprise=1)), "config.json"),
     (INFER.replace("model ", "diverged ") + "pics", FLAG, "NaN"),
     (INFER.replace("model ", "headless ") + "pics --save semantic", FLAG, "--save semantic"),
     # outputs and flags of inference.py
-    (INFER.replace("out ", "pred.json ") + "pics", FLAG, "--outdir pred.json"),
     (INFER.replace("out ", "pred.json/out ") + "pics", FLAG, "--outdir pred.json/out"),
     (INFER.replace("out ", "pics ") + "pics", ("pics/cluster_0000.png", colored), "cluster_0000.png"),
     (
@@ -142,35 +126,22 @@ CASES = [
         ("instances.csv", written(b"image,id\na.jpg,1\n")),
         "instances.csv: found a file that inference.py didn't write",
     ),
-    (INFER + "pics", ("model/config.json", replaced('"network"', '"flags": {"dvar": 1e400}, "network"')), "dvar"),
     (INFER + "pics", ("model/config.json", replaced('"network"', '"flags": {"dvar": "0.5"}, "network"')), "dvar"),
     (INFER + "pics --json nowhere/lanes.json", FLAG, "--json"),
-    (INFER + "pics --json pics", FLAG, "--json"),
     (INFER + "pics --json pics/0.jpg", FLAG, "pics/0.jpg"),
-    (INFER + "pics --save overlay,everything", FLAG, "--save"),
-    (INFER + "pics --size 60 96", FLAG, "--size"),
     (INFER + "pics --bandwidth nan", FLAG, "--bandwidth"),
-    (INFER + "pics --threshold 1", FLAG, "--threshold"),
-    (INFER + "pics --confidence 1", FLAG, "--confidence"),
     (
         INFER + "pics",
         ("model/config.json", replaced('"network"', '"confidence": "very", "network"')),
         "model/config.json",
     ),
-    (INFER + "pics --max-lanes 0", FLAG, "--max-lanes"),
     (INFER + "pics --int8 --jit on", FLAG, "--jit: not allowed with argument --int8"),
     (INFER + "pics --save none", FLAG, "--save none"),
     (INFER + "pics --save none,overlay --json l", FLAG, "--save"),
     (INFER + "pics --every 2", FLAG, "--every"),
-    (INFER + "pics --from 0", FLAG, "--from"),
-    (INFER + "pics --to 2", FLAG, "--to"),
     # videos
     (VIDEO + "nowhere.mp4 --from 3 --to 3", FLAG, "--to"),
-    (VIDEO + "nowhere.mp4 --from -1", FLAG, "--from"),
-    (VIDEO + "nowhere.mp4 --every 0", FLAG, "--every"),
     (VIDEO + "rtsp://127.0.0.1:9/a --from 3", FLAG, "--from"),
-    (VIDEO + "nowhere.mp4", FLAG, "nowhere.mp4"),
-    (VIDEO + "pred.json", FLAG, "pred.json"),
     (VIDEO + "pics", FLAG, "--video pics"),
     (VIDEO + "clip.mp4", ("clip.mp4", empty), "clip.mp4"),
     (VIDEO + "97", FLAG, "--video 97"),
@@ -185,32 +156,23 @@ CASES = [
     (TRAIN + "nowhere", FLAG, "nowhere"),
     (TRAIN + "data", ("data/labels/1.png", missing), "1.png"),
     (TRAIN + "data --valdir data", ("data/images/0.png", cut), "images/0.png"),
-    (TRAIN + "data --valdir data", ("data/labels/0.png", text), "labels/0.png"),
     (TRAIN + "data --valdir data", ("data/labels/0.png", smaller), "labels/0.png"),
-    (TRAIN + "data", ("data/labels/0.png", as_jpg), "labels/0.png: found a jpg"),
     (TRAIN + "data --balance", ("data/labels/0.png", cut), "labels/0.png"),
     (TRAIN + "data --modeldir pics", FLAG, "pics"),
-    (TRAIN + "data --modeldir model", ("model/config.json", text), "model/config.json"),
     ("training.py --resume pics", FLAG, "pics/config.json"),
-    (TRAIN + "data --resume pics", FLAG, "pics/config.json"),
     ("training.py --resume model", FLAG, "model/config.json: flags: found none"),
-    ("training.py --resume model", ("model/config.json", flags(epochs=None)), "config.json: flags"),
     ("training.py --resume model", ("model/config.json", flags(image_size=64)), "argument --image-size"),
     ("training.py --resume model", ("model/config.json", flags(optimizer="sgd")), "invalid choice: 'sgd'"),
     ("training.py @pics", FLAG, "'pics'"),
     ("training.py @a.args", ("a.args", written("--steps 2".encode("utf-16"))), "@FILE: found UnicodeDecodeError"),
     ("training.py @a.args", ("a.args", written(b"--outdir o'brien")), "@FILE: found ValueError: No closing"),
-    ("training.py @a.args", ("a.args", written(b"@a.args")), "@FILE: found RecursionError"),
-    (TRAIN + "data --logdir pred.json/log", FLAG, "--logdir: found that"),
-    (TRAIN + "data --outdir pred.json", FLAG, "--outdir"),
+    (TRAIN + "data --logdir pred.json/log", FLAG, "pred.json/log"),
+    (TRAIN + "data --outdir pred.json", FLAG, "pred.json"),
     (TRAIN + "data --modeldir model", ("model/config.json", network(embedding_activation="none such")), "config.json"),
     # evaluation
     (SCORE, ("pred.json", missing), "pred.json"),
-    (SCORE, ("gt.json", folder), "gt.json"),
     (SCORE, ("pred.json", text), "pred.json:1"),
-    (SCORE, ("pred.json", replaced('"lanes"', '"lines"')), "pred.json:1"),
     (SCORE, ("pred.json", replaced("[[40, 60]]", "[[40, NaN]]")), "pred.json:1"),
-    (SCORE, ("pred.json", nested), "pred.json:1"),
     (SCORE + "--images gt.json --srcdir train_set", FLAG, "--images"),
     (SCORE + "--threshold 0.5", FLAG, "--threshold: found with --pred"),
     ("evaluation --instances pred true --verbose", FLAG, "--verbose: found with --instances"),
@@ -230,9 +192,7 @@ CASES = [
         ("g.json", written(b'{"raw_file": "a", "lanes": [[5, 9]], "h_samples": [0, 1]}')),
         "g.json:1: found rows 0 to 1",
     ),
-    ("synthetic_dataset.py pics --count 1 --workers 1", FLAG, "pics: found a folder with files"),
     (RUN, ("train_set/clips/a/0.jpg", cut), "clips/a/0.jpg"),
-    (RUN + "--threshold 2", FLAG, "--threshold"),
     (RUN, ("model/config.json", replaced('"network"', '"confidence": 1, "network"')), "model/config.json"),
     (RUN, ("model/config.json", replaced('"network"', '"threshold": 0, "network"')), "model/config.json: threshold"),
     (RUN + "--out pics", FLAG, "--out"),
@@ -250,10 +210,7 @@ CASES = [
     (INFER + "pics", ("model/config.json", replaced('"network"', '"view": "tall", "network"')), "found view 'tall'"),
     (INFER + "pics", ("model/config.json", replaced('"network"', '"zoom": 200, "network"')), "zoom 200"),
     (SCORE + "--images im --srcdir train_set", ("train_set/clips/a/2.jpg", missing), "2.jpg"),
-    (SCORE + "--images im --srcdir nowhere", FLAG, "nowhere"),
     ("evaluation --instances pred true", ("true/1.png", missing), "1.png"),
-    ("evaluation --instances pred nowhere", FLAG, "nowhere"),
-    ("evaluation --instances pred true", ("true/1.png", as_jpg), "true/1.png: found a jpg"),
     ("evaluation --modeldir model --srcdir nowhere --instances", FLAG, "nowhere/images"),
     (RUN, ("train_set/label_data_1.json", replaced("clips/a/0.jpg", "clips/a/1.jpg")), "label_data_1.json:2"),
 ]
@@ -449,15 +406,3 @@ def test_a_program_may_have_no_ordinary_output(stream, monkeypatch):
     for name in ("stdout", "stderr", "excepthook", "unraisablehook"):
         monkeypatch.setattr(sys, name, stream if name.startswith("std") else getattr(sys, name))
     command.start()
-
-
-def test_bandwidth_in_place_of_a_wrong_margin(good, tmp_path, capfd):
-    from evaluation import __main__ as evaluation
-
-    shutil.copytree(good, tmp_path / "base")
-    replaced('"network"', '"flags": {"dvar": -1}, "network"')(tmp_path / "base/model/config.json")
-    argv = f"--modeldir {tmp_path}/base/model --srcdir {tmp_path}/base/data --instances".split()
-    with pytest.raises(SystemExit):
-        evaluation.main(argv)
-    assert "dvar: found -1" in capfd.readouterr().err
-    evaluation.main([*argv, "--bandwidth", "1"])

@@ -10,7 +10,6 @@ import pytest
 from conftest import ROOT
 
 import utils
-from run import command
 
 DATA_COMMANDS = [f"data/{path.name}" for path in sorted((ROOT / "data").glob("*_data*.py"))]
 
@@ -71,11 +70,3 @@ def test_settings_of_others_break_no_command(tmp_path, tiny_data):
     weights = utils.load_model(run).weights
     assert {weight.dtype for weight in weights} == {"float32"} and len(list(out.iterdir())) == 8
     assert (tmp_path / "keras.json").read_text() == settings
-
-
-def test_a_second_process_finds_room_on_a_gpu(monkeypatch):
-    monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH", raising=False)
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
-    command.set_environment()
-    assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
-    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"  # somebody looks for a fault

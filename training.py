@@ -4,10 +4,9 @@
     python training.py --resume saved_model
     python training.py @doc/runs/sixth.args
 
-Writes to the run folder `--outdir`: `config.json` (every flag, package versions, git commit), `log.jsonl` (one line per
+Writes to the run folder `--outdir`: `config.json` (flags, package versions, git commit), `log.jsonl` (one line per
 epoch), `checkpoint.npz` (to go on from), the model folders `best/` and `last/`, a folder named after the loss weights
-with plots of one validation image's embeddings, and TensorBoard events in `log/`. Ctrl-C saves and ends; `--resume`
-goes on, after a crash too, as if nothing had been (`--deterministic`: bit for bit). The best model is that of the best
+with plots of one validation image's embeddings, and TensorBoard events in `log/`. The best model is that of the best
 TuSimple score, where the validation folder has the `labels.json` of the data scripts, else that of the highest average
 precision of instances. @FILE stands for the flags in a file, `#` begins a comment there.
 """
@@ -51,8 +50,7 @@ def main(argv=None):
         run = make_run(flags, config, data, strategy, steps)
         validation, log = None, None
         if chief:
-            losses = make_losses(loss_settings(flags, config, data))
-            validation = Validation(run.model, losses, data, flags, config)
+            validation = Validation(run.model, make_losses(loss_settings(flags, config, data)), data, flags, config)
             log = SummaryLog(run.model, shown, flags, validation.settings, steps)
             utils.write_json(run.outdir / utils.CONFIG_FILE, config)
         both = len(find_copies(data.pairs, data.val_pairs))  # with --valdir alone

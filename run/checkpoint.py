@@ -36,20 +36,16 @@ def load_checkpoint(folder, variables):
     path = Path(folder) / CHECKPOINT_FILE
     try:
         with np.load(path) as saved:
-            arrays = {name: saved[name] for name in saved.files}
-        state = json.loads(str(arrays.pop("state")))
+            state = json.loads(str(saved["state"]))
+            for name, variable in variables.items():
+                variable.assign(saved[name])
+            if left := set(saved.files) - variables.keys() - {"state"}:
+                raise KeyError(min(left))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        found = getattr(error, "strerror", None) or type(error).__name__
-        raise UserError(f"{path}: found {found}, expected a checkpoint; name another run or start a new one") from None
-    shapes, expected = ({name: tuple(x.shape) for name, x in values.items()} for values in (arrays, variables))
-    if shapes != expected:
-        first = min(name for name in shapes.keys() | expected.keys() if shapes.get(name) != expected.get(name))
         raise UserError(
-            f"{path}: found {first} of shape {shapes.get(first)}, expected {expected.get(first)}, of another network, "
-            "optimizer or version; start a new run, with --modeldir from its last model"
-        )
-    for name, variable in variables.items():
-        variable.assign(arrays[name])
+            f"{path}: {type(error).__name__}: {error}, expected a checkpoint of this network and optimizer; start a "
+            "new run, with --modeldir from its last model"
+        ) from None
     return state
 
 

@@ -32,7 +32,7 @@ class UserError(ValueError):
 
 
 def set_environment():
-    """Set the environment variables of the libraries; before the first import of TensorFlow, OpenCV or matplotlib."""
+    """Set the libraries' environment variables; before the first import of TensorFlow, OpenCV or matplotlib."""
     os.environ.update({**DEFAULTS, **os.environ, **SETTINGS})
 
 
@@ -104,23 +104,12 @@ def deferred_signals(message=""):
             print(f"\n{message}", file=sys.stderr, flush=True)
 
     in_main = threading.current_thread() is threading.main_thread()
-    with _handling_signals(note) if in_main else contextlib.nullcontext():
-        yield state
-
-
-def ignored_signals():
-    """Context in which Ctrl-C and SIGTERM are ignored; the block must be short."""
-    return _handling_signals(signal.SIG_IGN)
-
-
-@contextlib.contextmanager
-def _handling_signals(handler):
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM) if in_main}
     try:
-        yield
+        yield state
     finally:
-        for number, former in before.items():
-            signal.signal(number, former)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def bounded(kind, least=-math.inf, most=math.inf, above=-math.inf, below=math.inf, step=None):

@@ -12,7 +12,6 @@ from run.label_statistics import measure_class_weights, measure_labels
 
 # flags that may change when a run goes on
 RESUMABLE = {"steps", "epochs", "logdir", "save_every", "plot_every", "srcdir", "valdir"}
-LOG_FOLDER = "log"  # of the run folder, unless --logdir names another
 NOT_SAVED = {"resume", "command"}  # of the flags, in config.json
 
 
@@ -25,15 +24,11 @@ def settle_flags(argv=None):
     if args.strategy == "multiworker" and not args.resume and (Path(args.outdir) / CHECKPOINT_FILE).exists():
         args.resume = args.outdir
     if not args.resume:
-        args.logdir = args.logdir or str(Path(args.outdir, LOG_FOLDER))
         return args, None
     saved, path = utils.read_config(args.resume), Path(args.resume) / utils.CONFIG_FILE
     if not isinstance(saved.get("flags"), dict) or not saved["flags"]:
         raise UserError(f"{path}: flags: found none, expected the run's flags; restore the file")
-    run = {**saved["flags"], "outdir": args.resume}
-    if saved["flags"].get("logdir") == str(Path(saved["flags"].get("outdir", ""), LOG_FOLDER)):  # it goes with the run
-        run["logdir"] = str(Path(args.resume, LOG_FOLDER))
-    words = flag_words(run)
+    words = flag_words({**saved["flags"], "outdir": args.resume})
     before, flags = parse_args([], words, path), parse_args(argv, words, path)
     for name in sorted(vars(flags).keys() - RESUMABLE - NOT_SAVED):
         found, expected = getattr(flags, name), getattr(before, name)
@@ -95,12 +90,6 @@ def new_network(flags, data, statistics):
     two means, 2 ddist.
     """
     network = {} if flags.modeldir.lower() == "none" else utils.read_network(utils.model_folder(flags.modeldir))
-    for name, argument in (("skip_connections", "skip_connections"), ("coordinates", "coordinate_scale")):
-        if network and getattr(flags, name) and not network.get(argument):
-            raise UserError(
-                f"--{name.replace('_', '-')}: found a model without them in --modeldir {flags.modeldir}, expected one "
-                "with them; leave the flag out or start from another model or none"
-            )
     scale = round(max(statistics.diameter, 1.0) / (2 * flags.ddist or 3.0), 3)
     network.pop("classes", None)
     return network | {

@@ -31,8 +31,7 @@ def make_strategy(name, batch_size):
             hosts, task = config["cluster"][config["task"]["type"]], config["task"]
             hosts[int(task["index"])]
         except (KeyError, ValueError, TypeError, IndexError) as error:
-            found = f"{type(error).__name__}: {error}"
-            raise UserError(f"TF_CONFIG: found {found}, expected {TF_CONFIG}; set it on every worker") from None
+            raise UserError(f"TF_CONFIG: {error!r}, expected {TF_CONFIG}; set it on every worker") from None
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
     else:
         strategy = tf.distribute.get_strategy()

@@ -37,10 +37,8 @@ def take_folder(outdir, new):
             content = sorted(path.name for path in outdir.iterdir() if path.name != LOCK_FILE)
             if new and content:
                 new = False
-                raise UserError(
-                    f"--outdir {outdir}: found {content[0]} in it, expected a new or empty folder; go on with a run "
-                    f"there by --resume {outdir}, or name another folder"
-                )
+                found = f"--outdir {outdir}: found {content[0]} in it, expected a new or empty folder"
+                raise UserError(f"{found}; name another, or go on with a run there by --resume {outdir}")
             yield
         finally:
             (outdir / LOCK_FILE).unlink(missing_ok=True)
@@ -51,15 +49,13 @@ def take_folder(outdir, new):
 class Run:
     """A run folder and what changes during the run: weights, optimizer, averages, and `state`.
 
-    `state` is saved with the checkpoint: step, data, the last validation, what measures the best model (see
-    `validation.figure_of_merit`) and its best value so far, seconds, and sum and number of the training losses since
-    the last validation.
+    `state` is saved with the checkpoint: step, data, the last validation, what measures the best model and its best
+    value so far (see `figure_of_merit`), seconds, and sum and number of the training losses since the last validation.
     """
 
     def __init__(self, outdir, config, data, model, optimizer, averages=None, chief=True):
-        """Take up what is to be saved.
+        """Take `config`, the content of `config.json`, `data`, a dict of `pairs.describe_pairs`, and a built optimizer.
 
-        `config` is the content of `config.json`, `data` a dict of `pairs.describe_pairs`, the optimizer is built, and
         `chief` tells whether this process writes: of several workers one does.
         """
         self.outdir, self.config, self.chief = Path(outdir), config, chief
@@ -70,7 +66,6 @@ class Run:
 
     @property
     def step(self):
-        """Optimizer steps made so far."""
         return self.state["step"]
 
     def load(self):
@@ -80,9 +75,8 @@ class Run:
         for kind, data in self.state["data"].items():
             if found[kind] != data:
                 raise UserError(
-                    f"--resume {self.outdir}: found other {kind} data ({found[kind]['images']} images) than when it "
-                    f"started ({data['images']}), expected the same files; restore them, name them by --srcdir and "
-                    "--valdir, or start a new run"
+                    f"--resume {self.outdir}: found other {kind} data ({found[kind]['images']} images for "
+                    f"{data['images']}), expected the same; restore them or name them by --srcdir and --valdir"
                 )
         path = self.outdir / LOG_FILE
         if path.exists():
@@ -106,16 +100,13 @@ class Run:
         return dict(zip(names, means.round(5).tolist(), strict=True))
 
     def finish_epoch(self, epoch, validation, log):
-        """Validate, write a line to the log, keep the model if it is the best so far, save.
-
-        `epoch` are the rounds over the training images so far; the `Validation` and `SummaryLog` are the chief's.
-        """
+        """Validate, write a line to the log, keep the model if it is the best so far, save; `epoch` is a float."""
         state, best, row = self.state, False, {}
         train, state["sums"], state["count"] = self.means(), [0.0] * len(state["sums"]), 0
         state["seconds"] += time.time() - self.start
         self.start = time.time()
         if self.chief:
-            with self._averaged():
+            with self.averages or contextlib.nullcontext():
                 state["validation"] = validation.run()
             measure, merit = figure_of_merit(state["validation"])
             if state["measure"] != measure:  # since labels.json came or went
@@ -138,7 +129,7 @@ class Run:
             if row:
                 with open(self.outdir / LOG_FILE, "a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
-            with self._averaged():
+            with self.averages or contextlib.nullcontext():
                 for name in ("best", "last") if best else ("last",):
                     utils.save_model(self.outdir / name, self.model, config)
             save_checkpoint(self.outdir, self._variables(), self.state)
@@ -147,9 +138,6 @@ class Run:
                 f"{self.outdir}: step {self.step} could not be saved ({error.strerror or error}), the last checkpoint "
                 f"is intact; make room or fix the folder's rights, then go on with --resume {self.outdir}"
             ) from None
-
-    def _averaged(self):
-        return self.averages or contextlib.nullcontext()
 
 
 def _step_of(line):

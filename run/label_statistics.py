@@ -27,25 +27,22 @@ class LabelStatistics:
     small_area: float = 0.0  # below which `SMALL_PERCENT` of the instances lie, in pixels
 
     def foreground_weight(self):
-        """Weight of a foreground pixel in the semantic loss.
+        """Weight of a foreground pixel in the semantic loss: the ratio of ENet's class weights, at most that of lanes.
 
-        The ratio of ENet's class weights, 1 / log(1.02 + fraction) (Paszke et al. 2016, section 5.2), at most that of
-        lanes, `LANE_WEIGHT`, which are thin.
+        These are 1 / log(1.02 + fraction) (Paszke et al. 2016, section 5.2).
         """
         foreground, background = (1 / math.log(1.02 + p) for p in (self.foreground, 1 - self.foreground))
         return round(min(foreground / background, LANE_WEIGHT), 2)
 
 
 class MeasuredLabel(NamedTuple):
-    """One label: instances in its file, and what the network's size makes of them."""
+    """One label: the pixels of its instances, {id: int}, in the file and at the network's size."""
 
     path: str
-    instances: int
-    is_apart: bool  # the only one has several separate pieces
-    tiny: int  # of fewer than `TINY` pixels in the file
-    lost: int  # without a pixel at the network's size
+    in_file: dict
+    in_network: dict
+    is_apart: bool  # the only instance has several separate pieces
     foreground: float  # fraction of the pixels at the network's size
-    areas: list  # of the instances there, in pixels
 
 
 def measure_label(path, size, view=STRETCH, ignore=None):
@@ -56,13 +53,10 @@ def measure_label(path, size, view=STRETCH, ignore=None):
     is_apart = len(in_file) == 1 and cv2.connectedComponents(np.uint8(label == next(iter(in_file))))[0] > 2
     label = _seen(label, size, view)
     in_network = _count_pixels(label, ignore)
-    areas, lost = list(in_network.values()), len(in_file.keys() - in_network.keys())
-    tiny = sum(pixels < TINY for pixels in in_file.values())
-    return MeasuredLabel(path, len(in_file), is_apart, tiny, lost, sum(areas) / label.size, areas)
+    return MeasuredLabel(path, in_file, in_network, is_apart, sum(in_network.values()) / label.size)
 
 
 def _count_pixels(label, ignore):
-    """{id: pixels} of the instances of a label."""
     ids, counts = np.unique(label, return_counts=True)
     return {i: pixels for i, pixels in zip(ids.tolist(), counts.tolist(), strict=True) if i not in (0, ignore)}
 
@@ -77,7 +71,7 @@ def measure_labels(pairs, size, view=STRETCH, ignore=None):
         return LabelStatistics(0.0)
     _warn_of(labels, size)
     foreground = float(np.mean([label.foreground for label in labels]))
-    areas = np.concatenate([np.array(label.areas, float) for label in labels])
+    areas = np.array([pixels for label in labels for pixels in label.in_network.values()], float)
     if not areas.size:
         return LabelStatistics(foreground)
     diameter = float(np.median(np.sqrt(4 / np.pi * areas)))
@@ -87,11 +81,8 @@ def measure_labels(pairs, size, view=STRETCH, ignore=None):
 def measure_class_weights(data, size, view=STRETCH):
     """Weights of the classes in the class loss, a list: 1 / log(1.02 + p) (Paszke et al. 2016, section 5.2).
 
-    p is the fraction of a class among the pixels that have one, at the network's size, of up to `MAX_LABELS` of the
-    training images of `pairs.Data`.
+    p is the fraction of a class among the pixels that have one, in up to `MAX_LABELS` training images of `pairs.Data`.
     """
-    if not data.classes:
-        return []
 
     def count(class_map):
         return np.bincount(_seen(read_classes(class_map), size, view).ravel(), minlength=256)
@@ -114,22 +105,22 @@ def _measure(measure, files):
 
 
 def _warn_of(labels, size):
-    total = sum(label.instances for label in labels)
-    for kind, text in (
-        ("tiny", f"have fewer than {TINY} pixels, as after JPEG or a smooth resize of the label"),
-        ("lost", f"have no pixel left at the network's {size[0]}x{size[1]}: train at a larger --image-size"),
-    ):
-        counts = [getattr(label, kind) for label in labels]
+    def warn(counts, text):
         if any(counts):
             most = f"most ({max(counts)}) in {labels[int(np.argmax(counts))].path}"
             print(f"warning: {sum(counts)} of {total} instances {text}; {most}", file=sys.stderr)
-    worst = max(labels, key=lambda label: label.instances)
-    if worst.instances == 1 and 2 * sum(label.is_apart for label in labels) > total:
+
+    instances = [len(label.in_file) for label in labels]
+    total = sum(instances)
+    tiny = [sum(pixels < TINY for pixels in label.in_file.values()) for label in labels]
+    warn(tiny, f"have fewer than {TINY} pixels, as after JPEG or a smooth resize of the label")
+    lost = [len(label.in_file.keys() - label.in_network.keys()) for label in labels]
+    warn(lost, f"have no pixel left at the network's {size[0]}x{size[1]}: train at a larger --image-size")
+    over = [max(0, count + 1 - MAX_INSTANCES) for count in instances]  # the background is one of those
+    warn(over, f"are more than the {MAX_INSTANCES - 1} of an image that the loss counts")
+    if max(instances) == 1 and 2 * sum(label.is_apart for label in labels) > total:
         print(
             "warning: every label has a single id, most of them in several separate pieces: if each piece is an "
             "instance, data/instance_dataset_processing.py --components parts them",
             file=sys.stderr,
         )
-    if worst.instances >= MAX_INSTANCES:  # the background is one of those
-        most = f"most ({worst.instances}) in {worst.path}"
-        print(f"warning: the loss counts {MAX_INSTANCES - 1} instances of an image; {most}", file=sys.stderr)

@@ -50,7 +50,7 @@ def collect_data(flags):
 def collect_classes(pairs, modeldir):
     """The classes of training pairs, {name: whether it is stuff}; those of the model of `modeldir` first, in its order.
 
-    A single one isn't learned: there is nothing to tell it from.
+    A single one isn't learned.
     """
     classes = {}
     for folder in dict.fromkeys(_class_folder(pair) for pair in pairs if pair[2]):
@@ -85,8 +85,7 @@ def _class_folder(pair):
 def collect_pairs(srcdir, valdir=None, balance=False, ignore=None):
     """(training pairs, {name of a validation folder: its pairs}), of `find_samples`.
 
-    Without `valdir` 10 % of every source are held out, and copies of them are left out of the training, and said;
-    those of `valdir`, which somebody has chosen, stay. A source FOLDER:N counts N times.
+    Without `valdir` 10 % of every source are held out, and copies of them are left out of the training.
     """
     pairs, held_out = [], []
     for folder, times in map(parse_source, srcdir):
@@ -119,8 +118,8 @@ def parse_source(source):
 def balance_pairs(pairs, ignore=None):
     """Repeat pairs so that images with a rare number of instances come more often.
 
-    Of every number of instances there are `count` images; each of them is taken round(sqrt(most / count)) times,
-    which lies half way, by ratio, between the data as they are and as many images of every number.
+    Each of the `count` images with a number is taken round(sqrt(most / count)) times, which lies half way, by ratio,
+    between the data as they are and as many images of every number.
     """
 
     def count_instances(pair):
@@ -185,8 +184,7 @@ def read_lanes(pairs):
         if 2 * right < len(points):
             raise UserError(
                 f"{file}:{int(stem) + 1}: found {len(points) - right} of {len(points)} points beside the instances of "
-                f"{label} ({ids.shape[1]}x{ids.shape[0]}), expected lanes and labels of one size; make both again or "
-                "remove labels.json, which only the score needs"
+                f"{label}, expected lanes and labels of one size; make both again or remove {file.name}"
             )
         labeled.append({**line, "raw_file": image, "lanes": lanes, "size": ids.shape})
     return labeled

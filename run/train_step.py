@@ -1,7 +1,6 @@
 """One optimizer step on one device, several, or several machines: optimizer, losses, averages, the compiled step.
 
-The step is one graph without a shape that depends on the data. All its numbers are those of the global batch, however
-many replicas divide it (but for dropout, whose masks repeat).
+All its numbers are those of the global batch, however many replicas divide it (but for dropout, whose masks repeat).
 """
 
 from dataclasses import dataclass
@@ -18,10 +17,7 @@ WEIGHT_DECAY = 1e-4  # of AdamW
 
 
 class _OneKernel:
-    """Adam's update by TensorFlow's one kernel per variable, where Keras builds some 35 operations.
-
-    ENet has 371 variables, most of them tiny: a graph of half the size is traced and compiled in half the time.
-    """
+    """Adam's update by one kernel per variable, where Keras builds some 35 operations: compiled in half the time."""
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
@@ -50,7 +46,7 @@ class AdamW(_OneKernel, keras.optimizers.AdamW):
 
 
 def make_optimizer(name, steps, lr, schedule="original", warmup=0):
-    """A Keras optimizer, "adam" or "adamw", with the learning-rate schedule of a run of `steps` steps.
+    """A Keras optimizer, "adam" or "adamw", for a run of `steps` steps.
 
     The schedule is "original", lr * 0.96^floor(step / 5000), or "cosine" to 0 after `warmup` steps of linear warm-up.
     """
@@ -137,10 +133,7 @@ def make_losses(settings, jit=True):
 
 
 def _replica_weight(weights):
-    """Factor, by the weights of this replica's pixels, of a loss that divides by their sum.
-
-    With it the mean over the replicas is what one replica finds on the whole batch.
-    """
+    """Factor of a loss that divides by the sum of these weights: with it the replicas' mean is that of one replica."""
     weight = tf.reduce_sum(weights)
     mean = _replica_mean(weight)
     return 1.0 if mean is weight else tf.math.divide_no_nan(weight, mean)
@@ -154,16 +147,11 @@ def _replica_mean(value):
 
 
 def make_train_step(model, optimizer, losses, strategy=None, averages=None, jit=False):
-    """Compiled function (image, label) that makes one optimizer step.
+    """Compiled function (image, label) that makes one optimizer step, with `jit` all of it by XLA.
 
-    Its result is float32: the `loss_terms` and the gradient's global norm. If one of them is not finite, weights and
-    statistics stay as they were before the step.
-
-    Args:
-        model, optimizer: built in the scope of `strategy`, whose default is TensorFlow's for one device.
-        losses: function of `make_losses`.
-        averages: `WeightAverages` to update, or None.
-        jit: compile the whole step with XLA.
+    Its result is float32: the `loss_terms` of `losses`, of `make_losses`, and the gradient's global norm. If one of
+    them is not finite, weights and statistics stay as they were before the step. `model`, `optimizer` and `averages`, a
+    `WeightAverages` or None, are built in the scope of `strategy`.
     """
     strategy = strategy or tf.distribute.get_strategy()
     replicas, variables = strategy.num_replicas_in_sync, model.trainable_variables
@@ -206,7 +194,7 @@ def make_train_step(model, optimizer, losses, strategy=None, averages=None, jit=
 
 
 class WeightAverages:
-    """Exponential moving averages of a model's weights and batch-norm statistics (Polyak averaging).
+    """Exponential moving averages of a model's weights and batch-norm statistics.
 
     The decay of step t is min(decay, (1 + t) / (10 + t)), so that the first steps don't linger.
     """
@@ -220,7 +208,6 @@ class WeightAverages:
         self.count = keras.Variable(0.0, trainable=False, name="average_count")
 
     def named_variables(self):
-        """{name: keras.Variable} for a checkpoint."""
         weights = zip(self.model.weights, self.variables, strict=True)
         return {"averages/count": self.count, **{f"averages/{weight.path}": average for weight, average in weights}}
 

@@ -51,10 +51,9 @@ class Validation:
     def run(self):
         """Validate the model: {name: number}.
 
-        Mean losses of `loss_terms` over the images that have what these compare with, and Accuracy, FP and FN of
-        TuSimple if there are labels, else the numbers of `instance_score`; where there are classes their mean IoU,
-        "mIoU", at the size that the network sees. Of several folders, which count alike, the means of what all of them
-        have, and under "folders" {name: its own}.
+        Mean losses over the images that have what these compare with, and Accuracy, FP and FN of TuSimple if there are
+        labels, else the numbers of `instance_score`; where there are classes their mean IoU, "mIoU", at the size that
+        the network sees. Of several folders the means of what all of them have, and under "folders" {name: its own}.
         """
         folders = {name: self._validate(name) for name in self.datasets}
         first = next(iter(folders.values()))
@@ -68,6 +67,7 @@ class Validation:
         """As `run`, of one folder."""
         pairs, lanes, names = self.data.folders[name], self.data.lanes[name], loss_terms(self.network.outputs)
         sums, counts, confusion = np.zeros(len(names)), np.zeros(len(names)), 0
+        stuff = tuple(self.data.classes.values())
 
         def outputs_of_images():
             nonlocal sums, counts, confusion
@@ -79,8 +79,9 @@ class Validation:
                 for number, truth, *values in zip(*(part.numpy() for part in parts), strict=True):
                     image_outputs = dict(zip(outputs, values, strict=True))
                     require_finite(image_outputs)
-                    if "classes" in outputs:
-                        confusion = confusion + self._count_classes(image_outputs, truth[:, :, 1])
+                    if stuff:
+                        classes = class_map(image_outputs, stuff, lane_mask(image_outputs, self.settings.threshold))
+                        confusion = confusion + class_confusion(classes, truth[:, :, 1], len(stuff))
                     yield number, image_outputs
 
         score = {}
@@ -100,11 +101,6 @@ class Validation:
             means[0] = means[1:].sum()  # the loss
         means = dict(zip(names, means.tolist(), strict=True))
         return {name: round(value, 5) for name, value in (means | score).items()}
-
-    def _count_classes(self, outputs, truth):
-        stuff = tuple(self.data.classes.values())
-        classes = class_map(outputs, stuff, lane_mask(outputs, self.settings.threshold))
-        return class_confusion(classes, truth, len(stuff))
 
     def _find_instances(self, pair, outputs):
         """Label maps (h, w), found and true, of the image's size, as `python -m evaluation --instances` has them."""
@@ -133,17 +129,12 @@ def _count_images(names, label):
     """How many images of a batch have what each loss of `names` compares with, label (B, H, W) or (B, H, W, 2)."""
     if CLASS_TERM not in names:
         return np.full(len(names), float(len(label)))
-    labeled, classed = (
-        float((label[..., i] != absent).any(axis=(1, 2)).sum()) for i, absent in enumerate((NO_LABEL, IGNORED_CLASS))
-    )
+    labeled, classed = (label != (NO_LABEL, IGNORED_CLASS)).any(axis=(1, 2)).sum(axis=0).astype(float)
     return np.array([classed if name == CLASS_TERM else labeled for name in names])
 
 
 def figure_of_merit(validation):
-    """(what measures the best model, the number that it has the least of).
-
-    FP + FN - Accuracy where there is TuSimple's score, else - AP of instances, - mIoU, or the loss.
-    """
+    """(what measures the best model, the number that it has the least of)."""
     if "Accuracy" in validation:
         return "score", validation["FP"] + validation["FN"] - validation["Accuracy"]
     for measure in ("AP", "mIoU"):
@@ -156,17 +147,16 @@ class SummaryLog:
     """TensorBoard events of a run, and plots of one validation image's embeddings."""
 
     def __init__(self, model, shown, flags, settings, steps):
-        """Open the event files.
+        """Take `shown`, a batch (image, label, index) of one validation image, and the `Validation`'s settings.
 
-        `shown` is a batch (image, label, index) of one validation image, whose ignored pixels are shown as background;
-        `settings` are those of the `Validation`, `steps` those of the run, after which there are plots in any case.
+        There are plots after the run's last of `steps` in any case.
         """
         terms = ("var", "dist", "reg", "dvar", "ddist")
         self.plots = Path(flags.outdir, "_".join(f"{name}{getattr(flags, name):g}" for name in terms))
         self.plots.mkdir(parents=True, exist_ok=True)
         self.writers = {}
         for kind in ("train", "validation"):
-            folder = Path(flags.logdir, kind)
+            folder = Path(flags.logdir or Path(flags.outdir, "log"), kind)
             folder.mkdir(parents=True, exist_ok=True)
             self.writers[kind] = tf.summary.create_file_writer(str(folder))
         self.model, self.settings, self.every = model, settings, min(flags.plot_every, steps)

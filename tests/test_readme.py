@@ -104,10 +104,10 @@ def test_commands_use_flags_that_help_knows(known_flags):
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_run_files_are_flags_of_training(path, monkeypatch):
-    import training
+    from run.flags import parse_args
 
     monkeypatch.chdir(ROOT)
-    args = training.parse_args([f"@{path.relative_to(ROOT)}"])
+    args = parse_args([f"@{path.relative_to(ROOT)}"])
     assert args.outdir == path.stem and args.steps
     starts = {"none", "pretrained_semantic_model", *(f"{run.stem}/best" for run in RUNS)}
     assert args.modeldir in starts - {f"{path.stem}/best"}
@@ -119,10 +119,10 @@ def test_run_files_are_flags_of_training(path, monkeypatch):
     ("run", "folder"), [("twenty-first", "trained_model"), ("semantic", "pretrained_semantic_model")]
 )
 def test_run_files_are_those_of_the_shipped_models(run, folder, monkeypatch):
-    import training
+    from run.flags import parse_args
 
     monkeypatch.chdir(ROOT)
-    flags = vars(training.parse_args([f"@doc/runs/{run}.args"]))
+    flags = vars(parse_args([f"@doc/runs/{run}.args"]))
     config = json.loads((ROOT / folder / "config.json").read_text(encoding="utf-8"))
     if isinstance(config["flags"]["valdir"], str):  # as before there could be several
         config["flags"]["valdir"] = [config["flags"]["valdir"]]

@@ -101,7 +101,7 @@ def test_workers_go_on_with_the_flags_of_their_run(tiny_data, tmp_path):
     run = tmp_path / "run"
     command = ["--srcdir", str(tiny_data), "--outdir", str(run), "--strategy", "multiworker"]
     args, saved = settle_flags(command)
-    assert saved is None and args.logdir == str(run / "log")
+    assert saved is None
     run.mkdir()
     (run / CHECKPOINT_FILE).touch()
     flags = {name: value for name, value in vars(args).items() if name not in ("resume", "command")}
@@ -260,7 +260,7 @@ def test_data_and_run_folder_that_moved(tiny_data, tmp_path, monkeypatch, capsys
     there = ["--srcdir", "images_of_mine:2", "--valdir", "val"]
     assert training.main(["--resume", "run_of_mine", "--steps", "3", *there]) == 0
     saved = utils.read_config("run_of_mine")["flags"]
-    assert (saved["srcdir"], saved["valdir"], saved["logdir"]) == (["images_of_mine:2"], ["val"], "run_of_mine/log")
+    assert (saved["srcdir"], saved["valdir"]) == (["images_of_mine:2"], ["val"])
     assert {path.name for path in Path().iterdir()} == {"images_of_mine", "val", "run_of_mine"}
     # the same number of images is not enough
     cv2.imwrite("val/labels/0003.png", 255 - cv2.imread("val/labels/0003.png", cv2.IMREAD_GRAYSCALE))

@@ -26,7 +26,6 @@ from pipeline.classes import find_classes
 from run import train_step
 from run.checkpoint import start_from
 from run.command import UserError
-from run.pairs import collect_pairs
 
 SIZE = (16, 24)
 NAMES = [ClassName(3, "car"), ClassName(7, "the sky", True), ClassName(9, "-")]
@@ -232,7 +231,6 @@ def test_run_of_classes_alone_has_no_semantic_head(folders, monkeypatch):
 
 
 def test_folders_that_do_not_fit_are_named(folders):
-    assert {len(pair) for pair in collect_pairs([str(folders / "plain")])[0]} == {2}
     with pytest.raises(UserError, match=r"street.*0\.png.*--cls"):
         collected(folders, "plain", "street", cls=0)
 

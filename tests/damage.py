@@ -48,7 +48,7 @@ def flags(**values):
     return in_config("flags", {"srcdir": ["data"], **values})
 
 
-empty, text, nested = written(b""), written(b"no image, no model\n"), written(b"[" * 100_000)
+empty, text = written(b""), written(b"no image, no model\n")
 cut = changed(lambda data: data[: len(data) * 2 // 3])
 without_end = changed(lambda data: data[:-2])
 zero_filled = changed(lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
@@ -69,13 +69,12 @@ def folder(path):
     path.mkdir()
 
 
-def encoded(image, suffix=".png"):
-    return cv2.imencode(suffix, image)[1].tobytes()
+def encoded(image):
+    return cv2.imencode(".png", image)[1].tobytes()
 
 
 colored = written(encoded(np.full((96, 160, 3), (0, 0, 255), np.uint8)))
 smaller = written(encoded(np.zeros((50, 160), np.uint8)))
-as_jpg = changed(lambda data: encoded(cv2.imdecode(np.frombuffer(data, np.uint8), -1), ".jpg"))
 
 
 def write_frames(path, frames, codec="mp4v"):

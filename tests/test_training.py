@@ -1,8 +1,6 @@
 """The training command end to end on drawn scenes, and its parts."""
 
 import json
-import os
-import signal
 
 import cv2
 import numpy as np
@@ -46,10 +44,8 @@ def train(tiny_data, tmp_path, monkeypatch):
 def test_run_folder_is_complete(tiny_run):
     rows = [json.loads(line) for line in (tiny_run / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [30, 60]
-    assert set(rows[0]["train"]) == {*training.loss_terms(()), "gradient_norm"} and set(rows[0]["val"]) == {
-        *training.loss_terms(()),
-        *("SBD", "|DiC|", "foreground Dice", "AP50", "AP", "PQ"),
-    }
+    names = set(training.loss_terms(()))
+    assert rows[0]["train"].keys() == {*names, "gradient_norm"} and rows[0]["val"].keys() > {*names, "SBD", "AP", "PQ"}
     assert rows[-1]["train"]["loss"] < 0.5 * rows[0]["train"]["loss"]
     config = utils.read_config(tiny_run)
     assert config["flags"]["lr"] == 5e-3 and "tensorflow" in config["versions"]
@@ -80,10 +76,6 @@ def test_what_starts_from_a_run_has_its_network(tmp_path):
         utils.write_json(tmp_path / name / "config.json", {"network": network[name]})
         (tmp_path / name / "model.keras").touch()
     assert [network[name]["dropout"] for name in ("first", "second", "third")] == [True, False, False]
-    layers = {name: {layer.name for layer in utils.build_model(network[name]).layers} for name in ("first", "third")}
-    dropout = {name for name in layers["first"] if name.endswith("dropout")}
-    assert layers["first"] - layers["third"] == dropout != set()
-    assert layers["third"] < layers["first"]
 
 
 def test_inference_loss_is_the_training_loss(tiny_run, tiny_data):
@@ -188,15 +180,12 @@ def test_proportions_and_several_validation_folders(tiny_data, tmp_path, monkeyp
     assert training.main([*flags(tiny_data, tmp_path / "run", "--jit"), *more.split()]) == 0
     row = json.loads((tmp_path / "run/log.jsonl").read_text().splitlines()[-1])
     assert set(row["val"]["folders"]) == {tiny_data.name, "wide"}
-    assert row["val"]["loss"] == pytest.approx(np.mean([v["loss"] for v in row["val"]["folders"].values()]), abs=1e-4)
     config = utils.read_config(tmp_path / "run" / "last")
     assert config["network"]["input_shape"] == [64, 96, 3] and config["view"] == "aspect"
     network = segmentation.load_network(tmp_path / "run")
     # 96 wide: 96 of 160 columns, so 96 and 56 rows become 57.6 and 33.6
     for height, rows in ((96, 56), (56, 32)):
         assert network.predict(np.zeros((height, 160, 3), np.uint8))["embedding"].shape == (rows, 96, 3)
-    fixed = segmentation.load_network(tmp_path / "run", (64, 96))
-    assert fixed.predict(np.zeros((56, 160, 3), np.uint8))["embedding"].shape == (64, 96, 3)
 
 
 def test_a_model_that_sees_images_normalized_goes_on_seeing_them_so(train, tiny_data, tmp_path, monkeypatch):
@@ -205,10 +194,9 @@ def test_a_model_that_sees_images_normalized_goes_on_seeing_them_so(train, tiny_
     fake_step(monkeypatch, [1.0])
     assert training.main(["--resume", str(run), "--steps", "2"]) == 0
     image = cv2.imread(str(tiny_data / "images/0000.png"))
-    for size in (None, (64, 96)):
-        network = segmentation.load_network(run, size)
-        dark, bright = (network.predict(image)["embedding"] for image in (image // 4, image // 4 * 3))
-        np.testing.assert_allclose(dark, bright, atol=1e-3)
+    network = segmentation.load_network(run)
+    dark, bright = (network.predict(image)["embedding"] for image in (image // 4, image // 4 * 3))
+    np.testing.assert_allclose(dark, bright, atol=1e-3)
     cv2.imwrite(str(tmp_path / "dark.png"), image // 4)
     out = tmp_path / "out"
     named = f"--modeldir {run} --indir {tmp_path / 'dark.png'} --outdir {out} --save overlay,labels"
@@ -220,7 +208,7 @@ def test_a_model_that_sees_images_normalized_goes_on_seeing_them_so(train, tiny_
 
 
 def test_enlarged_crops(train):
-    """What the labels are like is that of the enlarged ones; the model keeps the zoom, which another --size ends."""
+    """What the labels are like is that of the enlarged ones; the model keeps the zoom."""
     runs = [train(f"run{zoom}", f"--crop 32 32 --coordinates --zoom {zoom}") for zoom in (1, 2)]
     configs = [utils.read_config(run / "last") for run in runs]
     assert [config["zoom"] for config in configs] == [1, 2] and configs[1]["view"] == "crop"
@@ -229,32 +217,6 @@ def test_enlarged_crops(train):
     image = np.zeros((20, 24, 3), np.uint8)
     shapes = [segmentation.load_network(run).predict(image)["embedding"].shape for run in runs]
     assert shapes == [(20, 24, 3), (40, 48, 3)]
-    fixed = segmentation.load_network(runs[1], (64, 96))
-    assert fixed.predict(image)["embedding"].shape == (64, 96, 3)
-
-
-def test_ctrl_c_saves_and_resume_goes_on(tiny_data, tmp_path, monkeypatch, capsys):
-    """The step that Ctrl-C comes in is made to its end."""
-    monkeypatch.setattr(utils, "build_model", miniature)
-
-    def losses():
-        yield 1.0
-        os.kill(os.getpid(), signal.SIGINT)
-        yield 1.0
-
-    fake_step(monkeypatch, losses())
-    with pytest.raises(SystemExit) as exit_:
-        training.main(flags(tiny_data, tmp_path / "run", "--steps 5"))
-    assert exit_.value.code == 130
-    assert "--resume" in capsys.readouterr().out
-    before = utils.load_model(tmp_path / "run" / "last").get_weights()[0]
-
-    fake_step(monkeypatch, [1.0] * 3)
-    assert training.main(["--resume", str(tmp_path / "run")]) == 0
-    rows = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
-    assert rows[-1]["step"] == 5
-    after = utils.load_model(tmp_path / "run" / "last").get_weights()[0]
-    np.testing.assert_allclose(after, before + 3, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +226,6 @@ def test_ctrl_c_saves_and_resume_goes_on(tiny_data, tmp_path, monkeypatch, capsy
         ("--lr nan", "--lr"),
         ("--ema 1", "--ema"),
         ("--jit --strategy mirrored", "--jit"),
-        ("--strategy multiworker", "TF_CONFIG"),
         ("--schedule original --warmup 5", "--warmup: found with --schedule original"),
         ("--crop 32 32 --image-size 64 96", "--image-size: not allowed with argument --crop"),
         ("--crop 32 32 --keep-aspect", "--keep-aspect: found with --crop"),

@@ -137,10 +137,8 @@ CASES = [
     (VIDEO + "20240105123000", FLAG, "--video 20240105123000: no such file"),  # a camera's name without its suffix
     (VIDEO + "²", FLAG, "--video ²: no such file"),
     (VIDEO + "clip.avi --outdir .", ("clip.avi", two_videos), "clip.mp4: found beside the video"),
-    (VIDEO + "pred.json --indir pics", FLAG, "--indir"),
     (VIDEO + "pred.json --save labels", FLAG, "--save"),
     # training.py
-    (TRAIN + "nowhere", FLAG, "nowhere"),
     (TRAIN + "data", ("data/labels/1.png", missing), "1.png"),
     (TRAIN + "data --valdir data", ("data/images/0.png", cut), "images/0.png"),
     (TRAIN + "data --valdir data", ("data/labels/0.png", smaller), "labels/0.png"),
@@ -148,7 +146,6 @@ CASES = [
     ("training.py --resume pics", FLAG, "pics/config.json"),
     ("training.py --resume model", FLAG, "model/config.json: flags: found none"),
     ("training.py --resume model", ("model/config.json", flags(image_size=64)), "argument --image-size"),
-    ("training.py @pics", FLAG, "'pics'"),
     ("training.py @a.args", ("a.args", written("--steps 2".encode("utf-16"))), "@FILE: found UnicodeDecodeError"),
     ("training.py @a.args", ("a.args", written(b"--outdir o'brien")), "@FILE: found ValueError: No closing"),
     (TRAIN + "data --logdir pred.json/log", FLAG, "pred.json/log"),
@@ -156,10 +153,7 @@ CASES = [
     # evaluation
     (SCORE, ("pred.json", missing), "pred.json"),
     (SCORE, ("pred.json", text), "pred.json:1"),
-    (SCORE, ("pred.json", replaced("[[40, 60]]", "[[40, NaN]]")), "pred.json:1"),
-    (SCORE + "--images gt.json --srcdir train_set", FLAG, "--images"),
     (SCORE + "--threshold 0.5", FLAG, "--threshold: found with --pred"),
-    ("evaluation --instances pred true --verbose", FLAG, "--verbose: found with --instances"),
     (RUN.replace("model ", "headless ") + "--threshold 0.5", FLAG, "--threshold: found a model without semantic head"),
     (INFER.replace("model ", "headless ") + "pics --confidence 0", FLAG, "--confidence: found a model without"),
     (VIDEO + "pred.json --keep-names", FLAG, "--keep-names: found with --video"),
@@ -170,7 +164,6 @@ CASES = [
     ("visualization.py instances data pics a.png", FLAG, "pics: found no results"),
     (RUN, ("train_set/clips/a/0.jpg", cut), "clips/a/0.jpg"),
     (RUN, ("model/config.json", replaced('"network"', '"threshold": 0, "network"')), "model/config.json: threshold"),
-    (RUN + "--out pics", FLAG, "--out"),
     (RUN + "--out train_set/label_data_1.json", FLAG, "--out train_set/label_data_1.json: found the labels"),
     (INFER + "pics --json gt.json", ("gt.json", replaced(', "run_time": 9', "")), "--json gt.json: found something"),
     (INFER + "pics --json pipe", ("pipe", os.mkfifo), "--json pipe: found something else"),
@@ -179,7 +172,6 @@ CASES = [
     (INFER + "pics", ("model/config.json", replaced('"network"', '"view": "tall", "network"')), "found view 'tall'"),
     (SCORE + "--images im --srcdir train_set", ("train_set/clips/a/2.jpg", missing), "2.jpg"),
     ("evaluation --instances pred true", ("true/1.png", missing), "1.png"),
-    ("evaluation --modeldir model --srcdir nowhere --instances", FLAG, "nowhere/images"),
     (RUN, ("train_set/label_data_1.json", replaced("clips/a/0.jpg", "clips/a/1.jpg")), "label_data_1.json:2"),
 ]
 
@@ -289,19 +281,13 @@ def test_output_that_can_not_be_written_in_the_middle(good, tmp_path, monkeypatc
     assert len(lines) == 1 and "cluster_0000.png: could not be written" in lines[0]
 
 
-def malicious(path):
-    """A model.keras whose Lambda layer writes the file `attacked` when Keras loads or calls it."""
-    inputs = keras.Input((64, 96, 3))
-    # a lambda is saved with its code
-    layer = keras.layers.Lambda(lambda x: [open("attacked", "w").close(), x][1], output_shape=(64, 96, 3))
-    keras.Model(inputs, layer(inputs)).save(path)
-
-
 def test_code_in_a_model_file_is_not_run(good, tmp_path, monkeypatch):
+    """A Lambda layer, saved with its code, that writes a file when Keras loads or calls it."""
     monkeypatch.chdir(tmp_path)
-    marker = tmp_path / "attacked"
+    marker, inputs = tmp_path / "attacked", keras.Input((64, 96, 3))
     shutil.copytree(good / "model", tmp_path / "model")
-    malicious(tmp_path / "bad.keras")
+    layer = keras.layers.Lambda(lambda x: [open("attacked", "w").close(), x][1], output_shape=(64, 96, 3))
+    keras.Model(inputs, layer(inputs)).save(tmp_path / "bad.keras")
     marker.unlink(missing_ok=True)
     # the file is as bad as it means to be
     keras.saving.load_model(tmp_path / "bad.keras", safe_mode=False)(np.zeros((1, 64, 96, 3), np.float32))

@@ -19,7 +19,7 @@ from run.checkpoint import start_from
 from run.command import UserError
 from run.flags import parse_args
 from run.label_statistics import LabelStatistics
-from run.pairs import Data, collect_pairs
+from run.pairs import Data
 from run.train_step import LossSettings
 
 
@@ -239,11 +239,3 @@ def test_bad_flags_start(tiny_data, tmp_path, more, message, capsys):
         training.main(flags(tiny_data, tmp_path / "run", more))
     assert exit_.value.code == 2 and message in capsys.readouterr().err.strip().splitlines()[-1]
     assert not (tmp_path / "run").exists()
-
-
-def test_folder_weights_and_split(tiny_data):
-    pairs, val = collect_pairs([f"{tiny_data}:3", str(tiny_data)], [str(tiny_data)])
-    assert len(pairs) == 32 and [pair[:2] for pair in val[tiny_data.name]] == find_pairs(tiny_data)
-    pairs, val = collect_pairs([f"{tiny_data}:2"])
-    held_out = val["validation"]
-    assert len(pairs) == 14 and len(held_out) == 1 and not set(pairs) & set(held_out)

@@ -74,9 +74,7 @@ def number_classes(pairs, classes):
         return [(*pair[:2], class_map) for pair, class_map in zip(pairs, maps, strict=True)]
     for image, label, _ in pairs:
         if label is None:
-            raise UserError(
-                f"{image}: found no label, expected one in a run without classes; add it or leave out --cls 0"
-            )
+            raise UserError(f"{image}: found no label, expected one: the run has no classes; add it or drop --cls 0")
     return [pair[:2] for pair in pairs]
 
 

@@ -1,15 +1,12 @@
 """Train ENet with the discriminative loss.
 
     python training.py --srcdir data --modeldir none --outdir saved_model
-    python training.py --srcdir data --modeldir none --outdir semantic_model --var 0 --dist 0 --reg 0
     python training.py --resume saved_model
     python training.py @doc/runs/sixth.args
-    TF_CONFIG=... python training.py --strategy multiworker
 
-Writes to the run folder `--outdir`: `config.json` (every flag, package versions, git commit), `log.jsonl` (one line per
+Writes to the run folder `--outdir`: `config.json` (flags, package versions, git commit), `log.jsonl` (one line per
 epoch), `checkpoint.npz` (to go on from), the model folders `best/` and `last/`, a folder named after the loss weights
-with plots of one validation image's embeddings, and TensorBoard events in `log/`. Ctrl-C saves and ends; `--resume`
-goes on, after a crash too, as if nothing had been (`--deterministic`: bit for bit). The best model is that of the best
+with plots of one validation image's embeddings, and TensorBoard events in `log/`. The best model is that of the best
 TuSimple score, where the validation folder has the `labels.json` of the data scripts, else that of the highest average
 precision of instances. @FILE stands for the flags in a file, `#` begins a comment there.
 """
@@ -20,198 +17,144 @@ if __name__ == "__main__":
     start()
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from tqdm import tqdm
 
 import utils
-from clustering import BANDWIDTH
-from datagenerator import Share, batches, make_dataset
+from datagenerator import Share, batches, make_dataset, view_of
+from loss import LANE_WEIGHT
 from run import devices
 from run.checkpoint import start_from
 from run.command import UserError, command, deferred_signals
-from run.config import Config, new_config, resumed_config, settle_flags
-from run.flags import parse_args
-from run.folder import Run, check_writable, take_folder
-from run.pairs import collect_data, find_copies
+from run.config import input_size, make_config, settle_flags
+from run.folder import Run, take_folder
+from run.pairs import collect_data, describe_pairs, find_copies
 from run.train_step import LossSettings, WeightAverages, loss_terms, make_losses, make_optimizer, make_train_step
-from run.validation import InstanceSettings, SummaryLog, Validation
+from run.validation import SummaryLog, Validation
 
 
 @command("training.py", "a run folder with a checkpoint goes on by --resume RUN_FOLDER")
 def main(argv=None):
-    flags, saved = settle_flags(parse_args(argv))
+    flags, saved = settle_flags(argv)
     strategy = devices.make_strategy(flags.strategy, flags.batch_size)
-    chief = devices.is_chief(strategy)
+    chief = strategy.extended.should_checkpoint
     with take_folder(flags.outdir, new=saved is None) if chief else contextlib.nullcontext():
-        if chief:
-            check_writable("--logdir", flags.logdir)
         data = collect_data(flags)
-        config = resumed_config(flags, data, saved) if saved else new_config(flags, data)
-        job = make_job(config, data, strategy)
-        return train(job) if job else 0
+        config = make_config(flags, data, saved)
+        devices.set_numerics(flags.seed, flags.mixed_precision, flags.deterministic)
+        epoch = max(1, len(data.pairs) // flags.batch_size)  # its steps
+        steps = flags.steps or flags.epochs * epoch
+        view = view_of(config, flags.outdir)
+        shown = next(batches(make_dataset(data.val_pairs[:1], input_size(flags), 1, view=view, ignore=flags.ignore)))
+        run = make_run(flags, config, data, strategy, steps)
+        validation, log = None, None
+        if chief:
+            validation = Validation(run.model, make_losses(loss_settings(flags, config, data)), data, flags, config)
+            log = SummaryLog(run.model, shown, flags, validation.settings, steps)
+            utils.write_json(run.outdir / utils.CONFIG_FILE, config)
+        both = len(find_copies(data.pairs, data.val_pairs))  # with --valdir alone
+        images = f"{len(data.val_pairs)} validation images" + (f" ({both} of them trained on, too)" if both else "")
+        print(f"{len(data.pairs)} training and {images}, {steps} steps, run folder {run.outdir}")
+        print("the first step is compiled, which takes up to a minute, with --jit two")
+        return train(flags, run, make_steps(flags, config, data, strategy, run), validation, log, steps, epoch)
 
 
-@dataclass
-class Job:
-    """What the training loop works with."""
+def make_run(flags, config, data, strategy, steps):
+    """The `Run` of `steps` steps, a new one's weights those of --modeldir, the others of the checkpoint."""
+    network = config["network"]
+    if config.get("view", "stretch") != "stretch":  # sizes stay open where validation images have their own
+        network = {**network, "input_shape": [None, None, 3]}
+    with strategy.scope():
+        model = utils.build_model(network, strategy.num_replicas_in_sync > 1, flags.resume or flags.modeldir)
+        if not flags.resume and flags.modeldir.lower() != "none":
+            fresh = start_from(model, flags.modeldir, data.classes)
+            heads = f", fresh head: {', '.join(fresh)}" if fresh else ""
+            print(f"weights from {utils.model_folder(flags.modeldir)}{heads}")
+        optimizer = make_optimizer(flags.optimizer, steps, flags.lr, flags.schedule, flags.warmup)
+        optimizer.build(model.trainable_variables)
+        averages = WeightAverages(model, flags.ema) if flags.ema else None
+    digests = {"training": describe_pairs(data.pairs), "validation": describe_pairs(data.val_pairs)}
+    run = Run(flags.outdir, config, digests, model, optimizer, averages, strategy.extended.should_checkpoint)
+    if flags.resume:
+        run.load()
+        if steps <= run.step:
+            raise UserError(f"--resume {flags.outdir}: found --steps {steps}, expected more than the {run.step} made")
+        print(f"{flags.outdir}: going on from step {run.step}")
+    return run
 
-    config: Config
-    run: Run
-    batches: Iterator  # of (image, label, index)
-    train_step: Callable  # function (image, label) -> the losses and the gradient's norm
-    validation: Validation | None  # the chief's, as the log
-    log: SummaryLog | None
-    steps: int
-    steps_per_epoch: int
-    files_of: Callable  # function from a batch's index to the names of its images
 
-
-def train(job):
-    """Make the steps of a `Job`; returns the exit code."""
-    flags, run, log, names = job.config.flags, job.run, job.log, (*loss_terms(job.run.model.output), "gradient norm")
-    bar = tqdm(total=job.steps, initial=run.step, unit="step", dynamic_ncols=True, disable=not run.chief)
+def train(flags, run, made, validation, log, steps, epoch):
+    """Make a run's steps until there are `steps`, `epoch` of them a round over the images; returns the exit code."""
+    bar = tqdm(total=steps, initial=run.step, unit="step", dynamic_ncols=True, disable=not run.chief)
     try:
         with bar, deferred_signals("finishing the step; once more ends at once") as stop:
             if log and run.step == 0:
                 log.images(0)
-            while run.step < job.steps and not stop.requested:
-                image, label, index = next(job.batches)
-                terms = dict(zip(names, job.train_step(image, label).numpy(), strict=True))
+            while run.step < steps and not stop.requested:
+                terms, files = next(made)
                 if not np.isfinite(list(terms.values())).all():
                     run.save()
                     values = ", ".join(f"{name} {value:g}" for name, value in terms.items())
                     raise UserError(
-                        f"step {run.step + 1}: loss or gradient is not finite ({values}) on "
-                        f"{', '.join(job.files_of(index))}; the model before that step is in {run.outdir / 'last'}; "
-                        "check these files, lower --lr or set --clip-norm"
+                        f"step {run.step + 1}: loss or gradient is not finite ({values}) on {', '.join(files)}; the "
+                        f"model before that step is in {run.outdir / 'last'}; check these files or lower --lr"
                     )
                 step = run.count(list(terms.values()))
                 bar.update()
                 bar.set_postfix({name: f"{value:.3f}" for name, value in terms.items()}, refresh=False)
                 if log:
                     log.follow(step, {**run.means(), "learning_rate": float(run.optimizer.learning_rate)})
-                if step % (job.steps_per_epoch * flags.val_every) == 0 or step == job.steps:
-                    run.finish_epoch(step / job.steps_per_epoch, job.validation, log)
+                if step % (epoch * flags.val_every) == 0 or step == steps:
+                    run.finish_epoch(step / epoch, validation, log)
                 elif step % flags.save_every == 0:
                     run.save()
-            if run.step < job.steps:
+            if run.step < steps:
                 run.save()
     except devices.LOST_WORKER as error:
         if flags.strategy != "multiworker":
             raise
         devices.rejoin(error, run.step)
-    if run.step < job.steps:
+    if run.step < steps:
         print(f"interrupted at step {run.step}, saved; go on with: python training.py --resume {run.outdir}")
         return 130
     if run.chief:
-        print(f"step {run.step}: {describe_scores(run)}; models in {run.outdir / 'best'} and last")
+        scores = {name: x for name, x in run.state["validation"].items() if name[:2] != "l_" and name != "folders"}
+        words = ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
+        print(f"step {run.step}: validation {words}; models in {run.outdir / 'best'} and last")
     return 0
 
 
-def make_job(config, data, strategy):
-    """The `Job` of a `Config` and `pairs.Data`, None for a run to go on with that is finished; prints what that is.
-
-    Raises UserError for an image or a model that can't be used, or other data than the run to go on with had.
-    """
-    flags, chief = config.flags, devices.is_chief(strategy)
-    devices.set_numerics(flags.seed, flags.mixed_precision, flags.deterministic)
-    steps_per_epoch = max(1, len(data.pairs) // flags.batch_size)
-    steps = flags.steps or flags.epochs * steps_per_epoch
-    # read before anything is written, so that a bad file leaves no run folder behind
-    shown = next(batches(make_dataset(data.val_pairs[:1], config.size, 1, view=config.view, ignore=flags.ignore)))
-    model, optimizer, averages = build(config, strategy, steps)
-    run = Run(flags.outdir, config.to_json(), data.describe(), model, optimizer, averages, chief)
-    if flags.resume:
-        run.load()
-        resume = f"--resume {flags.outdir}"
-        if steps < run.step:
-            raise UserError(f"{resume}: found --steps {steps}, expected more than the {run.step} it has made")
-        if steps == run.step:
-            longer = f"python training.py {resume} --steps {2 * steps}"
-            print(f"{flags.outdir}: finished at step {steps}, {describe_scores(run)}; to train longer: {longer}")
-            return None
-        print(f"{flags.outdir}: going on from step {run.step}")
-    settings, validation, log = loss_settings(config, data), None, None
-    if chief:
-        found, size = instance_settings(config, data), (config.size, flags.batch_size)
-        validation = Validation(model, make_losses(settings), data, *size, config.view, found)
-        terms = ("var", "dist", "reg", "dvar", "ddist")
-        plots = run.outdir / "_".join(f"{name}{getattr(flags, name):g}" for name in terms)
-        # with the last step a short run ends
-        log = SummaryLog(flags.logdir, model, shown, plots, found, min(flags.plot_every, steps))
-        utils.write_json(run.outdir / utils.CONFIG_FILE, run.config)
-    both = len(find_copies(data.pairs, data.val_pairs))  # with --valdir alone
-    images = f"{len(data.val_pairs)} validation images" + (f" ({both} of them trained on, too)" if both else "")
-    print(f"{len(data.pairs)} training and {images}, {steps} steps, run folder {run.outdir}")
-    print("the first step is compiled, which takes up to a minute, with --jit two; later the bar pauses to validate")
-
-    def files_of(index):
-        indices = np.concatenate([i.numpy() for i in strategy.experimental_local_results(index)])
-        return [data.pairs[i][0] for i in indices]
-
-    losses = make_losses(settings, not flags.jit)
-    train_step = make_train_step(model, optimizer, losses, strategy, averages, flags.clip_norm, flags.jit)
-    stream = make_stream(config, data.pairs, strategy, run.step)
-    return Job(config, run, stream, train_step, validation, log, steps, steps_per_epoch, files_of)
+def make_steps(flags, config, data, strategy, run):
+    """Make optimizer steps of a `Run` without end: yields {loss or gradient norm: value}, names of the images."""
+    losses = make_losses(loss_settings(flags, config, data), not flags.jit)
+    train_step = make_train_step(run.model, run.optimizer, losses, strategy, run.averages, flags.jit)
+    names = (*loss_terms(run.model.output), "gradient norm")
+    for image, label, index in make_stream(flags, config, data.pairs, strategy, run.step):
+        terms = train_step(image, label).numpy()
+        indices = np.concatenate([part.numpy() for part in strategy.experimental_local_results(index)])
+        yield dict(zip(names, terms, strict=True)), [data.pairs[i][0] for i in indices]
 
 
-def describe_scores(run):
-    """Loss and scores of a run's last validation, in words."""
-    scores = {name: value for name, value in (run.state.get("validation") or {}).items() if name != "folders"}
-    return "validation " + ", ".join(f"{n} {value:.4g}" for n, value in scores.items() if not n.startswith("l_"))
-
-
-def build(config, strategy, steps):
-    """(model, optimizer, averages or None) of a run of `steps` steps; a new one's weights are those of --modeldir."""
-    flags, network = config.flags, config.network
-    if config.view.kind != "stretch":  # sizes stay open where validation images have their own
-        network = {**network, "input_shape": [None, None, 3]}
-    with strategy.scope():
-        model = utils.build_model(network, strategy.num_replicas_in_sync > 1, flags.resume or flags.modeldir)
-        if not flags.resume and flags.modeldir.lower() != "none":
-            fresh = start_from(model, flags.modeldir, config.classes)
-            heads = f", fresh head: {', '.join(fresh)}" if fresh else ""
-            print(f"weights from {utils.model_folder(flags.modeldir)}{heads}")
-        optimizer = make_optimizer(flags.optimizer, steps, flags.lr, flags.schedule, flags.warmup, flags.weight_decay)
-        optimizer.build(model.trainable_variables)
-        return model, optimizer, WeightAverages(model, flags.ema) if flags.ema else None
-
-
-def loss_settings(config, data):
+def loss_settings(flags, config, data):
     """The `LossSettings` of a run."""
-    flags = config.flags
     settings = {name: getattr(flags, name) for name in ("var", "dist", "reg", "dvar", "ddist", "sem", "ignore", "cls")}
     if not data.has_labels:
         settings |= dict.fromkeys(("var", "dist", "reg", "sem"), 0.0)
-    settings |= {"foreground": config.foreground_weight, "class_weights": tuple(config.class_weights)}
-    return LossSettings(**settings, background=not config.network.get("coordinate_scale"))
+    settings["foreground"] = config.get("foreground_weight", LANE_WEIGHT)
+    settings["class_weights"] = tuple(config.get("class_weights", ()))
+    return LossSettings(**settings, background=not config["network"].get("coordinate_scale"))
 
 
-def instance_settings(config, data):
-    """The `InstanceSettings` of a run."""
-    flags = config.flags
-    return InstanceSettings(
-        bandwidth=2 * flags.dvar or BANDWIDTH,
-        threshold=config.threshold,
-        min_pixels=config.min_pixels,
-        ignore=flags.ignore,
-        scored=bool(flags.var or flags.dist) and data.has_labels,
-        stuff=tuple(config.classes.values()),
-    )
-
-
-def make_stream(config, pairs, strategy, first_step):
+def make_stream(flags, config, pairs, strategy, first_step):
     """Iterator of a run's batches (image, label, index) from a step on, each worker's part of every global batch."""
-    flags = config.flags
+    view = view_of(config, flags.outdir)
 
     def input_function(context):
         count = flags.batch_size // context.num_input_pipelines
         share = Share(first_step * flags.batch_size, context.input_pipeline_id * count, count, flags.batch_size)
         batch_size, augmented = flags.batch_size // strategy.num_replicas_in_sync, not flags.no_augment
-        return make_dataset(pairs, config.size, batch_size, flags.seed, augmented, share, config.view, flags.ignore)
+        return make_dataset(pairs, input_size(flags), batch_size, flags.seed, augmented, share, view, flags.ignore)
 
     return batches(strategy.distribute_datasets_from_function(input_function))
 

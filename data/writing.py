@@ -14,7 +14,7 @@ from joblib import cpu_count
 from tqdm import tqdm
 
 from data.files import PARTS
-from run.command import UserError, ignored_signals, one_line
+from run.command import UserError, deferred_signals, one_line
 
 
 def add_flags(parser, **outdir):
@@ -57,7 +57,7 @@ def replacing_data(outdir, parts=PARTS):
         for part in ("images", "labels", "before"):
             (work / part).mkdir()
         yield work
-        with ignored_signals():  # all of it or nothing; it takes milliseconds
+        with deferred_signals():  # all of it or nothing; it takes milliseconds
             for part in parts:
                 if (outdir / part).exists():
                     os.replace(outdir / part, work / "before" / part)

@@ -16,8 +16,7 @@ CHECKPOINT_FILE = "checkpoint.npz"
 def checkpoint_variables(model, optimizer, averages=None):
     """What a checkpoint holds, {name: keras.Variable}, under names that are the same in every process.
 
-    Beside a model's weights these are the states of its dropout layers' random generators, a built optimizer's moments,
-    and `train_step.WeightAverages`, if any.
+    Beside weights: the states of dropout layers' random generators, a built optimizer's moments, `WeightAverages`.
     """
     named = {f"model/{v.path}": v for layer in model.layers for v in layer.weights}
     named |= {f"model/{x.name}/seed": x.seed_generator.state for x in model.layers if hasattr(x, "seed_generator")}
@@ -33,29 +32,20 @@ def save_checkpoint(folder, variables, state):
 
 
 def load_checkpoint(folder, variables):
-    """Read a checkpoint of `save_checkpoint` into variables of the same names; returns its state.
-
-    Raises UserError if there is none, or one of another network or optimizer.
-    """
+    """Read a checkpoint of `save_checkpoint` into variables of the same names; returns its state."""
     path = Path(folder) / CHECKPOINT_FILE
     try:
         with np.load(path) as saved:
-            arrays = {name: saved[name] for name in saved.files}
-        state = json.loads(str(arrays.pop("state")))
+            state = json.loads(str(saved["state"]))
+            for name, variable in variables.items():
+                variable.assign(saved[name])
+            if left := set(saved.files) - variables.keys() - {"state"}:
+                raise KeyError(min(left))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "found none, or a part of one"
         raise UserError(
-            f"{path}: {reason}, expected a checkpoint; name a run folder that has one or start a new run"
+            f"{path}: {type(error).__name__}: {error}, expected a checkpoint of this network and optimizer; start a "
+            "new run, with --modeldir from its last model"
         ) from None
-    shapes, expected = ({name: tuple(x.shape) for name, x in values.items()} for values in (arrays, variables))
-    if shapes != expected:
-        first = min(name for name in shapes.keys() | expected.keys() if shapes.get(name) != expected.get(name))
-        raise UserError(
-            f"{path}: found {first} of shape {shapes.get(first)}, expected {expected.get(first)}: the checkpoint is of "
-            "another network, optimizer or version; start a new run, with --modeldir from its last model"
-        )
-    for name, variable in variables.items():
-        variable.assign(arrays[name])
     return state
 
 
@@ -63,7 +53,7 @@ def start_from(model, modeldir, classes=()):
     """Copy the weights of the model in `modeldir`, the original's too, into `model`, layer by layer of the same name.
 
     Heads that only one of the two has, of another depth or of other `classes`, names, keep their fresh weights and are
-    returned by name; raises UserError if anything else differs.
+    returned by name.
     """
     folder, absent_heads = utils.model_folder(modeldir), []
     if (folder / utils.MODEL_FILE).is_file():

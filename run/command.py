@@ -1,9 +1,8 @@
-"""What all commands have in common: their start, the one error that a user can cause, their end, number flags.
+"""What all commands have in common: start, the one error that a user can cause, end, number flags.
 
 Imports nothing that takes time: a command calls `start` before its other imports, which take seconds.
 """
 
-import _thread
 import argparse
 import contextlib
 import functools
@@ -33,15 +32,12 @@ class UserError(ValueError):
 
 
 def set_environment():
-    """Set the environment variables of the libraries; before the first import of TensorFlow, OpenCV or matplotlib."""
+    """Set the libraries' environment variables; before the first import of TensorFlow, OpenCV or matplotlib."""
     os.environ.update({**DEFAULTS, **os.environ, **SETTINGS})
 
 
 def start():
-    """Begin a command, before its other imports.
-
-    From now on SIGTERM raises KeyboardInterrupt, as Ctrl-C does, and one that nobody catches is one line on stderr.
-    """
+    """Begin a command: SIGTERM raises KeyboardInterrupt, as Ctrl-C does; one that nobody catches is one line."""
 
     def interrupt(number, frame):
         raise KeyboardInterrupt
@@ -53,26 +49,16 @@ def start():
         else:
             others(kind, error, trace)
 
-    def come_again(ignored, others=sys.unraisablehook):
-        # an interrupt where Python can't raise, as in a destructor, would be shown with its traceback and lost
-        if isinstance(ignored.exc_value, KeyboardInterrupt):
-            threading.Timer(0.01, _thread.interrupt_main).start()
-        else:
-            others(ignored)
-
     set_environment()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a notebook's has not, and there may be none
             stream.reconfigure(errors="backslashreplace")  # file names need be no UTF-8
     signal.signal(signal.SIGTERM, interrupt)
-    sys.excepthook, sys.unraisablehook = report, come_again
+    sys.excepthook = report
 
 
 def command(name, interrupted="nothing written"):
-    """Decorator of the `main` of a command of this name: SystemExit tells the exit code, unless it is 0.
-
-    Errors, UserError and OSError, end in one line on stderr and 2, Ctrl-C and SIGTERM in `interrupted` and 130.
-    """
+    """Decorator of a command's `main`: UserError and OSError end in one line and exit code 2, Ctrl-C in 130."""
 
     def decorate(main):
         @functools.wraps(main)
@@ -95,7 +81,7 @@ def command(name, interrupted="nothing written"):
 
 
 def one_line(error):
-    """Text of an error in one line; a file's name may hold more."""
+    """Text of an error in one line."""
     text = str(error)
     if isinstance(error, OSError) and error.filename:
         text = f"{error.filename}: {error.strerror}, expected a path that can be used; mend it or name another"
@@ -104,10 +90,9 @@ def one_line(error):
 
 @contextlib.contextmanager
 def deferred_signals(message=""):
-    """Let the block decide when to end: the first Ctrl-C or SIGTERM is only noted, a second one ends it at once.
+    """Context whose `requested` becomes True at the first Ctrl-C or SIGTERM, with a message; a second one interrupts.
 
-    Yields an object whose `requested` is True from the first signal on, at which the message is said on stderr. Outside
-    the main thread, which alone gets signals, it never is.
+    Outside the main thread, which alone gets signals, it never does.
     """
     state = SimpleNamespace(requested=False)
 
@@ -119,23 +104,12 @@ def deferred_signals(message=""):
             print(f"\n{message}", file=sys.stderr, flush=True)
 
     in_main = threading.current_thread() is threading.main_thread()
-    with _handling_signals(note) if in_main else contextlib.nullcontext():
-        yield state
-
-
-def ignored_signals():
-    """Context in which Ctrl-C and SIGTERM are ignored; the block must be short."""
-    return _handling_signals(signal.SIG_IGN)
-
-
-@contextlib.contextmanager
-def _handling_signals(handler):
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM) if in_main}
     try:
-        yield
+        yield state
     finally:
-        for number, former in before.items():
-            signal.signal(number, former)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def bounded(kind, least=-math.inf, most=math.inf, above=-math.inf, below=math.inf, step=None):

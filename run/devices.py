@@ -21,8 +21,7 @@ TF_CONFIG = 'JSON like {"cluster": {"worker": ["host:port", ...]}, "task": {"typ
 def make_strategy(name, batch_size):
     """TensorFlow's distribution strategy for "none", "mirrored" (all devices) or "multiworker" (as TF_CONFIG says).
 
-    Has to come before anything else makes TensorFlow start its devices. Raises UserError if TF_CONFIG can't be used, or
-    the replicas can't share a batch alike.
+    Has to come before anything else makes TensorFlow start its devices.
     """
     if name == "mirrored":
         strategy = tf.distribute.MirroredStrategy()
@@ -32,8 +31,7 @@ def make_strategy(name, batch_size):
             hosts, task = config["cluster"][config["task"]["type"]], config["task"]
             hosts[int(task["index"])]
         except (KeyError, ValueError, TypeError, IndexError) as error:
-            found = f"{type(error).__name__}: {error}"
-            raise UserError(f"TF_CONFIG: found {found}, expected {TF_CONFIG}; set it on every worker") from None
+            raise UserError(f"TF_CONFIG: {error!r}, expected {TF_CONFIG}; set it on every worker") from None
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
     else:
         strategy = tf.distribute.get_strategy()
@@ -41,16 +39,6 @@ def make_strategy(name, batch_size):
     if batch_size % replicas:
         raise UserError(f"--batch-size: found {batch_size}, expected a multiple of the {replicas} replicas; change it")
     return strategy
-
-
-def is_chief(strategy):
-    """True on the process that writes: the only one, or the first of several workers."""
-    resolver = strategy.cluster_resolver
-    if resolver is None or not resolver.task_type:
-        return True
-    return resolver.task_type == "chief" or (
-        resolver.task_type == "worker" and resolver.task_id == 0 and "chief" not in resolver.cluster_spec().jobs
-    )
 
 
 def set_numerics(seed, mixed_precision=False, deterministic=False):
@@ -64,20 +52,18 @@ def set_numerics(seed, mixed_precision=False, deterministic=False):
 def rejoin(error, step):
     """After a TensorFlow error, `step` steps made so far, start this worker again; it goes on from the last checkpoint.
 
-    The pauses before grow, 1 s, 2 s, 4 s, ..., until a step is made in between; after `MOST_RESTARTS` of them it raises
-    UserError.
+    The pauses before grow, 1 s, 2 s, 4 s, ..., until a step is made in between; it gives up after `MOST_RESTARTS`.
     """
     last_step, count = map(int, os.environ.get(RESTARTS, "0 0").split())
     count = count + 1 if step == last_step else 1
-    reason = " ".join(str(error).split())[:300]
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     if count > MOST_RESTARTS:
         raise UserError(
-            f"--strategy multiworker: found no step made in {MOST_RESTARTS} restarts ({type(error).__name__}: "
-            f"{reason}), expected all workers of TF_CONFIG to run; start them again"
+            f"--strategy multiworker: found no step made in {MOST_RESTARTS} restarts ({reason}), expected all workers "
+            "of TF_CONFIG to run; start them again"
         ) from None
     pause = 2 ** (count - 1)
-    soon = f"waiting for it to come back, restart {count} of {MOST_RESTARTS} in {pause} s"
-    print(f"a worker is gone ({type(error).__name__}: {reason}); {soon}", file=sys.stderr, flush=True)
+    print(f"a worker is gone ({reason}); restart {count} of {MOST_RESTARTS} in {pause} s", file=sys.stderr, flush=True)
     time.sleep(pause)
     os.environ[RESTARTS] = f"{step} {count}"
     os.execv(sys.executable, [sys.executable, *sys.argv])

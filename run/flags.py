@@ -8,7 +8,6 @@ from datagenerator import MAX_ZOOM
 from run.command import bounded
 from run.devices import STRATEGIES
 
-NOT_GIVEN = object()
 SEMANTIC_WEIGHT = 1.0
 CROWD_WEIGHT = 10.0  # with --coordinates: a hundred instances' losses are that much larger than those of lanes
 
@@ -28,9 +27,7 @@ def make_parser():
     group = parser.add_argument_group("data")
     add = group.add_argument
     add("-s", "--srcdir", nargs="+", default=["data"], help="data folders; FOLDER:N takes its images N times as often")
-    add = group.add_mutually_exclusive_group().add_argument
     add("--valdir", nargs="+", help="validation data folders, which count alike; default 10 %% of srcdir")
-    add("--split-by", choices=("image", "clip"), default="image", help="of these 10 %%: single images or whole clips")
     add = group.add_mutually_exclusive_group().add_argument
     add("--image-size", **size, default=[512, 512], help="network input, multiples of 8")
     add("--crop", **size, help="train on parts of this size")
@@ -48,8 +45,7 @@ def make_parser():
     add("--no-dropout", action="store_true", help="train without dropout; as --modeldir has it")
     add("--skip-connections", action="store_true", help="add encoder outputs in the decoder; as --modeldir has it")
     add("--coordinates", action="store_true", help="add each pixel's place to its embedding; as --modeldir has it")
-    group = parser.add_argument_group("run")
-    add = group.add_argument
+    add = parser.add_argument_group("run").add_argument
     add("-o", "--outdir", default="saved_model", help="run folder to write, a new or empty one")
     add("--resume", metavar="RUN_FOLDER", help="resume a run; --steps: longer; --srcdir, --valdir: its data moved")
     add("-l", "--logdir", help="folder of the TensorBoard events; default OUTDIR/log")
@@ -61,7 +57,6 @@ def make_parser():
     add("--save-every", type=count, default=500, help="steps between checkpoints")
     add("--plot-every", type=count, default=1000, help="steps between TensorBoard summaries and plots")
     add("--val-every", type=count, default=1, help="epochs between validations")
-    add = group.add_mutually_exclusive_group().add_argument
     add("--epochs", type=count, default=50, help="passes over the training images")
     add("--steps", type=count, help="optimizer steps, instead of --epochs")
     add = parser.add_argument_group("loss").add_argument
@@ -77,53 +72,44 @@ def make_parser():
     add = parser.add_argument_group("optimizer").add_argument
     add("--lr", type=least_zero, default=1e-4, help="highest learning rate")
     add("--optimizer", choices=("adam", "adamw"), default="adam", help="adamw: with weight decay")
-    add("--weight-decay", type=least_zero, default=1e-4, help="of adamw")
     add("--schedule", choices=("original", "cosine"), default="original", help="x0.96 every 5000 steps, or cosine to 0")
     add("--warmup", type=bounded(int, least=0), default=0, help="steps of linear warm-up, cosine schedule only")
-    add("--clip-norm", type=least_zero, default=0.0, help="scale gradients down to this global norm; 0 = don't")
     decay = bounded(float, least=0, below=1)
     add("--ema", type=decay, default=0.0, help="decay of averaged weights, which are validated and kept; 0 = none")
     return parser
 
 
-def parse_args(argv=None):
-    """Flags of the command line; `given` are the names of those that stand there, `command` is the line."""
+def parse_args(argv=None, saved=(), where=""):
+    """Flags of the command line, which override `saved`, the `flag_words` of a run from the file `where`."""
     argv = sys.argv[1:] if argv is None else argv
     parser = make_parser()
     try:
         args = parser.parse_args(argv)
-        parser.set_defaults(**dict.fromkeys(vars(args), NOT_GIVEN))
-        args.given = {name for name, value in vars(parser.parse_args(argv)).items() if value is not NOT_GIVEN}
-    except (ValueError, RecursionError) as error:  # of text that is no UTF-8, an open quotation, a file in itself
+        if saved:
+            parser.prog = f"training.py: {where}: flags"
+            args = parser.parse_args([*saved, *argv])
+    except ValueError as error:  # of text that is no UTF-8, an open quotation
         parser.error(f"@FILE: found {type(error).__name__}: {error}, expected flags as UTF-8 text; fix the file")
     if args.sem is None:
         args.sem = CROWD_WEIGHT if args.coordinates else SEMANTIC_WEIGHT
-    is_decay = "weight_decay" in args.given
     for is_wrong, found in (
         (args.crop and args.keep_aspect, "--keep-aspect: found with --crop"),
-        (args.zoom != 1 and not args.crop, f"--zoom: found {args.zoom:g} without --crop"),
         (args.jit and args.strategy != "none", f"--jit: found with --strategy {args.strategy}"),
         (args.warmup and args.schedule != "cosine", "--warmup: found with --schedule original"),
-        (is_decay and args.optimizer == "adam", "--weight-decay: found with --optimizer adam"),
-        (args.coordinates and args.feature_dim < 2, "--feature-dim: found 1 with --coordinates, which take 2"),
-        (not any((args.var, args.dist, args.reg, args.sem)), "--sem: found all loss weights 0"),
     ):
-        if is_wrong and not args.resume:  # whose own flags count
+        if is_wrong:
             parser.error(f"{found}, expected flags that fit each other; change or leave out one")
     args.command = "python training.py " + shlex.join(argv)
     return args
 
 
-def restore_flags(flags, path):
-    """Flags of a run, {name: value}, of what JSON has of them; ends the command, naming the file, if they are wrong.
-
-    What other versions have is left out, and what is missing has its default.
-    """
-    parser, words = make_parser(), []
-    parser.prog, parser.fromfile_prefix_chars = f"training.py: {path}: flags", None
-    for name, default in vars(parser.parse_args([])).items():
+def flag_words(flags):
+    """The command line of flags, {name: value}, of a run; what other versions have is left out."""
+    words = []
+    for name, default in vars(make_parser().parse_args([])).items():
         value, flag = flags.get(name, default), f"--{name.replace('_', '-')}"
-        if value == default or name == "epochs" and flags.get("steps"):
-            continue
-        words += [flag] if value is True else [flag, *map(str, value)] if type(value) is list else [f"{flag}={value}"]
-    return vars(parser.parse_args(words))
+        if type(value) is list and value != default:
+            words += [flag, *map(str, value)]
+        elif value != default:
+            words.append(flag if value is True else f"{flag}={value}")
+    return words

@@ -1,21 +1,20 @@
-"""The data of a run: image and label pairs of its folders, none on both sides of the split; lines of lanes; classes."""
+"""The data of a run: image and label pairs of its folders, none on both sides of the split; lanes; classes."""
 
 import hashlib
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 import utils
 from data.files import CLASS_FILE, LEFT_OUT, MAX_CLASS, class_table, find_samples, read_class_names
 from datagenerator import ClassMap, read_label, split_pairs
+from lanes.tusimple import read_labels
 from run.command import UserError
-from run.split import hold_out_clips, lines_of
 
 
 @dataclass
@@ -34,17 +33,12 @@ class Data:
 
     @property
     def val_pairs(self):
-        """Pairs of all validation folders."""
         return [pair for pairs in self.folders.values() for pair in pairs]
-
-    def describe(self):
-        """{"training": ..., "validation": ...} of `describe_pairs`."""
-        return {"training": describe_pairs(self.pairs), "validation": describe_pairs(self.val_pairs)}
 
 
 def collect_data(flags):
     """The `Data` of a run's flags; raises UserError for an image, a label or a `labels.json` that can't be used."""
-    pairs, folders = collect_pairs(flags.srcdir, flags.valdir, flags.balance, flags.ignore, flags.split_by)
+    pairs, folders = collect_pairs(flags.srcdir, flags.valdir, flags.balance, flags.ignore)
     classes = collect_classes(pairs, flags.resume or flags.modeldir) if flags.cls else {}
     pairs = number_classes(pairs, classes)
     folders = {name: number_classes(val_pairs, classes) for name, val_pairs in folders.items()}
@@ -56,11 +50,10 @@ def collect_data(flags):
 def collect_classes(pairs, modeldir):
     """The classes of training pairs, {name: whether it is stuff}; those of the model of `modeldir` first, in its order.
 
-    A single one isn't learned: there is nothing to tell it from. Raises UserError for a `classes.txt` that can't be
-    used, or that differs from another in what is stuff.
+    A single one isn't learned.
     """
     classes = {}
-    for folder in dict.fromkeys(_class_folder(pair) for pair in pairs if pair[2:]):
+    for folder in dict.fromkeys(_class_folder(pair) for pair in pairs if pair[2]):
         for identity, name, stuff in read_class_names(folder):
             if identity and name != LEFT_OUT and classes.setdefault(name, stuff) != stuff:
                 what = f"{name}{'' if stuff else ' not'} to be stuff"
@@ -74,17 +67,14 @@ def collect_classes(pairs, modeldir):
 
 
 def number_classes(pairs, classes):
-    """Pairs of `collect_pairs` as `datagenerator.read_pair` takes them; raises UserError for what can't be used."""
+    """Pairs of `collect_pairs` as `datagenerator.read_pair` takes them."""
     if classes:
         table = lru_cache(None)(lambda folder: class_table(folder, classes))
-        maps = [ClassMap(pair[2], table(_class_folder(pair))) if pair[2:] else None for pair in pairs]
+        maps = [ClassMap(pair[2], table(_class_folder(pair))) if pair[2] else None for pair in pairs]
         return [(*pair[:2], class_map) for pair, class_map in zip(pairs, maps, strict=True)]
-    for image, label, *_ in pairs:
+    for image, label, _ in pairs:
         if label is None:
-            raise UserError(
-                f"{image}: found it in classes/ alone, expected a label too in a run without classes; add classes/ to "
-                "--srcdir or labels/ to that folder, and leave out --cls 0"
-            )
+            raise UserError(f"{image}: found no label, expected one: the run has no classes; add it or drop --cls 0")
     return [pair[:2] for pair in pairs]
 
 
@@ -92,42 +82,30 @@ def _class_folder(pair):
     return Path(pair[2]).parent.parent
 
 
-def collect_pairs(srcdir, valdir=None, balance=False, ignore=None, split_by="image"):
-    """(training pairs, {name of a validation folder: its pairs}), of `find_training_pairs`.
+def collect_pairs(srcdir, valdir=None, balance=False, ignore=None):
+    """(training pairs, {name of a validation folder: its pairs}), of `find_samples`.
 
-    Without `valdir` 10 % of every source are held out, by "clip" 10 % of all images, and copies of them are left out of
-    the training, and said; those of `valdir`, which somebody has chosen, stay. A source FOLDER:N counts N times; with
-    `balance` so do images with a rare number of instances, see `balance_pairs`.
+    Without `valdir` 10 % of every source are held out, and copies of them are left out of the training.
     """
-    sources = [(find_training_pairs(folder), times) for folder, times in map(parse_source, srcdir)]
     pairs, held_out = [], []
-    if valdir is None and split_by == "clip":
-        held_out = hold_out_clips(list(dict.fromkeys(pair for source, _ in sources for pair in source)))
-    clips = set(held_out)
-    for train_pairs, times in sources:
-        if clips:
-            train_pairs = [pair for pair in train_pairs if pair not in clips]
-        elif valdir is None:
+    for folder, times in map(parse_source, srcdir):
+        train_pairs = find_samples(folder)
+        if valdir is None:
             train_pairs, val_pairs = split_pairs(train_pairs)
             held_out += val_pairs
-        pairs += (balance_pairs(train_pairs, ignore) if balance and train_pairs else train_pairs) * times
-    folders = {"validation": list(dict.fromkeys(held_out))}
+        pairs += (balance_pairs(train_pairs, ignore) if balance else train_pairs) * times
     if valdir is not None:
         val_folders = list(dict.fromkeys(valdir))
         names = [Path(folder).resolve().name for folder in val_folders]
         names = names if len(set(names)) == len(names) else val_folders
-        folders = {name: find_training_pairs(folder) for name, folder in zip(names, val_folders, strict=True)}
-    if valdir is None and (copies := find_copies(held_out, pairs)):
-        first = min(copies)[0]
-        print(
-            f"warning: {len(copies)} images are copies of held-out ones, first {first}: left out of the training; "
-            "remove them",
-            file=sys.stderr,
-        )
+        return pairs, dict(zip(names, map(find_samples, val_folders), strict=True))
+    if copies := find_copies(held_out, pairs):
+        found = f"{len(copies)} images are copies of held-out ones, first {min(copies)[0]}"
+        print(f"warning: {found}: left out of the training; remove them", file=sys.stderr)
         pairs = [pair for pair in pairs if pair not in copies]
     if not pairs:
         raise UserError(f"--srcdir {srcdir[0]}: found no other image than held-out ones, expected some; add images")
-    return pairs, folders
+    return pairs, {"validation": list(dict.fromkeys(held_out))}
 
 
 def parse_source(source):
@@ -137,84 +115,76 @@ def parse_source(source):
     return (folder, int(times)) if is_repeated else (source, 1)
 
 
-def find_training_pairs(folder):
-    """Pairs of a data folder: (image path, label path), with `classes/` (image path, label path or None, its path)."""
-    return [sample if sample[2] else sample[:2] for sample in find_samples(folder)]
-
-
 def balance_pairs(pairs, ignore=None):
-    """Repeat pairs so that images with a rare number of instances come more often; raises UserError for a bad label.
+    """Repeat pairs so that images with a rare number of instances come more often.
 
-    Of every number of instances there are `count` images; each of them is taken round(sqrt(most / count)) times,
-    which lies half way, by ratio, between the data as they are and as many images of every number.
+    Each of the `count` images with a number is taken round(sqrt(most / count)) times, which lies half way, by ratio,
+    between the data as they are and as many images of every number.
     """
+
+    def count_instances(pair):
+        label = read_label(pair[1]) if pair[1] else np.zeros(0, int)
+        return np.count_nonzero(np.bincount(label[label != ignore])[1:])
+
     with ThreadPoolExecutor() as pool:
-        tasks = pool.map(partial(_count_instances, ignore=ignore), pairs)
-        numbers = list(tqdm(tasks, "instances", len(pairs), unit="label", dynamic_ncols=True))
+        numbers = list(pool.map(count_instances, pairs))
     counts = Counter(numbers)
     times = {number: round((max(counts.values()) / count) ** 0.5) for number, count in counts.items()}
     return [pair for pair, number in zip(pairs, numbers, strict=True) for _ in range(times[number])]
 
 
-def _count_instances(pair, ignore=None):
-    if pair[1] is None:
-        return 0
-    label = read_label(pair[1])
-    return np.count_nonzero(np.bincount(label[label != ignore])[1:])
-
-
 def find_copies(pairs, others):
     """Those of `others` whose image file has the bytes of one of `pairs`: a set."""
-    size = lru_cache(None)(lambda path: Path(path).stat().st_size)
-    content = lru_cache(None)(lambda path: hashlib.sha256(Path(path).read_bytes()).digest())
-    by_size = {}
-    for image, *_ in set(pairs):
-        by_size.setdefault(size(image), []).append(image)
-    return {
-        other
-        for other in set(others)
-        if any(content(image) == content(other[0]) for image in by_size.get(size(other[0]), ()))
-    }
+
+    def size(pair):
+        return Path(pair[0]).stat().st_size
+
+    def content(pair):
+        return hashlib.sha256(Path(pair[0]).read_bytes()).digest()
+
+    sizes = set(map(size, pairs))
+    likely = [other for other in set(others) if size(other) in sizes]
+    contents = set(map(content, set(pairs))) if likely else set()
+    return {other for other in likely if content(other) in contents}
 
 
 def describe_pairs(pairs):
     """What identifies a data set wherever its folders lie: {"images": int, "digest": of names, image sizes, labels}."""
 
+    @lru_cache(None)
     def describe(pair):
         image, label, class_map = Path(pair[0]), pair[1], (*pair[2:], None)[0]
         paths = [path for path in (label, class_map and class_map.path) if path]
         digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in paths]
         return f"{image.name} {image.stat().st_size} {' '.join(digests)}" + (class_map.table.hex() if class_map else "")
 
-    with ThreadPoolExecutor() as pool:
-        different = list(dict.fromkeys(pairs))
-        known = dict(zip(different, pool.map(describe, different), strict=True))
-    digest = hashlib.sha256("\n".join(known[pair] for pair in pairs).encode(errors="surrogateescape")).hexdigest()
+    digest = hashlib.sha256("\n".join(map(describe, pairs)).encode(errors="surrogateescape")).hexdigest()
     return {"images": len(pairs), "digest": digest[:16]}
 
 
 def read_lanes(pairs):
-    """The line of each pair, of `split.lines_of`, without empty lanes; None if a pair has no line.
+    """The TuSimple line of each pair, that of its number in `labels.json` beside `images/`; None if a pair has no line.
 
-    "raw_file" is the image's path, "size" its (h, w). Raises UserError for lanes that don't lie on the label's
-    instances, and for what can't be read.
+    Without empty lanes, which nobody can find; "raw_file" is the image's path, "size" its (h, w). Raises UserError for
+    lanes that don't lie on the label's instances.
     """
-    labeled = []
-    for (image, label, *_), line in zip(pairs, lines_of([pair[0] for pair in pairs]), strict=True):
-        if label is None or line is None:
+    files, labeled = {}, []
+    for image, label, *_ in pairs:
+        file, stem = Path(image).parent.parent / "labels.json", Path(image).stem
+        if file not in files:
+            files[file] = read_labels(file) if file.is_file() else []
+        if label is None or not stem.isdecimal() or int(stem) >= len(files[file]):
             return None
-        # nobody can find a lane without a point, see --skip-empty-lanes of the evaluation
+        line, ids = files[file][int(stem)], read_label(label)
         lanes = [lane for lane in line["lanes"] if max(lane, default=-1) >= 0]
-        ids, rows = read_label(label), line["h_samples"]
-        points = [(y, x) for lane in lanes for x, y in zip(lane, rows, strict=True) if x >= 0]
+        points = [(y, x) for lane in lanes for x, y in zip(lane, line["h_samples"], strict=True) if x >= 0]
         points = np.array(points, int).reshape(-1, 2)
         inside = points[((points >= 0) & (points < ids.shape)).all(axis=1)]
         right = np.count_nonzero(ids[tuple(inside.T)])
         if 2 * right < len(points):
             raise UserError(
-                f"{Path(image).parent.parent / 'labels.json'}:{int(Path(image).stem) + 1}: found {len(points) - right} "
-                f"of {len(points)} points beside the instances of {label} ({ids.shape[1]}x{ids.shape[0]}), expected "
-                "lanes and labels of one size; make both again or remove labels.json, which only the score needs"
+                f"{file}:{int(stem) + 1}: found {len(points) - right} of {len(points)} points beside the instances of "
+                f"{label}, expected lanes and labels of one size; make both again or remove {file.name}"
             )
         labeled.append({**line, "raw_file": image, "lanes": lanes, "size": ids.shape})
     return labeled

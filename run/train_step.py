@@ -1,7 +1,6 @@
 """One optimizer step on one device, several, or several machines: optimizer, losses, averages, the compiled step.
 
-The step is one TensorFlow graph without a round trip to Python and without a shape that depends on the data. All its
-numbers are those of the global batch, however many replicas divide it (but for dropout, whose masks repeat).
+All its numbers are those of the global batch, however many replicas divide it (but for dropout, whose masks repeat).
 """
 
 from dataclasses import dataclass
@@ -14,14 +13,11 @@ from loss import LANE_WEIGHT, class_loss, class_pixel_weights, discriminative_lo
 
 LOSS_TERMS = ("loss", "l_var", "l_dist", "l_reg", "l_sem")
 CLASS_TERM = "l_class"  # after these, of a network with classes
-DECAY, DECAY_STEPS = 0.96, 5000
+WEIGHT_DECAY = 1e-4  # of AdamW
 
 
 class _OneKernel:
-    """Adam's update by TensorFlow's one kernel per variable, where Keras builds some 35 operations.
-
-    ENet has 371 variables, most of them tiny: a graph of half the size is traced and compiled in half the time.
-    """
+    """Adam's update by one kernel per variable, where Keras builds some 35 operations: compiled in half the time."""
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
@@ -49,8 +45,8 @@ class AdamW(_OneKernel, keras.optimizers.AdamW):
     pass
 
 
-def make_optimizer(name, steps, lr, schedule="original", warmup=0, weight_decay=1e-4):
-    """A Keras optimizer, "adam" or "adamw", with the learning-rate schedule of a run of `steps` steps.
+def make_optimizer(name, steps, lr, schedule="original", warmup=0):
+    """A Keras optimizer, "adam" or "adamw", for a run of `steps` steps.
 
     The schedule is "original", lr * 0.96^floor(step / 5000), or "cosine" to 0 after `warmup` steps of linear warm-up.
     """
@@ -60,10 +56,10 @@ def make_optimizer(name, steps, lr, schedule="original", warmup=0, weight_decay=
             start, max(1, steps - warmup), warmup_target=target, warmup_steps=warmup
         )
     else:
-        rate = keras.optimizers.schedules.ExponentialDecay(float(lr), DECAY_STEPS, DECAY, staircase=True)
+        rate = keras.optimizers.schedules.ExponentialDecay(float(lr), 5000, 0.96, staircase=True)
     if name == "adam":
         return Adam(rate)
-    optimizer = AdamW(rate, weight_decay=weight_decay)
+    optimizer = AdamW(rate, weight_decay=WEIGHT_DECAY)
     # biases, batch-norm betas and PReLU slopes are no weights to shrink
     optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "alpha"])
     return optimizer
@@ -99,12 +95,9 @@ def loss_terms(outputs):
 def make_losses(settings, jit=True):
     """Function (outputs, label of `datagenerator.make_dataset`) -> the float32 scalars of `loss_terms`.
 
-    With classes each loss is a mean over the images that have what it compares with, and 0 without any.
-
-    Args:
-        settings: `LossSettings`.
-        jit: compile the discriminative loss with XLA, which makes it 2.4 times as fast. Not in a step that is compiled
-            as a whole: TensorFlow would compile that anew each time.
+    With classes each loss is a mean over the images that have what it compares with, and 0 without any. `jit` compiles
+    the discriminative loss with XLA, which makes it 2.4 times as fast; not in a step that is compiled as a whole:
+    TensorFlow would compile that anew each time.
     """
     s, embedding_loss = settings, _compiled_loss if jit else discriminative_loss
 
@@ -129,51 +122,36 @@ def make_losses(settings, jit=True):
                 loss, l_var, l_dist, l_reg = (tf.math.divide_no_nan(x, fraction) for x in (loss, l_var, l_dist, l_reg))
         if s.sem:
             l_sem = s.sem * semantic_loss(outputs["semantic"], label, s.foreground, ignore)
-            l_sem *= _replica_weight(lambda: pixel_weights(label, s.foreground, ignore))
+            l_sem *= _replica_weight(pixel_weights(label, s.foreground, ignore))
         if "classes" not in outputs:
             return loss + l_sem, l_var, l_dist, l_reg, l_sem
         l_class = s.cls * class_loss(outputs["classes"], classes, s.class_weights)
-        l_class *= _replica_weight(lambda: class_pixel_weights(classes, s.class_weights))
+        l_class *= _replica_weight(class_pixel_weights(classes, s.class_weights))
         return loss + l_sem + l_class, l_var, l_dist, l_reg, l_sem, l_class
 
     return losses
 
 
 def _replica_weight(weights):
-    """Factor, by the weights of this replica's pixels, of a loss that divides by their sum.
-
-    With it the mean over the replicas is what one replica finds on the whole batch.
-    """
-    if _replicas() is None:
-        return 1.0
-    weight = tf.reduce_sum(weights())
-    return tf.math.divide_no_nan(weight, _replica_mean(weight))
+    """Factor of a loss that divides by the sum of these weights: with it the replicas' mean is that of one replica."""
+    weight = tf.reduce_sum(weights)
+    mean = _replica_mean(weight)
+    return 1.0 if mean is weight else tf.math.divide_no_nan(weight, mean)
 
 
 def _replica_mean(value):
     """Mean of numbers over all replicas."""
-    context = _replicas()
-    return value if context is None else context.all_reduce(tf.distribute.ReduceOp.MEAN, value)
-
-
-def _replicas():
-    """TensorFlow's context in which a step runs on one of several replicas, else None."""
     context = tf.distribute.get_replica_context()
-    return context if context and context.num_replicas_in_sync > 1 else None
+    several = context and context.num_replicas_in_sync > 1
+    return context.all_reduce(tf.distribute.ReduceOp.MEAN, value) if several else value
 
 
-def make_train_step(model, optimizer, losses, strategy=None, averages=None, clip_norm=0.0, jit=False):
-    """Compiled function (image, label) that makes one optimizer step.
+def make_train_step(model, optimizer, losses, strategy=None, averages=None, jit=False):
+    """Compiled function (image, label) that makes one optimizer step, with `jit` all of it by XLA.
 
-    Its result is float32: the `loss_terms` and the gradient's global norm before clipping. If one of them is not
-    finite, weights and statistics stay as they were before the step.
-
-    Args:
-        model, optimizer: built in the scope of `strategy`, whose default is TensorFlow's for one device.
-        losses: function of `make_losses`.
-        averages: `WeightAverages` to update, or None.
-        clip_norm: gradients are scaled down to this global norm; 0 = they are not.
-        jit: compile the whole step with XLA.
+    Its result is float32: the `loss_terms` of `losses`, of `make_losses`, and the gradient's global norm. If one of
+    them is not finite, weights and statistics stay as they were before the step. `model`, `optimizer` and `averages`, a
+    `WeightAverages` or None, are built in the scope of `strategy`.
     """
     strategy = strategy or tf.distribute.get_strategy()
     replicas, variables = strategy.num_replicas_in_sync, model.trainable_variables
@@ -188,11 +166,8 @@ def make_train_step(model, optimizer, losses, strategy=None, averages=None, clip
         terms = tf.stack(terms)
         gradients, terms = _replica_mean(gradients), _replica_mean(terms)
         norm = tf.linalg.global_norm(gradients)
-        factor = 1.0 / replicas  # Keras sums over the replicas once more
-        if clip_norm:
-            factor *= clip_norm / tf.maximum(norm, clip_norm)
-        if replicas > 1 or clip_norm:
-            gradients = [g * factor for g in gradients]
+        if replicas > 1:  # Keras sums over them once more
+            gradients = [g * (1.0 / replicas) for g in gradients]
         return tf.concat([terms, norm[None]], axis=0), gradients
 
     @tf.function(jit_compile=jit, autograph=False)
@@ -219,7 +194,7 @@ def make_train_step(model, optimizer, losses, strategy=None, averages=None, clip
 
 
 class WeightAverages:
-    """Exponential moving averages of a model's weights and batch-norm statistics (Polyak averaging).
+    """Exponential moving averages of a model's weights and batch-norm statistics.
 
     The decay of step t is min(decay, (1 + t) / (10 + t)), so that the first steps don't linger.
     """
@@ -233,7 +208,6 @@ class WeightAverages:
         self.count = keras.Variable(0.0, trainable=False, name="average_count")
 
     def named_variables(self):
-        """{name: keras.Variable} for a checkpoint."""
         weights = zip(self.model.weights, self.variables, strict=True)
         return {"averages/count": self.count, **{f"averages/{weight.path}": average for weight, average in weights}}
 

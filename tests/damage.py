@@ -2,7 +2,6 @@
 
 import json
 from functools import partial
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -43,7 +42,7 @@ def in_config(key, **values):
 
 network = partial(in_config, "network")
 flags = partial(in_config, "flags", srcdir=["data"])  # of a run, that no command line gives
-missing, empty, text, nested = Path.unlink, written(b""), written(b"no image, no model\n"), written(b"[" * 100_000)
+empty, text = written(b""), written(b"no image, no model\n")
 cut = changed(lambda data: data[: len(data) * 2 // 3])
 without_end = changed(lambda data: data[:-2])
 zero_filled = changed(lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
@@ -55,13 +54,12 @@ def folder(path):
     path.mkdir()
 
 
-def encoded(image, suffix=".png"):
-    return cv2.imencode(suffix, image)[1].tobytes()
+def encoded(image):
+    return cv2.imencode(".png", image)[1].tobytes()
 
 
 colored = written(encoded(np.full((96, 160, 3), (0, 0, 255), np.uint8)))
 smaller = written(encoded(np.zeros((50, 160), np.uint8)))
-as_jpg = changed(lambda data: encoded(cv2.imdecode(np.frombuffer(data, np.uint8), -1), ".jpg"))
 
 
 def write_frames(path, frames, codec="mp4v"):

@@ -22,7 +22,6 @@ from pipeline import segmentation
 from run import train_step
 from run.checkpoint import start_from
 from run.command import UserError
-from run.pairs import collect_pairs
 
 SIZE = (16, 24)
 NAMES = [ClassName(3, "car"), ClassName(7, "the sky", True), ClassName(9, "-")]
@@ -206,7 +205,6 @@ def test_run_of_classes_alone_has_no_semantic_head(folders, monkeypatch):
 
 
 def test_folders_that_do_not_fit_are_named(folders):
-    assert {len(pair) for pair in collect_pairs([str(folders / "plain")])[0]} == {2}
     with pytest.raises(UserError, match=r"street.*0\.png.*--cls"):
         collected(folders, "plain", "street", more=["--cls", "0"])
     write_class_names(folders / "street", [NAMES[0], ClassName(7, "the sky"), NAMES[2]])

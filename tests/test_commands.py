@@ -10,37 +10,20 @@ import pytest
 from conftest import ROOT
 
 import utils
-from run import command
 
 DATA_COMMANDS = [f"data/{path.name}" for path in sorted((ROOT / "data").glob("*_data*.py"))]
+COMMANDS = ["training.py", "inference.py", *DATA_COMMANDS, "-m evaluation", "-m export", "-m benchmark"]
 
 
-@pytest.mark.parametrize(
-    ("command", "number"),
-    [
-        ("training.py", signal.SIGINT),
-        ("inference.py", signal.SIGTERM),
-        ("data/tusimple_dataset_processing.py", signal.SIGINT),
-        ("data/synthetic_dataset.py", signal.SIGTERM),
-        ("data/instance_dataset_processing.py", signal.SIGTERM),
-        ("data/culane_dataset_processing.py", signal.SIGINT),
-        ("-m evaluation", signal.SIGINT),
-        ("-m export", signal.SIGTERM),
-        ("-m benchmark", signal.SIGINT),
-    ],
-)
-def test_stopped_while_it_starts_a_command_says_one_line(command, number, tmp_path):
+@pytest.mark.parametrize(("number", "command"), enumerate(COMMANDS))
+def test_stopped_while_it_starts_a_command_says_one_line(number, command, tmp_path):
     """The signal comes in the middle of the imports: a package that sends it stands for a slow one."""
+    sent = (signal.SIGINT, signal.SIGTERM)[number % 2]
     for name in ("cv2", "tensorflow"):
-        stop = f"import os\nos.kill(os.getpid(), {int(number)})\nimport time\ntime.sleep(60)\n"
+        stop = f"import os\nos.kill(os.getpid(), {int(sent)})\nimport time\ntime.sleep(60)\n"
         (tmp_path / f"{name}.py").write_text(stop)
-    result = subprocess.run(
-        [sys.executable, *command.split(), "--help"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-    )
+    argv, env = [sys.executable, *command.split(), "--help"], {**os.environ, "PYTHONPATH": str(tmp_path)}
+    result = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, env=env)
     lines = [line for line in result.stderr.splitlines() if "cudart" not in line and "absl" not in line]
     assert result.returncode in (130, -signal.SIGINT) and lines == [f"{Path(command.split()[-1]).name}: interrupted"]
 
@@ -71,11 +54,3 @@ def test_settings_of_others_break_no_command(tmp_path, tiny_data):
     weights = utils.load_model(run).weights
     assert {weight.dtype for weight in weights} == {"float32"} and len(list(out.iterdir())) == 8
     assert (tmp_path / "keras.json").read_text() == settings
-
-
-def test_a_second_process_finds_room_on_a_gpu(monkeypatch):
-    monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH", raising=False)
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
-    command.set_environment()
-    assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
-    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"  # somebody looks for a fault

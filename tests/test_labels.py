@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from data.files import find_pairs
-from datagenerator import prepare_label
+from pipeline.segmentation import Settings
 from run import label_statistics
 from run.command import UserError
+from run.flags import parse_args
 from run.label_statistics import LabelStatistics
 from run.pairs import balance_pairs, collect_pairs
-from run.validation import InstanceSettings, SummaryLog
+from run.validation import SummaryLog
 
 
 def write(folder, *label_images):
@@ -33,22 +34,12 @@ def line(thickness, border=0):
     return label
 
 
-def test_pieces_by_hand():
-    label = np.array([[1, 0, 7, 7], [0, 1, 0, 0], [9, 0, 0, 7], [9, 255, 255, 255]], np.uint8)
-    assert label_statistics.largest_pieces(label, ignore=255) == {1: (2, 2), 7: (3, 2), 9: (2, 2)}
-    assert label_statistics.largest_pieces(np.zeros((3, 3), np.uint16)) == {}
-
-
-@pytest.mark.parametrize(("thickness", "cut"), [(1, 1), (7, 0)])
-def test_lines_that_the_networks_size_cuts(tmp_path, capsys, thickness, cut):
-    """The README's own example: of a line 1 px wide 99 pieces are left at 512x512, of one of 7 px a single one."""
-    pieces = cv2.connectedComponents((prepare_label(line(thickness), (512, 512)) > 0).astype(np.uint8))[0] - 1
-    assert pieces > 50 if cut else pieces == 1
-    label_statistics.measure_labels(write(tmp_path / "data", line(thickness), 0 * line(1)), (512, 512))
-    said = capsys.readouterr().err
-    if cut:
-        assert "1 of 1 instances in 2 labels fall into pieces at the network's 512x512" in said
-    assert ("labels/0000.png" in said) == ("warning" in said) == bool(cut)
+def test_instances_that_vanish_at_the_networks_size(tmp_path, capsys):
+    label = line(7)
+    label[600:604, 1000:1004] = 70
+    label_statistics.measure_labels(write(tmp_path / "data", label, 0 * label), (72, 128))
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "1 of 2 instances have no pixel left at the network's 72x128" in said and "0000.png" in said
 
 
 def test_labels_that_were_resized_smoothly_or_hold_too_much(tmp_path, capsys):
@@ -63,9 +54,9 @@ def test_labels_that_were_resized_smoothly_or_hold_too_much(tmp_path, capsys):
     label_statistics.measure_labels(write(tmp_path / "data", smooth, many), (160, 240))
     said = capsys.readouterr().err.splitlines()
     (line_,) = [text for text in said if "have fewer than 10 pixels" in text]
-    assert f"{few} of {599 + len(np.unique(smooth)) - 1} instances in 2 labels" in line_ and "0000.png" in line_
-    (line_,) = [text for text in said if "the loss counts 511 instances" in text]
-    assert "most (599)" in line_ and "0001.png" in line_
+    assert f"{few} of {599 + len(np.unique(smooth)) - 1} instances" in line_ and "0000.png" in line_
+    (line_,) = [text for text in said if "more than the 511 of an image" in text]
+    assert "most (88)" in line_ and "0001.png" in line_
 
 
 def test_masks_that_look_like_several_instances_are_said_once(tmp_path, capsys):
@@ -84,10 +75,10 @@ def test_a_value_to_ignore_is_no_instance(tmp_path):
 
     pairs = write(tmp_path / "data", line(7), line(7, 255), line(7, 3), line(7, 3))
     assert len(balance_pairs(pairs, ignore=255)) == 4 and len(balance_pairs(pairs)) == 3 + 2
-    assert label_statistics.measure_label(pairs[1][1], (256, 512), ignore=255).instances == 1
-    assert label_statistics.measure_label(pairs[1][1], (256, 512)).instances == 2
+    assert label_statistics.measure_label(pairs[1][1], (256, 512), ignore=255).in_file.keys() == {20}
+    assert label_statistics.measure_label(pairs[1][1], (256, 512)).in_file.keys() == {20, 255}
     shown = tf.zeros((1, 4, 4, 3)), tf.constant([[[0, 1], [255, 255]]]), None
-    log = SummaryLog(tmp_path / "log", None, shown, tmp_path / "plots", InstanceSettings(ignore=255), 1)
+    log = SummaryLog(None, shown, parse_args(["--outdir", str(tmp_path), "--ignore", "255"]), Settings(), 1)
     assert log.label.tolist() == [[0, 1], [0, 0]]
 
 

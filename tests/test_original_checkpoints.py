@@ -16,13 +16,13 @@ import tensorflow as tf
 from conftest import miniature
 
 import inference
-import training
 import utils
 from datagenerator import prepare_image, read_image
 from export import __main__ as export_command
 from run.checkpoint import start_from
 from run.command import UserError
 from run.config import new_network
+from run.flags import parse_args
 from run.label_statistics import LabelStatistics
 
 RUN = ["regular", "dilated2", "asymmetric", "dilated4", "regular", "dilated8", "asymmetric", "dilated16"]
@@ -317,7 +317,7 @@ def test_training_starts_from_it(kind, checkpoint, tmp_path):
         values = random_values(head=SEMANTIC)
         folder = write_checkpoint(tmp_path, values, "saved_model-29999")
         del kernels["embedding"]
-    flags = training.parse_args(["--modeldir", str(folder), "--image-size", "64", "96"])
+    flags = parse_args(["--modeldir", str(folder), "--image-size", "64", "96"])
     data = SimpleNamespace(has_labels=True, classes={})
     network = new_network(flags, data, LabelStatistics(foreground=0.1))
     assert network.items() >= {**ORIGINAL, "dropout": True}.items()

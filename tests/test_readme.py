@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-import training
 from datagenerator import prepare_label, read_label
+from run.flags import parse_args
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "doc").glob("*.md"))]
 RUNS = sorted((ROOT / "doc" / "runs").glob("*.args"))
@@ -65,7 +65,7 @@ def test_commands_exist_and_help_knows_their_flags(capsys):
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_run_files_are_flags_of_training(path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    args = training.parse_args([f"@{path.relative_to(ROOT)}"])
+    args = parse_args([f"@{path.relative_to(ROOT)}"])
     assert args.outdir == path.stem and args.steps
     starts = {"none", "pretrained_semantic_model", *(f"{run.stem}/best" for run in RUNS)}
     assert args.modeldir in starts - {f"{path.stem}/best"}
@@ -75,7 +75,7 @@ def test_run_files_are_flags_of_training(path, monkeypatch):
 def test_run_files_are_those_of_the_shipped_models(run, monkeypatch):
     monkeypatch.chdir(ROOT)
     folder = {"twenty-first": "trained_model", "semantic": "pretrained_semantic_model"}[run]
-    flags = vars(training.parse_args([f"@doc/runs/{run}.args"]))
+    flags = vars(parse_args([f"@doc/runs/{run}.args"]))
     config = json.loads((ROOT / folder / "config.json").read_text(encoding="utf-8"))
     shared = (config["flags"].keys() & flags.keys()) - {"valdir"}  # one, before there could be several
     assert len(shared) > 25

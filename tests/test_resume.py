@@ -1,14 +1,12 @@
 """Nothing is lost: runs that are killed, run out of room or meet bad numbers."""
 
 import json
-import os
 import resource
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from conftest import ROOT, fake_step, miniature
@@ -39,11 +37,10 @@ def start(argv):
     if child == 0:
         code = 1
         try:
-            try:
-                code = training.main(argv)
-            except SystemExit as end:
-                code = end.code
-        except KeyboardInterrupt:  # the impatient one, while the first one's exit code was on its way, too
+            code = training.main(argv)
+        except SystemExit as end:
+            code = end.code
+        except KeyboardInterrupt:  # the impatient one, while the first one's exit code was on its way
             code = 130
         except Exception:
             traceback.print_exc()
@@ -79,9 +76,6 @@ while len(codes) < len(kinds):
         os.kill(child, signal.SIGINT)  # impatient
     codes.append(end(child))
     assert (codes[-1] == -signal.SIGKILL) if kind == "SIGKILL" else codes[-1] in (0, 130), codes
-    hidden = [name for name in os.listdir(os.path.dirname(checkpoint)) if name.startswith(".")] if saved() else []
-    # a killed writer may leave its temporary file, but never under a real name; a stopped one leaves none
-    assert "SIGKILL" in kinds[: len(codes)] or not hidden, hidden
     if saved():
         with np.load(checkpoint) as arrays:  # never a broken one
             steps.append(json.loads(str(arrays["state"]))["step"])
@@ -101,24 +95,24 @@ def test_workers_go_on_with_the_flags_of_their_run(tiny_data, tmp_path):
     """Several machines start with the whole command again: with the same flags, or not at all."""
     run = tmp_path / "run"
     command = ["--srcdir", str(tiny_data), "--outdir", str(run), "--strategy", "multiworker"]
-    args = training.parse_args(command)
-    assert settle_flags(args) == (args, None)  # new
+    args, saved = settle_flags(command)
+    assert saved is None
     run.mkdir()
     (run / CHECKPOINT_FILE).touch()
-    flags = {name: value for name, value in vars(args).items() if name not in ("resume", "command", "given")}
+    flags = {name: value for name, value in vars(args).items() if name not in ("resume", "command")}
     network = {"input_shape": [64, 96, 3]}
     utils.write_json(run / utils.CONFIG_FILE, {"network": network, "flags": {**flags, "lr": 0.003}})
-    resumed, saved = settle_flags(training.parse_args([*command, "--steps", "9"]))
-    assert saved["flags"]["lr"] == resumed.lr == 0.003 and resumed.steps == 9
+    resumed, saved = settle_flags([*command, "--steps", "9"])
+    assert saved["flags"]["lr"] == resumed.lr == 0.003 and resumed.steps == 9 and resumed.resume == str(run)
     with pytest.raises(UserError, match=r"--lr: found 0.1, expected 0.003 as the run in .*run has"):
-        settle_flags(training.parse_args([*command, "--lr", "0.1"]))
+        settle_flags([*command, "--lr", "0.1"])
 
 
 def test_stopped_again_and_again_and_still_the_same_weights(tiny_data, tmp_path, monkeypatch):
     flags = f"--srcdir {tiny_data} --valdir {tiny_data} --modeldir none --image-size 64 96 --batch-size 2 --seed 3"
     # without the discriminative loss, whose compilation would take most of the time and which keeps no state
     flags += " --var 0 --dist 0 --reg 0"
-    flags += " --lr 3e-3 --optimizer adamw --schedule cosine --warmup 4 --ema 0.9 --clip-norm 10"
+    flags += " --lr 3e-3 --optimizer adamw --schedule cosine --warmup 4 --ema 0.9"
     flags += " --steps 96 --save-every 3 --val-every 4 --plot-every 50 --deterministic"
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     code = STOPPER.replace("ROOT", repr(str(ROOT)))
@@ -152,13 +146,8 @@ def command(data, folder, more=""):
     return [*flags.split(), "--outdir", str(folder), "--logdir", f"{folder}-log"]
 
 
-def small_run(tiny_data, folder, monkeypatch, losses, more=""):
-    fake_step(monkeypatch, losses)
-    return training.main(command(tiny_data, folder, more))
-
-
 def run_error(capsys, *argv):
-    """The one line with which training.py ends."""
+    """The last line with which training.py ends."""
     with pytest.raises(SystemExit) as exit_:
         training.main(list(map(str, argv)))
     assert exit_.value.code == 2
@@ -184,16 +173,10 @@ def test_full_disk(tiny_data, tmp_path, monkeypatch, capsys):
         error = run_error(capsys, *command(tiny_data, run, "--steps 9 --save-every 2 --val-every 50"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert str(run) in error and "the checkpoint of step 2 is intact" in error
+    assert str(run) in error and "step 4 could not be saved" in error
     assert not [p.name for p in run.rglob(".*")]
     fake_step(monkeypatch, [1.0] * 7)
     assert training.main(["--resume", str(run)]) == 0  # from step 2
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_folder_without_right_to_write(tiny_data, tmp_path, capsys):
-    (tmp_path / "locked").mkdir(mode=0o500)
-    assert "locked" in run_error(capsys, *command(tiny_data, tmp_path / "locked" / "run", "--steps 1"))
 
 
 def test_stops_at_bad_numbers_with_the_model_before_them(tiny_data, tmp_path, monkeypatch, capsys):
@@ -223,48 +206,35 @@ def test_a_finished_run_trains_longer_but_takes_no_other_flag_and_no_other_data(
     tiny_data, tmp_path, monkeypatch, capsys
 ):
     data, run = shutil.copytree(tiny_data, tmp_path / "data"), tmp_path / "run"
-    small_run(data, run, monkeypatch, [1.0] * 2, "--steps 2")
-    count = len(list((data / "images").iterdir()))
-    assert f"{count} validation images ({count} of them trained on, too)" in capsys.readouterr().out
+    fake_step(monkeypatch, [1.0] * 2)
+    training.main(command(data, run, "--steps 2"))
     before = contents(run)
-    assert training.main(["--resume", str(run)]) == 0
-    line = capsys.readouterr().out.strip()
-    assert "finished at step 2, validation loss 1;" in line and f"--resume {run} --steps 4" in line
-    assert "{" not in line and len(line.splitlines()) == 1
-
+    assert "found --steps 2, expected more than the 2" in run_error(capsys, "--resume", run)
     assert "--lr: found 1.0, expected" in run_error(capsys, "--resume", run, "--steps", 5, "--lr", 1)
-    assert "found --steps 1" in run_error(capsys, "--resume", run, "--steps", 1)
     label, name = (data / "labels/0000.png").read_bytes(), data / "images/0003.png"
-    for change, undo in (
-        (
-            lambda: [shutil.copy(data / kind / "0000.png", data / kind / "0100.png") for kind in ("images", "labels")],
-            lambda: [path.unlink() for path in data.rglob("0100.png")],
-        ),
-        (lambda: shutil.copy(data / "labels/0001.png", data / "labels/0000.png"), lambda: None),
-        (
-            lambda: (data / "labels/0000.png").write_bytes(label) and name.rename(name.with_suffix(".bmp")),
-            lambda: name.with_suffix(".bmp").rename(name),
-        ),
-    ):
-        change()
-        assert "other training data" in run_error(capsys, "--resume", run, "--steps", 4)
-        undo()
+    shutil.copy(data / "labels/0001.png", data / "labels/0000.png")
+    assert "other training data" in run_error(capsys, "--resume", run, "--steps", 4)
+    (data / "labels/0000.png").write_bytes(label)
+    name.rename(name.with_suffix(".bmp"))
+    assert "other training data" in run_error(capsys, "--resume", run, "--steps", 4)
+    name.with_suffix(".bmp").rename(name)
     assert contents(run) == before
-    # labels of lanes that appear would change what chooses best/
-    fake_step(monkeypatch, [1.0])
-    scored = {**dict.fromkeys(training.loss_terms(()), 2.0), "Accuracy": 1.0, "FP": 0.0, "FN": 0.0}
-    with monkeypatch.context() as patch:
-        patch.setattr(training.Validation, "run", lambda self: scored)
-        assert "labels for score, expected those for loss" in run_error(capsys, "--resume", run, "--steps", 3)
-
     for steps in (5, 6):  # and once more
         fake_step(monkeypatch, [1.0] * 3)
         assert training.main(["--resume", str(run), "--steps", str(steps)]) == 0
         assert utils.read_config(run)["flags"]["steps"] == utils.read_config(run / "last")["step"] == steps
-    logdir = Path(utils.read_config(run)["flags"]["logdir"])
-    shutil.rmtree(logdir)
-    logdir.touch()
-    assert f"--logdir: found that {logdir} is no folder" in run_error(capsys, "--resume", run, "--steps", 7)
+
+
+def test_best_begins_anew_with_another_measure(tiny_data, tmp_path, monkeypatch):
+    """Labels of lanes that appear change what chooses best/: what was measured before isn't comparable."""
+    run = tmp_path / "run"
+    fake_step(monkeypatch, [1.0] * 2)
+    training.main(command(tiny_data, run, "--steps 2"))
+    fake_step(monkeypatch, [1.0])
+    scored = {**dict.fromkeys(training.loss_terms(()), 2.0), "Accuracy": 0.0, "FP": 1.0, "FN": 1.0}
+    monkeypatch.setattr(training.Validation, "run", lambda self: scored)
+    assert training.main(["--resume", str(run), "--steps", "3"]) == 0
+    assert utils.read_config(run / "best")["step"] == 3
 
 
 def test_data_and_run_folder_that_moved(tiny_data, tmp_path, monkeypatch, capsys):
@@ -282,35 +252,23 @@ def test_data_and_run_folder_that_moved(tiny_data, tmp_path, monkeypatch, capsys
     there = ["--srcdir", "images_of_mine:2", "--valdir", "val"]
     assert training.main(["--resume", "run_of_mine", "--steps", "3", *there]) == 0
     saved = utils.read_config("run_of_mine")["flags"]
-    assert (saved["srcdir"], saved["valdir"], saved["logdir"]) == (["images_of_mine:2"], ["val"], "run_of_mine/log")
+    assert (saved["srcdir"], saved["valdir"]) == (["images_of_mine:2"], ["val"])
     assert {path.name for path in Path().iterdir()} == {"images_of_mine", "val", "run_of_mine"}
-    # the same number of images is not enough
-    cv2.imwrite("val/labels/0003.png", 255 - cv2.imread("val/labels/0003.png", cv2.IMREAD_GRAYSCALE))
-    assert "other validation data" in run_error(capsys, "--resume", "run_of_mine", "--steps", 4)
 
 
-@pytest.mark.parametrize("name", ["model.keras", "config.json", "notes.txt"])
-def test_a_folder_that_holds_something_is_left_alone(name, tiny_data, tmp_path, capsys):
+def test_a_folder_that_holds_something_is_left_alone(tiny_data, tmp_path, capsys):
     run = tmp_path / "run"
     run.mkdir()
-    (run / name).write_text("mine")
-    assert f"--outdir {run}: found {name}" in run_error(capsys, *command(tiny_data, run, "--steps 1"))
-    assert contents(run) == {run / name: b"mine"}
+    (run / "config.json").write_text("mine")
+    assert f"--outdir {run}: found config.json" in run_error(capsys, *command(tiny_data, run, "--steps 1"))
+    assert contents(run) == {run / "config.json": b"mine"}
 
 
 def test_two_runs_in_one_folder(tiny_data, tmp_path, capsys):
     with take_folder(tmp_path / "run", new=True):
         error = run_error(capsys, *command(tiny_data, tmp_path / "run", "--steps 1"))
-        assert f"in use by process {os.getpid()}" in error
+        assert f"{tmp_path / 'run'}: found another run" in error
     assert not (tmp_path / "run").exists()
-
-
-def test_a_system_without_file_locks(tmp_path, monkeypatch):
-    """Windows has no fcntl: folders are taken all the same, and nothing is locked."""
-    monkeypatch.setattr("run.folder.fcntl", None)
-    with take_folder(tmp_path / "other", new=True):
-        with take_folder(tmp_path / "other", new=True):
-            assert not list((tmp_path / "other").iterdir())
 
 
 def test_a_worker_that_never_comes_back_is_not_waited_for_for_ever(monkeypatch, capsys):

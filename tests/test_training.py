@@ -1,8 +1,6 @@
 """The training command end to end on drawn scenes, and its parts."""
 
 import json
-import os
-import signal
 
 import cv2
 import numpy as np
@@ -19,8 +17,9 @@ from pipeline import segmentation
 from run import config
 from run.checkpoint import start_from
 from run.command import UserError
+from run.flags import parse_args
 from run.label_statistics import LabelStatistics
-from run.pairs import Data, collect_pairs
+from run.pairs import Data
 from run.train_step import LossSettings
 
 
@@ -45,13 +44,11 @@ def train(tiny_data, tmp_path, monkeypatch):
 def test_run_folder_is_complete(tiny_run):
     rows = [json.loads(line) for line in (tiny_run / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [30, 60]
-    assert set(rows[0]["train"]) == {*training.loss_terms(()), "gradient_norm"} and set(rows[0]["val"]) == {
-        *training.loss_terms(()),
-        *("SBD", "|DiC|", "AP50", "AP", "PQ"),
-    }
+    names = set(training.loss_terms(()))
+    assert rows[0]["train"].keys() == {*names, "gradient_norm"} and rows[0]["val"].keys() > {*names, "SBD", "AP", "PQ"}
     assert rows[-1]["train"]["loss"] < 0.5 * rows[0]["train"]["loss"]
-    config = json.loads((tiny_run / "config.json").read_text())
-    assert config["flags"]["lr"] == 5e-3 and config["flags"]["feature_dim"] == 3 and "tensorflow" in config["versions"]
+    config = utils.read_config(tiny_run)
+    assert config["flags"]["lr"] == 5e-3 and "tensorflow" in config["versions"]
     assert config["command"].startswith("python training.py --srcdir")
     names = {p.name for p in (tiny_run / "var1_dist1_reg0.001_dvar0.5_ddist1.5").iterdir()}
     assert names == {"cluster_000000.png", "cluster_000060.png", "instances_000060.png"}
@@ -61,6 +58,11 @@ def test_run_folder_is_complete(tiny_run):
     best = min(rows, key=lambda row: (-row["val"]["AP"], row["val"]["loss"]))
     assert json.loads((tiny_run / "best" / "config.json").read_text())["step"] == best["step"]
     assert not list(tiny_run.rglob(".*"))
+    tags = set()
+    for path in (tiny_run / "log").rglob("events*"):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            tags |= {value.tag for value in event.summary.value}
+    assert {"loss", "l_var", "l_dist", "l_reg", "l_sem", "learning_rate", "input", "label", "embedding"} <= tags
 
 
 def test_what_starts_from_a_run_has_its_network(tmp_path):
@@ -68,24 +70,12 @@ def test_what_starts_from_a_run_has_its_network(tmp_path):
     statistics = LabelStatistics(foreground=0.1, diameter=9.0)
     network = {}
     for name, words in (("first", "none"), ("second", "none --no-dropout"), ("third", tmp_path / "second")):
-        flags = training.parse_args(f"--modeldir {words} --image-size 64 96".split())
+        flags = parse_args(f"--modeldir {words} --image-size 64 96".split())
         network[name] = config.new_network(flags, Data([("image", "label")], {}, {}), statistics)
         (tmp_path / name).mkdir()
         utils.write_json(tmp_path / name / "config.json", {"network": network[name]})
         (tmp_path / name / "model.keras").touch()
     assert [network[name]["dropout"] for name in ("first", "second", "third")] == [True, False, False]
-    layers = {name: {layer.name for layer in utils.build_model(network[name]).layers} for name in ("first", "third")}
-    dropout = {name for name in layers["first"] if name.endswith("dropout")}
-    assert layers["first"] - layers["third"] == dropout != set()
-    assert layers["third"] < layers["first"]
-
-
-def test_tensorboard_has_scalars_and_images(tiny_run):
-    tags = set()
-    for path in (tiny_run / "log").rglob("events*"):
-        for event in tf.compat.v1.train.summary_iterator(str(path)):
-            tags |= {value.tag for value in event.summary.value}
-    assert {"loss", "l_var", "l_dist", "l_reg", "l_sem", "learning_rate", "input", "label", "prediction"} <= tags
 
 
 def test_inference_loss_is_the_training_loss(tiny_run, tiny_data):
@@ -127,12 +117,11 @@ def test_learning_rate(schedule, expected):
 
 
 def test_documented_defaults():
-    args = vars(training.parse_args([]))
+    args = vars(parse_args([]))
     documented = {"srcdir": ["data"], "modeldir": "pretrained_semantic_model", "outdir": "saved_model", "epochs": 50}
     documented |= {"var": 1.0, "dist": 1.0, "reg": 1.0, "dvar": 0.5, "ddist": 1.5, "image_size": [512, 512]}
     documented |= {"batch_size": 1, "lr": 1e-4, "feature_dim": 3, "logdir": None}
     assert {name: args[name] for name in documented} == documented
-    assert config.settle_flags(training.parse_args([]))[0].logdir == "saved_model/log"
 
 
 def test_semantic_pretraining_then_embedding(tmp_path, monkeypatch):
@@ -159,9 +148,8 @@ def test_semantic_pretraining_then_embedding(tmp_path, monkeypatch):
 
 def test_heads_and_threshold_of_a_run(train):
     """Weighted 10 : 1, a pixel that is foreground as likely as not gets 10 / 11."""
-    for name, more, heads in (("a", "", {"embedding", "semantic"}), ("b", "--sem 0", {"embedding"})):
-        assert set(utils.load_model(train(name, more)).output) == heads
-    config = utils.read_config(train("c"))
+    assert set(utils.load_model(train("a", "--sem 0")).output) == {"embedding"}
+    config = utils.read_config(train("b"))
     assert config["foreground_weight"] == 10 and config["threshold"] == pytest.approx(10 / 11, abs=1e-3)
 
 
@@ -192,15 +180,12 @@ def test_proportions_and_several_validation_folders(tiny_data, tmp_path, monkeyp
     assert training.main([*flags(tiny_data, tmp_path / "run", "--jit"), *more.split()]) == 0
     row = json.loads((tmp_path / "run/log.jsonl").read_text().splitlines()[-1])
     assert set(row["val"]["folders"]) == {tiny_data.name, "wide"}
-    assert row["val"]["loss"] == pytest.approx(np.mean([v["loss"] for v in row["val"]["folders"].values()]), abs=1e-4)
     config = utils.read_config(tmp_path / "run" / "last")
     assert config["network"]["input_shape"] == [64, 96, 3] and config["view"] == "aspect"
     network = segmentation.load_network(tmp_path / "run")
     # 96 wide: 96 of 160 columns, so 96 and 56 rows become 57.6 and 33.6
     for height, rows in ((96, 56), (56, 32)):
         assert network.predict(np.zeros((height, 160, 3), np.uint8))["embedding"].shape == (rows, 96, 3)
-    fixed = segmentation.load_network(tmp_path / "run", (64, 96))
-    assert fixed.predict(np.zeros((56, 160, 3), np.uint8))["embedding"].shape == (64, 96, 3)
 
 
 def test_a_model_that_sees_images_normalized_goes_on_seeing_them_so(train, tiny_data, tmp_path, monkeypatch):
@@ -209,10 +194,9 @@ def test_a_model_that_sees_images_normalized_goes_on_seeing_them_so(train, tiny_
     fake_step(monkeypatch, [1.0])
     assert training.main(["--resume", str(run), "--steps", "2"]) == 0
     image = cv2.imread(str(tiny_data / "images/0000.png"))
-    for size in (None, (64, 96)):
-        network = segmentation.load_network(run, size)
-        dark, bright = (network.predict(image)["embedding"] for image in (image // 4, image // 4 * 3))
-        np.testing.assert_allclose(dark, bright, atol=1e-3)
+    network = segmentation.load_network(run)
+    dark, bright = (network.predict(image)["embedding"] for image in (image // 4, image // 4 * 3))
+    np.testing.assert_allclose(dark, bright, atol=1e-3)
     cv2.imwrite(str(tmp_path / "dark.png"), image // 4)
     out = tmp_path / "out"
     named = f"--modeldir {run} --indir {tmp_path / 'dark.png'} --outdir {out} --save overlay,labels"
@@ -224,7 +208,7 @@ def test_a_model_that_sees_images_normalized_goes_on_seeing_them_so(train, tiny_
 
 
 def test_enlarged_crops(train):
-    """What the labels are like is that of the enlarged ones; the model keeps the zoom, which another --size ends."""
+    """What the labels are like is that of the enlarged ones; the model keeps the zoom."""
     runs = [train(f"run{zoom}", f"--crop 32 32 --coordinates --zoom {zoom}") for zoom in (1, 2)]
     configs = [utils.read_config(run / "last") for run in runs]
     assert [config["zoom"] for config in configs] == [1, 2] and configs[1]["view"] == "crop"
@@ -233,60 +217,20 @@ def test_enlarged_crops(train):
     image = np.zeros((20, 24, 3), np.uint8)
     shapes = [segmentation.load_network(run).predict(image)["embedding"].shape for run in runs]
     assert shapes == [(20, 24, 3), (40, 48, 3)]
-    fixed = segmentation.load_network(runs[1], (64, 96))
-    assert fixed.predict(image)["embedding"].shape == (64, 96, 3)
-    for name, wrong in (("zoom", "twice"), ("zoom", True), ("view", "fish-eye"), ("normalize", 1)):
-        utils.write_json(runs[1] / "last/config.json", configs[1] | {name: wrong})
-        with pytest.raises(UserError, match=rf"config.json: found .*{name} {wrong!r}.*, expected .*; fix it"):
-            segmentation.load_network(runs[1] / "last")
-
-
-def test_ctrl_c_saves_and_resume_goes_on(tiny_data, tmp_path, monkeypatch, capsys):
-    """The step that Ctrl-C comes in is made to its end."""
-    monkeypatch.setattr(utils, "build_model", miniature)
-
-    def losses():
-        yield 1.0
-        os.kill(os.getpid(), signal.SIGINT)
-        yield 1.0
-
-    fake_step(monkeypatch, losses())
-    with pytest.raises(SystemExit) as exit_:
-        training.main(flags(tiny_data, tmp_path / "run", "--steps 5"))
-    assert exit_.value.code == 130
-    assert "--resume" in capsys.readouterr().out
-    before = utils.load_model(tmp_path / "run" / "last").get_weights()[0]
-
-    fake_step(monkeypatch, [1.0] * 3)
-    assert training.main(["--resume", str(tmp_path / "run")]) == 0
-    rows = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
-    assert rows[-1]["step"] == 5
-    after = utils.load_model(tmp_path / "run" / "last").get_weights()[0]
-    np.testing.assert_allclose(after, before + 3, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
     "more,message",
     [
         ("--image-size 60 96", "a multiple of 8"),
-        ("--batch-size 0", "at least 1"),
         ("--lr nan", "--lr"),
         ("--ema 1", "--ema"),
-        ("--clip-norm -1", "--clip-norm"),
         ("--jit --strategy mirrored", "--jit"),
-        ("--strategy multiworker", "TF_CONFIG"),
         ("--schedule original --warmup 5", "--warmup: found with --schedule original"),
-        ("--optimizer adam --weight-decay 0.1", "--weight-decay: found with --optimizer adam"),
-        ("--steps 5 --epochs 2", "--epochs: not allowed with argument --steps"),
-        ("--split-by clip --valdir data", "--valdir: not allowed with argument --split-by"),
         ("--crop 32 32 --image-size 64 96", "--image-size: not allowed with argument --crop"),
-        ("--zoom 2", "--zoom: found 2 without --crop"),
-        ("--coordinates --feature-dim 1", "--feature-dim"),
-        ("--seed -1", "--seed"),
-        ("--var 0 --dist 0 --reg 0 --sem 0", "--sem"),
-        ("--srcdir no_such_folder", "no_such_folder"),
+        ("--crop 32 32 --keep-aspect", "--keep-aspect: found with --crop"),
+        ("--coordinates --feature-dim 1", "embedding_dim"),
         ("--srcdir data:0", "data:0"),
-        ("--modeldir no_such_model", "no_such_model"),
         ("--resume no_such_run", "no_such_run"),
     ],
 )
@@ -295,11 +239,3 @@ def test_bad_flags_start(tiny_data, tmp_path, more, message, capsys):
         training.main(flags(tiny_data, tmp_path / "run", more))
     assert exit_.value.code == 2 and message in capsys.readouterr().err.strip().splitlines()[-1]
     assert not (tmp_path / "run").exists()
-
-
-def test_folder_weights_and_split(tiny_data):
-    pairs, val = collect_pairs([f"{tiny_data}:3", str(tiny_data)], [str(tiny_data)])
-    assert len(pairs) == 32 and val == {tiny_data.name: find_pairs(tiny_data)}
-    pairs, val = collect_pairs([f"{tiny_data}:2"])
-    held_out = val["validation"]
-    assert len(pairs) == 14 and len(held_out) == 1 and not set(pairs) & set(held_out)

@@ -28,6 +28,7 @@ def make_parser():
     add = group.add_argument
     add("-s", "--srcdir", nargs="+", default=["data"], help="data folders; FOLDER:N takes its images N times as often")
     add("--valdir", nargs="+", help="validation data folders, which count alike; default 10 %% of srcdir")
+    add("--split-by", choices=("image", "clip"), default="image", help="of these 10 %%: single images or whole clips")
     add = group.add_mutually_exclusive_group().add_argument
     add("--image-size", **size, default=[512, 512], help="network input, multiples of 8")
     add("--crop", **size, help="train on parts of this size")

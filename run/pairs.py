@@ -1,18 +1,20 @@
 """The data of a run: image and label pairs of its folders, none on both sides of the split; lanes; classes."""
 
 import hashlib
+import re
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
+from sklearn.model_selection import GroupShuffleSplit
 
 import utils
 from data.files import CLASS_FILE, LEFT_OUT, MAX_CLASS, class_table, find_samples, read_class_names
-from datagenerator import ClassMap, read_label, split_pairs
+from datagenerator import SPLIT_SEED, VALIDATION_FRACTION, ClassMap, read_label, split_pairs
 from lanes.tusimple import read_labels
 from run.command import UserError
 
@@ -38,7 +40,7 @@ class Data:
 
 def collect_data(flags):
     """The `Data` of a run's flags; raises UserError for an image, a label or a `labels.json` that can't be used."""
-    pairs, folders = collect_pairs(flags.srcdir, flags.valdir, flags.balance, flags.ignore)
+    pairs, folders = collect_pairs(flags.srcdir, flags.valdir, flags.split_by, flags.balance, flags.ignore)
     classes = collect_classes(pairs, flags.resume or flags.modeldir) if flags.cls else {}
     pairs = number_classes(pairs, classes)
     folders = {name: number_classes(val_pairs, classes) for name, val_pairs in folders.items()}
@@ -82,17 +84,21 @@ def _class_folder(pair):
     return Path(pair[2]).parent.parent
 
 
-def collect_pairs(srcdir, valdir=None, balance=False, ignore=None):
+def collect_pairs(srcdir, valdir=None, split_by="image", balance=False, ignore=None):
     """(training pairs, {name of a validation folder: its pairs}), of `find_samples`.
 
-    Without `valdir` 10 % of every source are held out, and copies of them are left out of the training.
+    Without `valdir` 10 % of every source, or of all clips, are held out, and copies of them are left out of the
+    training.
     """
     pairs, held_out = [], []
+    if valdir is None and split_by == "clip":
+        held_out = hold_out_clips([pair for source in srcdir for pair in find_samples(parse_source(source)[0])])
     for folder, times in map(parse_source, srcdir):
         train_pairs = find_samples(folder)
-        if valdir is None:
+        if valdir is None and split_by == "image":
             train_pairs, val_pairs = split_pairs(train_pairs)
             held_out += val_pairs
+        train_pairs = [pair for pair in train_pairs if pair not in held_out]
         pairs += (balance_pairs(train_pairs, ignore) if balance else train_pairs) * times
     if valdir is not None:
         val_folders = list(dict.fromkeys(valdir))
@@ -106,6 +112,30 @@ def collect_pairs(srcdir, valdir=None, balance=False, ignore=None):
     if not pairs:
         raise UserError(f"--srcdir {srcdir[0]}: found no other image than held-out ones, expected some; add images")
     return pairs, {"validation": list(dict.fromkeys(held_out))}
+
+
+def hold_out_clips(pairs):
+    """The pairs to validate with: those of a tenth of the clips, always the same; UserError for a single clip.
+
+    A clip is the images of a folder whose names are equal up to their last number. TuSimple's frames have their
+    `raw_file` for a name, and where a folder has one of them only, as TuSimple's do, the same is asked of the folder.
+    """
+
+    def before_number(path):
+        return re.sub(r"\d+[^\d/]*$", "", path.as_posix())
+
+    files, names = {}, []
+    for image, *_ in pairs:
+        line = find_line(image, files)
+        names.append((PurePosixPath(line["raw_file"] if line else image).with_suffix(""), bool(line)))
+    counts = Counter(before_number(path) for path, _ in names)
+    clips = [before_number(path.parent if line and counts[before_number(path)] == 1 else path) for path, line in names]
+    if len(set(clips)) < 2:
+        raise UserError(f"--split-by clip: found one clip, of {pairs[0][0]}, expected several; name --valdir")
+    split = GroupShuffleSplit(1, test_size=VALIDATION_FRACTION, random_state=SPLIT_SEED)
+    ((_, held_out),) = split.split(pairs, groups=clips)
+    print(f"{len({clips[i] for i in held_out})} of {len(set(clips))} clips held out, {len(held_out)} images")
+    return [pairs[i] for i in held_out]
 
 
 def parse_source(source):
@@ -162,6 +192,14 @@ def describe_pairs(pairs):
     return {"images": len(pairs), "digest": digest[:16]}
 
 
+def find_line(image, files):
+    """The TuSimple line of an image's number in `labels.json` beside `images/`, or None; `files` keeps what is read."""
+    file, stem = Path(image).parent.parent / "labels.json", Path(image).stem
+    if file not in files:
+        files[file] = read_labels(file) if file.is_file() else []
+    return files[file][int(stem)] if stem.isdecimal() and int(stem) < len(files[file]) else None
+
+
 def read_lanes(pairs):
     """The TuSimple line of each pair, that of its number in `labels.json` beside `images/`; None if a pair has no line.
 
@@ -170,12 +208,10 @@ def read_lanes(pairs):
     """
     files, labeled = {}, []
     for image, label, *_ in pairs:
-        file, stem = Path(image).parent.parent / "labels.json", Path(image).stem
-        if file not in files:
-            files[file] = read_labels(file) if file.is_file() else []
-        if label is None or not stem.isdecimal() or int(stem) >= len(files[file]):
+        line = find_line(image, files)
+        if label is None or line is None:
             return None
-        line, ids = files[file][int(stem)], read_label(label)
+        ids = read_label(label)
         lanes = [lane for lane in line["lanes"] if max(lane, default=-1) >= 0]
         points = [(y, x) for lane in lanes for x, y in zip(lane, line["h_samples"], strict=True) if x >= 0]
         points = np.array(points, int).reshape(-1, 2)
@@ -183,8 +219,8 @@ def read_lanes(pairs):
         right = np.count_nonzero(ids[tuple(inside.T)])
         if 2 * right < len(points):
             raise UserError(
-                f"{file}:{int(stem) + 1}: found {len(points) - right} of {len(points)} points beside the instances of "
-                f"{label}, expected lanes and labels of one size; make both again or remove {file.name}"
+                f"{image}: found {len(points) - right} of {len(points)} points of labels.json beside the instances of "
+                f"{label}, expected lanes and labels of one size; make both again or remove labels.json"
             )
         labeled.append({**line, "raw_file": image, "lanes": lanes, "size": ids.shape})
     return labeled

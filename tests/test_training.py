@@ -47,7 +47,7 @@ def test_run_folder_is_complete(tiny_run):
     assert [row["step"] for row in rows] == [30, 60]
     assert set(rows[0]["train"]) == {*training.loss_terms(()), "gradient_norm"} and set(rows[0]["val"]) == {
         *training.loss_terms(()),
-        *("SBD", "|DiC|", "AP50", "AP", "PQ"),
+        *("SBD", "|DiC|", "foreground Dice", "AP50", "AP", "PQ"),
     }
     assert rows[-1]["train"]["loss"] < 0.5 * rows[0]["train"]["loss"]
     config = json.loads((tiny_run / "config.json").read_text())

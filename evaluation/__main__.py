@@ -12,6 +12,9 @@ Lanes are scored by TuSimple's rules, with a list that ends in .txt by CULane's.
 instance, 0 is background. Classes: IoU of the class maps; with `labels/` AP of each class, and how many of the true
 instances have the right class by that of their pixels.
 
+With `--modeldir` two lines more tell how well the scores of lanes, those of `inference.py --json`, order right lanes
+before wrong ones, and how far from their labels right ones end.
+
 TuSimple's rules with their quirks: FP can be negative, and a label without a point counts as a lane. An image that took
 over 200 ms scores 0; with `--modeldir` only by `--strict-time`.
 """
@@ -87,6 +90,11 @@ def run_tusimple(args):
         drawn = sum(any(max(lane) >= 0 for lane in lines[index]["lanes"]) for index in np.flatnonzero(~has_lane))
         print(f"a line on {drawn} of {sum(~has_lane)} images without a lane, whose Accuracy is 0; the others alone:")
         print_scores(scores[has_lane])
+    if args.modeldir:
+        right, ends = model.match_lanes(lines, truth)
+        if lane_scores := [score for line in lines for score in line.get("scores", [])]:
+            print(model.describe_scores(lane_scores, right))
+        print(model.describe_ends(ends))
     if slow := sum(line["run_time"] > tusimple.TIME_LIMIT for line in lines):
         print(f"{slow} of {len(lines)} images took over 200 ms: the benchmark scores them 0, 0, 1, see --strict-time")
     if pointless := sum(max(lane) < 0 for label in labels for lane in label["lanes"]):

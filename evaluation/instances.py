@@ -96,10 +96,14 @@ def instance_score(pairs, ignore=None):
     rows, parts = [], np.zeros(4)
     for prediction, truth in pairs:
         counted = truth != ignore  # everywhere, if that is None
-        iou, dice = overlaps(np.where(counted, prediction, 0), np.where(counted, truth, 0))
+        prediction, truth = np.where(counted, prediction, 0), np.where(counted, truth, 0)
+        iou, dice = overlaps(prediction, truth)
+        _, foreground = overlaps(prediction > 0, truth > 0)  # one instance each at most
         precision = average_precision(iou)
-        rows.append([symmetric_best_dice(dice), abs(np.subtract(*iou.shape)), precision[0], precision.mean()])
+        values = symmetric_best_dice(dice), abs(np.subtract(*iou.shape)), symmetric_best_dice(foreground)
+        rows.append([*values, precision[0], precision.mean()])
         parts += panoptic_parts(iou)
-    score = dict(zip(("SBD", "|DiC|", "AP50", "AP"), np.mean(rows, axis=0).tolist(), strict=True))
+    names = ("SBD", "|DiC|", "foreground Dice", "AP50", "AP")
+    score = dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))
     total = parts[1] + (parts[2] + parts[3]) / 2
     return {**score, "PQ": float(parts[0] / total) if total else 1.0}

@@ -7,34 +7,84 @@ import time
 from pathlib import Path
 
 import numpy as np
+from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from clustering import instance_classes
+from clustering import instance_classes, lane_probability
 from datagenerator import ClassMap, prepare_label, read_image, read_pair
 from evaluation.classes import ClassScore, class_confusion, true_classes
 from lanes.culane import SIZE
 from lanes.curves import fit_lanes
-from lanes.tusimple import h_samples, tusimple_line
+from lanes.tusimple import FOUND, h_samples, lane_scores, right_fractions, tusimple_line
 from pipeline.classes import find_classes
 from pipeline.outputs import output_folder
 from pipeline.segmentation import segment_outputs
 from visualization import draw_lanes, label_image, save_image
 
 ORANGE, BLUE = (255, 120, 0), (0, 160, 255)
+END_LIMIT = 20  # pixels: a lane that ends this far from its label ends too early or too late
 
 
 def predict_lanes(network, settings, srcdir, labels):
-    """TuSimple dicts of the images of TuSimple labels in `srcdir`; run_time is that from image to lanes, in ms."""
+    """TuSimple dicts of the images of TuSimple labels in `srcdir`; run_time is that from image to lanes, in ms.
+
+    With a semantic head also "scores", as `inference.py --json` has them.
+    """
     lines = []
     for label in tqdm(labels, unit="image", dynamic_ncols=True):
         image = read_image(Path(srcdir) / label["raw_file"])
         if not lines:
             segment_outputs(network, image, settings)  # tracing is no part of the times
         size, start = image.shape[:2], time.perf_counter()
-        lanes = fit_lanes(segment_outputs(network, image, settings)[1], size)
+        outputs, label_map = segment_outputs(network, image, settings)
+        lanes = fit_lanes(label_map, size)
         run_time = 1000 * (time.perf_counter() - start)
-        lines.append(tusimple_line(label["raw_file"], lanes, label["h_samples"], run_time, size))
+        line = tusimple_line(label["raw_file"], lanes, label["h_samples"], run_time, size)
+        if "semantic" in outputs:
+            probability = lane_probability(outputs["semantic"][:, :, 0])
+            line["scores"] = np.round(lane_scores(line, probability, size), 4).tolist()
+        lines.append(line)
     return lines
+
+
+def match_lanes(lines, truth):
+    """Which lanes of TuSimple dicts are right by {raw_file: label}, at the same rows, and where these end.
+
+    Returns: list of bool, a lane each; for each labeled lane that is found the first and last row of the best one and
+    its own, if both have a point.
+    """
+    right, ends = [], []
+    for line in lines:
+        label = truth[line["raw_file"]]
+        rows = np.array(label["h_samples"])
+        found, true = (np.array(lanes).reshape(-1, len(rows)) for lanes in (line["lanes"], label["lanes"]))
+        fractions = right_fractions(found, true, rows)
+        right += (fractions >= FOUND).any(axis=0).tolist()
+        for lane, fraction in zip(true, fractions, strict=True):
+            if max(fraction, default=0) >= FOUND:
+                pair = found[fraction.argmax()], lane
+                if all(max(x) >= 0 for x in pair):
+                    ends.append([rows[x >= 0][[0, -1]].tolist() for x in pair])
+    return right, ends
+
+
+def describe_scores(scores, right):
+    """A line on how well scores tell right lanes from wrong ones, bools: the area under the ROC curve."""
+    auc = f"{roc_auc_score(right, scores):.2f}" if len({*right}) == 2 else "-"
+    return f"score AUC {auc} ({sum(right)} right, {len(right) - sum(right)} wrong lanes)"
+
+
+def describe_ends(ends):
+    """A line on how far from their labels lanes end, of the rows of `match_lanes`."""
+    found, true = np.moveaxis(np.reshape(ends, (-1, 2, 2)), 1, 0)
+    parts = []
+    for name, short in zip(("tops", "bottoms"), ((found - true) * [1, -1]).T, strict=True):
+        if len(short):  # rows that a lane lacks at that end, below 0 those that it has too many
+            middle, high = np.percentile(np.abs(short), [50, 90])
+            early, late = 100 * np.mean(short > END_LIMIT), 100 * np.mean(short < -END_LIMIT)
+            parts.append(f"{name} {middle:.1f}, {high:.1f}, {early:.0f} %, {late:.0f} %")
+    what = f"px off (median, 90 % below), over {END_LIMIT} too early, too late"
+    return f"ends of {len(ends)} found lanes, {what}: {'; '.join(parts) or '-'}"
 
 
 def predict_culane(network, settings, srcdir, names):

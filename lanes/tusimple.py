@@ -164,21 +164,26 @@ def lane_scores(line, probability, image_size):
     return scores
 
 
-def _score_image(predicted, labeled, rows, run_time, time_limit):
-    """Accuracy, FP and FN of one image: predicted (P, R) and labeled (G, R) x, rows (R,)."""
-    count, true_count = len(predicted), len(labeled)
-    if run_time > time_limit or count > true_count + 2:
-        return 0.0, 0.0, 1.0
+def right_fractions(predicted, labeled, rows):
+    """Fraction of the rows (R,) where predicted lanes (P, R) lie on labeled ones (G, R), all x: (G, P)."""
     valid = labeled >= 0
     points = np.maximum(valid.sum(axis=1, keepdims=True), 1)
     y = np.where(valid, rows - (valid * rows).sum(axis=1, keepdims=True) / points, 0)
     x = np.where(valid, labeled - np.where(valid, labeled, 0).sum(axis=1, keepdims=True) / points, 0)
     spread = (y * y).sum(axis=1)
-    slope = np.divide((x * y).sum(axis=1), spread, out=np.zeros(true_count), where=spread > 0)
+    slope = np.divide((x * y).sum(axis=1), spread, out=np.zeros(len(labeled)), where=spread > 0)
     reach = PIXELS / np.cos(np.arctan(slope))
     predicted, labeled = np.where(predicted >= 0, predicted, -100), np.where(valid, labeled, -100)
     right = np.abs(predicted - labeled[:, None]) < reach[:, None, None]  # (G, P, R)
-    fractions = (right.sum(axis=2) / len(rows)).max(axis=1, initial=0)  # (G,)
+    return right.sum(axis=2) / len(rows)
+
+
+def _score_image(predicted, labeled, rows, run_time, time_limit):
+    """Accuracy, FP and FN of one image: predicted (P, R) and labeled (G, R) x, rows (R,)."""
+    count, true_count = len(predicted), len(labeled)
+    if run_time > time_limit or count > true_count + 2:
+        return 0.0, 0.0, 1.0
+    fractions = right_fractions(predicted, labeled, rows).max(axis=1, initial=0)  # (G,)
     matched = np.count_nonzero(fractions >= FOUND)
     missed, total = true_count - matched, fractions.sum()
     if true_count > 4:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import evaluation_error as fails
 from conftest import evaluation_scores as run
-from test_tusimple_score import EMPTY, LANE, label, prediction, vertical
+from test_tusimple_score import EMPTY, LANE, SIX, label, prediction, vertical
 
 from evaluation import __main__ as evaluation
 from evaluation import model
@@ -97,7 +97,7 @@ def test_model_command_writes_submission_and_images(tusimple_folder, tmp_path, c
         if number == 1:
             label_map[label_map == 20] = 0
         clock.append(clock[-1] + (0.25 if number == 2 else 0.01))
-        return {}, label_map
+        return {"semantic": np.where(label_map, np.log(3), -9.0)[:, :, None]}, label_map  # lines are ones by 3 to 1
 
     monkeypatch.setattr(evaluation, "load", lambda args: (None, Settings(args.bandwidth)))
     monkeypatch.setattr(model, "segment_outputs", segment)
@@ -116,6 +116,8 @@ def test_model_command_writes_submission_and_images(tusimple_folder, tmp_path, c
     submission = evaluation.read_labels(out, evaluation.PREDICTION_KEYS)
     found = [(entry["raw_file"], len(entry["lanes"]), entry["run_time"]) for entry in submission]
     assert found == [("clips/0/20.jpg", 3, 10), ("clips/1/20.jpg", 2, 10), ("clips/2/20.jpg", 3, 250)]
+    scores = sum((entry["scores"] for entry in submission), [])
+    assert len(scores) == 8 and 0.7 < np.mean(scores) <= 0.75
     names = sorted(path.name for path in images.iterdir())
     assert len(names) == 3 and names[0].startswith("0000_0.") and names[0].endswith("_clips-1-20.jpg")
     worst = cv2.imread(str(images / names[0])).astype(int)
@@ -124,4 +126,40 @@ def test_model_command_writes_submission_and_images(tusimple_folder, tmp_path, c
     assert worst[found[1], found[0], 2] > worst[found[1], found[0], 0] + 50  # prediction, orange, over it
 
     calls.clear()
-    assert run(capsys, *argv, "--strict-time")["FN"] == pytest.approx((0 + 1 / 3 + 1) / 3)
+    evaluation.main([*map(str, argv), "--strict-time"])
+    said = capsys.readouterr().out
+    assert f"FN         {(0 + 1 / 3 + 1) / 3:.4f}" in said
+    assert "score AUC - (8 right, 0 wrong lanes)" in said and "ends of 8 found lanes" in said
+
+
+def test_score_auc_and_ends_by_hand():
+    """Two images, three true lanes: two found, each short of rows, one 30 px beside; and a lane too many."""
+    truth = {"a": label(LANE, vertical(300), name="a"), "b": label(vertical(500), name="b")}
+    short = [-2] * 3 + [300] * 16 + [-2]  # right at 16 of 20 rows, 80 %
+    found = [prediction(vertical(600, 1), vertical(900), short, name="a"), prediction(vertical(530), name="b")]
+    assert model.match_lanes(found, truth)[0] == [True, False, False, False]
+    found[0]["lanes"][2] = vertical(300, 3)
+    right, ends = model.match_lanes(found, truth)
+    assert right == [True, False, True, False] and ends == [[[170, 350], [160, 350]], [[190, 350], [160, 350]]]
+    # of the four pairs of a right and a wrong score three are in order
+    assert model.describe_scores([0.9, 0.8, 0.75, 0.2], right) == "score AUC 0.75 (2 right, 2 wrong lanes)"
+    # tops 10, 30 and 0 rows too low, the last more than 20; one bottom 30 too low
+    line = model.describe_ends([*ends, [[160, 380], [160, 350]]])
+    assert line.endswith("tops 10.0, 26.0, 33 %, 0 %; bottoms 0.0, 24.0, 0 %, 33 %")
+    assert model.match_lanes([prediction(name="a")], {"a": label(name="a")}) == ([], [])
+    one = [prediction(EMPTY, name="a")], {"a": label([-2] * 19 + [600], name="a")}
+    assert model.match_lanes(*one) == ([True], [])  # 19 of 20 rows agree that there is none
+    assert "of 0 found lanes" in model.describe_ends([])
+
+
+def test_images_are_ranked_worst_first(tmp_path):
+    """By accuracy, then by FP + FN: one of two lanes, alone in b, beside a wrong one in c."""
+    found, pred, true = {"a": [LANE, SIX[0]], "b": [LANE], "c": [LANE, SIX[1]]}, [], []
+    for name, lanes in found.items():
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros((8, 8, 3), np.uint8))
+        pred.append(prediction(*lanes, name=f"{name}.png"))
+        true.append(label(LANE, SIX[0], name=f"{name}.png"))
+    argv = ["--pred", write_lines(tmp_path / "p", pred), "--gt", write_lines(tmp_path / "gt", true)]
+    evaluation.main([*argv, "--srcdir", str(tmp_path), "--images", str(tmp_path / "images")])
+    names = sorted(path.name for path in (tmp_path / "images").iterdir())
+    assert names == ["0000_0.500_c.jpg", "0001_0.500_b.jpg", "0002_1.000_a.jpg"]

@@ -12,7 +12,7 @@ from evaluation import __main__ as evaluation
 from evaluation import instances, model
 from pipeline.segmentation import Settings
 
-NAMES = ["SBD", "|DiC|", "AP50", "AP", "PQ"]
+NAMES = ["SBD", "|DiC|", "foreground Dice", "AP50", "AP", "PQ"]
 
 
 def test_instance_metrics_by_hand():
@@ -25,20 +25,20 @@ def test_instance_metrics_by_hand():
     np.testing.assert_allclose(dice, [[0, 2 / 3], [0, 2 / 3], [1 / 2, 0]])
     # Dice 2/3, 2/3, 1/2 from the prediction's side; 1/2, 2/3 from the truth's; at 0.5 one half matches, above none does
     score = instances.instance_score([(found, truth)])
-    assert score == pytest.approx(dict(zip(NAMES, [7 / 12, 1, 1 / 4, 1 / 40, 0], strict=True)))
+    assert score == pytest.approx(dict(zip(NAMES, [7 / 12, 1, 5 / 6, 1 / 4, 1 / 40, 0], strict=True)))
     assert instances.instance_score([(truth, found)])["SBD"] == pytest.approx(7 / 12)
 
     found[:, :4], found[:, 4:], found[0:3, 4:6] = 4, 0, 5  # the first right, of the second three quarters
     pair = found, truth
     np.testing.assert_allclose(instances.average_precision(instances.overlaps(*pair)[0]), [1] * 6 + [1 / 3] * 4)
     score = instances.instance_score([pair, (np.zeros((2, 2), int), np.ones((2, 2), int))])
-    np.testing.assert_allclose(list(score.values()), [(1 + 6 / 7) / 4, 0.5, 0.5, 4.4 / 12, 1.75 / 2.5])
+    np.testing.assert_allclose(list(score.values()), [(1 + 6 / 7) / 4, 0.5, 22 / 23 / 2, 0.5, 4.4 / 12, 1.75 / 2.5])
 
 
 def test_instance_metrics_of_empty_images():
     nothing, one = np.zeros((3, 3), int), np.ones((3, 3), int)
     for pair, right in (((nothing, nothing), 1), ((nothing, one), 0), ((one, nothing), 0), ((one, 5 * one), 1)):
-        assert list(instances.instance_score([pair]).values()) == [right, 1 - right, right, right, right]
+        assert list(instances.instance_score([pair]).values()) == [right, 1 - right, right, right, right, right]
 
 
 def test_matching_takes_the_most_pairs():
@@ -61,7 +61,8 @@ def test_instances_command(tmp_path, capsys):
     write(true, b=truth)
     assert "in one folder only" in fails(capsys, "--instances", *folders)
     (true / "b.png").rename(true / "a.PNG")  # as Windows' tools write it
-    np.testing.assert_allclose(list(run(capsys, "--instances", *folders).values()), [0.5, 1, 0.5, 0.5, 1 / 1.5])
+    values = list(run(capsys, "--instances", *folders).values())
+    np.testing.assert_allclose(values, [0.5, 1, 64 / 88, 0.5, 0.5, 1 / 1.5])
     write(found, b=0 * truth)  # the second image is all wrong
     write(true, b=truth)
     evaluation.main(["--instances", *map(str, folders), "--json"])
@@ -86,7 +87,7 @@ def test_a_value_to_ignore_counts_nowhere():
     truth, found = np.zeros((2, 8, 8), np.uint8)
     truth[:4, :4], truth[:, 6:] = 9, 255
     found[:4, :4], found[:4, 6:], found[5:, 6:] = 1, 1, 2
-    assert list(instances.instance_score([(found, truth)], 255).values()) == [1, 0, 1, 1, 1]
+    assert list(instances.instance_score([(found, truth)], 255).values()) == [1, 0, 1, 1, 1, 1]
     assert instances.instance_score([(found, truth)])["SBD"] < 0.9
 
 
@@ -106,7 +107,8 @@ def test_own_instances_in_one_command(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(model, "segment_outputs", see)
     flags = ["--modeldir", "m", "--srcdir", tmp_path, "--instances", "--bandwidth", "0.7"]
-    expected = dict(zip(NAMES, [0.75, 0.5, 0.75, 0.75, 1 / 1.5], strict=True))  # SBD 0.5 and 1, PQ over both
+    # SBD 0.5 and 1, PQ over both; 24 of 40 pixels found and all of none
+    expected = dict(zip(NAMES, [0.75, 0.5, (48 / 64 + 1) / 2, 0.75, 0.75, 1 / 1.5], strict=True))
     assert run(capsys, *flags) == pytest.approx(expected) and settings == [Settings(0.7)] * 2
 
 

@@ -166,6 +166,7 @@ CASES = [
     # videos
     (VIDEO + "clip.mp4 --from 3", ("clip.mp4", one_frame), "--video clip.mp4: found no frame"),
     (VIDEO + "nowhere.mp4 --from -1", FLAG, "--from"),
+    (VIDEO + "nowhere.mp4 --from 3 --to 3", FLAG, "--to"),
     (VIDEO + "nowhere.mp4 --every 0", FLAG, "--every"),
     (VIDEO + "file:///nowhere.mp4", FLAG, "--video file:///nowhere.mp4: found no such file"),
     (VIDEO + "nowhere.mp4", FLAG, "nowhere.mp4"),

@@ -72,7 +72,8 @@ class Finder:
         if network.view.normalize:  # painted on as well: a microscope's image can be nearly black
             frame.image = normalize(frame.image)
         size = frame.image.shape[:2]
-        frame.prediction, frame.label_map = segmentation.segment_outputs(network, frame.image, self.settings)
+        settings = self.settings if self.json or {*self.save} - {"semantic", "embedding", "classes"} else None
+        frame.prediction, frame.label_map = segmentation.segment_outputs(network, frame.image, settings)
         if self.json or "lanes" in self.save:
             curves = fit_lanes(frame.label_map, size)
             run_time = 1000 * (time.perf_counter() - start)
@@ -318,6 +319,8 @@ def check_flags(args, error):
         error(f"--save: found {','.join(args.save)}, expected some of {','.join(kinds)}, or none alone")
     if not args.video and (args.every > 1 or args.begin > 0 or args.end < math.inf):
         error("--every, --from, --to: found without --video, expected a video; leave them out")
+    if args.end <= args.begin:
+        error(f"--to: found {args.end:g}, expected more seconds than --from has, {args.begin:g}")
 
 
 @command("inference.py", "nothing written")

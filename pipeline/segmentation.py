@@ -99,7 +99,9 @@ class Network:
         return outputs
 
     def find_instances(self, outputs, settings=Settings()):
-        """Label map (H, W) int32 of outputs of `predict`, see `clustering.find_instances`."""
+        """Label map (H, W) int32 of outputs of `predict`, see `clustering.find_instances`; zeros without settings."""
+        if settings is None:
+            return np.zeros(outputs["embedding"].shape[:2], np.int32)
         s, fewest = settings, self.min_pixels
         if fewest is None and self.view.kind == "crop":
             # crops show objects at their own scale, where what is too small to be one is known in pixels

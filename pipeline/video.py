@@ -4,12 +4,15 @@ import contextlib
 import math
 import os
 import re
+import struct
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import cv2
+import numpy as np
 
 import utils
 from run.command import UserError
@@ -87,8 +90,30 @@ def open_video(source, every=1, begin=0.0, end=math.inf):
     fps, promised = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     if not 0 < fps <= MAX_FPS:
         fps, promised = FPS, 0
-    promised = promised if path.is_file() and 0 < promised < 1e9 else 0
-    return Video(capture, name, size, fps, live, promised, begin, end, every)
+    promised = min(promised, edited_seconds(path) * fps) if path.is_file() and 0 < promised < 1e9 else 0
+    return Video(capture, name, size, fps, live, round(promised), begin, end, every)
+
+
+def edited_seconds(path):
+    """Seconds that an mp4 shows by its edit list; infinity without one, or if the file is another.
+
+    Trimming without encoding leaves what comes before, from the last key frame on, in the file.
+    """
+    data, moov, shown = np.memmap(path, np.uint8, "r"), b"", []
+    while len(data) >= 16 and not moov:
+        size, kind, large = struct.unpack(">I4sQ", data[:16].tobytes())
+        size = {0: len(data), 1: large}.get(size, size)
+        moov = data[:size].tobytes() if kind == b"moov" else b""
+        data = data[max(size, 8) :]
+    with contextlib.suppress(IndexError, struct.error, ZeroDivisionError):  # damaged: told by who reads its frames
+        head = moov.find(b"mvhd") + 4
+        (unit,) = struct.unpack_from(">I", moov, head + (20 if moov[head] else 12))  # ticks per second
+        for found in re.finditer(b"elst", moov):
+            version, count = struct.unpack_from(">B3xI", moov, found.end())
+            form = ">Qq4x" if version else ">Ii4x"
+            edits = moov[found.end() + 8 :][: count * struct.calcsize(form)]
+            shown.append(sum(ticks for ticks, start in struct.iter_unpack(form, edits) if start >= 0) / unit)
+    return max(shown, default=0) or math.inf
 
 
 def read_frames(video):
@@ -117,9 +142,20 @@ def missing(video):
     """What is missing of a video that was read to its end; or None."""
     shown = video.seconds + 1 / video.fps
     if video.number < COMPLETE * video.promised and shown < COMPLETE * video.promised_seconds:
-        state = f"{video.number} frames, {shown:.1f} of {video.promised_seconds:.1f} s"
-        return f"{video.name}: cut off, or trimmed without encoding it anew: {state}"
+        return f"{video.name}: cut off, {video.number} frames, {shown:.1f} of {video.promised_seconds:.1f} s"
     return None
+
+
+def choose_codec(size, fps):
+    """Four letters of the codec to write: H.264, which browsers play, if OpenCV can encode it, else MPEG-4."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder, "a.mp4"))
+        writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"avc1"), fps, size[::-1])
+        for _ in range(3):
+            writer.write(np.zeros((*size, 3), np.uint8))
+        writer.release()
+        good, image = cv2.VideoCapture(path).read()  # an encoder of hardware may open and write nothing
+        return "avc1" if good and image.shape[:2] == size else "mp4v"
 
 
 @contextlib.contextmanager
@@ -132,7 +168,8 @@ def writing(path, size, fps):
     failed = OSError(f"{path}: the video could not be written; make room or name another folder with --outdir")
     written, last, begin = 0, None, None
     with utils.replacing(opencv_path(path)) as temporary:
-        writer = cv2.VideoWriter(temporary, cv2.VideoWriter_fourcc(*"mp4v"), fps, size[::-1])
+        codec = cv2.VideoWriter_fourcc(*choose_codec(size, fps))
+        writer = cv2.VideoWriter(temporary, codec, fps, size[::-1])
         if not writer.isOpened():
             raise failed
 

@@ -83,16 +83,18 @@ PARTS = {
     "draw_lanes": {"lanes"},
     "fit_lanes": {"lanes", "json"},
     "lane_scores": {"json"},
+    "find_instances": {"overlay", "lanes", "json"},
 }
 
 
-@pytest.mark.parametrize("wanted", ["overlay", "lanes", "json"])
+@pytest.mark.parametrize("wanted", ["overlay", "lanes", "semantic", "embedding", "json"])
 def test_what_is_not_written_is_not_computed(wanted, tiny_data, tmp_path, monkeypatch):
     """Each part of the way is taken for the outputs that need it, by hand, and for no other."""
     mocks, load = {}, Mock(return_value=Stub())
     monkeypatch.setattr(segmentation, "load_network", load)
     for name in PARTS:
-        module = inference if hasattr(inference, name) else inference.visualization
+        modules = inference, inference.visualization, segmentation
+        module = next(module for module in modules if hasattr(module, name))
         mocks[name] = Mock(wraps=getattr(module, name))
         monkeypatch.setattr(module, name, mocks[name])
     save = f"--save none --json {tmp_path / 'l.json'}" if wanted == "json" else f"--save {wanted}"

@@ -259,6 +259,38 @@ def test_frames_that_are_missing_are_told(untrained, tmp_path, capsys):
     assert 5 <= len(read_video(tmp_path / "out/cut.mp4")[0]) < 18
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_trimmed_mp4_is_not_cut_off(whole, tmp_path):
+    """Of 40 frames an edit list shows the last 22; the key frame before them is the 13th. Half of a file is cut off."""
+    write_frames(tmp_path / "a.mp4", map(draw_number, range(40)))
+    data = bytearray((tmp_path / "a.mp4").read_bytes())
+    place, ticks = data.index(b"mdhd") + 16, data.index(b"elst") + 12
+    per_frame = int.from_bytes(data[place : place + 4]) // 20
+    data[ticks : ticks + 8] = (1100).to_bytes(4) + (18 * per_frame).to_bytes(4)  # milliseconds shown, first tick
+    if not whole:  # the index lies at the end: what it tells of is no more there
+        start, size = data.index(b"mdat") + 4, int.from_bytes(data[data.index(b"mdat") - 4 :][:4]) - 8
+        data[start + size // 2 : start + size] = bytes(size - size // 2)
+    (tmp_path / "a.mp4").write_bytes(data)
+    clip = video.open_video(str(tmp_path / "a.mp4"))
+    numbers = [read_number(image) for *_, image in video.read_frames(clip)]
+    assert clip.total == 22 and (video.missing(clip) is None) == whole
+    assert numbers == list(range(18, 40)) if whole else len(numbers) < 22
+
+
+def test_h264_is_written_where_it_can_be(monkeypatch):
+    """An encoder that opens and writes nothing is none."""
+    real, opened = cv2.VideoWriter, []
+
+    def writer(path, codec, *more):
+        opened.append(codec)
+        return real(path, cv2.VideoWriter_fourcc(*"mp4v"), *more)  # stands for H.264
+
+    monkeypatch.setattr(video.cv2, "VideoWriter", writer)
+    assert video.choose_codec((96, 160), 20) == "avc1" and opened == [cv2.VideoWriter_fourcc(*"avc1")]
+    monkeypatch.setattr(video.cv2, "VideoWriter", lambda *_: real())
+    assert video.choose_codec((96, 160), 20) == "mp4v"
+
+
 def interrupt_after(folder, size):
     """Send Ctrl-C when a file in a folder has so many bytes."""
     while not folder.exists() or max((path.stat().st_size for path in folder.iterdir()), default=0) < size:

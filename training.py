@@ -78,7 +78,7 @@ def make_run(flags, config, data, strategy, steps):
     run = Run(flags.outdir, config, digests, model, optimizer, averages, strategy.extended.should_checkpoint)
     if flags.resume:
         run.load()
-        if steps <= run.step:
+        if steps < run.step:
             raise UserError(f"--resume {flags.outdir}: found --steps {steps}, expected more than the {run.step} made")
         print(f"{flags.outdir}: going on from step {run.step}")
     return run

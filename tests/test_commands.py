@@ -15,7 +15,7 @@ DATA_COMMANDS = [f"data/{path.name}" for path in sorted((ROOT / "data").glob("*_
 COMMANDS = ["training.py", "inference.py", *DATA_COMMANDS, "-m evaluation", "-m export", "-m benchmark"]
 
 
-@pytest.mark.parametrize(("number", "command"), enumerate(COMMANDS))
+@pytest.mark.parametrize(("number", "command"), list(enumerate(COMMANDS)))
 def test_stopped_while_it_starts_a_command_says_one_line(number, command, tmp_path):
     """The signal comes in the middle of the imports: a package that sends it stands for a slow one."""
     sent = (signal.SIGINT, signal.SIGTERM)[number % 2]

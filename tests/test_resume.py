@@ -147,7 +147,6 @@ def command(data, folder, more=""):
 
 
 def run_error(capsys, *argv):
-    """The last line with which training.py ends."""
     with pytest.raises(SystemExit) as exit_:
         training.main(list(map(str, argv)))
     assert exit_.value.code == 2
@@ -209,7 +208,8 @@ def test_a_finished_run_trains_longer_but_takes_no_other_flag_and_no_other_data(
     fake_step(monkeypatch, [1.0] * 2)
     training.main(command(data, run, "--steps 2"))
     before = contents(run)
-    assert "found --steps 2, expected more than the 2" in run_error(capsys, "--resume", run)
+    assert training.main(["--resume", str(run)]) == 0  # there is nothing to do
+    assert "found --steps 1, expected more than the 2" in run_error(capsys, "--resume", run, "--steps", 1)
     assert "--lr: found 1.0, expected" in run_error(capsys, "--resume", run, "--steps", 5, "--lr", 1)
     label, name = (data / "labels/0000.png").read_bytes(), data / "images/0003.png"
     shutil.copy(data / "labels/0001.png", data / "labels/0000.png")

@@ -80,6 +80,12 @@ def command(name, interrupted="nothing written"):
     return decorate
 
 
+def make_parser(name, description):
+    """An ArgumentParser that shows the description, a module's docstring, as it is."""
+    raw = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(prog=name, description=description, formatter_class=raw)
+
+
 def one_line(error):
     """Text of an error in one line."""
     text = str(error)

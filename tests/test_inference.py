@@ -147,8 +147,8 @@ def test_every_kind_of_output(tiny_run, images, tmp_path, monkeypatch):
         inside = [(x, y) for x, y in zip(lane, lines[2]["h_samples"], strict=True) if x >= 0]
         assert all(change[y, x].any() for x, y in inside)
 
-    network = segmentation.Network(utils.load_model(tiny_run))
-    _, label_map = segmentation.segment_outputs(network, image, segmentation.read_settings(tiny_run))
+    network, args = segmentation.Network(utils.load_model(tiny_run)), inference.parse_args(["-m", str(tiny_run)])
+    _, label_map = segmentation.segment_outputs(network, image, segmentation.read_settings(args))
     labels = output("labels")
     assert labels.dtype == np.uint16 and labels.shape == (720, 1280)
     # network pixel (r, c) shows the image's rows around 720 (r + 0.5) / 64

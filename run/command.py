@@ -80,12 +80,6 @@ def command(name, interrupted="nothing written"):
     return decorate
 
 
-def make_parser(name, description):
-    """An ArgumentParser that shows the description, a module's docstring, as it is."""
-    raw = argparse.RawDescriptionHelpFormatter
-    return argparse.ArgumentParser(prog=name, description=description, formatter_class=raw)
-
-
 def one_line(error):
     """Text of an error in one line."""
     text = str(error)
@@ -135,3 +129,8 @@ def bounded(kind, least=-math.inf, most=math.inf, above=-math.inf, below=math.in
         return value
 
     return parse
+
+
+def make_parser(name, description):
+    """An ArgumentParser that shows a module's docstring as it is."""
+    return argparse.ArgumentParser(name, None, description, formatter_class=argparse.RawDescriptionHelpFormatter)

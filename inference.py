@@ -93,7 +93,6 @@ class Finder:
 
 
 def make_finder(args):
-    """The Finder that the flags ask for."""
     settings = segmentation.read_settings(args)
     # as many images at a time as there are cores, one thread each
     network = segmentation.load_network(args.modeldir, args.size, args.jit, threads=1, int8=args.int8)
@@ -136,7 +135,7 @@ def check_outputs(args, written, inputs):
 
 
 def run_images(args, threads):
-    """Segment and paint the images of `args.indir`; returns the exit code."""
+    """Segment and paint `--indir`; returns the exit code."""
     images = find_images(args.indir, args.recursive)
     kinds, tables = ([kind for kind in args.save if kind in known] for known in (KINDS, FILES))
     outputs = name_outputs([name for _, name in images], args.outdir, kinds, args.keep_names)
@@ -187,12 +186,11 @@ def process_image(frame, find):
 
 
 def say(frame, text):
-    """Say something of a Frame on stderr, above the progress bar."""
     tqdm.write(one_line(f"{frame.source}: {text}"), file=sys.stderr)
 
 
 def run_video(args, threads):
-    """Segment and paint the frames of `args.video`; returns the exit code."""
+    """Segment and paint `--video`; returns the exit code."""
     clip = video.open_video(args.video, args.every, args.begin, args.end)
     paths = name_videos(args, clip)
     with contextlib.ExitStack() as stack:
@@ -237,7 +235,7 @@ def finish_frame(frame, tracker, writers, write_line, class_names):
 
 
 def exit_code(interrupted, problem):
-    """Exit code of a run that has done something; says on stderr what was in its way."""
+    """Exit code of a run that has done something; says on stderr why it isn't 0."""
     if interrupted:
         problem = "interrupted, what is done is kept"
     if problem:

@@ -146,7 +146,7 @@ def run_classes(args):
 LANES = {"images", "srcdir", "json", "verbose", "skip_empty_lanes"}
 MODEL = {"modeldir", "srcdir", "bandwidth", "threshold", "confidence", "cluster", "int8", "json"}
 ON_LANES = ("modeldir", "srcdir", "labels")
-# {mode, as errors call it: (function args -> {metric: value}, flags it needs, flags it has a use for)}
+# {mode in errors: (function args -> {metric: value}, flags it needs, flags it has a use for)}
 MODES = {
     "--pred": (run_tusimple, ("pred", "gt"), LANES),
     "--modeldir": (run_tusimple, ON_LANES, {"out", "strict_time"} | MODEL | LANES),

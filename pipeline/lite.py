@@ -20,7 +20,7 @@ from export.folding import fold_batch_norm
 from export.formats import TOLERANCE, convert_to_tflite, make_interpreter, noise, output_difference
 from run.command import UserError
 
-KEPT = 8  # files, of 1.6 MB each
+KEPT = 8  # files of 1.6 MB
 FORMAT = 1  # to be raised when the same weights are to be converted anew
 CONVERTED, CHECKED = (64, 96), (72, 104)  # sizes; it has to take any
 

@@ -11,11 +11,10 @@
     semantic   lane probability, 0..255
     embedding  its first three channels as color
     lanes      the image with the fitted curves
-    classes    the image with the classes of its pixels, of a model that has classes
+    classes    the image with its pixels' classes, of a model that has some
 
 and of all images together instances.json (COCO's form) and instances.csv. --json writes TuSimple's lines, with scores.
-Exit code 3: some files could not be read and were skipped; 2: nothing done; 130: Ctrl-C, what is done is kept. More in
-doc/own_data.md.
+Exit code 3: some files could not be read; 2: nothing done; 130: Ctrl-C, what is done is kept. More in doc/own_data.md.
 """
 
 if __name__ == "__main__":
@@ -23,7 +22,6 @@ if __name__ == "__main__":
 
     start()
 
-import argparse
 import contextlib
 import math
 import os
@@ -50,7 +48,7 @@ from pipeline.instance_files import FILES, describe_instances, instance_files, r
 from pipeline.outputs import find_images, json_lines, name_outputs, output_folder
 from pipeline.stages import Frame, run_frames
 from pipeline.tracking import Tracker, instance_profiles
-from run.command import UserError, bounded, command, one_line
+from run.command import UserError, bounded, command, make_parser, one_line
 
 INDIR = "inference_test/images"
 KINDS = ("overlay", "labels", "semantic", "embedding", "lanes", "classes")
@@ -60,16 +58,16 @@ IMAGE_KINDS = (*KINDS, *FILES)
 
 @dataclass
 class Finder:
-    """Finds the instances of a Frame's image with their classes and what else is wanted of it."""
+    """Finds the instances of a Frame's image and what else is wanted of it."""
 
     network: segmentation.Network
     settings: segmentation.Settings
     save: list
-    json: bool  # whether a line is wanted, with scores
+    json: bool  # whether a line is wanted
 
     def __call__(self, frame):
         start, network = time.perf_counter(), self.network
-        if network.view.normalize:  # painted on as well: a microscope's image can be nearly black
+        if network.view.normalize:  # painted on as well: it can be nearly black
             frame.image = normalize(frame.image)
         size = frame.image.shape[:2]
         settings = self.settings if self.json or {*self.save} - {"semantic", "embedding", "classes"} else None
@@ -82,36 +80,30 @@ class Finder:
             frame.classes = classes_of_instances(network, frame.prediction, frame.label_map)
         if "classes" in self.save:
             frame.class_map = find_classes(network, frame.prediction, size, self.settings.threshold)
+        if "semantic" in frame.prediction and (self.json or {*FILES} & {*self.save}):
+            frame.scores = mean_probabilities(frame.prediction, frame.label_map)
         if self.json:
-            self._score(frame)
+            if not all(network.classes.values()):
+                frame.line |= name_classes(network, frame)
+            if "semantic" in frame.prediction:
+                probability = lane_probability(frame.prediction["semantic"][:, :, 0])
+                frame.line["scores"] = np.round(lane_scores(frame.line, probability, size), 4).tolist()
+                frame.line["instance_scores"] = np.round(frame.scores, 4).tolist()
         return frame
-
-    def _score(self, frame):
-        """Add classes and scores to a Frame's line."""
-        if not all(self.network.classes.values()):
-            frame.line |= name_classes(self.network, frame)
-        if "semantic" in frame.prediction:
-            probability = lane_probability(frame.prediction["semantic"][:, :, 0])
-            scores = lane_scores(frame.line, probability, frame.image.shape)
-            frame.line["scores"] = np.round(scores, 4).tolist()
-            means = mean_probabilities(frame.prediction, frame.label_map)
-            frame.line["instance_scores"] = np.round(means, 4).tolist()
 
 
 def make_finder(args):
-    """The Finder that the flags ask for; what they leave open is the model's."""
-    settings = segmentation.read_settings(args.modeldir, args.bandwidth, args.threshold, args.cluster, args.confidence)
+    settings = segmentation.read_settings(args)
     # as many images at a time as there are cores, one thread each
     network = segmentation.load_network(args.modeldir, args.size, args.jit, threads=1, int8=args.int8)
-    needs = {"save semantic": "semantic" in args.save or None}
-    segmentation.require_head(network, args.modeldir, threshold=args.threshold, confidence=args.confidence, **needs)
+    segmentation.require_head(network, args, **{"save semantic": "semantic" in args.save or None})
     if "classes" in args.save and not network.classes:
         raise UserError(f"--save classes: found a model without classes in {args.modeldir}; leave it out")
     return Finder(network, settings, args.save, bool(args.json))
 
 
 def paint(frame, kind, class_names):
-    """What one of `KINDS` shows of a Frame: (h, w, 3) uint8 RGB or (h, w); `class_names` are the network's."""
+    """What one of `KINDS` shows of a Frame: (h, w, 3) uint8 RGB or (h, w)."""
     shape, prediction = frame.image.shape, frame.prediction
     if kind == "overlay":
         painted = visualization.paint_instances(frame.image, frame.label_map)
@@ -132,18 +124,18 @@ def paint(frame, kind, class_names):
 
 
 def check_outputs(args, written, inputs):
-    """Raise UserError if a file to write, `written` or `--json`, is an input, another output or the user's own."""
+    """Raise UserError if a file to write is an input, another output or the user's own."""
     taken = set(map(os.path.realpath, inputs))
     for path in (*written, *([args.json] if args.json else ())):
         place = os.path.realpath(path)
         if place in taken:
-            raise UserError(f"{path}: found what is to be read or written there, expected neither; name another")
+            raise UserError(f"{path}: found what is to be read or written, expected neither; name another")
         taken.add(place)
     require_own_lines(args.json, "--json")
 
 
 def run_images(args, threads):
-    """Segment and paint the images of `args.indir`; returns the exit code."""
+    """Segment and paint `--indir`; returns the exit code."""
     images = find_images(args.indir, args.recursive)
     kinds, tables = ([kind for kind in args.save if kind in known] for known in (KINDS, FILES))
     outputs = name_outputs([name for _, name in images], args.outdir, kinds, args.keep_names)
@@ -151,6 +143,8 @@ def run_images(args, threads):
     check_outputs(args, [*written, *(Path(args.outdir, name) for name in tables)], [path for path, _ in images])
     require_own(args.outdir, tables)
     require_readable([path for path, _ in images])
+    counts = Counter(name for _, name in images)  # of two folders, images may have one name
+    names = ((path if counts[name] > 1 else name).as_posix() for path, name in images)
     with (
         output_folder(args.outdir),
         json_lines(args.json) as write_line,
@@ -162,21 +156,15 @@ def run_images(args, threads):
             write_line(frame.line)
             add_instances(frame.raw_file, frame.image.shape[:2], frame.instances)
 
-        done, skipped, interrupted = run_frames(image_frames(images, outputs), process, finish, threads, len(images))
+        frames = (Frame(name, path, files) for name, (path, _), files in zip(names, images, outputs, strict=True))
+        done, skipped, interrupted = run_frames(frames, process, finish, threads, len(images))
     print(f"{done} images in {args.outdir if args.save else args.json}")
-    problem = f"{skipped} of {len(images)} images could not be read and were skipped" if skipped else None
+    problem = f"{skipped} of {len(images)} images could not be read" if skipped else None
     return exit_code(interrupted, problem)
 
 
-def image_frames(images, outputs):
-    """Yield a Frame for each image of `find_images`, with its files of `name_outputs`."""
-    counts = Counter(name for _, name in images)  # of two folders, images may have one name
-    for (path, name), files in zip(images, outputs, strict=True):
-        yield Frame((path if counts[name] > 1 else name).as_posix(), path, files)
-
-
 def process_image(frame, find):
-    """Read the image of a Frame, find what is in it by a Finder and write its outputs; returns it."""
+    """Read the image of a Frame, let a Finder work on it and write its outputs; returns it."""
     try:
         frame.image = read_image(frame.source)
     except UserError as error:
@@ -189,9 +177,8 @@ def process_image(frame, find):
         say(frame, "taken in tiles, which have no common embedding: none is written; see --size")
         del frame.outputs["embedding"]
     if {*FILES} & {*find.save}:
-        scores = mean_probabilities(frame.prediction, frame.label_map) if "semantic" in frame.prediction else None
         label_map = visualization.label_image(frame.label_map, frame.image.shape)
-        frame.instances = describe_instances(label_map, scores, frame.classes)
+        frame.instances = describe_instances(label_map, frame.scores, frame.classes)
     for kind, path in frame.outputs.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         visualization.save_image(path, paint(frame, kind, list(find.network.classes)))
@@ -199,54 +186,44 @@ def process_image(frame, find):
 
 
 def say(frame, text):
-    """Say on stderr, above the progress bar, what the user is to know of a Frame."""
     tqdm.write(one_line(f"{frame.source}: {text}"), file=sys.stderr)
 
 
 def run_video(args, threads):
-    """Segment and paint the frames of `args.video`; returns the exit code."""
+    """Segment and paint `--video`; returns the exit code."""
     clip = video.open_video(args.video, args.every, args.begin, args.end)
     paths = name_videos(args, clip)
     with contextlib.ExitStack() as stack:
         stack.enter_context(output_folder(args.outdir))
-        find, tracker = make_finder(args), Tracker()
+        find, tracker, fps = make_finder(args), Tracker(), clip.result_fps
         write_line = stack.enter_context(json_lines(args.json))
-        writers = {
-            kind: stack.enter_context(video.writing(path, clip.size, clip.result_fps)) for kind, path in paths.items()
-        }
+        writers = {kind: stack.enter_context(video.writing(path, clip.size, fps)) for kind, path in paths.items()}
 
         def finish(frame):
             finish_frame(frame, tracker, writers, write_line, list(find.network.classes))
 
-        done, _, interrupted = run_frames(video_frames(clip), find, finish, threads, clip.total, "frame")
+        read = video.read_frames(clip)
+        frames = (Frame(f"{clip.name}/{number:06d}", image=image, time=seconds) for number, seconds, image in read)
+        done, _, interrupted = run_frames(frames, find, finish, threads, clip.total, "frame")
         if not done:
-            raise UserError(f"--video {args.video}: found no frame from --from to --to; name other seconds or a video")
+            raise UserError(f"--video {args.video}: found no frame from --from to --to; name other seconds")
     print(f"{done} frames in {', '.join(map(str, paths.values())) or args.json}")
     return exit_code(interrupted, video.missing(clip))
 
 
 def name_videos(args, clip):
-    """Files to write for a Video: {kind: Path}; raises UserError if one is the video, or another file of the user's."""
+    """Files to write for a Video: {kind: Path}; UserError if one is the video or may be the user's."""
     source, stem = Path(args.video), Path(clip.name).stem
     paths = {kind: Path(args.outdir, stem + ("" if kind == "overlay" else f"_{kind}") + ".mp4") for kind in args.save}
     check_outputs(args, paths.values(), [source])
-    for path in paths.values():  # of drive.avi it would be drive.mp4, which may be another one of the user's
+    for path in paths.values():  # of drive.avi it would be drive.mp4, another video
         if path.exists() and source.is_file() and os.path.samefile(source.parent, args.outdir):
             raise UserError(f"{path}: found beside the video, expected no such file there; name another --outdir")
     return paths
 
 
-def video_frames(clip):
-    """Yield a Frame for each of the frames wanted of a Video."""
-    for number, seconds, image in video.read_frames(clip):
-        yield Frame(f"{clip.name}/{number:06d}", image=image, time=seconds)
-
-
-def finish_frame(frame, tracker, writers, write_line, class_names=()):
-    """Paint and write a video's Frame; to be called in their order.
-
-    With a Tracker, {kind of `--save`: function of `video.writing`}, and the function of `json_lines`.
-    """
+def finish_frame(frame, tracker, writers, write_line, class_names):
+    """Paint and write a video's Frame, in their order; `writers` are {kind: function of `video.writing`}."""
     if writers:
         ids = np.append(0, tracker.update(instance_profiles(frame.label_map)))
         frame.label_map = np.take(ids, frame.label_map)
@@ -258,7 +235,7 @@ def finish_frame(frame, tracker, writers, write_line, class_names=()):
 
 
 def exit_code(interrupted, problem):
-    """Exit code of a run that has done something; says on stderr what there is to say."""
+    """Exit code of a run that has done something; says on stderr why it isn't 0."""
     if interrupted:
         problem = "interrupted, what is done is kept"
     if problem:
@@ -267,16 +244,13 @@ def exit_code(interrupted, problem):
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="inference.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser("inference.py", __doc__)
     group = parser.add_argument_group("what to read and write")
     add, source = group.add_argument, group.add_mutually_exclusive_group()
     model = "model folder, or run folder: its best/, else its last/; default %(default)s"
     add("-m", "--modeldir", default="trained_model", help=model)
     source.add_argument("-i", "--indir", nargs="+", help=f"folders or files; default {INDIR}")
-    video_help = "video file, number of a camera or URL of a stream, in place of images; writes an mp4"
-    source.add_argument("--video", metavar="SOURCE", help=video_help)
+    source.add_argument("--video", metavar="SOURCE", help="video file, camera's number or stream's URL; writes an mp4")
     add("-r", "--recursive", action="store_true", help="search subfolders, too")
     add("-o", "--outdir", default="inference_test/results", help="folder to write; default %(default)s")
     kinds = ",".join(IMAGE_KINDS)
@@ -292,35 +266,24 @@ def parse_args(argv=None):
     add, fast = group.add_argument, group.add_mutually_exclusive_group()
     side = bounded(int, least=64, most=4096, step=8)
     add("--size", nargs=2, type=side, metavar=("H", "W"), help="network input; default the training's")
-    add("--bandwidth", type=bounded(float, above=0), help="of the mean shift; default the model's")
-    probability = bounded(float, above=0, below=1)
-    add("--threshold", type=probability, help="lane probability of a lane pixel; default the model's")
-    probability = bounded(float, least=0, below=1)
-    add("--confidence", type=probability, metavar="P", help="mean lane probability of an instance; default the model's")
-    add("--cluster", choices=("fast", "sklearn"), default="fast", help="mean shift of clustering.py or scikit-learn")
-    int8 = "use the 8-bit network that python -m export --int8 made, twice as fast"
-    fast.add_argument("--int8", action="store_true", help=int8)
+    segmentation.add_flags(add)
+    fast.add_argument("--int8", action="store_true", help="the 8-bit network of python -m export --int8, twice as fast")
     fast.add_argument("--jit", action="store_true", help="compile the network with XLA, some 15 s; pays with a GPU")
     args = parser.parse_args(argv)
-    check_flags(args, parser.error)
-    return args
-
-
-def check_flags(args, error):
-    """Settle what flags mean together; `error` ends the command with a message."""
     args.indir = args.indir or [utils.shipped(INDIR)]
     args.save = list(dict.fromkeys(args.save.split(",")))
     if args.save == ["none"]:
         args.save = []
         if not args.json:
-            error("--save none: found no --json either, expected something to write; name a file")
+            parser.error("--save none: found no --json, expected something to write; name a file")
     kinds = VIDEO_KINDS if args.video else IMAGE_KINDS
     if not set(args.save) <= set(kinds):
-        error(f"--save: found {','.join(args.save)}, expected some of {','.join(kinds)}, or none alone")
+        parser.error(f"--save: found {','.join(args.save)}, expected some of {','.join(kinds)}, or none alone")
     if not args.video and (args.every > 1 or args.begin > 0 or args.end < math.inf):
-        error("--every, --from, --to: found without --video, expected a video; leave them out")
+        parser.error("--every, --from, --to: found without --video, expected a video; leave them out")
     if args.end <= args.begin:
-        error(f"--to: found {args.end:g}, expected more seconds than --from has, {args.begin:g}")
+        parser.error(f"--to: found {args.end:g}, expected more than --from has, {args.begin:g}")
+    return args
 
 
 @command("inference.py", "nothing written")

@@ -17,7 +17,6 @@ if __name__ == "__main__":
 
     start()
 
-import argparse
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -36,13 +35,13 @@ from data.files import list_images
 from datagenerator import read_image
 from export.folding import fold_batch_norm
 from pipeline import segmentation
-from run.command import bounded, command
+from run.command import bounded, command, make_parser
 
 ROW = "| {:10} | {:21} | {:>7} | {:>15} | {:>7} | {:>5} |"
 
 
 def on_every_core(function, items):
-    """`function` of every item, as many at a time as there are cores."""
+    """`function` of every item, one a core at a time."""
     with ThreadPoolExecutor(cpu_count()) as pool:
         return list(pool.map(function, items))
 
@@ -79,10 +78,7 @@ STAGES = {"network": network_stage, "cluster": cluster_stage, "end-to-end": end_
 
 
 def measure(variants, repeat):
-    """Table rows [name, ms, range, CPU ms, ratio] of (name, function, number of images) that take turns.
-
-    Each is called once before, for tracing and compiling.
-    """
+    """Table rows [name, ms, range, CPU ms, ratio] of (name, function, number of images), after a call for tracing."""
     variants = list(variants)
     times = np.zeros((repeat + 1, len(variants), 2))
     for turn in trange(repeat + 1, leave=False, dynamic_ncols=True):
@@ -98,7 +94,7 @@ def measure(variants, repeat):
 
 
 def prepare(modeldir, indir, folder, int8):
-    """What the stages work on: images, networks, their outputs, and a folder to write in."""
+    """What the stages work on."""
     segmentation.use_cores()
     inputs = SimpleNamespace(modeldir=modeldir, folder=folder, paths=list_images(indir))
     inputs.images = [read_image(path) for path in inputs.paths]
@@ -114,23 +110,21 @@ def prepare(modeldir, indir, folder, int8):
 
 @command("benchmark", "what is done is printed")
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser("benchmark", __doc__)
     add = parser.add_argument
     add("stages", nargs="*", metavar="STAGE", help=f"what to time: {', '.join(STAGES)}; default all")
     add("--modeldir", default="trained_model", help="model folder; default %(default)s")
     add("--indir", default="inference_test/images", help="images; default %(default)s")
     add("--repeat", type=bounded(int, least=1), default=5, help="rounds; default %(default)s")
-    add("--int8", action="store_true", help="time the 8-bit network of python -m export --int8, too")
+    add("--int8", action="store_true", help="time the network of python -m export --int8, too")
     args = parser.parse_args(argv)
     for name in args.stages:
         if name not in STAGES:
-            parser.error(f"found the stage {name}, expected some of {', '.join(STAGES)}")
+            parser.error(f"found the stage {name}, expected {', '.join(STAGES)}")
     with tempfile.TemporaryDirectory() as folder:
         inputs = prepare(args.modeldir, args.indir, folder, args.int8)
         print(ROW.format("stage", "variant", "ms", "range", "CPU ms", "ratio"))
-        print(ROW.format("---", "---", "---", "---", "---", "---"))
+        print(ROW.format(*6 * ["---"]))
         for name in args.stages or STAGES:
             for cells in measure(STAGES[name](inputs), args.repeat):
                 print(ROW.format(name, *cells), flush=True)

@@ -1,10 +1,8 @@
-"""Scores of lanes, by the rules of lane benchmarks, and of instances; as a command: `python -m evaluation --help`."""
+"""Scores of lanes, by the rules of benchmarks, instances and classes: `python -m evaluation --help`."""
 
 
-def __getattr__(name):
-    # `python -m evaluation` imports this first, and has to be there for Ctrl-C before what takes seconds
-    if name == "tusimple_score":
-        from lanes.tusimple import tusimple_score
+def tusimple_score(predictions, ground_truth):
+    """As `lanes.tusimple.tusimple_score`, imported late: `python -m evaluation` isn't there for Ctrl-C before."""
+    from lanes import tusimple
 
-        return tusimple_score
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return tusimple.tusimple_score(predictions, ground_truth)

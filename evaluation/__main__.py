@@ -12,8 +12,8 @@ Lanes are scored by TuSimple's rules, with a list that ends in .txt by CULane's.
 instance, 0 is background. Classes: IoU of the class maps; with `labels/` AP of each class, and how many of the true
 instances have the right class by that of their pixels.
 
-With `--modeldir` two lines more tell how well the scores of lanes, those of `inference.py --json`, order right lanes
-before wrong ones, and how far from their labels right ones end.
+With `--modeldir` two more lines tell how well the scores of `inference.py --json` order right lanes before wrong ones,
+and how far from their labels right ones end.
 
 TuSimple's rules with their quirks: FP can be negative, and a label without a point counts as a lane. An image that took
 over 200 ms scores 0; with `--modeldir` only by `--strict-time`.
@@ -24,7 +24,6 @@ if __name__ == "__main__":
 
     start()
 
-import argparse
 import contextlib
 import json
 import math
@@ -38,25 +37,24 @@ from data.files import class_table, find_file, find_pairs, find_samples
 from evaluation import instances, model
 from lanes import culane, tusimple
 from lanes.tusimple import PREDICTION_KEYS, format_lines, read_labels, require_own_lines
-from pipeline.segmentation import load_network, read_settings, require_head
-from run.command import UserError, bounded, command
+from pipeline.segmentation import add_flags, load_network, read_settings, require_head
+from run.command import UserError, bounded, command, make_parser
 
 
 def load(args):
-    """(`Network`, `Settings`) of `--modeldir`."""
-    settings = read_settings(args.modeldir, args.bandwidth, args.threshold, args.cluster, args.confidence)
+    settings = read_settings(args)
     network = load_network(args.modeldir, int8=args.int8)
-    require_head(network, args.modeldir, threshold=args.threshold, confidence=args.confidence)
+    require_head(network, args)
     return network, settings
 
 
 def find_lanes(args):
-    """TuSimple dicts of what `--modeldir` finds, written to `--out`, and of labels, and what errors call them."""
+    """TuSimple dicts of what `--modeldir` finds, written to `--out`, and of labels; what errors call them."""
     path = find_file(args.srcdir, args.labels)
     labels = read_labels(path)
     tusimple.by_name(labels, path)
     if args.out and Path(args.out).resolve() == path.resolve():
-        raise UserError(f"--out {args.out}: found the labels themselves, expected another file to write; name one")
+        raise UserError(f"--out {args.out}: found the labels, expected another file; name one")
     require_own_lines(args.out, "--out")
     lines = model.predict_lanes(*load(args), args.srcdir, labels)
     if args.out:
@@ -65,7 +63,7 @@ def find_lanes(args):
 
 
 def run_tusimple(args):
-    """Score lanes, of `--pred` or of `--modeldir`; returns {"Accuracy", "FP", "FN"}."""
+    """Score lanes, of `--pred` or of `--modeldir`, by TuSimple's rules."""
     if args.modeldir:
         lines, labels, names = find_lanes(args)
     else:
@@ -103,7 +101,7 @@ def run_tusimple(args):
 
 
 def print_scores(scores):
-    """Print the means of (N, 3) scores of images and their intervals."""
+    """Print the means of (N, 3) scores and their intervals."""
     print(f"{len(scores)} images         95 % interval ({instances.RESAMPLES} bootstrap samples of the images)")
     if len(scores):
         intervals = instances.bootstrap_intervals(scores)
@@ -112,7 +110,7 @@ def print_scores(scores):
 
 
 def run_culane(args):
-    """Score CULane's lanes, of `--culane` or of `--modeldir`, whose `--out` it writes; returns {metric: value}."""
+    """Score CULane's lanes, of `--culane` or of `--modeldir`."""
     folder = args.culane[1] if args.culane else args.srcdir
     names = culane.read_list(find_file(folder, args.list or args.labels))
     labels = culane.read_lanes(folder, names)
@@ -127,7 +125,7 @@ def run_culane(args):
 
 
 def run_instances(args):
-    """Score the label maps of `--instances`, or those that `--modeldir` finds; returns {metric: value}."""
+    """Score the label maps of `--instances` or of `--modeldir`."""
     if args.modeldir:
         label_maps = model.predict_instances(*load(args), find_pairs(args.srcdir), args.ignore)
     else:
@@ -136,12 +134,11 @@ def run_instances(args):
 
 
 def run_classes(args):
-    """Score the classes that `--modeldir` finds; returns {metric: value}."""
     parts = ["labels"] if Path(args.srcdir, "labels").exists() else []
     samples = find_samples(args.srcdir, [*parts, "classes"])
     network, settings = load(args)
     if not network.classes:
-        raise UserError(f"--classes: found a model without classes in {args.modeldir}, expected one with; name another")
+        raise UserError(f"--classes: found no classes in {args.modeldir}, expected a model with classes; name one")
     table = class_table(args.srcdir, network.classes)
     return model.score_classes(network, settings, samples, table, args.ignore)
 
@@ -149,7 +146,7 @@ def run_classes(args):
 LANES = {"images", "srcdir", "json", "verbose", "skip_empty_lanes"}
 MODEL = {"modeldir", "srcdir", "bandwidth", "threshold", "confidence", "cluster", "int8", "json"}
 ON_LANES = ("modeldir", "srcdir", "labels")
-# {mode, as errors call it: (function args -> {metric: value}, flags it needs, flags it has a use for)}
+# {mode in errors: (function args -> {metric: value}, flags it needs, flags it has a use for)}
 MODES = {
     "--pred": (run_tusimple, ("pred", "gt"), LANES),
     "--modeldir": (run_tusimple, ON_LANES, {"out", "strict_time"} | MODEL | LANES),
@@ -162,23 +159,17 @@ MODES = {
 
 
 def parse_args(argv=None):
-    """(Function of the mode, flags); a flag that the mode needs and lacks, or has no use for, is an error."""
-    parser = argparse.ArgumentParser(
-        prog="evaluation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """(Function of the mode, flags)."""
+    parser = make_parser("evaluation", __doc__)
     add = parser.add_argument
-    add("--pred", help="TuSimple submission: one JSON object per line with raw_file, lanes, run_time")
+    add("--pred", help="TuSimple submission: JSON lines with raw_file, lanes, run_time")
     add("--gt", help="TuSimple labels of the same images")
     add("--modeldir", help="model folder, or run folder: its best/, else its last/")
     add("--srcdir", help="folder that the labels' raw_file is relative to; with --instances a data folder")
     add("--labels", help="TuSimple label file or CULane list (.txt), in --srcdir or by itself")
     add("--out", help="submission file to write; new or empty folder for CULane's *.lines.txt")
-    add("--bandwidth", type=bounded(float, above=0), help="of the mean shift; default the model's")
-    add("--threshold", type=bounded(float, above=0, below=1), help="probability of a lane pixel; default the model's")
-    mean = "mean probability of an instance; default the model's"
-    add("--confidence", type=bounded(float, least=0, below=1), metavar="P", help=mean)
-    add("--cluster", choices=("fast", "sklearn"), help="mean shift; default that of inference.py")
-    add("--int8", action="store_true", help="the network of 8 bits that python -m export --int8 has made")
+    add_flags(add)
+    add("--int8", action="store_true", help="the 8-bit network of python -m export --int8")
     add("--strict-time", action="store_true", help="score images over 200 ms 0, 0, 1 as the benchmark does")
     add("--culane", nargs=2, metavar=("PRED_DIR", "GT_DIR"), help="folders of *.lines.txt of the same names")
     add("--list", metavar="FILE", help="images to score, in GT_DIR or by itself")

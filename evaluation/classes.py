@@ -1,6 +1,6 @@
-"""Class scores: IoU of class maps, average precision of the instances of each class, true ones of the right class.
+"""Class scores: IoU of class maps, AP of the instances of each class, true ones of the right class.
 
-Classes are numbers from 1 on; in class maps 0 is none of them and `IGNORED_CLASS` is ignored.
+Classes are numbers from 1 on; in class maps 0 is none and `IGNORED_CLASS` is ignored.
 """
 
 import numpy as np
@@ -10,21 +10,21 @@ from evaluation.instances import IOU_THRESHOLDS, count_matches, overlaps
 
 
 def class_confusion(prediction, truth, count):
-    """Pixels by true and found class of class maps of classes 1 to `count`: (count + 1, count + 1) int64."""
+    """Pixels of class maps by true and found class, 0 to `count`: (count + 1, count + 1) int64."""
     counted, side = truth != IGNORED_CLASS, count + 1
     both = truth[counted].astype(int) * side + prediction[counted]
     return np.bincount(both, minlength=side * side).reshape(side, side)
 
 
 def class_iou(confusion):
-    """Intersection over union of each class of a `class_confusion`: (count,), NaN where a class is in neither map."""
+    """Intersection over union of each class of a `class_confusion`: (count,), NaN for one in neither map."""
     hits = np.diag(confusion)[1:]
     union = confusion.sum(axis=0)[1:] + confusion.sum(axis=1)[1:] - hits
     return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
 
 
 def true_classes(label, classes):
-    """Class of most of the pixels of each instance, of a label (H, W) and a class map: {id: class}, if it has any."""
+    """{id: class of most of its pixels} of a label (H, W) and a class map, of instances that have any."""
     counted = (label > 0) & (classes > 0) & (classes != IGNORED_CLASS)
     pairs, pixels = np.unique(np.stack([label[counted], classes[counted]]), axis=1, return_counts=True)
     order = np.argsort(pixels, kind="stable")
@@ -32,10 +32,9 @@ def true_classes(label, classes):
 
 
 class ClassScore:
-    """Scores over a data set, of what a model finds in images with class maps."""
+    """Scores over a data set, of classes with these names in the order of their numbers."""
 
     def __init__(self, classes):
-        """Begin; `classes` are names in the order of their numbers."""
         self.classes, side = classes, len(classes) + 1
         self.confusion = np.zeros((side, side), np.int64)  # sum of `class_confusion`
         self.matches = np.zeros((side, len(IOU_THRESHOLDS)))
@@ -43,10 +42,10 @@ class ClassScore:
         self.right = []  # bools, of the true instances
 
     def add_instances(self, prediction, found_classes, truth, classes_of, classes_seen):
-        """Take up the instances of an image: found and true label maps, (H, W), and the classes of their instances.
+        """Take up an image's instances: found and true label maps, (H, W), and their classes.
 
         `found_classes` are (N,), of instances 1 to N; `classes_of` and `classes_seen`, {id: class} of the true ones,
-        right and as the model sees their pixels. True instances that `classes_of` lacks are ignored.
+        right and by what the model sees. True instances that `classes_of` lacks are ignored.
         """
         known = np.isin(truth, list(classes_of))
         prediction, truth = np.where(known | (truth == 0), prediction, 0), np.where(known, truth, 0)

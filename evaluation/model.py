@@ -1,6 +1,6 @@
 """A model on labeled images: what it finds in them, and the images with prediction and label drawn over them.
 
-`network` and `settings` are `pipeline.segmentation.Network` and `Settings`; an image that can't be read is a UserError.
+`network` and `settings` are those of `pipeline.segmentation`; an image that can't be read is a UserError.
 """
 
 import time
@@ -22,14 +22,11 @@ from pipeline.segmentation import segment_outputs
 from visualization import draw_lanes, label_image, save_image
 
 ORANGE, BLUE = (255, 120, 0), (0, 160, 255)
-END_LIMIT = 20  # pixels: a lane that ends this far from its label ends too early or too late
+END_LIMIT = 20  # pixels: a lane ending this far from its label ends too early or too late
 
 
 def predict_lanes(network, settings, srcdir, labels):
-    """TuSimple dicts of the images of TuSimple labels in `srcdir`; run_time is that from image to lanes, in ms.
-
-    With a semantic head also "scores", as `inference.py --json` has them.
-    """
+    """TuSimple dicts of the images of labels in `srcdir`: run_time in ms from image to lanes, "scores" if there are."""
     lines = []
     for label in tqdm(labels, unit="image", dynamic_ncols=True):
         image = read_image(Path(srcdir) / label["raw_file"])
@@ -48,10 +45,10 @@ def predict_lanes(network, settings, srcdir, labels):
 
 
 def match_lanes(lines, truth):
-    """Which lanes of TuSimple dicts are right by {raw_file: label}, at the same rows, and where these end.
+    """Which lanes of TuSimple dicts are right by {raw_file: label}, and where these end.
 
-    Returns: list of bool, a lane each; for each labeled lane that is found the first and last row of the best one and
-    its own, if both have a point.
+    Returns: list of bool, a lane each; for each label found the first and last row of the best lane and its own, if
+    both have a point.
     """
     right, ends = [], []
     for line in lines:
@@ -69,17 +66,17 @@ def match_lanes(lines, truth):
 
 
 def describe_scores(scores, right):
-    """A line on how well scores tell right lanes from wrong ones, bools: the area under the ROC curve."""
+    """A line with the area under the ROC curve of scores of right and wrong lanes, bools."""
     auc = f"{roc_auc_score(right, scores):.2f}" if len({*right}) == 2 else "-"
     return f"score AUC {auc} ({sum(right)} right, {len(right) - sum(right)} wrong lanes)"
 
 
 def describe_ends(ends):
-    """A line on how far from their labels lanes end, of the rows of `match_lanes`."""
+    """A line on how far from their labels lanes end, by rows of `match_lanes`."""
     found, true = np.moveaxis(np.reshape(ends, (-1, 2, 2)), 1, 0)
     parts = []
     for name, short in zip(("tops", "bottoms"), ((found - true) * [1, -1]).T, strict=True):
-        if len(short):  # rows that a lane lacks at that end, below 0 those that it has too many
+        if len(short):  # rows that a lane lacks there, below 0 those too many
             middle, high = np.percentile(np.abs(short), [50, 90])
             early, late = 100 * np.mean(short > END_LIMIT), 100 * np.mean(short < -END_LIMIT)
             parts.append(f"{name} {middle:.1f}, {high:.1f}, {early:.0f} %, {late:.0f} %")
@@ -88,7 +85,7 @@ def describe_ends(ends):
 
 
 def predict_culane(network, settings, srcdir, names):
-    """Lanes of images of CULane, 1640x590: for each a list of lanes, points (x, y) every 10 rows."""
+    """Lanes of images of CULane, for each a list of lanes, points (x, y) every 10 rows."""
     rows = h_samples(SIZE[0])
     lines = predict_lanes(network, settings, srcdir, [{"raw_file": name, "h_samples": rows} for name in names])
     return [
@@ -105,19 +102,16 @@ def predict_instances(network, settings, pairs, ignore):
 
 
 def score_classes(network, settings, samples, table, ignore):
-    """`ClassScore.result` of a model with classes on `find_samples` with class maps, of a `class_table`.
+    """`ClassScore.result` on `find_samples` with class maps, of a `class_table`.
 
-    Where there are labels, instances are scored too, but those of the id `ignore`.
+    Where there are labels, instances are scored too, but those of `ignore`.
     """
     score, stuff = ClassScore(network.classes), list(network.classes.values())
     for image_path, label_path, class_path in tqdm(samples, unit="image", dynamic_ncols=True):
         image, truth = read_pair((image_path, label_path, ClassMap(class_path, table)), ignore)
         label, classes = np.moveaxis(truth, -1, 0)
         has_instances = label_path and not all(stuff)
-        if has_instances or network.needs_tiles(image.shape):
-            outputs, label_map = segment_outputs(network, image, settings)
-        else:
-            outputs = network.predict(image)
+        outputs, label_map = segment_outputs(network, image, settings if has_instances else None)
         if has_instances:
             found, _ = instance_classes(outputs["classes"], label_map, stuff)
             true = true_classes(label, classes)
@@ -133,9 +127,9 @@ def score_classes(network, settings, samples, table, ignore):
 
 
 def write_images(folder, srcdir, ranking):
-    """Draw labels (blue, wide) and predictions (orange, narrow) over the images: RANK_ACCURACY_NAME.jpg.
+    """Draw labels (blue, wide) and predictions (orange, narrow) over images: RANK_ACCURACY_NAME.jpg, all or none.
 
-    `ranking` is a list of (scores, TuSimple dict, its label); if an image can't be drawn, none is left in `folder`.
+    `ranking` is a list of (scores, TuSimple dict, its label).
     """
     with output_folder(folder):
         try:
@@ -145,7 +139,7 @@ def write_images(folder, srcdir, ranking):
                 image = draw_lanes(image, line["lanes"], line.get("h_samples", label["h_samples"]), ORANGE, 3)
                 name = Path(line["raw_file"]).with_suffix("").as_posix().replace("/", "-")[-50:]
                 save_image(Path(folder, f"{rank:04d}_{scores[0]:.3f}_{name}.jpg"), image)
-        except BaseException:  # all of them or none
+        except BaseException:
             for path in Path(folder).iterdir():
                 path.unlink()
             raise

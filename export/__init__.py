@@ -1,1 +1,1 @@
-"""A trained network for other programs: batch norm folding, file formats, calibration; `python -m export --help`."""
+"""A network for other programs: batch norm folding, file formats, calibration; `python -m export --help`."""

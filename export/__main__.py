@@ -10,7 +10,6 @@ if __name__ == "__main__":
 
     start()
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -24,31 +23,28 @@ from datagenerator import center_crop, enlarge, network_size, normalize, prepare
 from enet import BatchNormalization
 from export.formats import export
 from pipeline import lite
-from run.command import UserError, bounded, command
+from run.command import UserError, bounded, command, make_parser
 
-CALIBRATION = 100  # images at most, evenly from among those there are
+CALIBRATION = 100  # images at most, evenly of all
 
 
 def parse_args(argv=None):
     argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(
-        prog="export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    calibrating = argv[:1] == ["calibrate"]
+    parser = make_parser("export", __doc__)
+    add, calibrating = parser.add_argument, argv[:1] == ["calibrate"]
     if calibrating:
-        parser.add_argument("command", choices=["calibrate"], help="true moving averages over a folder of images")
-    parser.add_argument("modeldir", metavar="MODELDIR", help="model folder, run folder or TensorFlow 1 checkpoint")
+        add("command", choices=["calibrate"], help="true moving averages over a folder of images")
+    add("modeldir", metavar="MODELDIR", help="model folder, run folder or TensorFlow 1 checkpoint")
     if calibrating:
-        parser.add_argument("images", metavar="IMAGES", help="folder of images like those the model is for")
-    parser.add_argument("out", metavar="OUT", help="model folder, file, or with savedmodel folder, to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace the model or export that OUT holds")
+        add("images", metavar="IMAGES", help="folder of images like those the model is for")
+    add("out", metavar="OUT", help="model folder, file, or with savedmodel folder, to write")
+    add("--overwrite", action="store_true", help="replace the model or export that OUT holds")
     if calibrating:
         return parser.parse_args(argv)
-    parser.add_argument("--format", choices=("savedmodel", "tflite", "onnx"), required=True, help="format to write")
-    int8 = "with tflite: 8 bits, calibrated on a folder of images; what --int8 of inference uses"
-    parser.add_argument("--int8", metavar="IMAGES", help=int8)
+    add("--format", choices=("savedmodel", "tflite", "onnx"), required=True, help="format to write")
+    add("--int8", metavar="IMAGES", help="with tflite: 8 bits, calibrated on a folder of images; for --int8 elsewhere")
     side = bounded(int, least=8, step=8)
-    parser.add_argument("--size", type=side, nargs=2, metavar=("H", "W"), help="of the images; default: as in training")
+    add("--size", type=side, nargs=2, metavar=("H", "W"), help="of the images; default: as in training")
     args = parser.parse_args(argv)
     if args.int8 and args.format != "tflite":
         parser.error(f"--int8: found --format {args.format}, expected tflite")
@@ -56,7 +52,7 @@ def parse_args(argv=None):
 
 
 def read_inputs(paths, folder):
-    """Network inputs (H, W, 3) float32 of images for the model in a folder."""
+    """Yield network inputs, (H, W, 3) float32, of images for the model in a folder."""
     size, view = utils.read_network(folder)["input_shape"][:2], view_of(utils.read_saved_config(folder), folder)
     for image in map(read_image, tqdm(paths, unit="image", dynamic_ncols=True)):
         image = enlarge(normalize(image) if view.normalize else image, view.zoom)
@@ -65,28 +61,25 @@ def read_inputs(paths, folder):
 
 
 def calibrate(modeldir, images):
-    """(keras.Model, network config) with moving averages that are the means over images of what batch norm sees.
-
-    These are (H, W, 3) float32 network inputs, at least one, each normalized with its own statistics.
-    """
+    """(keras.Model, network config) with moving averages that are the means over `read_inputs`, at least one."""
     source = utils.load_model(modeldir, (None, None))
     network = {**utils.read_network(utils.model_folder(modeldir)), "image_statistics": False}
     model, calibrated = utils.build_model({**network, "input_shape": (None, None, 3)}), utils.build_model(network)
     model.set_weights(source.get_weights())
     for layer in model.layers:
         if isinstance(layer, SpatialDropout2D):
-            layer.rate = 0  # then training mode differs from inference only in batch norm
+            layer.rate = 0  # training mode is for batch norm only
     norms = [layer for layer in model.layers if isinstance(layer, BatchNormalization)]
     for count, image in enumerate(images):
         for layer in norms:
-            layer.momentum = count / (count + 1)  # makes the moving average the mean of all so far
+            layer.momentum = count / (count + 1)  # the mean of all so far
         model(image[None], training=True)
     calibrated.set_weights(model.get_weights())
     return calibrated, network
 
 
 def run_int8(args):
-    """Export with 8 bits and keep that for `--int8` of inference."""
+    """Export with 8 bits and keep that for `--int8`."""
     folder = utils.model_folder(args.modeldir)
     network = utils.read_network(folder)
     unfit = [name for name in ("coordinate_scale", "image_statistics") if network.get(name)]
@@ -104,7 +97,6 @@ def run_int8(args):
 
 
 def run_calibration(args):
-    """Save a model whose moving averages are those over the images."""
     out = Path(args.out)
     is_free = not out.exists() or out.is_dir() and not any(out.iterdir())
     if not is_free and not (args.overwrite and (out / utils.MODEL_FILE).is_file()):
@@ -112,7 +104,6 @@ def run_calibration(args):
     folder = utils.model_folder(args.modeldir)
     paths = list_images(args.images)
     model, network = calibrate(folder, read_inputs(paths, folder))
-    # how the model sees images and what counts as an instance stay as they are
     config = {**utils.read_saved_config(folder), "network": network, "calibrated": vars(args), **utils.code_version()}
     utils.save_model(out, model, config)
     print(f"{len(paths)} images, calibrated model in {args.out}")
@@ -126,8 +117,7 @@ def main(argv=None):
     if args.int8:
         return run_int8(args)
     difference = export(args.modeldir, args.out, args.format, args.size, args.overwrite)
-    model = utils.model_folder(args.modeldir)
-    print(f"{args.out}: within {difference:.1e} of the outputs of the Keras model in {model}")
+    print(f"{args.out}: within {difference:.1e} of the Keras model's outputs")
 
 
 if __name__ == "__main__":

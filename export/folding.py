@@ -9,14 +9,14 @@ from run.command import UserError
 
 
 class _LitePReLU(PReLU):
-    """PReLU of slopes that are all at most 1, which is as fast in TFLite and has operations that int8 has as well."""
+    """PReLU of slopes of at most 1, fast in TFLite, of operations that int8 has."""
 
     def call(self, inputs):
         return inputs + ops.relu((self.alpha - 1) * inputs)
 
 
 class _Int8MaxPoolWithPositions(MaxPoolWithPositions):
-    """As `enet.MaxPoolWithPositions`, without rounding up, which int8 has not; right for differences above 0.006."""
+    """Without rounding up, which int8 has not; right for differences above 0.006."""
 
     def call(self, x):
         corners = ops.split(ops.space_to_depth(x, 2), 4, axis=3)
@@ -30,11 +30,11 @@ class _Int8MaxPoolWithPositions(MaxPoolWithPositions):
 
 
 def fold_batch_norm(model, form="graph"):
-    """Copy of a model for inference, every batch norm folded into the convolution before it and dropout left out.
+    """Copy of a model for inference: batch norm and rescaling folded into convolutions, without dropout.
 
-    So is the rescaling of the image. A PReLU of a PReLU becomes one, and one whose slopes are all 0 a ReLU, which runs
-    as part of the convolution. The outputs agree up to rounding, but for near ties in a max-pool window. `form` is
-    "graph" for TensorFlow, "lite" for TFLite, without operations that hold a size, or "int8" for TFLite with 8 bits.
+    A PReLU of a PReLU becomes one, and one whose slopes are all 0 a ReLU. The outputs agree up to rounding, but for
+    near ties in a max-pool. `form` is "graph" for TensorFlow, "lite" for TFLite, without operations that hold a size,
+    or "int8" for TFLite with 8 bits.
     """
     norms = [layer for layer in model.layers if isinstance(layer, BatchNormalization)]
     if any(norm.image_statistics for norm in norms):
@@ -43,7 +43,7 @@ def fold_batch_norm(model, form="graph"):
     folded = {layer.name: before[id(layer.output)] for layer in model.layers if id(layer.output) in before}
     slopes = {layer.name: layer.get_weights()[0] for layer in model.layers if isinstance(layer, layers.PReLU)}
     for name in [name for name in slopes if name.endswith("_prelu4")]:
-        # the block's prelu3 comes right before; where its slope is negative, its output is never
+        # prelu3 comes right before; where its slope is negative, its output never is
         second, first = slopes.pop(name), name.replace("_prelu4", "_prelu3")
         slopes[first] = np.where(slopes[first] < 0, slopes[first], slopes[first] * second)
     rescale = model.get_layer("rescale")
@@ -58,7 +58,7 @@ def fold_batch_norm(model, form="graph"):
             return layers.ReLU(name=layer.name)
         if isinstance(layer, layers.Conv2DTranspose) and form != "graph":
             return _upsampling(layer)
-        if layer.name in slopes and form != "graph":  # Keras' own is one operation in TFLite, a slow one
+        if layer.name in slopes and form != "graph":  # Keras' own is slow in TFLite
             return (_LitePReLU if slopes[layer.name].max() <= 1 else layers.PReLU).from_config(config)
         if isinstance(layer, MaxPoolWithPositions) and form == "int8":
             return _Int8MaxPoolWithPositions.from_config(config)
@@ -86,7 +86,7 @@ def fold_batch_norm(model, form="graph"):
 
 
 def _fold(convolution, norm):
-    """[kernel, bias] of the convolution followed by the batch norm."""
+    """[kernel, bias] of a convolution with the batch norm after it."""
     beta, mean, variance = (np.asarray(value, np.float64) for value in norm.get_weights())
     scale = 1 / np.sqrt(variance + norm.epsilon)
     kernel, *bias = convolution.get_weights()
@@ -96,8 +96,8 @@ def _fold(convolution, norm):
 
 
 def _upsampling(layer):
-    """A transposed convolution of stride 2 as a convolution, for any size, that gives each pixel the 2x2 it becomes."""
-    taps = (layer.kernel_size[0] + 1) // 2  # neighbors in each direction that a pixel of the output comes from
+    """A transposed convolution of stride 2 as a convolution that gives each pixel the 2x2 it becomes."""
+    taps = (layer.kernel_size[0] + 1) // 2  # neighbors on a side that a pixel of the output comes from
     convolution = layers.Conv2D(
         4 * layer.filters, taps, activation=layer.activation, dtype=layer.dtype_policy, name=layer.name
     )

@@ -1,6 +1,6 @@
-"""The network in the formats of other programs: SavedModel, for any number of images, TFLite and ONNX, for one.
+"""The network in other programs' formats: SavedModel, for any number of images, TFLite and ONNX, for one.
 
-It takes "image", float32 RGB in 0..255, and gives "embedding", and logits "semantic" and "classes" if it has them.
+It takes "image", float32 RGB in 0..255, and gives "embedding" and, if it has them, logits "semantic" and "classes".
 """
 
 import shutil
@@ -16,8 +16,8 @@ from run.command import UserError
 from utils import load_model
 
 TOLERANCE = 1e-4
-INT8_TOLERANCE = 0.5  # which only what is broken exceeds; how good it is `python -m evaluation --int8` says
-ALIKE = 0.99  # fraction of the values that must agree: near ties in max-pools move up to 0.3 % of them
+INT8_TOLERANCE = 0.5  # only for what is broken; how good it is `python -m evaluation --int8` says
+ALIKE = 0.99  # of the values must agree: near ties in max-pools move up to 0.3 %
 ONNX_OPSET = 17
 
 
@@ -29,7 +29,7 @@ def export(modeldir, out, kind, image_size=None, overwrite=False, calibration=()
         overwrite: replace `out` if it is a file or a SavedModel.
         calibration: list of (H, W, 3) float32 network inputs, for a TFLite file of 8 bits within their range.
 
-    Returns its `output_difference` to Keras; where it is too large, UserError, and nothing is left behind.
+    Returns its `output_difference`; where it is too large, UserError, and nothing is left behind.
     """
     out = Path(out)
     is_other = out.is_dir() and not (kind == "savedmodel" and (out / "saved_model.pb").is_file())
@@ -39,13 +39,13 @@ def export(modeldir, out, kind, image_size=None, overwrite=False, calibration=()
     if None in model.input_shape[1:]:
         raise UserError(f"{modeldir}: found a model without a fixed size, expected one; give --size H W")
     network = fold_batch_norm(model, "int8" if calibration else "lite" if kind == "tflite" else "graph")
-    # beside `out`, to be renamed; first elsewhere, because TensorFlow takes a path with brackets for a pattern
+    # beside `out`, to be renamed; first elsewhere, as TensorFlow takes brackets for a pattern
     beside = tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.absolute().parent)
     with beside as folder, tempfile.TemporaryDirectory() as plain:
         path = Path(plain) / "model"
         if kind == "savedmodel":
             _write_savedmodel(network, path)
-            loaded = tf.saved_model.load(str(path))  # the signature alone doesn't keep its variables
+            loaded = tf.saved_model.load(str(path))  # to be kept: the signature doesn't keep its variables
             run = loaded.signatures["serving_default"]
         elif kind == "onnx":
             run = _write_onnx(network, path)
@@ -55,8 +55,8 @@ def export(modeldir, out, kind, image_size=None, overwrite=False, calibration=()
         images = [image[None] for image in calibration[:3]] or noise(model.input_shape[1:3])
         difference = output_difference(model, run, images)
         if not difference <= (INT8_TOLERANCE if calibration else TOLERANCE):
-            found = f"found a difference to Keras of {difference:.1e} of the output's largest value"
-            raise UserError(f"{out}: {found}, expected rounding; report it with the versions of the packages")
+            found = f"found outputs off by {difference:.1e} of the largest value"
+            raise UserError(f"{out}: {found}, expected rounding; report it with the packages' versions")
         path = Path(shutil.move(path, folder))
         if out.exists() or out.is_symlink():
             out.rename(Path(folder) / "before")
@@ -65,7 +65,7 @@ def export(modeldir, out, kind, image_size=None, overwrite=False, calibration=()
 
 
 def noise(size):
-    """Three images of random pixels, each (1, H, W, 3) float32 in 0..255."""
+    """Three random images, each (1, H, W, 3) float32 in 0..255."""
     rng = np.random.default_rng(0)
     return [rng.uniform(0, 255, (1, *size, 3)).astype(np.float32) for _ in range(3)]
 
@@ -73,8 +73,8 @@ def noise(size):
 def output_difference(model, run, images):
     """How far outputs `run(image) -> {name: array}` are off those of a keras.Model, relative to an output's largest.
 
-    A near tie in a max-pool may fall either way (`fold_batch_norm`); a wrong network is wrong everywhere. So it is what
-    `ALIKE` of an output's values stay within, for the middle one of the images. Raises UserError as `require_finite`.
+    A near tie in a max-pool may fall either way; a wrong network is wrong everywhere. So it is what `ALIKE` of an
+    output's values stay within, for the middle one of the images. Raises UserError as `require_finite`.
     """
     differences = []
     for image in images:
@@ -87,14 +87,14 @@ def output_difference(model, run, images):
 
 
 def require_finite(outputs):
-    """Raise UserError for outputs {name: array} that are not finite, as of a network whose training diverged."""
+    """Raise UserError for outputs {name: array} that are not finite, as after training diverged."""
     for name, value in outputs.items():
         if not np.isfinite(value).all():
             raise UserError(f"the model's {name} output is NaN or infinite, expected numbers; retrain or name another")
 
 
 def _write_savedmodel(network, path, batch=None, size=None):
-    """A SavedModel of one signature, as `network.export` keeps the weights twice; see `convert_to_tflite`."""
+    """A SavedModel of one signature; `network.export` keeps the weights twice."""
     signature = [tf.TensorSpec((batch, *(size or network.input_shape[1:3]), 3), tf.float32, name="image")]
     module = tf.Module()
     module.weights = [weight.value for weight in network.weights]
@@ -105,9 +105,9 @@ def _write_savedmodel(network, path, batch=None, size=None):
 def convert_to_tflite(network, size=None, calibration=()):
     """TFLite file, as bytes, of a `fold_batch_norm` in the form "lite", or "int8" with calibration as of `export`.
 
-    `size` is (H, W) in pixels, default the network's own; an interpreter can take others. Outputs stay float32.
+    `size` is (H, W), default the network's own; an interpreter can take others. Outputs stay float32.
     """
-    with tempfile.TemporaryDirectory() as folder:  # whose path has no brackets, see `export`
+    with tempfile.TemporaryDirectory() as folder:  # without brackets, see `export`
         _write_savedmodel(network, folder, 1, size)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
@@ -119,11 +119,11 @@ def convert_to_tflite(network, size=None, calibration=()):
 
 
 def make_interpreter(content, threads=None):
-    """Function from (1, H, W, 3) float32 to {output: (1, H, W, C) float32} of a TFLite file's bytes, for one thread.
+    """Function from (1, H, W, 3) float32 to {output: (1, H, W, C) float32} of a TFLite file's bytes.
 
-    That many `threads` share an image, default 1.
+    To be called by one thread; that many `threads`, default 1, share an image.
     """
-    # of ai-edge-litert, to come in its place; not by `catch_warnings`, which other threads undo
+    # not by `catch_warnings`, which other threads undo
     warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated", UserWarning)
     runner = tf.lite.Interpreter(model_content=content, num_threads=threads).get_signature_runner()
     return lambda image: runner(image=image)

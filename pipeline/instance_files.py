@@ -16,17 +16,16 @@ from run.command import UserError
 
 CLASS_COLUMNS = ("class", "class_score")
 COLUMNS = ("image", "id", "area", "center_x", "center_y", "left", "top", "width", "height", "confidence")
-# how the files begin
+# how they begin
 FILES = {"instances.json": r'{"categories": .*,\n"annotations": \[', "instances.csv": ",".join(COLUMNS)}
 
 
 def describe_instances(label_map, confidences=None, classes=()):
-    """What there is to say of each instance of a label map of the image's size: list of dicts.
+    """Dicts of the instances of a label map of the image's size.
 
-    "id"; "area" in pixels; "center" (x, y) and "box" (left, top, width, height) in pixels, where the center of the
-    first one is (0.5, 0.5); "confidence", of those of instances 1..N, or None; "class" and "class_score", of
-    {id: (number of its class, score)}, or 0; "counts", the run lengths of its mask as COCO has them, down the columns,
-    background first.
+    "id"; "area" in pixels; "center" (x, y) and "box" (left, top, width, height), where the center of the first pixel is
+    (0.5, 0.5); "confidence", of those of instances 1..N, or None; "class" and "class_score", of {id: (number of its
+    class, score)}, or 0; "counts", COCO's run lengths of its mask, down the columns, background first.
     """
     height, classes, instances = len(label_map), dict(classes), []
     for identity, box in enumerate(find_objects(label_map), start=1):
@@ -56,23 +55,18 @@ def describe_instances(label_map, confidences=None, classes=()):
 
 
 def require_own(outdir, names):
-    """Raise UserError if a file of `names` in a folder is none that `instance_files` wrote, which may replace its own.
-
-    Annotations of the user's have the same usual names.
-    """
+    """Raise UserError if a file of these names isn't of `instance_files`, but the user's annotations."""
     for name in names:
         path = Path(outdir, name)
         if path.exists() and not (path.is_file() and re.match(FILES[name].encode(), path.read_bytes())):
-            raise UserError(
-                f"{path}: found a file that inference.py didn't write, expected none or its own; name another --outdir"
-            )
+            raise UserError(f"{path}: found a file of other origin, expected none or our own; name another --outdir")
 
 
 @contextlib.contextmanager
 def instance_files(outdir, names, classes=None):
-    """Yield a function (image name, (h, w), instances of `describe_instances`) whose arguments the files will hold.
+    """Yield a function (image name, (h, w), `describe_instances`) that adds to the files, of `FILES`.
 
-    The files, some of `FILES`, are written if the block ends well. `classes` are the network's, {name: whether stuff}.
+    They are written if the block ends well. `classes` are the network's, {name: whether stuff}.
     """
     classes = {} if not classes or all(classes.values()) else classes
     things = [{"id": i, "name": name} for i, (name, stuff) in enumerate(classes.items(), start=1) if not stuff]

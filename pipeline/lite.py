@@ -1,7 +1,7 @@
-"""The network as it runs on a CPU: a TensorFlow Lite file, which XNNPACK takes in one piece, in the user's cache.
+"""The network on a CPU: a TensorFlow Lite file in the user's cache, which XNNPACK runs.
 
-The file is made once of a model and serves images of every size. It is named by a digest of the weights, the network's
-arguments and TensorFlow's version, and begins with a digest of its content: a broken one can end the process.
+It is made once of a model, for images of every size, named by a digest of weights, arguments and TensorFlow's version,
+and begins with a digest of its content: a broken one can end the process.
 """
 
 import hashlib
@@ -20,16 +20,16 @@ from export.folding import fold_batch_norm
 from export.formats import TOLERANCE, convert_to_tflite, make_interpreter, noise, output_difference
 from run.command import UserError
 
-KEPT = 8  # files, of 1.6 MB each
+KEPT = 8  # files of 1.6 MB
 FORMAT = 1  # to be raised when the same weights are to be converted anew
-CONVERTED, CHECKED = (64, 96), (72, 104)  # sizes; that the file takes any is checked, too
+CONVERTED, CHECKED = (64, 96), (72, 104)  # sizes; it has to take any
 
 
 class LiteModel:
-    """A network by XNNPACK, for images of any size, several at a time: each takes an interpreter that is free."""
+    """A network by XNNPACK, for images of any size; each of several at a time takes a free interpreter."""
 
     def __init__(self, content, coordinate_scale=None, threads=1):
-        """Take a file of `convert`, the scale of `enet.AddCoordinates`, and how many threads share an image."""
+        """Take bytes of `convert`, the scale of `enet.AddCoordinates`, and how many threads share an image."""
         self.content, self.coordinate_scale, self.threads = content, coordinate_scale, threads
         self.idle = deque([make_interpreter(content, threads)])
         self.output = tuple(self(np.zeros((1, 8, 8, 3), np.float32)))
@@ -51,26 +51,23 @@ class LiteModel:
 
 
 def load_lite_model(folder, threads=1, int8=False):
-    """The `LiteModel` of a model folder, from the cache or else made anew, and kept there if that can be.
+    """The `LiteModel` of a model folder, from the cache, or made and kept there.
 
-    None, with a line on stderr, if it can't be converted. `threads` share an image; the one with 8 bits is made by
-    `python -m export --int8`, else UserError.
+    None, with a line on stderr, if it can't be converted; UserError without an int8 one, which the export makes.
     """
     network = utils.read_network(folder)
     path = cache_file(folder, network, int8)
     content = read(path)
     if not content and int8:
-        raise UserError(
-            f"--int8: found none of {folder} in {path.parent}, expected that of an earlier export; "
-            f"run python -m export {folder} int8.tflite --format tflite --int8 IMAGES"
-        )
+        command = f"python -m export {folder} int8.tflite --format tflite --int8 IMAGES"
+        raise UserError(f"--int8: found none of {folder} in {path.parent}, expected an export; run {command}")
     if not content:
         print("converting the network for this CPU, once, some ten seconds", file=sys.stderr)
         try:
             content = convert(utils.load_model(folder, (None, None)))
         except (UserError, OSError):
             raise
-        except Exception as error:  # whatever the converter raises: TensorFlow's graph can do it
+        except Exception as error:  # whatever the converter raises: there is TensorFlow's graph
             print(f"TensorFlow Lite can't take it ({' '.join(str(error).split())[:200]})", file=sys.stderr)
             return None
         keep(path, content)
@@ -78,9 +75,9 @@ def load_lite_model(folder, threads=1, int8=False):
 
 
 def convert(model):
-    """TFLite file, as bytes, of a keras.Model of open size; its coordinates, if it adds any, are left out.
+    """TFLite file, as bytes, of a keras.Model of open size, without coordinates that it adds.
 
-    ValueError if outputs differ from Keras', UserError if they are not finite, as where training diverged.
+    ValueError if outputs differ from Keras', UserError if they are not finite.
     """
     outputs = {**model.output, "embedding": model.get_layer("embedding").output}
     model = keras.Model(model.input, outputs)
@@ -92,7 +89,7 @@ def convert(model):
 
 
 def cache_file(folder, network, int8=False):
-    """Path in the user's cache of the file of a model folder."""
+    """Path in the user's cache for a model folder."""
     key = hashlib.sha256((folder / utils.MODEL_FILE).read_bytes())
     key.update(json.dumps([network, tf.__version__, FORMAT, int8], sort_keys=True).encode())
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
@@ -109,7 +106,7 @@ def read(path):
 
 
 def keep(path, content):
-    """Keep a file, and of those before only the `KEPT` newest; says on stderr if that can't be."""
+    """Keep a file, and of all the `KEPT` newest; says on stderr if that can't be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with utils.replacing(path) as temporary:

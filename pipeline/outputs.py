@@ -1,7 +1,6 @@
-"""Images found, the names of what is made of them, and outputs that appear whole or not at all."""
+"""Images, the names of what is made of them, and outputs that appear whole or not at all."""
 
 import contextlib
-import itertools
 import os
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from lanes.tusimple import format_lines
 
 
 def find_images(sources, recursive=False):
-    """Images of folders and files, each once: a list of (path, its path relative to the folder given)."""
+    """Images of folders and files, each once: a list of (path, relative path)."""
     images = {}
     for source in sources:
         base = Path(source) if Path(source).is_dir() else Path(source).parent
@@ -21,19 +20,20 @@ def find_images(sources, recursive=False):
 
 
 def name_outputs(names, outdir, kinds, keep_names):
-    """Files to write for images of these relative paths: list of {kind of `--save`: Path}, one per image.
+    """Files to write for images of these relative paths: a list of {kind of `--save`: Path}.
 
-    With `keep_names` they are named after the images: the second image a, of another suffix or folder, becomes a-2.
+    With `keep_names` they are named after the images: the second image a becomes a-2.
     """
     prefixes = {kind: "cluster" if kind == "overlay" else kind for kind in kinds}
     taken, result = set(), []
     for number, name in enumerate(names):
         files = {kind: f"{prefix}_{number:04d}.png" for kind, prefix in prefixes.items()}
         if keep_names:
-            stem = name.with_suffix("").as_posix()
-            tries = itertools.chain([stem], (f"{stem}-{again}" for again in itertools.count(2)))
-            # some file systems don't tell upper from lower case
-            stem = next(tried for tried in tries if tried.lower() not in taken)
+            base = stem = name.with_suffix("").as_posix()
+            again = 1
+            while stem.lower() in taken:  # some file systems don't tell upper from lower case
+                again += 1
+                stem = f"{base}-{again}"
             taken.add(stem.lower())
             files = {kind: f"{stem}_{prefix}.png" for kind, prefix in prefixes.items()}
         result.append({kind: Path(outdir, file) for kind, file in files.items()})
@@ -42,7 +42,7 @@ def name_outputs(names, outdir, kinds, keep_names):
 
 @contextlib.contextmanager
 def output_folder(folder):
-    """Make a folder, with its parents, for the block; what is still empty of it afterwards is removed again."""
+    """Make a folder, with its parents, for the block; what is empty of it afterwards is removed again."""
     folder = Path(folder)
     missing = [part for part in (folder, *folder.parents) if not part.exists()]
     folder.mkdir(parents=True, exist_ok=True)
@@ -56,10 +56,7 @@ def output_folder(folder):
 
 @contextlib.contextmanager
 def json_lines(path):
-    """Yield a function that writes a TuSimple dict as a line of `path`, which appears if the block ends well.
-
-    Without a path the function does nothing.
-    """
+    """Yield a function that adds a TuSimple dict to the file `path`, if any, which appears if the block ends well."""
     if not path:
         yield lambda value: None
         return

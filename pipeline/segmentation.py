@@ -1,4 +1,4 @@
-"""From an image to its instances: a model made ready for inference, its outputs, and their clusters."""
+"""From an image to its instances: a model made ready, its outputs, and their clusters."""
 
 import contextlib
 import sys
@@ -16,21 +16,17 @@ from export.folding import fold_batch_norm
 from export.formats import require_finite
 from pipeline.lite import LiteModel, load_lite_model
 from pipeline.tiles import join_tiles, number_by_size, tile_starts
-from run.command import UserError
+from run.command import UserError, bounded
 
 MIN_PIXELS = 10  # of an instance in crops, at the image's own scale
 
 
 def has_gpu():
-    """Whether TensorFlow sees a GPU."""
     return bool(tf.config.list_physical_devices("GPU"))
 
 
 def use_cores():
-    """Give every core an image of its own; returns how many that are, the images to work on at a time.
-
-    ENet's operations are small: sharing one among two cores makes it only 1.4 times faster.
-    """
+    """Give every core an image of its own; returns their number. Two cores for an operation are 1.4 times as fast."""
     if not has_gpu():
         with contextlib.suppress(RuntimeError):  # TensorFlow has started already
             tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -39,7 +35,7 @@ def use_cores():
 
 @dataclass(frozen=True)
 class Settings:
-    """How the instances are found in a network's outputs; see `clustering.find_instances`."""
+    """How instances are found; see `clustering.find_instances`."""
 
     bandwidth: float = BANDWIDTH
     threshold: float = THRESHOLD
@@ -47,13 +43,22 @@ class Settings:
     confidence: float = 0.0
 
 
-def read_settings(modeldir, bandwidth=None, threshold=None, method=None, confidence=None):
-    """The `Settings` of a model: what is None is as its config says; UserError if that is wrong."""
+def add_flags(add):
+    """Add those of `read_settings` by a parser's or group's `add_argument`."""
+    add("--bandwidth", type=bounded(float, above=0), help="of the mean shift; default the model's")
+    add("--threshold", type=bounded(float, above=0, below=1), help="probability of a lane pixel; default the model's")
+    mean = "mean probability of an instance; default the model's"
+    add("--confidence", type=bounded(float, least=0, below=1), metavar="P", help=mean)
+    add("--cluster", choices=("fast", "sklearn"), help="mean shift of clustering.py, the default, or scikit-learn")
+
+
+def read_settings(args):
+    """The `Settings` by the flags, else the config of `--modeldir`; UserError if that is wrong."""
     return Settings(
-        utils.read_bandwidth(modeldir) if bandwidth is None else bandwidth,
-        utils.read_threshold(modeldir) if threshold is None else threshold,
-        method or "fast",
-        utils.read_confidence(modeldir) if confidence is None else confidence,
+        utils.read_bandwidth(args.modeldir) if args.bandwidth is None else args.bandwidth,
+        utils.read_threshold(args.modeldir) if args.threshold is None else args.threshold,
+        args.cluster or "fast",
+        utils.read_confidence(args.modeldir) if args.confidence is None else args.confidence,
     )
 
 
@@ -61,13 +66,13 @@ class Network:
     """A model made ready for images of any size."""
 
     def __init__(self, model, size=None, view=STRETCH, jit=False, min_pixels=None):
-        """Take a model; TensorFlow's graph is compiled with the first image.
+        """Take a model, whose graph is compiled with the first image.
 
         Args:
             model: keras.Model of `enet.build_enet`, of open size if `view` isn't "stretch"; or a LiteModel.
             size: (H, W) at which it sees images; default that of its input.
             view: `datagenerator.View`.
-            jit: compile it with XLA, for every size anew; else sizes after the first share one graph.
+            jit: compile it with XLA, for every size anew.
             min_pixels: of an instance and of each of its pieces; None for lanes, which may be in pieces.
         """
         self.outputs, self.view = tuple(model.output), view
@@ -83,13 +88,13 @@ class Network:
     def predict(self, image):
         """Outputs of the network of one image, (h, w, 3) uint8 RGB; UserError if they are not finite.
 
-        {"embedding": (H, W, D), "semantic": (H, W, 1), "classes": (H, W, C)} float32, of the heads that there are, at
-        the size at which the network sees the image; with the view "crop" that is (h, w) enlarged.
+        {"embedding": (H, W, D), "semantic": (H, W, 1), "classes": (H, W, C)} float32, of its heads, at the size that it
+        sees; with the view "crop" that is (h, w) enlarged.
         """
         return self.predict_part(normalize(image) if self.view.normalize else image)
 
     def predict_part(self, image):
-        """As `predict`, of an image or a part of one that is normalized already where that is wanted."""
+        """As `predict`, of an image or a part of one, normalized where that is wanted."""
         kind = self.view.kind
         image = enlarge(image, self.view.zoom)
         outputs = self._outputs(prepare_image(image, network_size(image.shape, self.size, kind), kind))
@@ -99,12 +104,11 @@ class Network:
         return outputs
 
     def find_instances(self, outputs, settings=Settings()):
-        """Label map (H, W) int32 of outputs of `predict`, see `clustering.find_instances`; zeros without settings."""
+        """Label map (H, W) int32 of outputs of `predict`; zeros without settings."""
         if settings is None:
             return np.zeros(outputs["embedding"].shape[:2], np.int32)
         s, fewest = settings, self.min_pixels
         if fewest is None and self.view.kind == "crop":
-            # crops show objects at their own scale, where what is too small to be one is known in pixels
             fewest = MIN_PIXELS * self.view.zoom**2
         label_map = find_instances(outputs, s.bandwidth, s.threshold, s.method, s.confidence, fewest)
         return merge_pieces(label_map, self.min_pixels) if self.min_pixels else label_map
@@ -119,10 +123,7 @@ class Network:
 
 
 def merge_pieces(label_map, min_pixels):
-    """Give each connected piece of an instance of fewer than `min_pixels` to what it touches most, also background.
-
-    (H, W) integers -> (H, W) int32, the instances from 1 on by size.
-    """
+    """Label map (H, W) int32, by size, that gives pieces of fewer than `min_pixels` to what they touch most."""
     merged = label_map.copy()
     for identity in range(1, int(label_map.max(initial=0)) + 1):
         part = merged[_with_border(*cv2.boundingRect(np.uint8(merged == identity)))]
@@ -143,14 +144,15 @@ def _with_border(left, top, width, height):
 def load_network(modeldir, image_size=None, jit=False, threads=None, int8=False):
     """The `Network` of a model folder, folded if it can be, compiled and warm; says on stderr what runs it.
 
-    Without a GPU that is XNNPACK, unless batch norm takes the statistics of each image; else TensorFlow's graph.
+    Without a GPU that is XNNPACK, unless batch norm takes the statistics of each image; else TensorFlow's graph. Raises
+    UserError for a model that can't be built or run.
 
     Args:
-        modeldir: path that `utils.load_model` accepts; UserError for a model that can't be built or run.
+        modeldir: path that `utils.load_model` accepts.
         image_size: (H, W) at which to see every image, default as the model was trained.
         jit: compile TensorFlow's graph with XLA, and run that.
         threads: of XNNPACK that share an image; default all cores.
-        int8: run the network of 8 bits that `python -m export --int8` has made.
+        int8: run the network of `python -m export --int8`.
     """
     try:
         folder = utils.model_folder(modeldir)
@@ -168,7 +170,7 @@ def load_network(modeldir, image_size=None, jit=False, threads=None, int8=False)
         size, min_pixels = image_size or network["input_shape"][:2], config.get("min_pixels")
         result = Network(model, size, view, jit, min_pixels and float(min_pixels))
         result.classes = utils.read_classes(folder)
-        result._outputs(np.zeros((*size, 3), np.float32))  # the first image takes no longer than the others
+        result._outputs(np.zeros((*size, 3), np.float32))
     except (UserError, OSError):
         raise
     except (ValueError, TypeError, RecursionError, tf.errors.OpError) as error:  # a config that makes no sense
@@ -179,18 +181,17 @@ def load_network(modeldir, image_size=None, jit=False, threads=None, int8=False)
     return result
 
 
-def require_head(network, modeldir, **flags):
-    """Raise UserError if a flag that needs the semantic head is given (not None) and the network has no such head."""
-    for flag, value in flags.items():
+def require_head(network, args, **more):
+    """Raise UserError if the network has no semantic head and a flag that needs it is not None."""
+    for flag, value in {"threshold": args.threshold, "confidence": args.confidence, **more}.items():
         if value is not None and "semantic" not in network.outputs:
-            raise UserError(f"--{flag}: found a model without semantic head in {modeldir}; leave --{flag} out")
+            raise UserError(f"--{flag}: found a model without semantic head in {args.modeldir}; leave it out")
 
 
 def segment_outputs(network, image, settings=Settings()):
     """Outputs and label map, (H, W) int32, 0 = background, of one image, (h, w, 3) uint8 RGB of any size.
 
-    Both as of `Network.predict` and `find_instances`, at the size at which the network sees the image, or of
-    `segment_tiles` at its own. Raises UserError as these do.
+    Both of `Network.predict` and `find_instances`, or, at the image's own size, of `segment_tiles`.
     """
     if network.needs_tiles(image.shape):
         return segment_tiles(network, image, settings)
@@ -199,10 +200,7 @@ def segment_outputs(network, image, settings=Settings()):
 
 
 def segment_tiles(network, image, settings=Settings()):
-    """As `segment_outputs`, of an image in overlapping tiles; outputs are (h, w, ...) float16.
-
-    Embeddings of two tiles have nothing in common, so they aren't kept.
-    """
+    """As `segment_outputs`, of an image in overlapping tiles; outputs are (h, w, ...) float16, but no embedding."""
     depths = {"semantic": 1, "classes": len(network.classes)}
     kept = {name: np.zeros((*image.shape[:2], depths[name]), np.float16) for name in depths if name in network.outputs}
 

@@ -1,4 +1,4 @@
-"""Images on their way from file to results, several at a time, in order."""
+"""Images from file to results, several at a time, in order."""
 
 import contextlib
 import sys
@@ -25,16 +25,17 @@ class Frame:
     prediction: dict | None = None  # of `segmentation.segment_outputs`, as is the label map
     label_map: np.ndarray | None = None  # (H, W) int32
     classes: dict = field(default_factory=dict)  # id of an instance: (number of its class, mean probability)
-    class_map: np.ndarray | None = None  # (h, w) uint8, see `classes.find_classes`
+    class_map: np.ndarray | None = None  # (h, w) uint8
     line: dict | None = None  # of TuSimple
-    instances: list = field(default_factory=list)  # of `instance_files.describe_instances`
+    scores: np.ndarray | None = None  # (N,) mean lane probabilities of its instances
+    instances: list = field(default_factory=list)  # of `describe_instances`
     time: float = 0.0  # seconds since its video's first frame
 
 
 def map_ahead(function, items, threads):
-    """`map(function, items)` in threads, in order, never more than `threads` items ahead of the one that is waited for.
+    """`map(function, items)` in threads, in order, at most `threads` items ahead; items are taken in the caller's.
 
-    Items are taken in the caller's thread. When the generator is closed, or a call fails, the threads end.
+    When the generator is closed, or a call fails, the threads end.
     """
     pool, waiting = ThreadPoolExecutor(threads), deque()
     try:
@@ -49,11 +50,9 @@ def map_ahead(function, items, threads):
 
 
 def run_frames(frames, process, finish, threads, total=None, unit="image"):
-    """Process frames in threads and finish them in order; report and skip the bad.
+    """`process` frames in threads, each giving the same Frame, and `finish` them in order; report and skip the bad.
 
-    `process`, from a Frame to the same Frame, is called in so many threads, `finish` in the caller's. The progress bar
-    counts them as `unit`, to `total` if that is known. Returns (number done, number skipped, whether Ctrl-C ended it);
-    with nothing done, KeyboardInterrupt is raised.
+    Returns (number done, number skipped, whether Ctrl-C ended it); with nothing done, KeyboardInterrupt is raised.
     """
     done = skipped = 0
     with tqdm(total=total, unit=unit, dynamic_ncols=True) as bar:

@@ -1,4 +1,4 @@
-"""Images larger than the network: overlapping tiles, whose instances are joined where they meet."""
+"""Overlapping tiles of large images, whose instances are joined where they meet."""
 
 import math
 
@@ -6,11 +6,11 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-SAME = 0.5  # fraction of the smaller of two instances, within the overlap of their tiles, that makes them one
+SAME = 0.5  # of the smaller one, in the overlap of two tiles
 
 
 def tile_starts(length, tile, overlap):
-    """First pixels of the tiles along one side of an image; neighbors have at least `overlap` pixels in common."""
+    """First pixels of the tiles along a side of an image, which overlap by at least `overlap` pixels."""
     if length <= tile:
         return [0]
     count = math.ceil((length - overlap) / (tile - overlap))
@@ -20,8 +20,8 @@ def tile_starts(length, tile, overlap):
 def join_tiles(tiles, shape):
     """Label map of an image from those of its tiles.
 
-    Two instances of neighboring tiles are one if within the tiles' overlap one covers at least `SAME` of the other. The
-    middle of the overlap parts their pixels, since a network sees least of what lies at its border.
+    Two instances of neighboring tiles are one if in their overlap one covers at least `SAME` of the other. The middle
+    of the overlap parts their pixels.
 
     Args:
         tiles: iterable of (top, left, (h, w) int label map), row after row as `tile_starts` has them.
@@ -31,8 +31,8 @@ def join_tiles(tiles, shape):
         (H, W) int32 label map, 0 = background, the instances from 1 on by size.
     """
     joined = np.zeros(shape, np.int32)
-    count, same = 1, [np.zeros((0, 2), int)]  # ids so far, the background's among them; pairs of ids of one instance
-    bottom = right = row_bottom = 0  # of the tiles so far: of this row, of those to the left, of the rows above
+    count, same = 1, [np.zeros((0, 2), int)]  # ids so far, with the background's; pairs of ids of one instance
+    bottom = right = row_bottom = 0  # of this row, of the tiles to the left, of the rows above
     for top, left, label_map in tiles:
         if left == 0:
             row_bottom, right = bottom, 0
@@ -61,7 +61,7 @@ def _matches(old, new):
 
 
 def number_by_size(label_map):
-    """(H, W) int32 with ids from 1 on, the largest instance first, of any integers of which 0 is the background."""
+    """Label map (H, W) of any integers -> int32, with ids from 1 on, the largest instance first."""
     areas = np.bincount(label_map.ravel(), minlength=1)
     areas[0] = label_map.size + 1
     order = np.argsort(-areas, kind="stable")[: np.count_nonzero(areas)]

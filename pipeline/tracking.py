@@ -1,8 +1,7 @@
-"""Instances of a video that keep their ids, and with them their colors, from frame to frame.
+"""Instances of a video that keep their ids from frame to frame.
 
-They are matched to those of the frames before by their lateral distance, all at once (Hungarian method: Kuhn 1955). One
-that isn't seen for some frames is remembered. A profile is (R,), the lateral position of one of them in each row, in
-widths of the image, NaN where there is none.
+They are matched to those before by lateral distance, all at once (Hungarian method: Kuhn 1955). A profile is (R,), the
+lateral position of one of them in each row, in widths of the image, NaN where there is none.
 """
 
 import math
@@ -15,7 +14,7 @@ MEMORY = 25  # frames
 
 
 class Tracker:
-    """Ids for things that have one lateral position per row and move little from frame to frame."""
+    """Ids for things that have one lateral position per row and move little."""
 
     def __init__(self):
         self.frame = 0
@@ -23,7 +22,7 @@ class Tracker:
         self.seen = {}  # id: frame
 
     def update(self, profiles):
-        """Ids of the (N, R) profiles of one frame, (N,) int: that which each had before, else the smallest free one."""
+        """(N,) int ids of a frame's (N, R) profiles: that which each had before, else the smallest free one."""
         self.frame += 1
         current = [(profile, _extend(profile)) for profile in profiles]
         ids = np.zeros(len(current), int)
@@ -54,7 +53,7 @@ def _distance(track, other):
 
 
 def _extend(profile):
-    """A profile without NaN: interpolated, and beyond its ends on the straight line through it; None if empty."""
+    """A profile interpolated, and beyond its ends on the straight line through it; None if empty."""
     rows, known = np.arange(len(profile)), np.isfinite(profile)
     if known.sum() < 3:
         return np.full(len(profile), profile[known].mean()) if known.any() else None

@@ -1,4 +1,4 @@
-"""Videos in and out: which frames of a file, camera or stream are read, and when each of them is shown."""
+"""Videos in and out: which frames of a file, camera or stream are read, and when each is shown."""
 
 import contextlib
 import math
@@ -19,47 +19,47 @@ from run.command import UserError
 
 FPS = 25.0  # where nothing says
 MAX_FPS = 250.0  # more is a unit of time
-COMPLETE = 0.9  # a video is cut off if less of it is there; what its head promises may be an estimate
-MAX_PAUSE = 3600.0  # seconds between two frames; a larger step is a jump of the clock
-TICK = 0.0005  # seconds; files tell times in milliseconds
+COMPLETE = 0.9  # a video is cut off if less is there of what its head promises, maybe as an estimate
+MAX_PAUSE = 3600.0  # seconds; a larger step between two frames is a jump of the clock
+TICK = 0.0005  # seconds; files tell milliseconds
 
 
 @dataclass
 class Video:
-    """An open video, camera or stream, which of its frames are wanted, and how far it is read."""
+    """An open video, camera or stream, its frames wanted, and how far it is read."""
 
     capture: cv2.VideoCapture
     name: str
     size: tuple  # (height, width)
     fps: float
     live: bool = False  # a camera: a frame's time is that of its reading
-    promised: int = 0  # frames by the file's head, as far as known
-    begin: float = 0.0  # seconds of the first frame that is wanted
-    end: float = math.inf  # and of the first one after them that isn't
+    promised: int = 0  # frames by the file's head, 0 if unknown
+    begin: float = 0.0  # seconds of the first frame wanted
+    end: float = math.inf  # and of the first one after them
     every: int = 1  # of so many frames between, the first is wanted
     number: int = 0  # frames read
     seconds: float = 0.0  # of the last of them, since the first
 
     @property
     def result_fps(self):
-        """Frames per second of what is made of the frames wanted: as MPEG-4 can tell it, in a numerator of 16 bits."""
+        """Frames per second of the frames wanted, as MPEG-4 can tell it, in a numerator of 16 bits."""
         fps = self.fps / self.every
         return max(round(fps, 3 if fps < 65 else 2), 0.1)
 
     @property
     def promised_seconds(self):
-        """Seconds until the last frame wanted, by the file's head."""
+        """Seconds until the last frame wanted, as far as `promised`."""
         return min(self.promised / self.fps, self.end)
 
     @property
     def total(self):
-        """Number of the frames wanted, by the file's head; None if it isn't known."""
+        """Number of the frames wanted; None if unknown."""
         return max(0, round((self.promised_seconds - self.begin) * self.result_fps)) or None
 
 
 def opencv_path(path):
-    """Absolute path as OpenCV's videos take it; UserError for one that is no UTF-8, which would end the process."""
-    path = str(Path(path).absolute())  # FFmpeg takes a word and a colon for a protocol
+    """Absolute path, as FFmpeg takes a word and a colon for a protocol; UserError for no UTF-8, which ends OpenCV."""
+    path = str(Path(path).absolute())
     try:
         os.fsencode(path).decode("utf-8")
     except UnicodeDecodeError:
@@ -68,10 +68,7 @@ def opencv_path(path):
 
 
 def open_video(source, every=1, begin=0.0, end=math.inf):
-    """Open a video file, a camera by its number or a stream by its URL.
-
-    Of the frames from `begin` to `end`, in seconds, one of `every` is wanted. Raises UserError if it can't be opened.
-    """
+    """The `Video` of a file, a camera's number or a stream's URL; UserError if it can't be opened."""
     path, shown = Path(source), re.sub(r"//[^/]*@", "//", source)  # a URL may hold a password
     name, live = path.name, False
     if path.is_file():
@@ -95,17 +92,14 @@ def open_video(source, every=1, begin=0.0, end=math.inf):
 
 
 def edited_seconds(path):
-    """Seconds that an mp4 shows by its edit list; infinity without one, or if the file is another.
-
-    Trimming without encoding leaves what comes before, from the last key frame on, in the file.
-    """
+    """Seconds that an mp4 shows by its edit list, as after trimming without encoding; infinity without one."""
     data, moov, shown = np.memmap(path, np.uint8, "r"), b"", []
     while len(data) >= 16 and not moov:
         size, kind, large = struct.unpack(">I4sQ", data[:16].tobytes())
         size = {0: len(data), 1: large}.get(size, size)
         moov = data[:size].tobytes() if kind == b"moov" else b""
         data = data[max(size, 8) :]
-    with contextlib.suppress(IndexError, struct.error, ZeroDivisionError):  # damaged: told by who reads its frames
+    with contextlib.suppress(IndexError, struct.error, ZeroDivisionError):  # damaged: told where frames are read
         head = moov.find(b"mvhd") + 4
         (unit,) = struct.unpack_from(">I", moov, head + (20 if moov[head] else 12))  # ticks per second
         for found in re.finditer(b"elst", moov):
@@ -121,7 +115,7 @@ def read_frames(video):
     first = before = None
     while video.capture.grab():
         now = time.monotonic() if video.live else video.capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-        if before is not None:  # a clock may jump, as where recordings are joined, or stand still
+        if before is not None:  # a clock may jump or stand still
             video.seconds += now - before if 0 < now - before < MAX_PAUSE else 1 / video.fps
         before, number = now, video.number
         if video.seconds >= video.end - TICK:
@@ -139,7 +133,7 @@ def read_frames(video):
 
 
 def missing(video):
-    """What is missing of a video that was read to its end; or None."""
+    """What is missing of a video read to its end, or None."""
     shown = video.seconds + 1 / video.fps
     if video.number < COMPLETE * video.promised and shown < COMPLETE * video.promised_seconds:
         return f"{video.name}: cut off, {video.number} frames, {shown:.1f} of {video.promised_seconds:.1f} s"
@@ -147,7 +141,7 @@ def missing(video):
 
 
 def choose_codec(size, fps):
-    """Four letters of the codec to write: H.264, which browsers play, if OpenCV can encode it, else MPEG-4."""
+    """Codec to write: H.264, which browsers play, if OpenCV can encode it, else MPEG-4."""
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder, "a.mp4"))
         writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"avc1"), fps, size[::-1])
@@ -160,12 +154,12 @@ def choose_codec(size, fps):
 
 @contextlib.contextmanager
 def writing(path, size, fps):
-    """Yield a function that adds (h, w, 3) uint8 RGB, due at so many seconds, to an mp4, which begins with the first.
+    """Yield a function that adds (h, w, 3) uint8 RGB, due at so many seconds, to an mp4, from the first on.
 
-    The mp4 appears if the block ends well. A frame is repeated until the next one is due; of two that are due at the
-    same of its frames it has the first. `size` is (height, width). Raises OSError.
+    It appears if the block ends well. A frame is repeated until the next one is due; of two due at the same time it has
+    the first. `size` is (height, width). Raises OSError.
     """
-    failed = OSError(f"{path}: the video could not be written; make room or name another folder with --outdir")
+    failed = OSError(f"{path}: the video could not be written; make room or name another --outdir")
     written, last, begin = 0, None, None
     with utils.replacing(opencv_path(path)) as temporary:
         codec = cv2.VideoWriter_fourcc(*choose_codec(size, fps))

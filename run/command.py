@@ -129,3 +129,8 @@ def bounded(kind, least=-math.inf, most=math.inf, above=-math.inf, below=math.in
         return value
 
     return parse
+
+
+def make_parser(name, description):
+    """An ArgumentParser that shows a module's docstring as it is."""
+    return argparse.ArgumentParser(name, None, description, formatter_class=argparse.RawDescriptionHelpFormatter)

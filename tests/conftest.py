@@ -3,8 +3,12 @@
 import contextlib
 import hashlib
 import json
+import os
 import re
+import resource
 import signal
+import threading
+import time
 from pathlib import Path
 
 import cv2
@@ -169,6 +173,33 @@ def fake_step(monkeypatch, losses):
     monkeypatch.setattr(training, "make_train_step", make)
     monkeypatch.setattr(training.Validation, "run", lambda self: dict.fromkeys(training.loss_terms(()), 1.0))
     monkeypatch.setattr(training.SummaryLog, "images", lambda *args: None)
+
+
+@contextlib.contextmanager
+def full_disk(size):
+    """In its place a limit of the files' size, in bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@contextlib.contextmanager
+def ctrl_c(when):
+    """Send Ctrl-C to the block as soon as `when()` holds; exit code 130."""
+
+    def send():
+        while not when():
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    with pytest.raises(SystemExit, match="^130$"):
+        yield
+    thread.join()
 
 
 def miniature(network, synchronized=False, folder=""):

@@ -1,4 +1,4 @@
-"""Classes beside instances: files, losses image by image, a run of folders of both kinds, scores by hand."""
+"""Classes beside instances: files, losses, a run of folders of both kinds, scores by hand."""
 
 import json
 import math
@@ -138,7 +138,6 @@ def losses_of(outputs, label, **more):
 @pytest.mark.parametrize("ignore", [None, 70])
 @pytest.mark.parametrize("background", [True, False])
 def test_images_without_label_or_classes_have_no_such_loss(background, ignore):
-    """Gradients of what is absent are 0, and the losses are those of the images that have what they compare with."""
     more = {"background": background, "ignore": ignore}
     outputs, label = mixed_batch()
     with tf.GradientTape() as tape:
@@ -168,7 +167,6 @@ def run_flags(folders, *names, out="run", steps=4, val="both"):
 
 
 def test_run_of_folders_of_both_kinds(folders, monkeypatch):
-    """A run, its going on, what the model's folder says of its classes, and what runs that start from it keep."""
     monkeypatch.setattr(utils, "build_model", miniature)
     assert training.main(run_flags(folders, "plain", "street", "both")) == 0
     row = json.loads((folders / "run/log.jsonl").read_text().splitlines()[-1])
@@ -177,7 +175,7 @@ def test_run_of_folders_of_both_kinds(folders, monkeypatch):
     assert terms[0] == pytest.approx(sum(terms[1:]), abs=1e-4)
     assert utils.read_classes(folders / "run") == {"car": False, "the sky": True}
     config = json.loads((folders / "run/config.json").read_text())
-    # of the 16 x 24 pixels, every second row and column of the file, 8 x 5 are car and 10 x 8 to be ignored
+    # of the 16 x 24 pixels 8 x 5 are car and 10 x 8 to be ignored
     shares = np.array([40, 384 - 40 - 80]) / (384 - 80)
     np.testing.assert_allclose(config["class_weights"], [1 / math.log(1.02 + share) for share in shares], atol=5e-4)
 
@@ -243,7 +241,7 @@ def test_iou_is_that_of_sklearn_and_a_true_instance_has_the_class_of_most_of_its
 
 
 def test_scores_of_instances_by_hand():
-    """Two cars and two persons; found: one car exactly, one person as a car, a car cut to 3/4, a person too many."""
+    """Two cars, two persons; found: a car exactly, a person as a car, a car cut to 3/4, a person too many."""
     truth, found = np.zeros((2, 8, 20), int)
     truth[0, :8], truth[2, :8], truth[4, :8], truth[6, :8], truth[7, 10:] = 11, 12, 13, 14, 15
     found[0, :8], found[2, :6], found[4, :8], found[1, 10:14], found[7, 10:] = 1, 2, 3, 4, 5
@@ -258,17 +256,13 @@ def test_scores_of_instances_by_hand():
     assert result["right class of true instances"] == 2 / 4
 
 
-class Drawn:
-    """In place of a `Network`: it finds what a folder's files say, where nothing is a van."""
+class Drawn(segmentation.Network):
+    """It finds what a folder's files say, where nothing is a van."""
 
     outputs, min_pixels, view = ("embedding", "semantic", "classes"), 1, View()
-    find_instances = segmentation.Network.find_instances
 
     def __init__(self, *names):
         self.classes = {name: name == "the sky" for name in names}
-
-    def needs_tiles(self, shape):
-        return False
 
     def predict(self, image):
         is_car, ids = image[:, :, 0] == 100, image[:, :, 1].astype(np.float32)
@@ -281,7 +275,7 @@ class Drawn:
 
 
 def draw(folder, numbers=range(4)):
-    """Images of a data folder as `Drawn` sees them: those of the numbers with a car, the others without."""
+    """Images of a data folder as `Drawn` sees them: those of the numbers with a car."""
     for number in range(4):
         label = cv2.imread(str(folder / f"labels/{number}.png"), -1)
         car = (label == 20) & (number in numbers)
@@ -310,7 +304,6 @@ def test_evaluation_of_a_model_with_classes(folders, monkeypatch, capsys):
 
 
 def test_results_name_the_classes(folders, tmp_path, monkeypatch):
-    """What inference writes of a network that finds the label's instances, its cars as cars and its sky as sky."""
     import inference
 
     draw(folders / "both")

@@ -41,7 +41,7 @@ def test_folded_network_gives_the_same(options):
 
 
 def test_folded_trained_model_gives_the_same():
-    """At the size it is used at, near ties in the max-pools move up to 0.3 % of the values; all others agree."""
+    """At the size it is used at, near ties in the max-pools move up to 0.3 % of the values."""
     model = utils.load_model(ROOT / "trained_model", (None, None))
     folded, image = fold_batch_norm(model), noise(SIZE)[0]
     found = folded(image)
@@ -91,7 +91,6 @@ def save(folder, build=utils.build_model, **options):
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A model folder and its model, with batch norm and dropout."""
     folder = tmp_path_factory.mktemp("models") / "shaken"
     return folder, save(folder)
 
@@ -116,7 +115,7 @@ def test_savedmodel(saved, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:.*Interpreter is deprecated")
 def test_tflite_as_the_page_says(saved, tmp_path, monkeypatch):
-    """The page's command and its code, with another model, another size and names that some take for patterns."""
+    """Its command and code, with another model and size, and names that some take for patterns."""
     name, place = "lanes[a-c]*.tflite", tmp_path / "projects [2024]"
     text = (ROOT / "doc/export.md").read_text(encoding="utf-8").replace("lanes.tflite", name)
     (command,) = [command for command in commands_of(ROOT / "doc/export.md") if "tflite" in command]
@@ -135,7 +134,7 @@ def test_tflite_as_the_page_says(saved, tmp_path, monkeypatch):
     interpreter.allocate_tensors()
     operations = [operation["op_name"] for operation in interpreter._get_ops_details()]
     assert "CONV_2D" in operations and not any(name.startswith(("Flex", "CUSTOM")) for name in operations)
-    # what XNNPACK doesn't know cuts its graph into pieces and costs a third of the speed; the others hold a size
+    # what XNNPACK doesn't know costs a third of the speed; the others hold a size
     assert operations.count("DELEGATE") == 1 and not {"RESHAPE", "TRANSPOSE_CONV"} & set(operations)
 
 
@@ -166,7 +165,6 @@ ERRORS = [
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Folders of networks: a good one, without a size, with the statistics of each image, with a weight of NaN."""
     folders = {name: tmp_path_factory.mktemp(name) for name in ("model", "open", "statistics", "diverged")}
     save(folders["model"], miniature)
     save(folders["open"], miniature, input_shape=[None, None, 3])

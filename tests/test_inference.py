@@ -2,10 +2,7 @@
 
 import gc
 import json
-import os
-import signal
 import threading
-import time
 import tracemalloc
 from pathlib import Path
 from unittest.mock import Mock
@@ -13,7 +10,7 @@ from unittest.mock import Mock
 import cv2
 import numpy as np
 import pytest
-from conftest import draw_scene, miniature, save_miniature, two_lines
+from conftest import ctrl_c, draw_scene, miniature, save_miniature, two_lines
 from damage import write_frames
 
 import inference
@@ -25,7 +22,7 @@ from run.command import UserError
 
 
 def painted_ids(image, result):
-    """Number of colors painted over an image that still stand for at least 20 pixels each, and the painted mask."""
+    """Number of colors of at least 20 pixels each that are painted over an image, and the painted mask."""
     change = result.astype(int) - image
     mask = (change != 0).any(axis=2)
     # the overlay adds 0.3 of the color, so the change tells the color except where it saturates
@@ -46,7 +43,6 @@ def images(tmp_path):
 
 
 def test_every_image_is_painted_at_its_own_size(tiny_run, images, tmp_path, capsys):
-    """Also by scikit-learn's mean shift, to the same image."""
     for method in ("fast", "sklearn"):
         flags = f"--modeldir {tiny_run} --outdir {tmp_path / method} --cluster {method} --indir"
         inference.main([*flags.split(), str(images)])
@@ -60,19 +56,15 @@ def test_every_image_is_painted_at_its_own_size(tiny_run, images, tmp_path, caps
     assert "4 images in" in capsys.readouterr().out
 
 
-class Stub:
-    """Stands for a network: two lines of another embedding, the same in every image."""
+class Stub(segmentation.Network):
+    """Two lines of another embedding, the same in every image."""
 
     view, min_pixels, outputs, classes = segmentation.STRETCH, 3, ("embedding", "semantic"), {}
-    find_instances = segmentation.Network.find_instances
 
     def __init__(self):
         lanes = np.zeros((64, 96, 1), np.float32)
         lanes[20:, 30:33], lanes[20:, 60:63] = 1, 2
         self.prediction = {"embedding": 5 * lanes, "semantic": 9 * (lanes > 0) - 4.5}
-
-    def needs_tiles(self, shape):
-        return False
 
     def predict(self, image):
         return self.prediction
@@ -89,7 +81,6 @@ PARTS = {
 
 @pytest.mark.parametrize("wanted", ["overlay", "lanes", "semantic", "embedding", "json"])
 def test_what_is_not_written_is_not_computed(wanted, tiny_data, tmp_path, monkeypatch):
-    """Each part of the way is taken for the outputs that need it, by hand, and for no other."""
     mocks, load = {}, Mock(return_value=Stub())
     monkeypatch.setattr(segmentation, "load_network", load)
     for name in PARTS:
@@ -106,7 +97,6 @@ def test_what_is_not_written_is_not_computed(wanted, tiny_data, tmp_path, monkey
 
 
 def test_memory_does_not_grow_with_the_number_of_frames(tmp_path, monkeypatch):
-    """2,000 frames of 45 kB, with everything that is made of them: none of it is kept."""
     monkeypatch.setattr(segmentation, "load_network", lambda *_, **more: Stub())
     write_frames(tmp_path / "a.mp4", 2000 * [np.zeros((96, 160, 3), np.uint8)])
     held, finish = [], inference.finish_frame
@@ -128,7 +118,7 @@ def test_memory_does_not_grow_with_the_number_of_frames(tmp_path, monkeypatch):
 
 
 def test_every_kind_of_output(tiny_run, images, tmp_path, monkeypatch):
-    """Each against the network's own output, TuSimple lines in each image's own rows and pixels."""
+    """Against the network's own output, TuSimple lines in each image's own rows and pixels."""
     monkeypatch.setattr(inference, "fit_lanes", two_lines)
     flags = f"--modeldir {tiny_run} --outdir {tmp_path / 'out'} --json {tmp_path / 'out/lanes.json'} --save "
     flags += "overlay,labels,semantic,embedding,lanes,instances.json,instances.csv --indir"
@@ -147,8 +137,8 @@ def test_every_kind_of_output(tiny_run, images, tmp_path, monkeypatch):
         inside = [(x, y) for x, y in zip(lane, lines[2]["h_samples"], strict=True) if x >= 0]
         assert all(change[y, x].any() for x, y in inside)
 
-    network = segmentation.Network(utils.load_model(tiny_run))
-    _, label_map = segmentation.segment_outputs(network, image, segmentation.read_settings(tiny_run))
+    network, args = segmentation.Network(utils.load_model(tiny_run)), inference.parse_args(["-m", str(tiny_run)])
+    _, label_map = segmentation.segment_outputs(network, image, segmentation.read_settings(args))
     labels = output("labels")
     assert labels.dtype == np.uint16 and labels.shape == (720, 1280)
     # network pixel (r, c) shows the image's rows around 720 (r + 0.5) / 64
@@ -173,7 +163,6 @@ def test_every_kind_of_output(tiny_run, images, tmp_path, monkeypatch):
 
 
 def test_names_and_folders(tiny_run, tmp_path, monkeypatch):
-    """Files, folders and subfolders; with --keep-names all outputs of equal names are kept."""
     monkeypatch.chdir(tmp_path)
     scene, _ = draw_scene(np.random.default_rng(3))
     for name in ("in/a.JPG", "in/a.png", "in/sub dir/Ä.webp", "in/.hidden.png", "in/[1].bmp", "other/a.png"):
@@ -187,11 +176,10 @@ def test_names_and_folders(tiny_run, tmp_path, monkeypatch):
     assert names == ["[1].bmp", "a.JPG", "in/a.png", "sub dir/Ä.webp", "other/a.png"]
 
 
-def find(source, recursive=False):
-    return [path.as_posix() for path, _ in outputs.find_images([source], recursive)]
-
-
 def test_what_a_source_stands_for(tmp_path, monkeypatch):
+    def find(source, recursive=False):
+        return [path.as_posix() for path, _ in outputs.find_images([source], recursive)]
+
     monkeypatch.chdir(tmp_path)
     for name in ("d/b.PNG", "d/a.jpeg", "d/c.txt", "d/e/f.bmp", "d/e/.g.bmp", "d/.h/i.bmp"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
@@ -211,7 +199,6 @@ def test_what_a_source_stands_for(tmp_path, monkeypatch):
 
 
 def test_everything_that_opencv_reads_is_taken(tmp_path, capsys):
-    """Found in the folder and read alike, and what is left out is counted with its reason."""
     scene = cv2.GaussianBlur(draw_scene(np.random.default_rng(2))[0], (0, 0), 2)
     gray = cv2.cvtColor(scene, cv2.COLOR_BGR2GRAY)
     images = dict.fromkeys("a.jpg b.tif c.avif d.gif e.jfif f.TIFF g.jp2 i.ppm j.dib k.jpe l.png m.BMP".split(), scene)
@@ -268,7 +255,6 @@ PIECES = """
 
 
 def test_small_pieces_go_to_what_they_touch_most():
-    """3 in 1, one pixel, to 1; pieces of 1 and 5 in the background to that: 5 has no larger one and is no more."""
     rows = PIECES.replace(".", "0").split()
     before, expected = (np.array([list(row) for row in part]).astype(np.int32) for part in (rows[::2], rows[1::2]))
     merged = segmentation.merge_pieces(before, 3)
@@ -288,7 +274,7 @@ def test_only_what_is_no_lane_loses_its_pieces(min_pixels, pieces):
 
 
 def test_frames_are_worked_on_at_the_same_time_in_order_and_bounded():
-    """Four calls wait for each other, which only calls at the same time survive; no item is taken far ahead."""
+    """Four calls wait for each other; no item is taken far ahead."""
     taken, ahead, meeting = [], [], threading.Barrier(4, timeout=60)
 
     def items():
@@ -300,11 +286,10 @@ def test_frames_are_worked_on_at_the_same_time_in_order_and_bounded():
         meeting.wait()
         return value + 1
 
-    results = []
-    for result in stages.map_ahead(process, items(), 4):
-        results.append(result)
-        ahead.append(len(taken) - len(results))
-    assert results == list(range(1, 33)) and max(ahead) <= 4
+    for count, result in enumerate(stages.map_ahead(process, items(), 4), start=1):
+        assert result == count
+        ahead.append(len(taken) - count)
+    assert len(ahead) == 32 and max(ahead) <= 4
 
 
 def pool_threads():
@@ -317,24 +302,12 @@ def test_an_error_ends_all_threads():
     assert not pool_threads()
 
 
-def interrupt_after(folder, count):
-    """Send Ctrl-C when so many files are in a folder."""
-    while not folder.exists() or len(list(folder.glob("[!.]*"))) < count:
-        time.sleep(0.001)
-    os.kill(os.getpid(), signal.SIGINT)
-
-
 def test_ctrl_c_keeps_what_is_done(tiny_run, tiny_data, tmp_path, capsys):
-    """Whole files, a JSON line for each image that is finished, nothing hidden left."""
     for i in range(400):
         (tmp_path / f"{i:03d}.png").symlink_to(tiny_data / f"images/000{i % 8}.png")
-    thread = threading.Thread(target=interrupt_after, args=(tmp_path / "out", 5))
-    thread.start()
     command = f"--modeldir {tiny_run} --indir {tmp_path} --outdir {tmp_path / 'out'} --json {tmp_path / 'lanes'}"
-    with pytest.raises(SystemExit) as exit_:
+    with ctrl_c(lambda: len(list((tmp_path / "out").glob("[!.]*"))) >= 5):
         inference.main(command.split())
-    assert exit_.value.code == 130
-    thread.join()
     assert not pool_threads() and not list(tmp_path.rglob(".*"))
     assert "interrupted" in capsys.readouterr().err.splitlines()[-1]
     results = sorted((tmp_path / "out").iterdir())
@@ -346,7 +319,7 @@ def test_ctrl_c_keeps_what_is_done(tiny_run, tiny_data, tmp_path, capsys):
 
 
 def test_lines_have_scores_and_defaults_are_found_from_anywhere(tmp_path, monkeypatch):
-    """The shipped model on the shipped images, started in another folder; lines that TuSimple's rules take."""
+    """The shipped model on the shipped images, started in another folder."""
     monkeypatch.chdir(tmp_path)
     inference.main("--outdir out --save labels --json lanes.json".split())
     lines = read_labels("lanes.json", PREDICTION_KEYS)
@@ -354,10 +327,8 @@ def test_lines_have_scores_and_defaults_are_found_from_anywhere(tmp_path, monkey
     for number, line in enumerate(lines):
         labels = cv2.imread(f"out/labels_{number:04d}.png", cv2.IMREAD_UNCHANGED)
         assert len(line["scores"]) == len(line["lanes"]) and len(line["instance_scores"]) == labels.max() > 1
-        # the model drops what is below 0.8, and its lanes are sure
-        assert 0.8 <= min(line["instance_scores"]) and max(line["instance_scores"]) <= 1
-        # along a curve at least a fourth of the rows are seen, the others behind a truck, say
-        assert 0.7 / 4 < min(line["scores"]) and max(line["scores"]) <= 1
+        assert 0.8 <= min(line["instance_scores"]) and max(line["instance_scores"]) <= 1  # the model drops others
+        assert 0.7 / 4 < min(line["scores"]) and max(line["scores"]) <= 1  # at least a fourth of the rows are seen
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lanes.json", "out"]
 
 

@@ -1,12 +1,11 @@
 """Instances as COCO's JSON and as a table: against arrays by hand and what our own importer makes of them."""
 
 import csv
-import resource
-import signal
 
 import cv2
 import numpy as np
 import pytest
+from conftest import full_disk
 
 from data.annotations.sources import Source
 from data.instance_dataset_processing import process
@@ -54,16 +53,7 @@ def test_our_importer_reads_what_is_written(tmp_path):
 
 
 def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path):
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
-        with (
-            pytest.raises(OSError, match=r"instances.csv: could not be written \(file too large\); make room"),
-            instance_files(tmp_path, ("instances.csv",)) as write,
-        ):
+    with full_disk(4096), pytest.raises(OSError, match=r"instances.csv: could not be written \(file too large\); make"):
+        with instance_files(tmp_path, ("instances.csv",)) as write:
             write("a.png", (1, 1), describe_instances(np.ones((1, 1), int)) * 1000)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Instance metrics against counts worked out by hand; the `--instances` command; bootstrap intervals."""
+"""Instance metrics by hand; the `--instances` command; bootstrap intervals."""
 
 import json
 
@@ -73,7 +73,6 @@ def test_instances_command(tmp_path, capsys):
 
 
 def test_results_of_inference_beside_labels(tmp_path, capsys):
-    """NAME_labels.png belongs to the label NAME, whatever else was written there."""
     truth = np.zeros((8, 12), np.uint8)
     truth[:4, :4] = 1
     results, labels = tmp_path / "results", tmp_path / "labels"

@@ -1,4 +1,4 @@
-"""The network as XNNPACK runs it: against Keras at every size, its file in the cache, int8."""
+"""The network as XNNPACK runs it: against Keras, its file in the cache, int8."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +22,7 @@ def noise(*size, seed=0):
 
 @pytest.mark.parametrize("options", [{}, {"coordinate_scale": 5.0, "semantic": False, "skip_connections": True}])
 def test_one_file_takes_every_size(options):
-    """Against Keras; the same bits from one thread and from two, and from several images at a time."""
+    """As Keras; the same bits from one thread and from two, and from several images at a time."""
     model = shake(build_enet((None, None, 3), stage_two_repeat=1, **options))
     scale = options.get("coordinate_scale")
     content = lite.convert(model)
@@ -99,7 +99,6 @@ def test_few_files_are_kept_and_no_others_touched(tmp_path):
 
 
 def test_what_runs_is_said(model, capsys, monkeypatch):
-    """XNNPACK on a CPU; the graph with --jit, and where the conversion fails."""
     load, image = segmentation.load_network, draw_scene(np.random.default_rng(0))[0]
     outputs = {}
     for name, options in (("XNNPACK", {}), ("TensorFlow graph", {"jit": True})):
@@ -119,7 +118,6 @@ def test_what_runs_is_said(model, capsys, monkeypatch):
 
 
 def test_int8(model, tmp_path, capsys, monkeypatch):
-    """Made by the export, near to Keras, found by --int8; an error where there is none."""
     with pytest.raises(UserError, match=f"{model}.*python -m export"):
         segmentation.load_network(model, int8=True)
     (tmp_path / "images").mkdir()

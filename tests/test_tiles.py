@@ -26,7 +26,7 @@ def test_tiles_cover_the_side_with_their_overlap(length, tile, overlap):
 
 
 def cut(truth, tile, overlap, rng):
-    """Tiles of a label map, the ids of each numbered anew in an order of its own."""
+    """Tiles of a label map, each with ids of its own."""
     for top in tile_starts(truth.shape[0], tile, overlap):
         for left in tile_starts(truth.shape[1], tile, overlap):
             part = truth[top : top + tile, left : left + tile]
@@ -88,7 +88,6 @@ def gray_network(side, view):
 
 
 def test_a_network_of_crops_takes_large_images_in_tiles():
-    """The label map is the image, whatever its size."""
     network = gray_network(32, View("crop"))
     truth = np.zeros((150, 130), np.uint8)
     for number, center in enumerate([(20, 20), (64, 75), (100, 30), (110, 120), (8, 140)]):
@@ -116,7 +115,6 @@ def test_tiles_of_a_network_that_sees_images_normalized_are_as_bright_as_the_ima
 
 @pytest.mark.parametrize("zoom", [2.0, 1.5, 0.5])
 def test_a_network_of_enlarged_crops_sees_images_and_tiles_enlarged(zoom):
-    """Labels of tiles come back at the image's own size, the instances whole, up to their borders."""
     network = gray_network(64, View("crop", zoom))
     truth = np.zeros((300, 260), np.uint8)
     for number, center in enumerate([(40, 40), (128, 150), (200, 60), (220, 240), (16, 250)]):

@@ -5,14 +5,12 @@ import http.server
 import itertools
 import json
 import os
-import signal
 import threading
-import time
 
 import cv2
 import numpy as np
 import pytest
-from conftest import draw_scene, miniature, save_miniature, two_lines
+from conftest import ctrl_c, draw_scene, full_disk, miniature, save_miniature, two_lines
 from damage import write_frames
 
 import inference
@@ -22,7 +20,6 @@ from run.command import UserError
 
 
 def write_video(path, count=12, size=(96, 160)):
-    """A drawn scene that moves sideways."""
     scene, _ = draw_scene(np.random.default_rng(0))
     write_frames(path, (cv2.resize(np.roll(scene, i, axis=1), size[::-1]) for i in range(count)))
 
@@ -40,7 +37,6 @@ def untrained_folder(tmp_path_factory):
 
 @pytest.fixture
 def untrained(untrained_folder, monkeypatch):
-    """Folder of a small model for tests that look at the number of frames only."""
     monkeypatch.setattr(utils, "build_model", miniature)
     return untrained_folder
 
@@ -76,11 +72,11 @@ TIMES = {  # frames per second of the head, ticks, rate of the result
 
 @pytest.mark.parametrize("kind", TIMES)
 def test_the_result_takes_as_long_as_the_video(kind, untrained, tmp_path, capsys, monkeypatch):
-    """Every frame is shown when it was: in the middle of each frame's time the result shows it."""
+    """In the middle of each frame's time the result shows it."""
     fps, ticks, rate = TIMES[kind]
     path = write_uneven(tmp_path / "a.mkv", fps, ticks)
     monkeypatch.setattr(inference.visualization, "paint_instances", lambda image, _: image)
-    inference.main(f"--modeldir {untrained} --outdir {tmp_path / 'out'} --video {path}".split())  # exit code 0
+    inference.main(f"--modeldir {untrained} --outdir {tmp_path / 'out'} --video {path}".split())
     assert f"{len(ticks)} frames in" in capsys.readouterr().out
     frames, result_fps = read_video(tmp_path / "out/a.mp4")
     due, shown = np.array(ticks) / fps, [read_number(frame) for frame in frames]
@@ -121,10 +117,6 @@ def test_clocks_that_jump():
 
 
 def test_a_part_of_the_frames_keeps_numbers_and_times(untrained, tmp_path, monkeypatch):
-    """Every third frame between two times: which ones and when, by hand, in the result and in the lines.
-
-    FFmpeg would take what is before a colon for a protocol.
-    """
     monkeypatch.chdir(tmp_path)
     ticks = np.array([*range(10), *range(20, 50)])
     write_uneven(tmp_path / "12:30.mkv", 20, ticks)
@@ -172,7 +164,6 @@ def lines(label_map_size, bottoms, ids, top=20):
 
 
 def test_ids_follow_lanes_whatever_the_order():
-    """Lanes drift to the right by half their distance while the order of the labels changes at random."""
     rng, tracker = np.random.default_rng(0), tracking.Tracker()
     for step in range(40):
         order = rng.permutation(4)
@@ -200,7 +191,7 @@ def test_lost_lanes_are_remembered_for_a_while():
 
 
 def test_a_part_of_a_lane_is_the_lane():
-    """The near half of a lane, then its far half, which have no row in common."""
+    """Its near half, then its far half, which have no row in common."""
     whole = tracking.instance_profiles(lines((64, 160), [10, 100], [1, 2]))
     near, far = whole.copy(), whole.copy()
     near[:, :45] = np.nan
@@ -230,7 +221,7 @@ def test_matching_is_the_best_of_all():
 
 
 def test_video_in_video_out(tiny_run, tmp_path, capsys, monkeypatch):
-    """As many frames, as fast, the first like the image, every lane in one color all the time; one line a frame."""
+    """As many frames, as fast, painted; one line a frame."""
     monkeypatch.setattr(inference, "fit_lanes", two_lines)
     write_video(tmp_path / "my clip.mp4", size=(101, 155))
     flags = f"--modeldir {tiny_run} --outdir {tmp_path / 'out'} --save overlay,lanes --json {tmp_path / 'l'} --video"
@@ -249,7 +240,7 @@ def test_video_in_video_out(tiny_run, tmp_path, capsys, monkeypatch):
 
 
 def test_frames_that_are_missing_are_told(untrained, tmp_path, capsys):
-    """A video whose index promises more than its data hold: what is there is done, exit code 3."""
+    """A video whose index promises more than its data hold."""
     path = tmp_path / "cut.avi"
     write_frames(path, np.random.default_rng(0).integers(0, 256, (20, 96, 160, 3), np.uint8), "MJPG")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -261,13 +252,13 @@ def test_frames_that_are_missing_are_told(untrained, tmp_path, capsys):
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_trimmed_mp4_is_not_cut_off(whole, tmp_path):
-    """Of 40 frames an edit list shows the last 22; the key frame before them is the 13th. Half of a file is cut off."""
+    """Of 40 frames an edit list shows the last 22; the key frame before them is the 13th."""
     write_frames(tmp_path / "a.mp4", map(draw_number, range(40)))
     data = bytearray((tmp_path / "a.mp4").read_bytes())
     place, ticks = data.index(b"mdhd") + 16, data.index(b"elst") + 12
     per_frame = int.from_bytes(data[place : place + 4]) // 20
     data[ticks : ticks + 8] = (1100).to_bytes(4) + (18 * per_frame).to_bytes(4)  # milliseconds shown, first tick
-    if not whole:  # the index lies at the end: what it tells of is no more there
+    if not whole:
         start, size = data.index(b"mdat") + 4, int.from_bytes(data[data.index(b"mdat") - 4 :][:4]) - 8
         data[start + size // 2 : start + size] = bytes(size - size // 2)
     (tmp_path / "a.mp4").write_bytes(data)
@@ -291,21 +282,11 @@ def test_h264_is_written_where_it_can_be(monkeypatch):
     assert video.choose_codec((96, 160), 20) == "mp4v"
 
 
-def interrupt_after(folder, size):
-    """Send Ctrl-C when a file in a folder has so many bytes."""
-    while not folder.exists() or max((path.stat().st_size for path in folder.iterdir()), default=0) < size:
-        time.sleep(0.001)
-    os.kill(os.getpid(), signal.SIGINT)
-
-
 def test_ctrl_c_leaves_a_video_that_plays(untrained, tmp_path, capsys):
     write_video(tmp_path / "long.mp4", count=1500)
-    thread = threading.Thread(target=interrupt_after, args=(tmp_path / "out", 100_000))
-    thread.start()
     flags = f"--modeldir {untrained} --outdir {tmp_path / 'out'} --json {tmp_path / 'l'} --video"
-    with pytest.raises(SystemExit, match="^130$"):
+    with ctrl_c(lambda: sum(path.stat().st_size for path in (tmp_path / "out").glob("*")) > 100_000):
         inference.main([*flags.split(), str(tmp_path / "long.mp4")])
-    thread.join()
     assert "interrupted" in capsys.readouterr().err.splitlines()[-1]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["long.mp4"]
     frames, _ = read_video(tmp_path / "out/long.mp4")
@@ -313,24 +294,15 @@ def test_ctrl_c_leaves_a_video_that_plays(untrained, tmp_path, capsys):
 
 
 def test_a_video_that_can_not_be_written_leaves_nothing(tmp_path):
-    """A file-size limit stands for a full disk, which the writer doesn't report."""
-    import resource
-
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     noise = np.random.default_rng(0).integers(0, 256, (96, 160, 3), np.uint8)
-    try:
-        with pytest.raises(OSError, match="a.mp4: the video could not be written"):
-            with video.writing(tmp_path / "a.mp4", (96, 160), 20) as write:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
-                for number in range(50):
-                    write(noise, number / 20)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with full_disk(20_000), pytest.raises(OSError, match="a.mp4: the video could not be written"):
+        with video.writing(tmp_path / "a.mp4", (96, 160), 20) as write:
+            for number in range(50):
+                write(noise, number / 20)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_name_that_is_no_utf_8(untrained, tmp_path, capfd):
-    """OpenCV's videos end the process at such a name."""
     write_video(tmp_path / "a.mp4", count=1)
     folder, path = (tmp_path / os.fsdecode(name) for name in (b"stra\xdfe", b"dr\xe4ve.mp4"))
     path.write_bytes((tmp_path / "a.mp4").read_bytes())

@@ -3,9 +3,9 @@
     python data/instance_dataset_processing.py my_annotations -o my_data
     python data/instance_dataset_processing.py my_annotations -o my_data --classes car truck=car person
 
-Writes `images/` (the image files as they are), `labels/` (16-bit png, 0 = background, each instance of an image its own
+Writes `images/` (the files as they are), `labels/` (16-bit png, 0 = background, each instance of an image its own
 number) and, where the annotations name classes, `classes/` (8-bit png, the class of each pixel) and `classes.txt`.
-doc/own_data.md has what each form may hold. Later shapes lie on top; what the form marks as ignored becomes 65535.
+Later shapes lie on top; what is marked as ignored becomes 65535. See doc/own_data.md.
 """
 
 if __name__ == "__main__":
@@ -42,7 +42,7 @@ READERS = {
 
 
 def recognize(path):
-    """Which of `READERS` a path is for; raises UserError if that can't be told, OSError."""
+    """Which of `READERS` a path is for; raises UserError, OSError."""
     if (path / "images").is_dir():
         for name in rasters.LABEL_FOLDERS:
             for form, suffixes in (("labels", IMAGE_SUFFIXES), ("yolo", (".txt",))):
@@ -60,19 +60,19 @@ def recognize(path):
             return "labelme"
         if "annotations" in content:
             return "coco"
-    raise UserError(f"{path}: found none of {', '.join(READERS)}, expected one; see doc/own_data.md, name its --format")
+    raise UserError(f"{path}: found none of {', '.join(READERS)}, expected one; see doc/own_data.md, --format")
 
 
 def choose_classes(images, wanted):
     """Keep and rename the classes of `AnnotatedImage`s' shapes; the `ClassName`s that are left.
 
-    `wanted` are "CLASS" or "CLASS=NEW"; None keeps all. UserError for a class that isn't there.
+    `wanted`: "CLASS" or "CLASS=NEW"; None keeps all. UserError for a class that isn't there.
     """
     known = {shape.name for image in images for shape in image.shapes} - {None}
     renamed = dict(word.partition("=")[::2] for word in wanted) if wanted else dict.fromkeys(known, "")
     for word in sorted(renamed.keys() - known):
         listed = ", ".join(sorted(known)[:30]) or "no classes"
-        raise UserError(f"--classes {word}: found {listed}, expected one of these; name them")
+        raise UserError(f"--classes {word}: found {listed}, expected one of them; name it")
     names = {name: " ".join((new or name).split()) for name, new in renamed.items()} | {None: ""}
     for image in images:
         instances = {shape.instance for shape in image.shapes}
@@ -86,10 +86,7 @@ def choose_classes(images, wanted):
 def process(
     source, outdir, form=None, classes=None, components=False, overwrite=False, skip_bad=False, empty_images=False
 ):
-    """Write the data set of a `Source`: (list of lines that sum it up, list of the UserErrors skipped).
-
-    `form` is of `READERS`, or None to recognize it; the others are the command's flags.
-    """
+    """Write the data set of a `Source`: (lines that sum it up, UserErrors skipped); the others are the flags."""
     writing.check_free(outdir, overwrite)
     form = form or recognize(source.path)
     images, errors = writing.run_all(READERS[form](source), skip_bad)
@@ -120,7 +117,7 @@ def process(
     lines = [f"{len(written)} images ({form}) in {outdir}", f"{len(areas)} instances, {sizes}"]
     if max(numbers) == 1 and 2 * in_pieces > len(areas) and not components:
         pieces = "most of them in several separate pieces: if each piece is an instance, --components parts them"
-        lines.append(f"every label has a single id, {pieces}")
+        lines.append(f"every label has one id, {pieces}")
     why = "they may be of what is skipped" if errors else "--empty-images keeps them"
     counts[f"left out: images without an annotation ({why})"] = left_out
     if kinds:
@@ -129,7 +126,7 @@ def process(
 
 
 def _list_unannotated(path, form, images):
-    """Images without an annotation beside labelme's, COCO's or CVAT's that have one."""
+    """Images of which labelme, COCO or CVAT say nothing, beside those of which they do."""
     if form not in ("labelme", "coco", "cvat") or form == "labelme" and path.is_file():
         return []
     used = {Path(os.path.abspath(image.file)) for image in images}
@@ -139,7 +136,7 @@ def _list_unannotated(path, form, images):
 
 
 def _check_apart(path, images, outdir):
-    """Raise UserError if what is read lies in what will be replaced, or one file is the image of several names."""
+    """UserError if what is read lies in what will be replaced, or one file is the image of several names."""
     parts, owners = [(Path(outdir) / part).resolve() for part in files.PARTS], {}
     for used in [path, *(file for image in images for file in (image.file, image.where.split(": ")[0]))]:
         if any(Path(used).resolve().is_relative_to(part) for part in parts):
@@ -152,7 +149,7 @@ def _check_apart(path, images, outdir):
 
 
 def name_outputs(images):
-    """Stems of the files to write, with the images' folders before all where one comes twice; raises UserError."""
+    """Stems of the files to write, with their folders if one comes twice; raises UserError."""
     paths = [PurePosixPath(image.name.replace("\\", "/")) for image in images]
     stems, owners = [path.stem for path in paths], {}
     if len({*stems}) < len(stems):
@@ -162,15 +159,15 @@ def name_outputs(images):
         owner = owners.setdefault(stem, image)
         if owner is not image:
             found = f"found the image {image.name} and, in {owner.where}, {owner.name}"
-            raise UserError(f"{image.where}: {found}, expected names that differ in more than the suffix; rename one")
+            raise UserError(f"{image.where}: {found}, expected names that differ in more than the suffix")
     return stems
 
 
 def _process_image(work, class_ids, components, stem, image):
     """Write one image with its label and, if there are `class_ids`, {name: id}, its classes.
 
-    Returns its instances' areas in pixels (N,), {what the summary says of as many: number}, {class: instances},
-    whether its only instance has several separate pieces.
+    Returns its instances' areas (N,) in px, {words of the summary: number}, {class: instances}, whether its only
+    instance is in pieces.
     """
     data, names = files.read_bytes(image.file), []
     if image.label:
@@ -204,17 +201,16 @@ def main(argv=None):
     parser = argparse.ArgumentParser("instance_dataset_processing.py", description=__doc__, formatter_class=raw)
     add = parser.add_argument
     add("source", metavar="SOURCE", type=Path, help="folder or file with the annotations")
-    add("--format", choices=READERS, help="of the annotations; default: recognized")
-    add("--images", metavar="DIR", type=Path, help="folder of the images; default: where the annotations say, or near")
+    add("--format", dest="form", choices=READERS, help="of the annotations; default: recognized")
+    add("--images", metavar="DIR", type=Path, help="their folder; default: where the annotations say, or near")
     add("--classes", nargs="+", metavar="CLASS[=NEW]", help="classes to keep, renamed; default: all")
-    add("--components", action="store_true", help="every connected piece of an instance becomes one")
+    add("--components", action="store_true", help="every connected piece becomes an instance")
     add("--line-width", type=bounded(int, least=1, most=1000), default=7, help="pixels of drawn lines; default 7")
     add("--empty-images", action="store_true", help="keep images without an annotation, as empty")
     writing.add_flags(parser)
-    args = parser.parse_args(argv)
-    source = sources.Source(args.source, args.images, args.line_width)
-    flags = args.components, args.overwrite, args.skip_bad, args.empty_images
-    writing.say_written(*process(source, args.outdir, args.format, args.classes, *flags))
+    args = vars(parser.parse_args(argv))
+    source = sources.Source(*map(args.pop, ("source", "images", "line_width")))
+    writing.say_written(*process(source, **args))
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ LABELME = [
 RUNS, RUNS_SIZE = (("annotations", 1, "segmentation", key) for key in ("counts", "size"))
 COCO = [  # where, the value there, what the line must say
     (("categories",), None, "None for categories"),
-    (("images", 1, "id"), IMAGE_ID, "images: found an id twice"),
+    (("images", 1, "id"), IMAGE_ID, "found an id of images twice"),
     (("images", 1, "file_name"), "a.jpg", "differ in more than the suffix"),
     (("images", 1, "file_name"), "cam2/a.jpg", "a.jpg for the image cam2/a.jpg"),
     (("annotations", 0, "image_id"), 99, "annotation 1: found image_id 99"),

@@ -11,18 +11,18 @@ from run.command import UserError
 from . import shapes
 from .sources import AnnotatedImage, find_image, read_points, require
 
-MASK_LABELS = {"background": 0, "ignored": IGNORED}  # what these labels mean where CVAT exports masks
-IGNORING = ("ignored", "is_crowd", "iscrowd")  # attributes that say so of a shape
+MASK_LABELS = {"background": 0, "ignored": IGNORED}  # as where CVAT exports masks
+IGNORING = ("ignored", "is_crowd", "iscrowd")  # attributes
 NO_AREA = ("points", "tag", "skeleton", "cuboid")
 
 
 def read_cvat(source):
-    """Images of a CVAT file, those without a shape included; they lie beside it or in `images/` there, if not named."""
+    """Images of a CVAT file, which lie in the folder named, else beside the file or in `images/` there."""
     path = source.one_file(".xml")
     try:
         root = ET.fromstring(read_bytes(path))
     except (ET.ParseError, ValueError, LookupError):
-        raise UserError(f"{path}: found no XML, or a part, expected CVAT for images 1.1; export it again") from None
+        raise UserError(f"{path}: found no whole XML, expected CVAT for images 1.1; export it again") from None
     folders = [source.images] if source.images else [path.parent, path.parent / "images"]
     images = ((f"{path}: image {number}", image) for number, image in enumerate(root.iter("image"), start=1))
     return [partial(require, where, _read_image, image, where, folders, source.line_width) for where, image in images]

@@ -1,6 +1,6 @@
-"""Weather and light of a scene: sun, haze, sky and far hills; colors are RGB in 0..1, `rng` is a numpy Generator.
+"""Weather and light of a scene: sun, haze, sky and far hills.
 
-`pan` is how many px the camera has turned to the right since the first image of a drive.
+`pan`: px that the camera has turned to the right since the first image of a drive.
 """
 
 from dataclasses import dataclass
@@ -14,16 +14,14 @@ KINDS = {"clear": 0.36, "backlit": 0.24, "overcast": 0.2, "haze": 0.1, "dusk": 0
 
 @dataclass(frozen=True)
 class Light:
-    """Weather and light of a scene."""
-
     kind: str  # of KINDS
-    sun: float  # fraction of the light that is lost in a shadow
+    sun: float  # fraction of the light that a shadow takes
     sun_side: float  # shadow, m to the right per m of height
     sun_ahead: float  # shadow, m toward the camera per m of height
     objects: float  # brightness of what stands on the ground
     fog: float  # m at which 37 % of a thing show through
-    zenith: np.ndarray  # RGB
-    horizon: np.ndarray  # RGB
+    zenith: np.ndarray
+    horizon: np.ndarray
     cloud: float  # 0 to 1
     gray: bool  # clouds cover the whole sky
 
@@ -67,7 +65,7 @@ def draw_sky(rng, top, light, pan):
 
 
 def draw_ridge(rng, sky, light, pan, depth, woods=False):
-    """One ridge of hills, or of far woods along the horizon, in place; `depth` is how deep in haze it lies, 0 to 1."""
+    """A ridge of hills or far woods, in place; `depth` in the haze is 0 to 1."""
     x, depth = np.arange(WIDTH, dtype=np.float32), np.float32(depth)
     outline = noise_tile(1.1 if woods else 1.8)[rng.integers(NOISE_SIDE)]
     places = (x + pan) * rng.uniform(0.15, 0.6) * (2 if woods else 1) + rng.uniform(0, NOISE_SIDE)

@@ -26,7 +26,6 @@ from run.command import UserError, command
 
 def find_images(folder, list_file=None):
     """Paths of the images of a list, else of each `*.lines.txt`."""
-    folder = Path(folder)
     if list_file:
         return [folder / name for name in read_list(find_file(folder, list_file))]
     lanes = [path for path in select_files(walk_files(folder), (".txt",)) if path.name.endswith(SUFFIX)]
@@ -36,7 +35,7 @@ def find_images(folder, list_file=None):
 
 
 def process(folder, outdir, list_file=None, overwrite=False, skip_bad=False):
-    """Write the data set of a CULane `folder` to `outdir`; returns (number of images, errors skipped)."""
+    """Write the data set of a CULane folder; returns (number of images, errors skipped)."""
     check_free(outdir, overwrite)
     paths = find_images(folder, list_file)
     with replacing_data(outdir) as work:
@@ -55,7 +54,7 @@ def _draw(path):
 @command("culane_dataset_processing.py")
 def main(argv=None):
     parser = argparse.ArgumentParser("culane_dataset_processing.py", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("source", metavar="SOURCE", help="CULane's folder, with driver_*_frame/ and list/")
+    parser.add_argument("source", metavar="SOURCE", type=Path, help="CULane's folder, with driver_*_frame/ and list/")
     parser.add_argument("--list", metavar="FILE", help="images to take, as list/train.txt; default: all with lanes")
     add_flags(parser)
     args = parser.parse_args(argv)

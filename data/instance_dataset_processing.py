@@ -94,8 +94,7 @@ def process(
     images += _list_unannotated(source.path, form, images)
     # where one can't be read, an image without an annotation may be of it
     is_kept = (form == "yolo" or empty_images) and not errors
-    left_out = 0 if is_kept else sum(not image.is_annotated for image in images)
-    images = [image for image in images if is_kept or image.is_annotated]
+    count, images = len(images), [image for image in images if is_kept or image.is_annotated]
     names = choose_classes(images, classes)
     _check_apart(source.path, images, outdir)
     stems = name_outputs(images)
@@ -107,19 +106,18 @@ def process(
         calls = [partial(write, *pair) for pair in zip(stems, images, strict=True)]
         written, damaged = writing.run_all(calls, skip_bad)
         areas, numbers = [area for one, *_ in written for area in one], [len(one) for one, *_ in written]
-        in_pieces = sum(one[3] for one in written)
         if not areas:
-            found = f"found {len(written)} images ({form}) without an instance"
             why = "".join(f" ({error})" for error in (errors + damaged)[:1])
+            found = f"found {len(written)} images ({form}) without an instance"
             raise UserError(f"{source.path}: {found}, expected some; name another, or its --format{why}")
     counts, kinds = (sum((one[place] for one in written), Counter()) for place in (1, 2))
     sizes = f"{min(numbers)} to {max(numbers)} per image, of {min(areas)} to {max(areas)} pixels"
     lines = [f"{len(written)} images ({form}) in {outdir}", f"{len(areas)} instances, {sizes}"]
-    if max(numbers) == 1 and 2 * in_pieces > len(areas) and not components:
+    if max(numbers) == 1 and 2 * sum(one[3] for one in written) > len(areas) and not components:
         pieces = "most of them in several separate pieces: if each piece is an instance, --components parts them"
         lines.append(f"every label has one id, {pieces}")
     why = "they may be of what is skipped" if errors else "--empty-images keeps them"
-    counts[f"left out: images without an annotation ({why})"] = left_out
+    counts[f"left out: images without an annotation ({why})"] = count - len(images)
     if kinds:
         lines.append("classes: " + ", ".join(f"{number} {name}" for name, number in sorted(kinds.items())))
     return lines + [f"{number} {words}" for words, number in (+counts).items()], errors + damaged
@@ -137,7 +135,7 @@ def _list_unannotated(path, form, images):
 
 def _check_apart(path, images, outdir):
     """UserError if what is read lies in what will be replaced, or one file is the image of several names."""
-    parts, owners = [(Path(outdir) / part).resolve() for part in files.PARTS], {}
+    parts, owners = [(outdir / part).resolve() for part in files.PARTS], {}
     for used in [path, *(file for image in images for file in (image.file, image.where.split(": ")[0]))]:
         if any(Path(used).resolve().is_relative_to(part) for part in parts):
             raise UserError(f"{used}: found in the data set to replace, expected it elsewhere; name another with -o")

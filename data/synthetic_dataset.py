@@ -56,7 +56,6 @@ def start_worker():
 
 
 def write_dataset(args):
-    """Render a data set, complete or not at all."""
     total = args.count * args.frames
     with replacing_data(args.outdir, ("clips", "label_data_synthetic.json")) as work, contextlib.ExitStack() as stack:
         render = map
@@ -76,18 +75,17 @@ def main(argv=None):
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add, positive, fraction = parser.add_argument, bounded(int, least=1), bounded(float, least=0, most=1)
-    add("outdir", metavar="OUTDIR", help="folder to make")
+    add("outdir", metavar="OUTDIR", type=Path, help="folder to make")
     add("--count", type=positive, default=100, help="number of scenes")
     add("--seed", type=bounded(int, least=0), default=0, help="equal seeds give equal images")
     add("--frames", type=positive, default=1, help="images of each scene: a drive, one per meter")
     add("--workers", type=positive, default=cpu_count(), help="number of processes")
     add("--empty-fraction", type=fraction, default=0.0, help="fraction of scenes without a lane line")
     args = parser.parse_args(argv)
-    outdir = Path(args.outdir)
-    if outdir.is_dir() and any(outdir.iterdir()):
-        parser.error(f"{outdir}: found files, expected a new or empty folder; remove it or name another")
+    if args.outdir.is_dir() and any(args.outdir.iterdir()):
+        parser.error(f"{args.outdir}: found files, expected a new or empty folder; remove it or name another")
     write_dataset(args)
-    print(f"{args.count} scenes in {outdir}")
+    print(f"{args.count} scenes in {args.outdir}")
 
 
 if __name__ == "__main__":

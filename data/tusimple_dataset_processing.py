@@ -53,7 +53,7 @@ def find_clips(folders):
 
 
 def process(folders, outdir, skip_bad=False, overwrite=False, lane_classes=None):
-    """Write the data set of TuSimple `folders` to `outdir`; returns (number of images, errors skipped)."""
+    """Write the data set of TuSimple folders; returns (number of images, errors skipped)."""
     check_free(outdir, overwrite)
     kinds = read_lane_classes(lane_classes) if lane_classes else None
     clips = find_clips(folders)

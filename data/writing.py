@@ -20,7 +20,7 @@ from run.command import UserError, deferred_signals, one_line
 def add_flags(parser, outdir=None):
     """Add the flags that all commands have; `outdir` is --outdir's default, the script's folder, or None."""
     add, words = parser.add_argument, "folder to write" + ", default: this script's" * bool(outdir)
-    add("-o", "--outdir", metavar="OUT", default=outdir, required=not outdir, help=words)
+    add("-o", "--outdir", metavar="OUT", type=Path, default=outdir, required=not outdir, help=words)
     add("--skip-bad", action="store_true", help="leave out what can't be used, and list it")
     add("--overwrite", action="store_true", help="replace the data set that the folder holds")
 
@@ -34,9 +34,9 @@ def say_written(lines, skipped):
 
 def check_free(outdir, overwrite):
     """UserError if `outdir` is no folder, or holds a data set that may not be replaced."""
-    if Path(outdir).exists() and not Path(outdir).is_dir():
+    if outdir.exists() and not outdir.is_dir():
         raise UserError(f"{outdir}: found a file, expected a folder to write; name another with -o")
-    there = [Path(outdir) / part for part in PARTS if (Path(outdir) / part).exists()]
+    there = [outdir / part for part in PARTS if (outdir / part).exists()]
     if there and not overwrite:
         raise UserError(f"{there[0]}: found a data set, expected none; --overwrite replaces it, -o names another")
 
@@ -48,7 +48,6 @@ def replacing_data(outdir, parts=PARTS):
     At the end of the block its `parts`, in this order, take the place of what `outdir` holds of them, all or, if the
     block raises, none.
     """
-    outdir = Path(outdir)
     fresh = not outdir.exists()
     outdir.mkdir(parents=True, exist_ok=True)
     # beside the result, so that renaming stays in one file system
@@ -108,8 +107,7 @@ def write_numbered(work, make, records, skip_bad):
 
 
 def write_png(path, array):
-    """Write an image; raises OSError."""
     try:
-        Path(path).write_bytes(cv2.imencode(".png", array)[1])  # OpenCV dies of names that aren't UTF-8
+        path.write_bytes(cv2.imencode(".png", array)[1])  # OpenCV dies of names that aren't UTF-8
     except OSError as error:
         raise OSError(f"{path}: could not be written ({error.strerror}); free space or name another by -o") from None

@@ -62,7 +62,6 @@ def project_ground(road, travelled):
 
 
 def blend(surface, alpha, rgb):
-    """Lay a color or a surface over a surface."""
     surface += alpha[..., None] * (np.float32(rgb) - surface)
 
 

@@ -14,8 +14,6 @@ YELLOW = (0.62, 0.4, 0.1), (0.95, 0.72, 0.2)
 
 @dataclass(frozen=True)
 class Line:
-    """Look of a lane line."""
-
     kind: str  # of LINE_KINDS
     color: np.ndarray
     width: float
@@ -64,7 +62,6 @@ def random_line(rng, chances, yellow):
 
 
 def random_lines(rng, count):
-    """Random Lines; a freeway's inner ones mostly look alike."""
     common, lines = random_line(rng, INNER, 0.03), [random_line(rng, LEFT, 0.75)]
     while len(lines) < count - 1:
         line = random_line(rng, INNER, 0.03)
@@ -75,7 +72,6 @@ def random_lines(rng, count):
 
 
 def random_side(rng, narrowest):
-    """Random Side with a shoulder of `narrowest` or more."""
     barriers = (0, 0), (0, 0.2), (0.45, 0.75), (0, 0.85), (0, 1.1), (0, 4)
     low, high = rng.choice(barriers, p=[0.22, 0.08, 0.2, 0.22, 0.22, 0.06])
     color = random_color(rng, (0.35, 0.34, 0.32), (0.72, 0.66, 0.56))

@@ -27,12 +27,12 @@ def render_scene(rng, empty=False, frame=0):
     road = route.road_after(travelled)
     label = make_label(road)
     # beside two or more labeled lines there may be one more, which TuSimple leaves out
-    left, right = rng.random(2) < 0.35
-    lanes = road.offsets
-    if left and (lanes < 0).sum() > 1:
-        road = replace(road, offsets=np.insert(road.offsets, 0, lanes[0] - LANE_WIDTH))
-    if right and (lanes > 0).sum() > 1:
-        road = replace(road, offsets=np.append(road.offsets, lanes[-1] + LANE_WIDTH))
+    lines, (left, right) = road.offsets, rng.random(2) < 0.35
+    if left and (lines < 0).sum() > 1:
+        lines = np.append(lines[0] - LANE_WIDTH, lines)
+    if right and (lines > 0).sum() > 1:
+        lines = np.append(lines, lines[-1] + LANE_WIDTH)
+    road = replace(road, offsets=lines)
     light, layout = random_light(rng), random_layout(rng, road)
     if empty:
         label["lanes"] = []

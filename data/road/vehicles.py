@@ -75,7 +75,6 @@ class Vehicle:
 
 
 def draw_shadow(vehicle):
-    """The sun's shadow, and the dark below the vehicle."""
     scene, light, (width, height, length) = vehicle.scene, vehicle.scene.light, vehicle.size
     soft = 0.08 * scene.road.scale_at(vehicle.distance)
     base = np.array([(a, 0, d) for a in (-0.5, 0.5) for d in (0, 1)])

@@ -81,10 +81,7 @@ def _ask_pillow(file, question):
 
 
 def palette_ids(data):
-    """(h, w) uint8 numbers of a png's colors, of which two may be equal, 0 where transparent.
-
-    None if it has no palette that begins with black.
-    """
+    """(h, w) uint8 numbers of a png's colors, 0 where transparent; None without a palette that begins with black."""
     if not data.startswith(b"\x89PNG") or data[25:26] != b"\3":
         return None
     image = Image.open(io.BytesIO(data))
@@ -94,13 +91,13 @@ def palette_ids(data):
 
 
 def count_images(data):
-    """How many images, pages or frames, a file's bytes hold, of which OpenCV reads the first; 1 if not known."""
+    """How many images, pages or frames, a file's bytes hold, of which OpenCV reads one; 1 if not known."""
     # a jpg's others are previews
     return data.startswith(SEVERAL) and _ask_pillow(data, lambda image: getattr(image, "n_frames", 1)) or 1
 
 
 def is_turn_unknown(path, size):
-    """Whether an image is to be shown turned (EXIF), and has the size of its label, (h, w), as stored, too."""
+    """Whether an image is shown turned (EXIF), and has the size of its label, (h, w), as stored, too."""
     # without this Pillow would decode a png's pixels to look behind them
     has_exif = _ask_pillow(path, lambda image: "exif" in image.info or image.format == "TIFF")
     turn = has_exif and _ask_pillow(path, lambda image: image.getexif().get(274)) or 1
@@ -112,8 +109,8 @@ def lossy_kind(data):
     if data.startswith(b"\xff\xd8"):
         return "a jpg"
     if data.startswith((b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51")) or data[4:12] in (b"ftypavif", b"ftypheic"):
-        return "a lossy image (JPEG 2000, AVIF or HEIC)"
-    if data[8:12] == b"WEBP" and b"VP8L" not in data:  # the chunk of the lossless kind
+        return "a JPEG 2000, AVIF or HEIC image"
+    if data[8:12] == b"WEBP" and b"VP8L" not in data:  # the lossless chunk
         return "a lossy webp"
     compression = data.startswith(TIFF) and _ask_pillow(data, lambda image: image.info.get("compression"))
     return "a tiff of jpg tiles" if compression in ("jpeg", "tiff_jpeg") else ""
@@ -155,7 +152,7 @@ def read_class_names(folder):
     """The `ClassName`s of a data folder's `classes.txt`, "ID NAME [stuff]" a line; raises UserError."""
     path, names = Path(folder) / CLASS_FILE, {}
     expected = f'"ID NAME" or "ID NAME stuff" a line, ids up to {MAX_CLASS}, each once'
-    for number, line in enumerate(read_text(path, expected).splitlines(), start=1):
+    for number, line in enumerate(read_text(path, expected).splitlines(), 1):
         first, *words = line.split() or [""]
         stuff = words[1:] and words[-1] == "stuff"
         name = " ".join(words[:-1] if stuff else words)
@@ -172,13 +169,13 @@ def class_table(folder, classes):
     Of each id the number of its class, from 1 on, `NO_CLASS`, `IGNORED_CLASS`, or `UNKNOWN_CLASS` where `classes.txt`
     lacks it. UserError as `read_class_names`, and for a name that is none of the classes.
     """
-    numbers = {LEFT_OUT: IGNORED_CLASS, **{name: number for number, name in enumerate(classes, start=1)}}
+    numbers = {LEFT_OUT: IGNORED_CLASS, **{name: number for number, name in enumerate(classes, 1)}}
     table = bytearray([UNKNOWN_CLASS]) * 256
     table[0], table[255] = NO_CLASS, IGNORED_CLASS
     for identity, name, _ in read_class_names(folder):
         if identity and name not in numbers:
             expected = f"expected the model's classes, {', '.join(classes)}"
-            todo = f"rename it there, to {LEFT_OUT} to ignore it, or train a model with it"
+            todo = f"rename it there, to {LEFT_OUT} to ignore it, or train with it"
             raise UserError(f"{Path(folder, CLASS_FILE)}: found {name}, {expected}; {todo}")
         table[identity] = numbers.get(name, NO_CLASS) if identity else IGNORED_CLASS * (name == LEFT_OUT)
     return bytes(table)
@@ -190,7 +187,7 @@ def write_class_names(folder, names):
         if number > MAX_CLASS or name.endswith(" stuff"):
             expected = f"numbers up to {MAX_CLASS}, names that don't end in ' stuff'; rename or leave out some"
             raise UserError(f"{CLASS_FILE}: found class {number}, {name}, expected {expected}")
-    lines = (f"{number} {name}{' stuff' if stuff else ''}\n" for number, name, stuff in names)
+    lines = (f"{number} {name}{' stuff' * stuff}\n" for number, name, stuff in names)
     Path(folder, CLASS_FILE).write_text("".join(lines), encoding="utf-8")
 
 
@@ -211,7 +208,7 @@ def list_by_stem(folder, suffixes, recursive=False):
 
 
 def list_images(source, recursive=False):
-    """[Path] of a folder's images, with `recursive` also of its subfolders; or of a file of any suffix."""
+    """[Path] of a folder's images, with `recursive` of its subfolders, too; or of a file of any suffix."""
     source = Path(source)
     if source.is_file():
         return [source]

@@ -64,10 +64,7 @@ def recognize(path):
 
 
 def choose_classes(images, wanted):
-    """Keep and rename the classes of `AnnotatedImage`s' shapes; the `ClassName`s that are left.
-
-    `wanted`: "CLASS" or "CLASS=NEW"; None keeps all. UserError for a class that isn't there.
-    """
+    """Keep and rename the classes of images' shapes, "CLASS" or "CLASS=NEW", or all; the `ClassName`s that are left."""
     known = {shape.name for image in images for shape in image.shapes} - {None}
     renamed = dict(word.partition("=")[::2] for word in wanted) if wanted else dict.fromkeys(known, "")
     for word in sorted(renamed.keys() - known):
@@ -80,19 +77,19 @@ def choose_classes(images, wanted):
         image.counts["left out: of other classes"] += len(instances - {shape.instance for shape in image.shapes})
         for shape in image.shapes:
             shape.name = names[shape.name]
-    return [files.ClassName(*pair) for pair in enumerate(sorted({*names.values()} - {""}), start=1)]
+    return [files.ClassName(*pair) for pair in enumerate(sorted({*names.values()} - {""}), 1)]
 
 
 def process(
     source, outdir, form=None, classes=None, components=False, overwrite=False, skip_bad=False, empty_images=False
 ):
-    """Write the data set of a `Source`: (lines that sum it up, UserErrors skipped); the others are the flags."""
+    """Write the data set of a `Source` by the flags: (lines that sum it up, UserErrors skipped)."""
     writing.check_free(outdir, overwrite)
     form = form or recognize(source.path)
     images, errors = writing.run_all(READERS[form](source), skip_bad)
     images = [image for image in images if image]
     images += _list_unannotated(source.path, form, images)
-    # where one can't be read, an image without an annotation may be of it
+    # an image without an annotation may be of one that can't be read
     is_kept = (form == "yolo" or empty_images) and not errors
     count, images = len(images), [image for image in images if is_kept or image.is_annotated]
     names = choose_classes(images, classes)
@@ -114,8 +111,7 @@ def process(
     sizes = f"{min(numbers)} to {max(numbers)} per image, of {min(areas)} to {max(areas)} pixels"
     lines = [f"{len(written)} images ({form}) in {outdir}", f"{len(areas)} instances, {sizes}"]
     if max(numbers) == 1 and 2 * sum(one[3] for one in written) > len(areas) and not components:
-        pieces = "most of them in several separate pieces: if each piece is an instance, --components parts them"
-        lines.append(f"every label has one id, {pieces}")
+        lines.append("every label has one id, most in separate pieces: if each is an instance, use --components")
     why = "they may be of what is skipped" if errors else "--empty-images keeps them"
     counts[f"left out: images without an annotation ({why})"] = count - len(images)
     if kinds:
@@ -134,7 +130,7 @@ def _list_unannotated(path, form, images):
 
 
 def _check_apart(path, images, outdir):
-    """UserError if what is read lies in what will be replaced, or one file is the image of several names."""
+    """UserError if what is read will be replaced, or one file is the image of several names."""
     parts, owners = [(outdir / part).resolve() for part in files.PARTS], {}
     for used in [path, *(file for image in images for file in (image.file, image.where.split(": ")[0]))]:
         if any(Path(used).resolve().is_relative_to(part) for part in parts):

@@ -37,7 +37,7 @@ def write_image(number, folder, args):
     """Render image `number` of all scenes into a folder; returns its TuSimple line."""
     index, frame = divmod(number, args.frames)
     rng = np.random.default_rng([args.seed, index])
-    # a generator of its own: the other scenes are the same with every fraction
+    # its own: the other scenes stay as they are
     empty = np.random.default_rng([args.seed, index, 1]).random() < args.empty_fraction
     image, label = render_scene(rng, empty, frame)
     digits = len(str(19 + args.frames))

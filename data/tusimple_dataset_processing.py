@@ -77,7 +77,7 @@ def _draw(kinds, clip):
 
 
 def _class_table(clip, label, names, classes):
-    """Class of each gray value of a drawn label: (256,) uint8."""
+    """(256,) uint8, class of each gray value."""
     lanes = label["lanes"]
     ids = label.get("classes", classes.get(label["raw_file"], [IGNORED_CLASS] * len(lanes)))
     if not are_classes(ids, {*names, IGNORED_CLASS}) or len(ids) != len(lanes):

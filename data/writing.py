@@ -1,4 +1,4 @@
-"""A new data folder: all of it or nothing, made on all cores."""
+"""A new data folder, all or nothing, made on all cores."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ def say_written(lines, skipped):
     """Print the lines that sum up what was written, and on stderr what was skipped."""
     for error in skipped:
         print(f"skipped: {one_line(error)}", file=sys.stderr)
-    print("\n".join([*lines, *([f"{len(skipped)} skipped"] if skipped else [])]))
+    print(*lines, *[f"{len(skipped)} skipped"] * bool(skipped), sep="\n")
 
 
 def check_free(outdir, overwrite):

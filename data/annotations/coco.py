@@ -11,7 +11,7 @@ from .sources import get, require
 
 
 def read_coco(source):
-    """Images of a COCO file, which lie in the folder named, else beside the file or in the usual folders near it."""
+    """Images of a COCO file; they lie in the folder named, else beside it or in the usual folders near it."""
     path = source.one_file(".json", lambda path: "annotations" in sources.read_json(path))
     return require(path, _read_file, path, sources.read_json(path), source.images)
 
@@ -22,7 +22,7 @@ def _read_file(path, file, images):
     shapes_of = {get(entry, "id", int, str): [] for entry in entries}
     if len(shapes_of) < len(entries):
         raise ValueError("found an id of images twice, expected each once; fix it")
-    for number, annotation in enumerate(annotations, start=1):
+    for number, annotation in enumerate(annotations, 1):
         where = f"{path}: annotation {number}"
         key = require(where, get, annotation, "image_id", int, str)
         if key not in shapes_of:
@@ -32,7 +32,7 @@ def _read_file(path, file, images):
     places = [".", "images", "data", split, f"images/{split}"]
     folders = [base / place for base in (path.parent, path.parent.parent) for place in places]
     folders = [images] if images else [folder for folder in folders if folder.is_dir()]
-    for number, record in enumerate(zip(entries, shapes_of.values(), strict=True), start=1):
+    for number, record in enumerate(zip(entries, shapes_of.values(), strict=True), 1):
         where = f"{path}: image {number}"
         calls.append(partial(require, where, _read_image, where, folders, *record))
     return calls

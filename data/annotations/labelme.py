@@ -32,7 +32,7 @@ def _read_file(path, base, source):
     image_file = sources.find_image(get(file, "imagePath", str), folders)
     name = f"{folder.as_posix()}/{image_file.name}"
     image = sources.AnnotatedImage(name, str(path), image_file, (file.get("imageHeight"), file.get("imageWidth")))
-    for number, shape in enumerate(get(file, "shapes", list), start=1):
+    for number, shape in enumerate(get(file, "shapes", list), 1):
         where = f"{path}: shape {number}"
         image.add(where, _read_shape, shape, where, number, source.line_width)
     return image

@@ -1,4 +1,4 @@
-"""Annotations that are images: label images of ids or colors, or one mask file per instance."""
+"""Annotations that are images: of ids or colors, or one mask per instance."""
 
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ COUNTED = range(24, 34)  # Cityscapes' classes of instances, person to bicycle; 
 
 
 def read_label_images(source):
-    """Images of `images/` and their label images of `labels/` or `masks/`, in the same subfolders."""
+    """Images of `images/` and labels of `labels/` or `masks/`, in the same subfolders."""
     folders = [source.path / name for name in LABEL_FOLDERS]
     labels = files.list_by_stem(next((path for path in folders if path.is_dir()), folders[0]), IMAGE_SUFFIXES, True)
     folder = source.images or source.path / "images"
@@ -28,7 +28,7 @@ def read_label_images(source):
 
 
 def read_layout(form, source):
-    """Images and label images of one of `LAYOUTS`; the source may also be the folder of the labels or one in it."""
+    """Images and labels of one of `LAYOUTS`; the source may also be the labels' folder or one in it."""
     _, image_folder, image_ending, label_folder, label_ending, read = LAYOUTS[form]
     folder = source.path / label_folder if (source.path / label_folder).is_dir() else source.path
     labels = files.list_by_stem(folder, IMAGE_SUFFIXES, True)
@@ -84,7 +84,7 @@ def read_ids(path, void=None):
 
 
 def _read_values(path):
-    """(h, w) of a label image's values; of colors uint64, 0 where black or transparent, above `IGNORED` elsewhere."""
+    """(h, w) values of a label image; of colors uint64, 0 where black or transparent, else above `IGNORED`."""
     data = files.read_bytes(path)
     if kind := files.lossy_kind(data):
         found = f"found {kind}, whose compression changes values"
@@ -108,7 +108,7 @@ LAYOUTS = {  # form: what tells it, images' folder and ending, labels', what rea
 
 
 def read_mask_folders(source):
-    """Images of a folder of folders, `ID/images/*.png` (one) and `ID/masks/*.png` (one per instance)."""
+    """Images of a folder of folders, one `ID/images/*.png` and `ID/masks/*.png`, one per instance."""
     folders = [path for path in sorted(source.path.iterdir()) if path.is_dir()]
     folders = [path for path in folders if not path.name.startswith((".", "__MACOSX"))]
     return [partial(require, path, _read_folder, path) for path in folders]

@@ -114,8 +114,8 @@ def place_mask(mask, top, left, size):
     """Region of an (a, b) bool mask; ValueError if it isn't all in the image."""
     height, width = mask.shape
     if top < 0 or left < 0 or top + height > size[0] or left + width > size[1]:
-        found = f"a mask of {width}x{height} pixels at ({left}, {top}), expected it in {size[1]}x{size[0]}"
-        raise ValueError(f"found {found}; fix it")
+        expected = f"expected them in {size[1]}x{size[0]}; fix it"
+        raise ValueError(f"found {width}x{height} pixels at ({left}, {top}), {expected}")
     return mask, top, left
 
 
@@ -140,7 +140,7 @@ def paint(shapes, size):
             names.setdefault(shape.instance, shape.name)
     if len(names) > MOST:
         raise UserError(f"{shapes[0].where}: found {len(names)} instances in one image, expected at most {MOST}")
-    numbers = {instance: number for number, instance in enumerate(names, start=1)}
+    numbers = {instance: number for number, instance in enumerate(names, 1)}
     label = np.zeros(size, np.uint16)
     for shape in shapes:
         mask, top, left = require(shape.where, shape.region, size)

@@ -1,4 +1,4 @@
-"""Files of annotations: finding, reading and checking them, and the images that they are of.
+"""Files of annotations, and the images that they are of.
 
 What reads a part of a file raises ValueError ("found ..., expected ..."); `require` adds the file and the place in it.
 """
@@ -47,7 +47,7 @@ class AnnotatedImage:
     shapes: list = field(default_factory=list)  # `shapes.AnnotatedShape`s
     label: Callable | None = None  # gives ids, (h, w) uint16
     counts: Counter = field(default_factory=Counter)  # {words of the summary: number}
-    is_annotated: bool = True  # False: nobody says what it shows
+    is_annotated: bool = True
 
     def add(self, where, read, *args):
         """Add the shape that `read(*args)` gives, or count the reason that it gives for none; raises UserError."""

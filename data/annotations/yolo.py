@@ -25,7 +25,7 @@ def _read_image(folder, path, text, names):
     if not path:
         raise ValueError(f"found no image of that name in {folder}, expected one; remove it")
     image = AnnotatedImage(path.relative_to(folder).as_posix(), str(text or path), path, is_annotated=bool(text))
-    for number, line in enumerate(read_text(text).splitlines() if text else (), start=1):
+    for number, line in enumerate(read_text(text).splitlines() if text else (), 1):
         if line.strip():
             image.add(f"{text}:{number}", _read_line, line.split(), number, names)
     return image

@@ -84,8 +84,8 @@ def follow(course, travelled):
 def random_offsets(rng):
     """Lateral positions of two to five lines, the camera about in the middle of a lane."""
     left, right = rng.choice([(1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (3, 2)], p=[0.08, 0.12, 0.12, 0.36, 0.16, 0.16])
-    # Of TuSimple's lanes beside the car's 22 % (0313, 0601) or 35 % (0531) differ in width from that by more than 15 %;
-    # 98 % of 0531's have 0.53 to 1.8 times it.
+    # 22 % (0313, 0601) or 35 % (0531) of TuSimple's lanes beside the car's differ in width from it by more than 15 %;
+    # 98 % of 0531's have 0.53 to 1.8 times its width
     widths = rng.normal(1, 0.05, left + right)
     unusual = (rng.random(left + right) < 0.25) & (np.arange(left + right) != left)
     offsets = np.cumsum(rng.uniform(3.3, 3.9) * np.where(unusual, rng.uniform(0.6, 1.9, left + right), widths))

@@ -29,7 +29,7 @@ class Line:
 class Side:
     """A shoulder, and a wall, a curb or, where `low` is above 0, a guard rail."""
 
-    shoulder: float  # width; also a lane's, so that a wall's foot isn't taken for one more line
+    shoulder: float  # width; also a lane's: a wall's foot isn't one more line
     low: float  # above the ground
     high: float  # 0 for no barrier
     color: np.ndarray

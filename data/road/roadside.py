@@ -8,7 +8,6 @@ from .scene import Thing
 
 
 def draw_dots(rng, scene, travelled):
-    """Reflective dots of the lane lines."""
     for offset, line in zip(scene.road.offsets, scene.layout.lines, strict=True):
         gap, sparse, radius = rng.uniform(0.9, 1.3), rng.random() < 0.6, rng.uniform(0.045, 0.065)
         white, missing = 255 * line.color * rng.uniform(0.85, 1.1), rng.random(97) < 0.3 * line.wear

@@ -16,7 +16,7 @@ TIRE, HUB, DARK, PLATE, HEADLIGHT = (0.03,) * 3, (0.35,) * 3, (0.07,) * 3, (0.7,
 
 @dataclass(frozen=True)
 class VehicleKind:
-    """Form of a vehicle; lists are of its rear's right half, fractions of width (0 = middle) and height."""
+    """Form of a vehicle; lists: its rear's right half, fractions of width (0 = middle) and height."""
 
     size: tuple  # width, height, length
     cabin_ends: tuple  # fractions of the length
@@ -145,7 +145,7 @@ def draw_vehicle(rng, scene, distance, offset, kind, oncoming):
 
 
 def random_traffic(rng, road, layout):
-    """List of Things in the lanes and on the opposite carriageway."""
+    """List of Things on both carriageways."""
     places = []
     density = rng.choice([0.0, 0.3, 0.6, 1.0], p=[0.1, 0.35, 0.35, 0.2])
     for left, right in zip(road.offsets, road.offsets[1:], strict=False):

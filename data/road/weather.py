@@ -58,7 +58,7 @@ def draw_sky(rng, top, light, pan):
     else:
         alpha = np.clip((cloud - rng.uniform(0, 1.2)) * rng.uniform(0.3, 1), 0, 1)[..., None] * light.cloud
         sky = sky * (1 - alpha) + np.float32([0.95, 0.96, 0.98]) * alpha
-    for depth in np.sort(rng.uniform(0.15, 0.85, rng.integers(0, 4)))[::-1]:  # the farthest first
+    for depth in np.sort(rng.uniform(0.15, 0.85, rng.integers(0, 4)))[::-1]:  # far first
         draw_ridge(rng, sky, light, pan, depth)
     draw_ridge(rng, sky, light, pan, rng.uniform(0.02, 0.3), woods=True)
     return sky

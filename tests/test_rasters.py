@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from annotation_files import GRAY, LABEL, SIZE, convert, labelme, write
+from numpy.testing import assert_array_equal
 from PIL import Image
 
 
@@ -51,7 +52,7 @@ def test_label_images(tmp_path, kind, path):
     factor = 300 if name == "16" else 1  # ids that 16 bits hold stay as they are
     # colors are numbered by red, then green, then blue: (0, 7, 255), (5, 5, 5), (10, 0, 0)
     order = [0, 3, 1, 2] if name in ("rgb", "rgba") else [0, 1, 2, 3]
-    np.testing.assert_array_equal(label, np.array(order)[LABEL] * factor)
+    assert_array_equal(label, np.array(order)[LABEL] * factor)
     assert (tmp_path / "out/images/a.jpg").read_bytes() == (tmp_path / "in/images/a.jpg").read_bytes()
 
 
@@ -63,8 +64,8 @@ def test_one_mask_per_instance(tmp_path):
     masks = {"aa/masks/0.png": first, "aa/masks/1.png": second, "aa/masks/._0.png": "x", "bb/masks/0.png": first}
     write(tmp_path / "in", {"aa/images/aa.png": None, "bb/images/bb.png": None, **masks})
     labels = convert(tmp_path / "in", tmp_path / "out")
-    np.testing.assert_array_equal(labels["bb"], first > 0)
-    np.testing.assert_array_equal(labels["aa"], np.where(second[:, :, 0] > 0, 2, first > 0))
+    assert_array_equal(labels["bb"], first > 0)
+    assert_array_equal(labels["aa"], np.where(second[:, :, 0] > 0, 2, first > 0))
 
 
 def voc_image(ids, is_palette):
@@ -83,13 +84,13 @@ def test_voc(tmp_path, capsys, is_palette, order):
     ids[:2], classes[LABEL == 3], classes[2:4, 3:5] = 255, 0, 255
     write(tmp_path / "in", {"JPEGImages/a.jpg": None, "SegmentationObject/a.png": voc_image(ids, is_palette)})
     expected = np.where(ids == 255, 65535, np.array(order)[LABEL])
-    np.testing.assert_array_equal(convert(tmp_path / "in", tmp_path / "out")["a"], expected)
+    assert_array_equal(convert(tmp_path / "in", tmp_path / "out")["a"], expected)
     out = capsys.readouterr().out
     assert "1 images (voc)" in out and "120 pixels are ignored" in out and "2 touch another one" in out
     classes[:2] = 255
     write(tmp_path / "in", {"SegmentationClass/a.png": voc_image(classes, is_palette)})
     expected = np.where(classes == 255, 65535, expected * (LABEL < 3))
-    np.testing.assert_array_equal(convert(tmp_path / "in", tmp_path / "class")["a"], expected)
+    assert_array_equal(convert(tmp_path / "in", tmp_path / "class")["a"], expected)
 
 
 CITY = {f"leftImg8bit/train/bern/{stem}_leftImg8bit.png": None for stem in "ab"}
@@ -109,7 +110,7 @@ ARCHIVES = [  # the source in it, its files, the stem of the image with a label,
 def test_leaves_and_cityscapes_as_their_archives_have_them(tmp_path, source, files, stem, numbers):
     labels = convert(write(tmp_path / "in", files) / source, tmp_path / "out")
     assert list(labels) == [stem]
-    np.testing.assert_array_equal(labels[stem], np.array(numbers)[LABEL])
+    assert_array_equal(labels[stem], np.array(numbers)[LABEL])
 
 
 @pytest.mark.parametrize(("orientation", "x", "y"), [(1, 0, 0), (3, 50, 30), (6, 30, 0), (8, 0, 50)])
@@ -163,9 +164,9 @@ def test_components_are_parted(tmp_path, capsys):
     assert capsys.readouterr().out.count("--components") == 1
     label[2:5, 24:26] = 7
     write(tmp_path / "in", labeled(label))
-    np.testing.assert_array_equal(convert(tmp_path / "in", tmp_path / "whole")["a"], label)
+    assert_array_equal(convert(tmp_path / "in", tmp_path / "whole")["a"], label)
     out = capsys.readouterr().out
     assert "2 instances" in out and "100 pixels are ignored" in out and "--components" not in out
     expected = np.where(label == 7, 3, label)
     expected[2:5, 20:24] = 2
-    np.testing.assert_array_equal(convert(tmp_path / "in", tmp_path / "parted", "--components")["a"], expected)
+    assert_array_equal(convert(tmp_path / "in", tmp_path / "parted", "--components")["a"], expected)

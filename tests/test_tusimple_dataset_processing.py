@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from damage import changed, missing, replaced, zero_filled
+from numpy.testing import assert_array_equal
 
 from data import tusimple_dataset_processing as processing
 from lanes import tusimple
@@ -45,14 +46,14 @@ def test_images_labels_and_lines_in_order(tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["images", "labels", "labels.json"]
     for number, line in enumerate(lines):
         clip = cv2.imread(str((source if number < 3 else other) / line["raw_file"]))
-        np.testing.assert_array_equal(read(tmp_path / "out", "images", number), clip)
+        assert_array_equal(read(tmp_path / "out", "images", number), clip)
         expected = np.zeros((720, 1280), np.uint8)
         for i, lane in enumerate(line["lanes"]):
             points = np.array([(x, y) for x, y in zip(lane, line["h_samples"], strict=True) if x >= 0])
             cv2.polylines(expected, np.int32([points]), False, 50 * i + 20, 7)
         label = read(tmp_path / "out", "labels", number)
         assert label.dtype == np.uint8 and set(np.unique(label)) == {0, 20, 70, 120}
-        np.testing.assert_array_equal(label, expected)
+        assert_array_equal(label, expected)
 
 
 def test_a_merged_label_file_beside_its_parts(tmp_path):

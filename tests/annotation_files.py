@@ -80,10 +80,8 @@ def annotation(segmentation, category=3, image=IMAGE_ID, **more):
 
 def runs_of(mask):
     """Run lengths down the columns, background first."""
-    flat = mask.T.ravel().astype(int)
-    ends = np.flatnonzero(np.diff(flat)) + 1
-    lengths = np.diff([0, *ends, flat.size]).tolist()
-    return lengths if flat[0] == 0 else [0, *lengths]
+    ends = np.flatnonzero(np.diff(mask.T.ravel().astype(int), prepend=0))
+    return np.diff([0, *ends, mask.size]).tolist()
 
 
 CVAT = """<?xml version="1.0" encoding="utf-8"?>
@@ -108,7 +106,6 @@ FORMS = ["labelme", "coco", "cvat", "yolo"]
 
 
 def write_boxes(form, folder, boxes=BOXES, stem="a"):
-    """Annotations of one image, boxes in their order."""
     names, image = sorted({name for name, *_ in boxes}), f"{stem}.jpg"
     polygons = [(name, corners(*box)) for name, *box in boxes]
     if form == "labelme":

@@ -1,4 +1,4 @@
-"""Annotations of tools to label images: every form against ids that are painted by other means."""
+"""Annotations of tools: every form against ids that are painted by other means."""
 
 import base64
 import os
@@ -47,7 +47,6 @@ def test_labelme_shapes(tmp_path, capsys):
     for number in range(3):
         expected[even_odd(TURNED + [14 * number, 0])] = 7 + number
     assert_array_equal(label, expected)
-    # the image is as it was, its suffix in lower case
     assert (tmp_path / "out/images/Pic [1] é.png").read_bytes() == (tmp_path / "in/Pic [1] é.PNG").read_bytes()
     out = capsys.readouterr().out
     assert "1 images (labelme)" in out and "9 instances" in out and "1 left out: point" in out
@@ -104,8 +103,8 @@ def test_coco(tmp_path, capsys):
         labels = convert(tmp_path / source, tmp_path / f"out{number}")
         assert_array_equal(labels["a"], expected)
         assert not labels["b"].any()  # an image without an annotation is one without an instance
-    assert "3 instances, 0 to 3 per image" in (out := capsys.readouterr().out)
-    assert "1 left out: box without a mask" in out
+    out = capsys.readouterr().out
+    assert "3 instances, 0 to 3 per image" in out and "1 left out: box without a mask" in out
     assert_array_equal(convert(tmp_path / "in", tmp_path / "5", "--classes", "dirt")["a"], second)
     assert (tmp_path / "5/classes.txt").read_text() == "1 dirt\n"
 
@@ -148,7 +147,6 @@ def test_yolo(tmp_path, capsys):
 
 
 def test_names_in_yaml(tmp_path):
-    """Those that would be taken apart are refused."""
     for text in (
         "path: x\r\nnames:\r\n  0: leaf\r\n\r\n  1: tall stem # s\r\nnc: 2",
         "names: # of two\n- leaf\n  # not a class\n\n- 'tall stem' # s\nnc: 2",
@@ -169,7 +167,7 @@ def class_map(out):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_names_that_tools_reserve(tmp_path, capsys, form):
-    """A hole is background, what is to be ignored 65535, whatever classes are kept; two kinds may become one."""
+    """A hole is background, the ignored 65535, whatever classes are kept; two may become one."""
     kinds = np.zeros(SIZE, int)
     kinds[2:12, 2:22] = 1
     kinds[4:8, 6:10] = 0

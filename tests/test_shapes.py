@@ -1,4 +1,4 @@
-"""Shapes of annotations painted as pixels, against points in polygons and formulas of their own."""
+"""Shapes as pixels, against points in polygons and formulas."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from run.command import UserError
 
 
 def even_odd(points, size=SIZE):
-    """Pixel centers from which a ray upwards crosses the outline an odd number of times."""
+    """Pixel centers from which a ray upwards crosses the outline at odd times."""
     x, y = np.meshgrid(np.arange(size[1]) + 0.5, np.arange(size[0]) + 0.5)
     inside = np.zeros(size, bool)
     for (ax, ay), (bx, by) in zip(points, np.roll(points, -1, axis=0), strict=True):
@@ -36,7 +36,7 @@ def test_polygon_is_the_centers_inside():
 
 
 def test_polygons_with_common_edges_neither_overlap_nor_leave_a_gap():
-    """Corners on pixel centers too, where the rule has to decide."""
+    """Corners on pixel centers, too."""
     rng = np.random.default_rng(1)
     corners = np.array([[0, 0], [60, 0], [60, 40], [0, 40]])
     for _ in range(50):

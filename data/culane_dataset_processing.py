@@ -1,11 +1,9 @@
 """Turn CULane into the training data of this project.
 
-    python data/culane_dataset_processing.py culane -o my_culane
     python data/culane_dataset_processing.py culane -o my_culane --list list/train.txt
 
 Reads the images of the list, or each jpg with a `*.lines.txt` beside it, and writes `images/0000.png`, ... and
-`labels/0000.png`, ... in that order, lanes as the TuSimple command draws them, 7 px wide at 1280 pixels and wider with
-the image (9 px at CULane's 1640).
+`labels/0000.png`, ..., lanes as the TuSimple command draws them, 7 px wide at 1280 pixels, 9 px at CULane's 1640.
 """
 
 if __name__ == "__main__":
@@ -27,18 +25,17 @@ from run.command import UserError, command
 
 
 def find_images(folder, list_file=None):
-    """Paths of the images of a list, in the CULane folder or by itself, else of the jpg of each `*.lines.txt`."""
-    folder = Path(folder)
+    """Paths of the images of a list, else of each `*.lines.txt`."""
     if list_file:
         return [folder / name for name in read_list(find_file(folder, list_file))]
     lanes = [path for path in select_files(walk_files(folder), (".txt",)) if path.name.endswith(SUFFIX)]
     if not lanes:
-        raise UserError(f"{folder}: found no *{SUFFIX}, expected CULane; name another folder")
+        raise UserError(f"{folder}: found no *{SUFFIX}, expected CULane; name another")
     return [path.with_name(path.name.removesuffix(SUFFIX) + ".jpg") for path in lanes]
 
 
 def process(folder, outdir, list_file=None, overwrite=False, skip_bad=False):
-    """Write the data set of a CULane `folder` to `outdir`; returns (number of images, list of the errors skipped)."""
+    """Write the data set of a CULane folder; returns (number of images, errors skipped)."""
     check_free(outdir, overwrite)
     paths = find_images(folder, list_file)
     with replacing_data(outdir) as work:
@@ -56,8 +53,8 @@ def _draw(path):
 
 @command("culane_dataset_processing.py")
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog="culane_dataset_processing.py", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("source", metavar="SOURCE", help="CULane's folder, with driver_*_frame/ and list/")
+    parser = argparse.ArgumentParser("culane_dataset_processing.py", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("source", metavar="SOURCE", type=Path, help="CULane's folder, with driver_*_frame/ and list/")
     parser.add_argument("--list", metavar="FILE", help="images to take, as list/train.txt; default: all with lanes")
     add_flags(parser)
     args = parser.parse_args(argv)

@@ -3,9 +3,9 @@
     python data/instance_dataset_processing.py my_annotations -o my_data
     python data/instance_dataset_processing.py my_annotations -o my_data --classes car truck=car person
 
-Writes `images/` (the image files as they are), `labels/` (16-bit png, 0 = background, each instance of an image its own
+Writes `images/` (the files as they are), `labels/` (16-bit png, 0 = background, each instance of an image its own
 number) and, where the annotations name classes, `classes/` (8-bit png, the class of each pixel) and `classes.txt`.
-doc/own_data.md has what each form may hold. Later shapes lie on top; what the form marks as ignored becomes 65535.
+Later shapes lie on top; what is marked as ignored becomes 65535. See doc/own_data.md.
 """
 
 if __name__ == "__main__":
@@ -42,7 +42,7 @@ READERS = {
 
 
 def recognize(path):
-    """Which of `READERS` a path is for; raises UserError if that can't be told, OSError."""
+    """Which of `READERS` a path is for; raises UserError, OSError."""
     if (path / "images").is_dir():
         for name in rasters.LABEL_FOLDERS:
             for form, suffixes in (("labels", IMAGE_SUFFIXES), ("yolo", (".txt",))):
@@ -60,19 +60,16 @@ def recognize(path):
             return "labelme"
         if "annotations" in content:
             return "coco"
-    raise UserError(f"{path}: found none of {', '.join(READERS)}, expected one; see doc/own_data.md, name its --format")
+    raise UserError(f"{path}: found none of {', '.join(READERS)}, expected one; see doc/own_data.md, --format")
 
 
 def choose_classes(images, wanted):
-    """Keep and rename the classes of `AnnotatedImage`s' shapes; the `ClassName`s that are left.
-
-    `wanted` are "CLASS" or "CLASS=NEW"; None keeps all. UserError for a class that isn't there.
-    """
+    """Keep and rename the classes of images' shapes, "CLASS" or "CLASS=NEW", or all; the `ClassName`s that are left."""
     known = {shape.name for image in images for shape in image.shapes} - {None}
     renamed = dict(word.partition("=")[::2] for word in wanted) if wanted else dict.fromkeys(known, "")
     for word in sorted(renamed.keys() - known):
         listed = ", ".join(sorted(known)[:30]) or "no classes"
-        raise UserError(f"--classes {word}: found {listed}, expected one of these; name them")
+        raise UserError(f"--classes {word}: found {listed}, expected one of them; name it")
     names = {name: " ".join((new or name).split()) for name, new in renamed.items()} | {None: ""}
     for image in images:
         instances = {shape.instance for shape in image.shapes}
@@ -80,25 +77,21 @@ def choose_classes(images, wanted):
         image.counts["left out: of other classes"] += len(instances - {shape.instance for shape in image.shapes})
         for shape in image.shapes:
             shape.name = names[shape.name]
-    return [files.ClassName(*pair) for pair in enumerate(sorted({*names.values()} - {""}), start=1)]
+    return [files.ClassName(*pair) for pair in enumerate(sorted({*names.values()} - {""}), 1)]
 
 
 def process(
     source, outdir, form=None, classes=None, components=False, overwrite=False, skip_bad=False, empty_images=False
 ):
-    """Write the data set of a `Source`: (list of lines that sum it up, list of the UserErrors skipped).
-
-    `form` is of `READERS`, or None to recognize it; the others are the command's flags.
-    """
+    """Write the data set of a `Source` by the flags: (lines that sum it up, UserErrors skipped)."""
     writing.check_free(outdir, overwrite)
     form = form or recognize(source.path)
     images, errors = writing.run_all(READERS[form](source), skip_bad)
     images = [image for image in images if image]
     images += _list_unannotated(source.path, form, images)
-    # where one can't be read, an image without an annotation may be of it
+    # an image without an annotation may be of one that can't be read
     is_kept = (form == "yolo" or empty_images) and not errors
-    left_out = 0 if is_kept else sum(not image.is_annotated for image in images)
-    images = [image for image in images if is_kept or image.is_annotated]
+    count, images = len(images), [image for image in images if is_kept or image.is_annotated]
     names = choose_classes(images, classes)
     _check_apart(source.path, images, outdir)
     stems = name_outputs(images)
@@ -110,26 +103,24 @@ def process(
         calls = [partial(write, *pair) for pair in zip(stems, images, strict=True)]
         written, damaged = writing.run_all(calls, skip_bad)
         areas, numbers = [area for one, *_ in written for area in one], [len(one) for one, *_ in written]
-        in_pieces = sum(one[3] for one in written)
         if not areas:
-            found = f"found {len(written)} images ({form}) without an instance"
             why = "".join(f" ({error})" for error in (errors + damaged)[:1])
+            found = f"found {len(written)} images ({form}) without an instance"
             raise UserError(f"{source.path}: {found}, expected some; name another, or its --format{why}")
     counts, kinds = (sum((one[place] for one in written), Counter()) for place in (1, 2))
     sizes = f"{min(numbers)} to {max(numbers)} per image, of {min(areas)} to {max(areas)} pixels"
     lines = [f"{len(written)} images ({form}) in {outdir}", f"{len(areas)} instances, {sizes}"]
-    if max(numbers) == 1 and 2 * in_pieces > len(areas) and not components:
-        pieces = "most of them in several separate pieces: if each piece is an instance, --components parts them"
-        lines.append(f"every label has a single id, {pieces}")
+    if max(numbers) == 1 and 2 * sum(one[3] for one in written) > len(areas) and not components:
+        lines.append("every label has one id, most in separate pieces: if each is an instance, use --components")
     why = "they may be of what is skipped" if errors else "--empty-images keeps them"
-    counts[f"left out: images without an annotation ({why})"] = left_out
+    counts[f"left out: images without an annotation ({why})"] = count - len(images)
     if kinds:
         lines.append("classes: " + ", ".join(f"{number} {name}" for name, number in sorted(kinds.items())))
     return lines + [f"{number} {words}" for words, number in (+counts).items()], errors + damaged
 
 
 def _list_unannotated(path, form, images):
-    """Images without an annotation beside labelme's, COCO's or CVAT's that have one."""
+    """Images of which labelme, COCO or CVAT say nothing, beside those of which they do."""
     if form not in ("labelme", "coco", "cvat") or form == "labelme" and path.is_file():
         return []
     used = {Path(os.path.abspath(image.file)) for image in images}
@@ -139,8 +130,8 @@ def _list_unannotated(path, form, images):
 
 
 def _check_apart(path, images, outdir):
-    """Raise UserError if what is read lies in what will be replaced, or one file is the image of several names."""
-    parts, owners = [(Path(outdir) / part).resolve() for part in files.PARTS], {}
+    """UserError if what is read will be replaced, or one file is the image of several names."""
+    parts, owners = [(outdir / part).resolve() for part in files.PARTS], {}
     for used in [path, *(file for image in images for file in (image.file, image.where.split(": ")[0]))]:
         if any(Path(used).resolve().is_relative_to(part) for part in parts):
             raise UserError(f"{used}: found in the data set to replace, expected it elsewhere; name another with -o")
@@ -152,7 +143,7 @@ def _check_apart(path, images, outdir):
 
 
 def name_outputs(images):
-    """Stems of the files to write, with the images' folders before all where one comes twice; raises UserError."""
+    """Stems of the files to write, with their folders if one comes twice; raises UserError."""
     paths = [PurePosixPath(image.name.replace("\\", "/")) for image in images]
     stems, owners = [path.stem for path in paths], {}
     if len({*stems}) < len(stems):
@@ -162,15 +153,15 @@ def name_outputs(images):
         owner = owners.setdefault(stem, image)
         if owner is not image:
             found = f"found the image {image.name} and, in {owner.where}, {owner.name}"
-            raise UserError(f"{image.where}: {found}, expected names that differ in more than the suffix; rename one")
+            raise UserError(f"{image.where}: {found}, expected names that differ in more than the suffix")
     return stems
 
 
 def _process_image(work, class_ids, components, stem, image):
     """Write one image with its label and, if there are `class_ids`, {name: id}, its classes.
 
-    Returns its instances' areas in pixels (N,), {what the summary says of as many: number}, {class: instances},
-    whether its only instance has several separate pieces.
+    Returns its instances' areas (N,) in px, {words of the summary: number}, {class: instances}, whether its only
+    instance is in pieces.
     """
     data, names = files.read_bytes(image.file), []
     if image.label:
@@ -204,17 +195,16 @@ def main(argv=None):
     parser = argparse.ArgumentParser("instance_dataset_processing.py", description=__doc__, formatter_class=raw)
     add = parser.add_argument
     add("source", metavar="SOURCE", type=Path, help="folder or file with the annotations")
-    add("--format", choices=READERS, help="of the annotations; default: recognized")
-    add("--images", metavar="DIR", type=Path, help="folder of the images; default: where the annotations say, or near")
+    add("--format", dest="form", choices=READERS, help="of the annotations; default: recognized")
+    add("--images", metavar="DIR", type=Path, help="their folder; default: where the annotations say, or near")
     add("--classes", nargs="+", metavar="CLASS[=NEW]", help="classes to keep, renamed; default: all")
-    add("--components", action="store_true", help="every connected piece of an instance becomes one")
+    add("--components", action="store_true", help="every connected piece becomes an instance")
     add("--line-width", type=bounded(int, least=1, most=1000), default=7, help="pixels of drawn lines; default 7")
     add("--empty-images", action="store_true", help="keep images without an annotation, as empty")
     writing.add_flags(parser)
-    args = parser.parse_args(argv)
-    source = sources.Source(args.source, args.images, args.line_width)
-    flags = args.components, args.overwrite, args.skip_bad, args.empty_images
-    writing.say_written(*process(source, args.outdir, args.format, args.classes, *flags))
+    args = vars(parser.parse_args(argv))
+    source = sources.Source(*map(args.pop, ("source", "images", "line_width")))
+    writing.say_written(*process(source, **args))
 
 
 if __name__ == "__main__":

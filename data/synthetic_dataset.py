@@ -1,10 +1,10 @@
-"""Render highway scenes with lane labels in TuSimple's folder form, so that everything runs with no download.
+"""Render highway scenes with lane labels in TuSimple's folder form.
 
     python data/synthetic_dataset.py synthetic_set --count 500 --seed 1
     python data/synthetic_dataset.py OUTDIR --count 1 --frames 200
 
 Writes OUTDIR/clips/synthetic/NNNNNN/20.jpg (1280x720) and OUTDIR/label_data_synthetic.json, one TuSimple line per
-image. Scene number i depends only on the seed and on i. Nothing appears in OUTDIR before every image is done.
+image, when all are done. Scene number i depends only on the seed and on i.
 """
 
 if __name__ == "__main__":
@@ -34,14 +34,14 @@ from run.command import bounded, command
 
 
 def write_image(number, folder, args):
-    """Render image number `number` of all scenes into a folder; returns its TuSimple line."""
+    """Render image `number` of all scenes into a folder; returns its TuSimple line."""
     index, frame = divmod(number, args.frames)
     rng = np.random.default_rng([args.seed, index])
-    # a generator of its own, so that the other scenes are the same with every fraction
+    # its own: the other scenes stay as they are
     empty = np.random.default_rng([args.seed, index, 1]).random() < args.empty_fraction
     image, label = render_scene(rng, empty, frame)
     digits = len(str(19 + args.frames))
-    name = f"clips/synthetic/{index:06d}/{20 + frame:0{digits}d}.jpg"  # TuSimple labels the twentieth image of a clip
+    name = f"clips/synthetic/{index:06d}/{20 + frame:0{digits}d}.jpg"  # a clip's image that TuSimple labels
     path = Path(folder, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(70, 97))]
@@ -56,7 +56,6 @@ def start_worker():
 
 
 def write_dataset(args):
-    """Render a data set into a new or empty folder, complete or not at all."""
     total = args.count * args.frames
     with replacing_data(args.outdir, ("clips", "label_data_synthetic.json")) as work, contextlib.ExitStack() as stack:
         render = map
@@ -71,24 +70,22 @@ def write_dataset(args):
 @command("synthetic_dataset.py")
 def main(argv=None):
     parser = argparse.ArgumentParser(
-        prog="synthetic_dataset.py",
+        "synthetic_dataset.py",
         description=__doc__.split("\n", 1)[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    add = parser.add_argument
-    add("outdir", metavar="OUTDIR", help="folder to make")
-    add("--count", type=bounded(int, least=1), default=100, help="number of scenes")
+    add, positive, fraction = parser.add_argument, bounded(int, least=1), bounded(float, least=0, most=1)
+    add("outdir", metavar="OUTDIR", type=Path, help="folder to make")
+    add("--count", type=positive, default=100, help="number of scenes")
     add("--seed", type=bounded(int, least=0), default=0, help="equal seeds give equal images")
-    add("--frames", type=bounded(int, least=1), default=1, help="images of each scene: a drive, one image per meter")
-    add("--workers", type=bounded(int, least=1), default=cpu_count(), help="number of processes")
-    fraction = bounded(float, least=0, most=1)
+    add("--frames", type=positive, default=1, help="images of each scene: a drive, one per meter")
+    add("--workers", type=positive, default=cpu_count(), help="number of processes")
     add("--empty-fraction", type=fraction, default=0.0, help="fraction of scenes without a lane line")
     args = parser.parse_args(argv)
-    outdir = Path(args.outdir)
-    if outdir.is_dir() and any(outdir.iterdir()):
-        parser.error(f"{outdir}: found a folder with files, expected a new or empty one; remove it or name another")
+    if args.outdir.is_dir() and any(args.outdir.iterdir()):
+        parser.error(f"{args.outdir}: found files, expected a new or empty folder; remove it or name another")
     write_dataset(args)
-    print(f"{args.count} scenes in {outdir}")
+    print(f"{args.count} scenes in {args.outdir}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """Turn TuSimple folders into the training data of this project.
 
-    python data/tusimple_dataset_processing.py train_set
     python data/tusimple_dataset_processing.py train_set extra_set -o data/tusimple
     python data/tusimple_dataset_processing.py train_set -o data/kinds --lane-classes lane_classes.json
 
 Reads every `label_data*.json` and `test_label*.json` of the folder(s) and writes `images/0000.png`, ... (the clips),
-`labels/0000.png`, ... (8-bit, lane i drawn 7 px wide with its own gray value, 50 * i + 20 for the first five) and
-`labels.json` (the TuSimple line of each image, in the same order). With `--lane-classes`, a file of
-`lanes.tusimple.read_lane_classes`, also `classes/0000.png`, ..., each lane drawn with its class, that of its own line
-before that of the file, else to be ignored, and `classes.txt`, their names.
+`labels/0000.png`, ... (8-bit, lane i 7 px wide with its own gray value, 50 * i + 20 for the first five) and
+`labels.json` (the TuSimple line of each image). With `--lane-classes`, a file of `lanes.tusimple.read_lane_classes`,
+also `classes/0000.png`, ..., each lane with its class, that of its line before that of the file, else to be ignored,
+and `classes.txt`, their names.
 """
 
 if __name__ == "__main__":
@@ -35,7 +34,7 @@ LABEL_FILES = ("label_data*.json", "test_label*.json")
 
 
 def find_clips(folders):
-    """[(path of the jpg, label dict)] of the clips of TuSimple folders, each once; of bad lines (place, UserError)."""
+    """[(path, label dict)] of the clips of TuSimple folders, each once; of bad lines (place, UserError)."""
     clips = {}
     for folder in map(Path, folders):
         files = sorted(path for pattern in LABEL_FILES for path in folder.glob(pattern))
@@ -54,7 +53,7 @@ def find_clips(folders):
 
 
 def process(folders, outdir, skip_bad=False, overwrite=False, lane_classes=None):
-    """Write the data set of TuSimple `folders` to `outdir`; returns (number of images, list of the errors skipped)."""
+    """Write the data set of TuSimple folders; returns (number of images, errors skipped)."""
     check_free(outdir, overwrite)
     kinds = read_lane_classes(lane_classes) if lane_classes else None
     clips = find_clips(folders)
@@ -78,7 +77,7 @@ def _draw(kinds, clip):
 
 
 def _class_table(clip, label, names, classes):
-    """Class of each gray value of a drawn label: (256,) uint8."""
+    """(256,) uint8, class of each gray value."""
     lanes = label["lanes"]
     ids = label.get("classes", classes.get(label["raw_file"], [IGNORED_CLASS] * len(lanes)))
     if not are_classes(ids, {*names, IGNORED_CLASS}) or len(ids) != len(lanes):
@@ -91,11 +90,10 @@ def _class_table(clip, label, names, classes):
 
 @command("tusimple_dataset_processing.py")
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog="tusimple_dataset_processing.py", description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser("tusimple_dataset_processing.py", description=__doc__.split("\n", 1)[0])
     parser.add_argument("train_data_dir", nargs="+", help="TuSimple folder(s) with clips/ and label files")
     parser.add_argument("--lane-classes", metavar="FILE", help="kinds of lanes, for classes/ and classes.txt")
-    own = Path(__file__).resolve().parent
-    add_flags(parser, required=False, default=own, help="folder to write, default: this script's")
+    add_flags(parser, Path(__file__).resolve().parent)
     args = parser.parse_args(argv)
     count, bad = process(args.train_data_dir, args.outdir, args.skip_bad, args.overwrite, args.lane_classes)
     say_written([f"{count} images in {args.outdir}"], bad)

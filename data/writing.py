@@ -1,4 +1,4 @@
-"""A new data folder: all of it or nothing, made on all cores."""
+"""A new data folder, all or nothing, made on all cores."""
 
 import contextlib
 import os
@@ -17,47 +17,46 @@ from data.files import PARTS
 from run.command import UserError, deferred_signals, one_line
 
 
-def add_flags(parser, **outdir):
-    """Give a command's parser the flags that all of them have; `outdir` is what --outdir has of its own."""
-    add = parser.add_argument
-    add("-o", "--outdir", metavar="OUT", **({"required": True, "help": "folder to write"} | outdir))
+def add_flags(parser, outdir=None):
+    """Add the flags that all commands have; `outdir` is --outdir's default, the script's folder, or None."""
+    add, words = parser.add_argument, "folder to write" + ", default: this script's" * bool(outdir)
+    add("-o", "--outdir", metavar="OUT", type=Path, default=outdir, required=not outdir, help=words)
     add("--skip-bad", action="store_true", help="leave out what can't be used, and list it")
     add("--overwrite", action="store_true", help="replace the data set that the folder holds")
 
 
 def say_written(lines, skipped):
-    """Print the lines that sum up what was written, and on stderr the errors of what was skipped."""
+    """Print the lines that sum up what was written, and on stderr what was skipped."""
     for error in skipped:
         print(f"skipped: {one_line(error)}", file=sys.stderr)
-    print("\n".join([*lines, *([f"{len(skipped)} skipped"] if skipped else [])]))
+    print(*lines, *[f"{len(skipped)} skipped"] * bool(skipped), sep="\n")
 
 
 def check_free(outdir, overwrite):
-    """Raise UserError if `outdir` is no folder, or holds a data set that may not be replaced."""
-    if Path(outdir).exists() and not Path(outdir).is_dir():
+    """UserError if `outdir` is no folder, or holds a data set that may not be replaced."""
+    if outdir.exists() and not outdir.is_dir():
         raise UserError(f"{outdir}: found a file, expected a folder to write; name another with -o")
-    there = [Path(outdir) / part for part in PARTS if (Path(outdir) / part).exists()]
+    there = [outdir / part for part in PARTS if (outdir / part).exists()]
     if there and not overwrite:
         raise UserError(f"{there[0]}: found a data set, expected none; --overwrite replaces it, -o names another")
 
 
 @contextlib.contextmanager
 def replacing_data(outdir, parts=PARTS):
-    """Make a data set; at the end of the block it takes the place of what `outdir` holds of one, as a whole.
+    """Yields a hidden folder with empty `images/` and `labels/` to make a data set in.
 
-    Yields a hidden folder with empty `images/` and `labels/` to write in; others of `parts` may come beside them, the
-    last is written last. If the block raises, `outdir` is as it was.
+    At the end of the block its `parts`, in this order, take the place of what `outdir` holds of them, all or, if the
+    block raises, none.
     """
-    outdir = Path(outdir)
     fresh = not outdir.exists()
     outdir.mkdir(parents=True, exist_ok=True)
-    # hidden beside the result, so that renaming stays within one file system
+    # beside the result, so that renaming stays in one file system
     work = Path(tempfile.mkdtemp(prefix=".processing-", dir=outdir))
     try:
         for part in ("images", "labels", "before"):
             (work / part).mkdir()
         yield work
-        with deferred_signals():  # all of it or nothing; it takes milliseconds
+        with deferred_signals():  # it takes milliseconds
             for part in parts:
                 if (outdir / part).exists():
                     os.replace(outdir / part, work / "before" / part)
@@ -70,7 +69,7 @@ def replacing_data(outdir, parts=PARTS):
 
 
 def run_all(calls, skip_bad):
-    """(What functions return, their UserErrors), called on all cores; raises the first error unless `skip_bad`."""
+    """(What functions return, their UserErrors), on all cores; raises the first error unless `skip_bad`."""
     pool, results, errors = ThreadPoolExecutor(cpu_count()), [], []
     try:
         tasks = [pool.submit(call) for call in calls]
@@ -87,10 +86,9 @@ def run_all(calls, skip_bad):
 
 
 def write_numbered(work, make, records, skip_bad):
-    """Write the files 0000.png, 0001.png, ... of records in a folder of `replacing_data`, without a gap.
+    """Write 0000.png, 0001.png, ... of records' `make(record)`, {part: image}, in a folder of `replacing_data`.
 
-    `make(record)` gives a record's {part: image}. Returns (the records written, errors), see `run_all`, or raises
-    UserError if none can be.
+    Returns (the records written, errors), as `run_all`; UserError if none can be.
     """
 
     def write(number):
@@ -101,7 +99,7 @@ def write_numbered(work, make, records, skip_bad):
 
     done, errors = run_all([partial(write, number) for number in range(len(records))], skip_bad)
     if not done:
-        raise UserError(f"{errors[0]}; found no usable image, expected at least one")
+        raise UserError(f"{errors[0]}; found no usable image, expected one")
     for new, (old, parts) in enumerate(done):
         for part in parts:
             os.replace(work / part / f"{old:04d}.png", work / part / f"{new:04d}.png")
@@ -109,9 +107,7 @@ def write_numbered(work, make, records, skip_bad):
 
 
 def write_png(path, array):
-    """Write an image or a label; raises OSError."""
     try:
-        Path(path).write_bytes(cv2.imencode(".png", array)[1])  # OpenCV dies of names that aren't UTF-8
+        path.write_bytes(cv2.imencode(".png", array)[1])  # OpenCV dies of names that aren't UTF-8
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise OSError(f"{path}: could not be written ({reason}); free space or name another folder with -o") from None
+        raise OSError(f"{path}: could not be written ({error.strerror}); free space or name another by -o") from None

@@ -16,7 +16,7 @@ BOX = ("rectangle", "a", [[1, 1], [9, 9]])
 
 
 def write(folder, files):
-    """Write files, {name: content}: bytes, text, an image's array, None for a gray one, or what becomes JSON."""
+    """Write {name: content}: bytes, text, an image's array, None for a gray one, or what becomes JSON."""
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,9 +27,8 @@ def write(folder, files):
 def to_bytes(content, suffix=".json"):
     if content is None or isinstance(content, np.ndarray):
         return cv2.imencode(suffix, GRAY if content is None else content)[1].tobytes()
-    if not isinstance(content, str | bytes):
-        content = json.dumps(content)
-    return content.encode() if isinstance(content, str) else content
+    text = content if isinstance(content, str | bytes) else json.dumps(content)
+    return text if isinstance(text, bytes) else text.encode()
 
 
 def convert(source, out, *flags):
@@ -48,12 +47,10 @@ def fails(capsys, source, out, *flags):
     with pytest.raises(SystemExit) as exit_:
         processing.main([str(source), "-o", str(out), *map(str, flags)])
     captured = capsys.readouterr()
-    lines = [line for line in captured.err.splitlines() if line.strip() and "e/s]" not in line]
-    assert exit_.value.code == 2 and len(lines) == 1 and not captured.out, captured.err
-    assert lines[0].startswith("instance_dataset_processing.py: error: ")
-    assert ": found " in lines[0] or "no such" in lines[0] or ", expected " in lines[0]
-    assert sorted(out.parent.rglob("*")) == before
-    return lines[0]
+    (line,) = [line for line in captured.err.splitlines() if line.strip() and "e/s]" not in line]
+    assert exit_.value.code == 2 and not captured.out and sorted(out.parent.rglob("*")) == before
+    assert line.startswith("instance_dataset_processing.py: error: ") and ", expected " in line
+    return line
 
 
 def corners(left, top, right, bottom):
@@ -61,7 +58,7 @@ def corners(left, top, right, bottom):
 
 
 def labelme(image, *objects, size=SIZE, **more):
-    """A file of objects, (shape_type, label, points) and perhaps a dict of more keys each."""
+    """A file of objects, (shape_type, label, points) and perhaps a dict of more."""
     keys = "shape_type", "label", "points"
     shapes = [dict(zip(keys, one[:3], strict=True)) | dict(*one[3:]) for one in objects]
     return {"imagePath": image, "imageHeight": size[0], "imageWidth": size[1], "shapes": shapes} | more
@@ -83,23 +80,21 @@ def annotation(segmentation, category=3, image=IMAGE_ID, **more):
 
 def runs_of(mask):
     """Run lengths down the columns, background first."""
-    flat = mask.T.ravel().astype(int)
-    ends = np.flatnonzero(np.diff(flat)) + 1
-    lengths = np.diff([0, *ends, flat.size]).tolist()
-    return lengths if flat[0] == 0 else [0, *lengths]
+    ends = np.flatnonzero(np.diff(mask.T.ravel().astype(int), prepend=0))
+    return np.diff([0, *ends, mask.size]).tolist()
 
 
 CVAT = """<?xml version="1.0" encoding="utf-8"?>
-<annotations><version>1.1</version><meta><task><name>t</name></task></meta>
+<annotations><version>1.1</version><meta/>
 <image id="0" name="sub/frame 1.jpg" width="60" height="40">
-  <polygon label="cell" source="manual" occluded="0" points="30.20,5.10;50.70,8.30;35.50,20.90" z_order="1">
+  <polygon label="cell" source="manual" points="30.20,5.10;50.70,8.30;35.50,20.90" z_order="1">
     <attribute name="x">1</attribute></polygon>
-  <box label="cell" occluded="0" xtl="28.00" ytl="3.00" xbr="40.00" ybr="12.00" z_order="0"></box>
-  <box label="cell" xtl="20" ytl="30" xbr="30" ybr="34" rotation="90" z_order="0"></box>
-  <polyline label="lane" points="5,5;5,30" z_order="0"></polyline>
-  <mask label="cell" rle="1, 3, 2" left="50" top="30" width="3" height="2" z_order="0"></mask>
-  <box label="cell" xtl="0" ytl="38" xbr="2" ybr="40" group_id="2"></box>
-  <box label="cell" xtl="10" ytl="38" xbr="12" ybr="40" group_id="2"></box>
+  <box label="cell" xtl="28.00" ytl="3.00" xbr="40.00" ybr="12.00" z_order="0"></box>
+  <box label="cell" xtl="20" ytl="30" xbr="30" ybr="34" rotation="90"/>
+  <polyline label="lane" points="5,5;5,30"/>
+  <mask label="cell" rle="1, 3, 2" left="50" top="30" width="3" height="2"/>
+  <box label="cell" xtl="0" ytl="38" xbr="2" ybr="40" group_id="2"/>
+  <box label="cell" xtl="10" ytl="38" xbr="12" ybr="40" group_id="2"/>
   <points label="tip" points="1,1;2,2"></points>
   <box label="cell" xtl="40" ytl="36" xbr="45" ybr="40"><attribute name="is_crowd">true</attribute></box>
   <box label="cell" xtl="45" ytl="36" xbr="49" ybr="40"><attribute name="is_crowd">false</attribute></box>
@@ -111,7 +106,6 @@ FORMS = ["labelme", "coco", "cvat", "yolo"]
 
 
 def write_boxes(form, folder, boxes=BOXES, stem="a"):
-    """Annotations of one image, boxes in their order."""
     names, image = sorted({name for name, *_ in boxes}), f"{stem}.jpg"
     polygons = [(name, corners(*box)) for name, *box in boxes]
     if form == "labelme":
@@ -121,14 +115,12 @@ def write_boxes(form, folder, boxes=BOXES, stem="a"):
         files = {"coco.json": coco_file(annotations, [image], enumerate(names))}
     elif form == "cvat":
         known = {"_background_": "background", "__ignore__": "ignored"}
-        text = '<box label="{}" xtl="{}" ytl="{}" xbr="{}" ybr="{}"></box>'
+        text = '<box label="{}" xtl="{}" ytl="{}" xbr="{}" ybr="{}"/>'
         text = "".join(text.format(known.get(name, name), *box) for name, *box in boxes)
-        text = f'<image id="0" name="{image}" width="60" height="40">{text}</image>'
-        files = {"a.xml": f"<annotations>{text}</annotations>"}
+        files = {"a.xml": f'<a><image id="0" name="{image}" width="60" height="40">{text}</image></a>'}
     else:
         image, lines = f"images/{image}", []
         for name, points in polygons:
-            numbers = (np.array(points) / SIZE[::-1]).ravel()
-            lines.append(f"{names.index(name)} {' '.join(map(str, numbers))}")
+            lines.append(" ".join(map(str, [names.index(name), *np.ravel(points / np.array(SIZE[::-1]))])))
         files = {f"labels/{stem}.txt": "\n".join(lines), "classes.txt": "\n".join(names)}
     return write(folder, {image: None, **files})

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from annotation_files import to_bytes
 
 import utils
 
@@ -17,7 +18,7 @@ def written(content):
 
 
 def changed(edit):
-    """The file's bytes become `edit` of them; there need be none yet."""
+    """The file's bytes, if any, become `edit` of them."""
 
     def change(path):
         path.write_bytes(edit(path.read_bytes() if path.exists() else b""))
@@ -55,16 +56,12 @@ def folder(path):
     path.mkdir()
 
 
-def encoded(image):
-    return cv2.imencode(".png", image)[1].tobytes()
-
-
-colored = written(encoded(np.full((96, 160, 3), (0, 0, 255), np.uint8)))
-smaller = written(encoded(np.zeros((50, 160), np.uint8)))
+colored = written(to_bytes(np.full((96, 160, 3), (0, 0, 255), np.uint8), ".png"))
+smaller = written(to_bytes(np.zeros((50, 160), np.uint8), ".png"))
 
 
 def write_frames(path, frames, codec="mp4v"):
-    """A video of 20 frames a second, all (h, w, 3) uint8 BGR."""
+    """A video of 20 frames a second, (h, w, 3) uint8 BGR."""
     frames = list(frames)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 20, frames[0].shape[1::-1])
     for frame in frames:

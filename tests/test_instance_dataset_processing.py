@@ -1,6 +1,7 @@
-"""The import command: what it skips, keeps and says, and that nothing of the user's is replaced."""
+"""The import command: what it skips, keeps, says and replaces."""
 
 import os
+from unittest.mock import Mock
 
 import annotation_files as tools
 import pytest
@@ -14,7 +15,7 @@ BAD_SHAPES = {
     "coco": {"a.jpg": None, "b.png": None, "coco.json": tools.coco_file(COCO), "results.json": [{"image_id": 7}]},
     "labelme": {"a.jpg": None, "a.json": labelme("a.jpg", BOX, ("polygon", "leaf", [[1, 1], [5, 5]]))},
     "yolo": {"images/a.jpg": None, "labels/a.txt": "0 0.1 0.1 0.2 0.2\n0 0 0 1 0 1 1"},
-    # a.jpg's text may be c.txt: it is no image without an instance
+    # a.jpg's text may be c.txt
     "yolo ": {"images/a.jpg": None, "labels/c.txt": "0 0 0 1 0 1 1"},
     "masks": {f"{name}/images/{name}.jpg": None for name in "ab"}
     | {"b/masks/0.png": LABEL, "a/masks/0.png": LABEL, "a/masks/1.png": b"no image"},
@@ -23,7 +24,7 @@ BAD_SHAPES = {
 
 @pytest.mark.parametrize("kind", BAD_SHAPES)
 def test_an_image_with_a_bad_shape_is_left_out(tmp_path, capsys, kind):
-    """What the shape shows would be background else."""
+    """Its shape would be background else."""
     source, form = write(tmp_path / "in", BAD_SHAPES[kind]), kind.strip()
     if form in ("labelme", "yolo"):
         write_boxes(form, source, [("leaf", 2, 2, 22, 12)], "b")
@@ -35,7 +36,7 @@ def test_an_image_with_a_bad_shape_is_left_out(tmp_path, capsys, kind):
 
 @pytest.mark.parametrize("form", [*FORMS, "labels", "masks"])
 def test_images_without_an_annotation(tmp_path, capsys, form):
-    """Left out and counted, or kept as empty; YOLO's always; never where they may be of what can't be read."""
+    """Left out, or kept as empty, as YOLO's are; never where they may be of what can't be read."""
     source, out = tmp_path / "in", tmp_path / "out"
     if form == "labels":
         write(source, {"images/a.jpg": None, "images/b.jpg": None, "labels/a.png": LABEL})
@@ -58,26 +59,17 @@ def test_images_without_an_annotation(tmp_path, capsys, form):
 
 
 def test_a_folder_that_can_not_be_read_is_no_empty_one(tmp_path, monkeypatch):
-    write(tmp_path, {"a.jpg": None, "b/b.jpg": None})
-    scandir = os.scandir
-
-    def refuse(path):
-        if str(path).endswith("/b"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(os, "scandir", Mock(side_effect=PermissionError))
     with pytest.raises(PermissionError):
         walk_files(tmp_path)
 
 
 def test_a_data_set_to_replace_is_never_the_source(tmp_path, capsys):
-    """It is replaced as a whole; what else the folder holds stays."""
+    """Its own images and labels would be lost; what else the folder holds stays."""
     out, source = tmp_path / "out", write_boxes("labelme", tmp_path / "in", BOXES[:1] + BOXES[3:])
     assert convert(source, out)["a"].max() == 2
     write(out, {"notes.txt": "mine"})
     assert "--overwrite" in fails(capsys, source, out)
-    # its own images and labels as a source would be lost
     assert "found in the data set to replace" in fails(capsys, out, out, "--overwrite", "--format", "labels")
     write(out, {"labels/a.json": labelme("../../in/a.jpg", BOX)})
     assert "found in the data set to replace" in fails(capsys, out / "labels", out, "--overwrite")
@@ -87,9 +79,9 @@ def test_a_data_set_to_replace_is_never_the_source(tmp_path, capsys):
 
 
 def test_summary(tmp_path, capsys):
-    write(tmp_path / "in", {"a.jpg": None, "a.json": labelme("a.jpg", BOX, ("rectangle", "b", [[9, 1], [12, 3]]))})
-    write(tmp_path / "in", {"b.jpg": None, "b.json": labelme("b.jpg")})
-    write(tmp_path / "in", {"c.jpg": None, "c.json": labelme("c.jpg", BOX, BOX)})
+    shapes = {"a": [BOX, ("rectangle", "b", [[9, 1], [12, 3]])], "b": [], "c": [BOX, BOX]}
+    for name, some in shapes.items():
+        write(tmp_path / "in", {f"{name}.jpg": None, f"{name}.json": labelme(f"{name}.jpg", *some)})
     convert(tmp_path / "in", tmp_path / "out")
     assert capsys.readouterr().out.splitlines() == [
         f"3 images (labelme) in {tmp_path / 'out'}",

@@ -1,7 +1,8 @@
-"""What is said of labels before a run, against labels drawn for it; a value to ignore; copies of held-out images."""
+"""What is said of labels before a run; a value to ignore; copies of held-out images."""
 
 import shutil
 
+import annotation_files
 import cv2
 import numpy as np
 import pytest
@@ -18,16 +19,14 @@ from run.validation import SummaryLog
 
 def write(folder, *label_images):
     """A data folder with these labels, (h, w) uint8 or uint16."""
-    for kind in ("images", "labels"):
-        (folder / kind).mkdir(parents=True)
     for number, label in enumerate(label_images):
-        cv2.imwrite(str(folder / f"labels/{number:04d}.png"), label)
-        cv2.imwrite(str(folder / f"images/{number:04d}.png"), np.dstack([label.astype(np.uint8)] * 3) + number)
+        image = np.dstack([label.astype(np.uint8)] * 3) + number
+        annotation_files.write(folder, {f"labels/{number:04d}.png": label, f"images/{number:04d}.png": image})
     return find_pairs(folder)
 
 
 def line(thickness, border=0):
-    """A label of one line, whose upper rows have the value `border`."""
+    """A label of one line below a border."""
     label = np.zeros((720, 1280), np.uint8)
     cv2.line(label, (600, 260), (100, 700), 20, thickness)
     label[:50] = border
@@ -39,11 +38,11 @@ def test_instances_that_vanish_at_the_networks_size(tmp_path, capsys):
     label[600:604, 1000:1004] = 70
     label_statistics.measure_labels(write(tmp_path / "data", label, 0 * label), (72, 128))
     (said,) = capsys.readouterr().err.splitlines()
-    assert "1 of 2 instances have no pixel left at the network's 72x128" in said and "0000.png" in said
+    assert "1 of 2 instances have no pixel left" in said and "72x128" in said and "0000.png" in said
 
 
 def test_labels_that_were_resized_smoothly_or_hold_too_much(tmp_path, capsys):
-    """Three lanes become dozens of instances of a few pixels; 600 instances are more than the loss counts."""
+    """Three lanes become dozens of instances; 600 instances are more than the loss counts."""
     lanes = line(7)
     for value, column in ((70, 640), (120, 1200)):
         cv2.line(lanes, (640, 260), (column, 700), value, 7)
@@ -53,10 +52,10 @@ def test_labels_that_were_resized_smoothly_or_hold_too_much(tmp_path, capsys):
     assert few > 5 and len(np.unique(lanes)) == 4
     label_statistics.measure_labels(write(tmp_path / "data", smooth, many), (160, 240))
     said = capsys.readouterr().err.splitlines()
-    (line_,) = [text for text in said if "have fewer than 10 pixels" in text]
-    assert f"{few} of {599 + len(np.unique(smooth)) - 1} instances" in line_ and "0000.png" in line_
-    (line_,) = [text for text in said if "more than the 511 of an image" in text]
-    assert "most (88)" in line_ and "0001.png" in line_
+    (small,) = [text for text in said if "have fewer than 10 pixels" in text]
+    assert f"{few} of {599 + len(np.unique(smooth)) - 1} instances" in small and "0000.png" in small
+    (large,) = [text for text in said if "more than the 511 of an image" in text]
+    assert "most (88)" in large and "0001.png" in large
 
 
 def test_masks_that_look_like_several_instances_are_said_once(tmp_path, capsys):
@@ -70,7 +69,7 @@ def test_masks_that_look_like_several_instances_are_said_once(tmp_path, capsys):
 
 
 def test_a_value_to_ignore_is_no_instance(tmp_path):
-    """One lane, and one lane with a border of 255: both have one instance; the plots show no border."""
+    """One lane, and one with a border of 255: both have one instance; the plots show no border."""
     import tensorflow as tf
 
     pairs = write(tmp_path / "data", line(7), line(7, 255), line(7, 3), line(7, 3))
@@ -83,7 +82,7 @@ def test_a_value_to_ignore_is_no_instance(tmp_path):
 
 
 def test_copies_of_held_out_images_are_not_trained_on(tmp_path, capsys):
-    """Every image twice: whatever the split holds out, its copies are left out; nothing else is."""
+    """Every image twice: copies of what is held out are left out, nothing else."""
     folder = tmp_path / "data"
     write(folder, *[line(7)[::12, ::12] for _ in range(10)])
     for kind in ("images", "labels"):
@@ -107,7 +106,7 @@ def test_a_folder_that_is_there_is_no_weight(tmp_path, monkeypatch):
 
 
 def test_what_labels_are_like(tmp_path):
-    """Squares of 8 and 4 pixels in 40x40: medians and means by hand; ENet's weights for them."""
+    """Squares of 8 and 4 pixels in 40x40, by hand; ENet's weights."""
     square, small = np.zeros((2, 40, 40), np.uint8)
     square[:8, :8], square[20:24, 20:24], small[:4, :4] = 1, 2, 7
     found = label_statistics.measure_labels(write(tmp_path / "data", square, small), (40, 40))

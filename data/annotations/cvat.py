@@ -11,27 +11,27 @@ from run.command import UserError
 from . import shapes
 from .sources import AnnotatedImage, find_image, read_points, require
 
-MASK_LABELS = {"background": 0, "ignored": IGNORED}  # what these labels mean where CVAT exports masks
-IGNORING = ("ignored", "is_crowd", "iscrowd")  # attributes that say so of a shape
+MASK_LABELS = {"background": 0, "ignored": IGNORED}  # as where CVAT exports masks
+IGNORING = ("ignored", "is_crowd", "iscrowd")  # attributes
 NO_AREA = ("points", "tag", "skeleton", "cuboid")
 
 
 def read_cvat(source):
-    """Images of a CVAT file, those without a shape included; they lie beside it or in `images/` there, if not named."""
+    """Images of a CVAT file; they lie in the folder named, else beside it or in `images/` there."""
     path = source.one_file(".xml")
     try:
         root = ET.fromstring(read_bytes(path))
     except (ET.ParseError, ValueError, LookupError):
-        raise UserError(f"{path}: found no XML, or a part, expected CVAT for images 1.1; export it again") from None
+        raise UserError(f"{path}: found no whole XML, expected CVAT for images 1.1; export it again") from None
     folders = [source.images] if source.images else [path.parent, path.parent / "images"]
-    images = ((f"{path}: image {number}", image) for number, image in enumerate(root.iter("image"), start=1))
+    images = ((f"{path}: image {number}", image) for number, image in enumerate(root.iter("image"), 1))
     return [partial(require, where, _read_image, image, where, folders, source.line_width) for where, image in images]
 
 
 def _read_image(element, where, folders, line_width):
     name, size = element.attrib["name"], (int(element.attrib["height"]), int(element.attrib["width"]))
     image = AnnotatedImage(name, where, find_image(name, folders), size)
-    for place, shape in enumerate(element, start=1):
+    for place, shape in enumerate(element, 1):
         if shape.tag != "attribute":
             image.add(f"{where} ({name[:60]}): <{shape.tag}> {place}", _read_shape, shape, place, line_width)
     return image

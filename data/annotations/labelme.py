@@ -11,12 +11,12 @@ from data.files import decode_image
 from . import shapes, sources
 from .sources import get, require
 
-POLYGONS = ("polygon", "rectangle", "oriented_rectangle", "rotation", "quadrilateral")  # the last two X-AnyLabeling's
+POLYGONS = ("polygon", "rectangle", "oriented_rectangle", "rotation", "quadrilateral")  # the last two: X-AnyLabeling
 NO_AREA = ("point", "points")
 
 
 def read_labelme(source):
-    """Images of a JSON file, or of a folder and its subfolders, where other JSON files are passed over."""
+    """Images of a JSON file, or of those in a folder and its subfolders, where others are passed over."""
     is_file = source.path.is_file()
     files = [source.path] if is_file else sources.list_files(source.path, (".json",))
     base = source.path.parent if is_file else source.path
@@ -30,9 +30,9 @@ def _read_file(path, base, source):
     folder = path.parent.relative_to(base)
     folders = [source.images / folder, source.images] if source.images else [path.parent]
     image_file = sources.find_image(get(file, "imagePath", str), folders)
-    name = f"{folder.as_posix()}/{image_file.name}"  # tells apart what has the same name in two folders
+    name = f"{folder.as_posix()}/{image_file.name}"
     image = sources.AnnotatedImage(name, str(path), image_file, (file.get("imageHeight"), file.get("imageWidth")))
-    for number, shape in enumerate(get(file, "shapes", list), start=1):
+    for number, shape in enumerate(get(file, "shapes", list), 1):
         where = f"{path}: shape {number}"
         image.add(where, _read_shape, shape, where, number, source.line_width)
     return image

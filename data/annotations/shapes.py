@@ -1,12 +1,11 @@
 """Annotated shapes and how they become pixels.
 
-Coordinates are pixels, x to the right, y down, from the image's upper left corner. A pixel belongs to a shape when its
-center (column + 0.5, row + 0.5) lies inside, by the even-odd rule; a center on an edge belongs to what is to the right
-of it, or below a level one, so that shapes with a common edge neither overlap nor leave a gap. Lines are drawn by
-OpenCV, as the lanes of the TuSimple command.
+Coordinates are pixels from the image's upper left corner. A pixel belongs to a shape if its center (column + 0.5,
+row + 0.5) lies inside by the even-odd rule; a center on an edge belongs to what is right of it, or below, so that
+shapes with a common edge neither overlap nor leave a gap.
 
-A region is a function from the image's size (h, w) to (mask, top, left): (a, b) bool, and the row and column of its
-upper left pixel in the image. It raises ValueError if it can't be of that image.
+A region is a function from the image's size (h, w) to (mask, top, left): (a, b) bool and the place of its upper left
+pixel. It raises ValueError if it can't be of that image.
 """
 
 from collections.abc import Callable, Hashable
@@ -22,19 +21,17 @@ from run.command import UserError
 from .sources import require, shorten
 
 MOST = IGNORED - 1  # instances that 16 bits can number
-RESERVED = {"_background_": 0, "__ignore__": IGNORED}  # labelme's names of holes and of what is ignored
+RESERVED = {"_background_": 0, "__ignore__": IGNORED}  # labelme's names
 
 
 @dataclass
 class AnnotatedShape:
-    """One annotated shape."""
-
-    instance: Hashable  # shapes with the same one are parts of one instance
-    name: str | None  # of its class; None: it has none
+    instance: Hashable  # equal for parts of one instance
+    name: str | None  # of its class
     region: Callable
-    depth: int = 0  # what has a higher one lies on top, of the same depth what comes later
+    depth: int = 0  # the highest is on top, of the same depth the last
     value: int | None = None  # of what is no instance: 0 for a hole, or IGNORED
-    where: str = ""  # file and place in it, for messages
+    where: str = ""  # for messages: file and place in it
 
     def __post_init__(self):
         if self.name in RESERVED:
@@ -42,13 +39,13 @@ class AnnotatedShape:
 
 
 def check_bounds(points, size):
-    """Raise ValueError unless (N, 2) points are in the image or not further out than it is wide or high."""
+    """ValueError if (N, 2) points are further out of the image than it is wide or high."""
     extent = np.array(size[::-1])
     outside = ~((points >= -extent) & (points <= 2 * extent)).all(axis=1)  # as nan is
     if outside.any():
         x, y = points[outside][0]
-        expected = f"expected it within {size[1]}x{size[0]} pixels; fix it or name the images it was drawn on"
-        raise ValueError(f"found the point ({x:g}, {y:g}), {expected}")
+        expected = f"{size[1]}x{size[0]} pixels; fix it or name the images it was drawn on"
+        raise ValueError(f"found the point ({x:g}, {y:g}), expected it within {expected}")
 
 
 def fill_polygon(points, size):
@@ -56,7 +53,7 @@ def fill_polygon(points, size):
     check_bounds(points, size)
     height, width = size
     (x, y), (next_x, next_y) = points.T, np.roll(points, -1, axis=0).T
-    # an edge is crossed by the rows whose center is at or below its upper end and above its lower end
+    # rows whose center is at or below an edge's upper end and above its lower end cross it
     first = np.clip(np.ceil(np.minimum(y, next_y) - 0.5), 0, height).astype(int)
     last = np.clip(np.ceil(np.maximum(y, next_y) - 0.5), 0, height).astype(int)
     count = last - first
@@ -67,7 +64,7 @@ def fill_polygon(points, size):
     crossing = x[edge] + (row + 0.5 - y[edge]) * (next_x - x)[edge] / (next_y - y)[edge]
     column = np.clip(np.ceil(crossing - 0.5), 0, width).astype(int)
     top, left = row.min(), column.min()
-    # every crossing turns what is right of it from outside to inside or back
+    # a crossing turns what is right of it inside out
     turns = np.zeros((row.max() - top + 1, column.max() - left + 1), bool)
     np.logical_xor.at(turns, (row - top, column - left), True)
     return np.logical_xor.accumulate(turns, axis=1)[:, :-1], top, left
@@ -82,7 +79,7 @@ def fill_polygons(polygons, size):
 
 
 def box(left, top, right, bottom, degrees=0.0):
-    """Region of a box whose corners may come in any order, turned clockwise around its center."""
+    """Region of a box of any two opposite corners, turned clockwise around its center."""
     points = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], float)
     angle = np.deg2rad(degrees)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
@@ -93,7 +90,7 @@ def box(left, top, right, bottom, degrees=0.0):
 def fill_ellipse(center, radii, degrees, size):
     """Region of an ellipse: (2,) x and y of its center, (2,) radii, turned clockwise."""
     if min(radii) <= 0:
-        raise ValueError("found a radius of 0, expected a larger one; fix or remove it")
+        raise ValueError("found a radius of 0, expected a larger one; fix it")
     angle = np.deg2rad(degrees)
     cos, sin = np.cos(angle), np.sin(angle)
     reach = np.hypot([radii[0] * cos, radii[0] * sin], [radii[1] * sin, radii[1] * cos])
@@ -106,7 +103,7 @@ def fill_ellipse(center, radii, degrees, size):
 
 
 def draw_line(points, width, size):
-    """Region of a line through (N, 2) points, N >= 1, of the `width` that OpenCV draws (2 pixels more, if odd)."""
+    """Region of a line through (N, 2) points, of the `width` that OpenCV draws (2 pixels more, if odd)."""
     check_bounds(points, size)
     mask = np.zeros(size, np.uint8)
     cv2.polylines(mask, [np.floor(points).astype(np.int32)], isClosed=False, color=1, thickness=width)
@@ -117,13 +114,13 @@ def place_mask(mask, top, left, size):
     """Region of an (a, b) bool mask; ValueError if it isn't all in the image."""
     height, width = mask.shape
     if top < 0 or left < 0 or top + height > size[0] or left + width > size[1]:
-        found = f"a mask of {width}x{height} pixels at ({left}, {top}), expected it in {size[1]}x{size[0]}"
-        raise ValueError(f"found {found}; fix it")
+        expected = f"expected them in {size[1]}x{size[0]}; fix it"
+        raise ValueError(f"found {width}x{height} pixels at ({left}, {top}), {expected}")
     return mask, top, left
 
 
 def expand_runs(counts, shape):
-    """Mask of a list of run lengths, the first of which is of background: (a, b) bool, row by row; or ValueError."""
+    """(a, b) bool of run lengths row by row, the first of background; or ValueError."""
     total = shape[0] * shape[1]
     lengths = np.array(counts)
     if lengths.dtype.kind != "i" or not ((lengths >= 0) & (lengths <= total)).all() or lengths.sum() != total:
@@ -132,10 +129,10 @@ def expand_runs(counts, shape):
 
 
 def paint(shapes, size):
-    """Paint `AnnotatedShape`s, upper ones over lower ones: ids, (h, w) uint16, and the name of each's class.
+    """Paint `AnnotatedShape`s: ids, (h, w) uint16, and the name of each's class.
 
-    Instances that are seen are numbered from 1 in the order of their first shapes. UserError if they are too many, or
-    one can't be of this image.
+    Instances that are seen are numbered from 1 in the order of their first shapes. UserError for too many, or one that
+    can't be of this image.
     """
     shapes, names = sorted(shapes, key=lambda shape: shape.depth), {}
     for shape in shapes:
@@ -143,7 +140,7 @@ def paint(shapes, size):
             names.setdefault(shape.instance, shape.name)
     if len(names) > MOST:
         raise UserError(f"{shapes[0].where}: found {len(names)} instances in one image, expected at most {MOST}")
-    numbers = {instance: number for number, instance in enumerate(names, start=1)}
+    numbers = {instance: number for number, instance in enumerate(names, 1)}
     label = np.zeros(size, np.uint16)
     for shape in shapes:
         mask, top, left = require(shape.where, shape.region, size)
@@ -157,7 +154,7 @@ def paint(shapes, size):
 
 
 def part_components(label):
-    """Number the connected pieces of every id anew, (h, w) uint16; pixels that share a corner are connected."""
+    """Number the connected pieces of all ids anew, (h, w) uint16; a common corner connects."""
     parted, count = np.where(label == IGNORED, label, 0).astype(np.uint16), 0
     for identity in np.setdiff1d(label, (0, IGNORED)):
         number, pieces = cv2.connectedComponents((label == identity).astype(np.uint8), connectivity=8)
@@ -169,7 +166,7 @@ def part_components(label):
 
 
 def count_touching(label):
-    """Number of instances of (h, w) ids that share a pixel's edge or corner with another one."""
+    """Number of instances of (h, w) ids that touch another one, at a corner too."""
     label = np.where(label == IGNORED, 0, label).astype(np.uint16)
     around = np.ones((3, 3), np.uint8)
     highest, lowest = cv2.dilate(label, around), cv2.erode(np.where(label == 0, IGNORED, label), around)

@@ -1,4 +1,4 @@
-"""Files of annotations: finding, reading and checking them, and the images that they are of.
+"""Files of annotations, and the images that they are of.
 
 What reads a part of a file raises ValueError ("found ..., expected ..."); `require` adds the file and the place in it.
 """
@@ -22,14 +22,12 @@ from run.command import UserError
 
 @dataclass
 class Source:
-    """What the importer reads."""
-
-    path: Path  # the annotations, file or folder
-    images: Path | None = None  # folder of the images, or None: where the annotations say, or near them
-    line_width: int = 7  # pixels of drawn lines
+    path: Path  # file or folder
+    images: Path | None = None  # their folder, if not where the annotations say, or near
+    line_width: int = 7  # px
 
     def one_file(self, suffix, fits=lambda path: True):
-        """`path` if it is a file, else its only file of a suffix for which `fits` holds; raises UserError."""
+        """`path` if it is a file, else its only file that `fits`; raises UserError."""
         if self.path.is_file():
             return self.path
         found = [path for path in list_files(self.path, (suffix,)) if fits(path)]
@@ -42,17 +40,17 @@ class Source:
 class AnnotatedImage:
     """One image with its annotation: either `shapes` or `label`."""
 
-    name: str  # of the image, "/" between folders
+    name: str  # "/" between folders
     where: str  # the annotation, for messages
     file: Path
-    size: tuple = (None, None)  # (h, w) that the annotation states
+    size: tuple = (None, None)  # (h, w), as the annotation states
     shapes: list = field(default_factory=list)  # `shapes.AnnotatedShape`s
     label: Callable | None = None  # gives ids, (h, w) uint16
-    counts: Counter = field(default_factory=Counter)  # {what the summary says of as many: number}
-    is_annotated: bool = True  # False: nobody says what it shows
+    counts: Counter = field(default_factory=Counter)  # {words of the summary: number}
+    is_annotated: bool = True
 
     def add(self, where, read, *args):
-        """Add the shape that `read(*args)` gives, or count the reason to leave it out; raises UserError."""
+        """Add the shape that `read(*args)` gives, or count the reason that it gives for none; raises UserError."""
         shape = require(where, read, *args)
         if isinstance(shape, str):
             self.counts[f"left out: {shape}"] += 1
@@ -62,7 +60,7 @@ class AnnotatedImage:
 
 
 def require(where, read, *args):
-    """What `read(*args)` returns; UserError, with `where`, the file and the place in it, if it can't be read."""
+    """What `read(*args)` returns; UserError with `where`, file and place in it, for any of its errors."""
     try:
         return read(*args)
     except UserError:  # which names its place
@@ -78,9 +76,9 @@ def list_files(folder, suffixes):
 
 
 def pair_files(folder, labels, endings=("",), image_ending=""):
-    """[(image, label)] of a folder's images and of labels, {name: path}; one of them is None where it lacks.
+    """[(image, label)] of a folder's images and of labels, {name: path}; None for one that lacks.
 
-    In a label's name one of `endings` takes the place of `image_ending`; files without theirs are passed over.
+    A label's name has one of `endings` for `image_ending`; files without theirs are passed over.
     """
     pairs, left = [], {name: label for name, label in labels.items() if name.endswith(endings)}
     for name, image in files.list_by_stem(folder, IMAGE_SUFFIXES, True).items():
@@ -91,17 +89,17 @@ def pair_files(folder, labels, endings=("",), image_ending=""):
 
 
 def read_json(path):
-    """Object of a JSON file, {} for other JSON; raises UserError."""
+    """A JSON file's object, {} for other JSON; raises UserError."""
     text = files.read_text(path)
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        raise UserError(f"{path}: found no JSON, or a part of it, expected one object; export it again") from None
+        raise UserError(f"{path}: found no JSON, expected one object; export it again") from None
     return value if isinstance(value, dict) else {}
 
 
 def get(record, key, *kinds, default=None):
-    """`record[key]` of JSON's dict, of one of the types `kinds`, where a bool is no int; `default` for null or none."""
+    """`record[key]` of one of the types `kinds`, where a bool is no int; `default` for null or none; or ValueError."""
     value = record.get(key) if isinstance(record, dict) else None
     if value is None and default is not None:
         return default
@@ -112,7 +110,7 @@ def get(record, key, *kinds, default=None):
 
 
 def read_points(value, least):
-    """[[x, y], ...] or [x, y, x, y, ...] of numbers or their texts, `least` points or more, as (N, 2) float64."""
+    """(N, 2) float64 of [[x, y], ...] or [x, y, x, y, ...], numbers or texts, `least` points or more; or ValueError."""
     with contextlib.suppress(ValueError, TypeError, OverflowError):
         points = np.array(value, float)
         points = points.reshape(-1, 2) if points.ndim == 1 else points
@@ -122,7 +120,7 @@ def read_points(value, least):
 
 
 def find_image(name, folders):
-    """Path of the image that an annotation names, perhaps as a path of another machine; else ValueError."""
+    """The image that an annotation names, perhaps by a path of another machine; else ValueError."""
     path = PurePosixPath(name.replace("\\", "/"))
     for candidate in (folder / part for folder in folders for part in (path, path.name)):
         if candidate.is_file():
@@ -132,10 +130,10 @@ def find_image(name, folders):
 
 
 def size_of(data, size, where):
-    """(h, w) of an image's bytes as they were annotated, `size` being what the annotation says, or (None, None).
+    """(h, w) of an image's bytes as annotated, `size` by the annotation, or (None, None); UserError for another one.
 
-    A photo may state that it is to be shown turned (EXIF); tools annotate it so, unless only the pixels as they are
-    stored have that size; training goes by the label's size. UserError for no image, or one of another size.
+    Tools annotate a photo turned as its EXIF says, unless only the pixels as stored have that size; training goes by
+    the label's size.
     """
     shown = files.decode_image(data, where, files.read_color).shape[:2]
     if None in size or shown == size:
@@ -143,5 +141,5 @@ def size_of(data, size, where):
     stored = files.decode_image(data, where, partial(files.read_color, flags=cv2.IMREAD_IGNORE_ORIENTATION)).shape[:2]
     if stored != size:
         found, expected = (f"{width}x{height}" for height, width in (shown, size))
-        raise UserError(f"{where}: found {found} pixels, expected {expected} as annotated; name the annotated images")
+        raise UserError(f"{where}: found {found} pixels, expected {expected} as annotated; name those images")
     return stored

@@ -1,1 +1,1 @@
-"""Parts of the renderer of `data/synthetic_dataset.py`: a road, what is beside and on it, the light, the camera."""
+"""The renderer of `data/synthetic_dataset.py`. Colors are RGB in 0..1, lengths m; `rng` is a numpy Generator."""

@@ -1,4 +1,4 @@
-"""Noise and random colors, which are RGB in 0..1, float32; `rng` is a numpy Generator."""
+"""Noise and random colors, float32."""
 
 from functools import lru_cache
 
@@ -11,7 +11,7 @@ NOISE_SIDE = 1024  # px
 
 @lru_cache
 def noise_tile(exponent):
-    """Periodic (NOISE_SIDE, NOISE_SIDE) float32 noise, mean 0, deviation 1, of amplitude 1 / frequency ** exponent."""
+    """Periodic (NOISE_SIDE, NOISE_SIDE) noise, mean 0, deviation 1, of amplitude 1 / frequency ** exponent."""
     spectrum = np.fft.rfft2(np.random.default_rng(NOISE_SIDE).standard_normal((NOISE_SIDE, NOISE_SIDE)))
     frequency = np.hypot(np.fft.fftfreq(NOISE_SIDE)[:, None], np.fft.rfftfreq(NOISE_SIDE)[None])
     frequency[0, 0] = np.inf
@@ -27,5 +27,5 @@ def random_noise(rng, exponent, x, y):
 
 
 def random_color(rng, low, high):
-    """Random RGB between two colors, one random fraction for all channels, so that the hue stays as chosen."""
+    """Random color between two, one fraction for all channels, so that the hue stays."""
     return np.float32(low) + np.float32(rng.random()) * (np.float32(high) - np.float32(low))

@@ -1,8 +1,7 @@
 """The ground of a scene: pavement, lane lines, verges and shadows.
 
-Each pixel below the top of the road gets its lateral position u (m) and its distance s along the road (m), and texture,
-paint and shadow are functions of those two; the fraction of a pixel that a line or a dash covers has a closed form. A
-surface is (rows, WIDTH, 3) float32, RGB in 0..1, and is changed in place; `rng` is a numpy Generator.
+Texture, paint and shadow are functions of a pixel's lateral position u and its distance s along the road. A surface is
+(rows, WIDTH, 3) float32 and is changed in place.
 """
 
 from dataclasses import dataclass
@@ -15,12 +14,12 @@ from .weather import draw_sky
 
 
 def coverage(x, low, high, pixel):
-    """Fraction of each stretch of length `pixel` around x that lies between low and high."""
+    """Fraction of a stretch of length `pixel` around x between low and high."""
     return np.clip((np.minimum(x + pixel / 2, high) - np.maximum(x - pixel / 2, low)) / pixel, 0, 1)
 
 
 def dash_coverage(x, period, dash, pixel):
-    """Fraction of each stretch of length `pixel` around x that dashes cover, which begin at multiples of `period`."""
+    """As `coverage`, of dashes that begin at multiples of `period`."""
 
     def painted(x):
         whole = np.floor(x / period)
@@ -31,57 +30,55 @@ def dash_coverage(x, period, dash, pixel):
 
 @dataclass(frozen=True)
 class Ground:
-    """What the pixels from the road's top row to the bottom show of the ground, float32."""
+    """What the pixels from the road's top row down show of the ground, float32, m."""
 
-    u: np.ndarray  # (rows, WIDTH), lateral position, m
-    ahead: np.ndarray  # (rows, 1), distance, m
-    scale: np.ndarray  # (rows, 1), pixels per meter across the road
-    footprint: np.ndarray  # (rows, 1), meters along the road that one row covers
-    travelled: np.float32  # m that the camera has come along the road
-    s: np.ndarray  # (rows, 1), distance from the beginning of the drive, m
+    u: np.ndarray  # (rows, WIDTH), lateral position
+    ahead: np.ndarray  # (rows, 1), distance
+    scale: np.ndarray  # (rows, 1), px per m across the road
+    footprint: np.ndarray  # (rows, 1), how much of the road one row covers
+    travelled: np.float32  # how far the camera has come
+    s: np.ndarray  # (rows, 1), distance from the beginning of the drive
 
     def across(self, low, high):
-        """Fraction of each pixel between two lateral positions."""
+        """Fraction of a pixel between two lateral positions."""
         return coverage(self.u, low, high, 1 / self.scale)
 
     def noise(self, rng, exponent, across, along):
-        """Noise of so many of its pixels per meter across and along the road, (rows, WIDTH)."""
+        """(rows, WIDTH) noise of so many of its pixels per m across and along the road."""
         moved = self.travelled * along % NOISE_SIDE
         return random_noise(rng, exponent, self.u * np.float32(across), self.ahead * np.float32(along) + moved)
 
     def visible(self, size):
-        """How much of a detail of `size` m survives in each row."""
+        """How much of a detail of `size` a row shows."""
         return np.clip(size / self.footprint, 0, 1)
 
 
 def project_ground(road, travelled):
-    """Ground of a Road."""
-    rows, travelled = np.arange(road.top, HEIGHT), np.float32(travelled)
+    travelled = np.float32(travelled)
     arrays = road.center, road.scale, road.distance, -np.gradient(road.distance)
-    center, scale, ahead, footprint = (np.float32(array[rows, None]) for array in arrays)
+    center, scale, ahead, footprint = (np.float32(array[road.top : HEIGHT, None]) for array in arrays)
     u = (np.arange(WIDTH, dtype=np.float32) - center) / scale
     return Ground(u, ahead, scale, footprint, travelled, ahead + travelled)
 
 
 def blend(surface, alpha, rgb):
-    """Lay a color, or another surface, over a surface."""
     surface += alpha[..., None] * (np.float32(rgb) - surface)
 
 
 def draw_pavement(rng, ground, road, concrete):
-    """Pavement with slabs, wheel tracks, stains and grain: a surface."""
+    """Surface with slabs, wheel tracks, stains and grain."""
     gray = ((0.36, 0.36, 0.34), (0.62, 0.61, 0.57)) if concrete else ((0.13, 0.135, 0.14), (0.4, 0.4, 0.4))
     borders = np.r_[road.offsets[0] - LANE_WIDTH, road.offsets, road.offsets[-1] + LANE_WIDTH]
     lane = np.interp(ground.u, borders, np.arange(len(borders))).astype(np.float32)
     index = lane.astype(int)
-    inside = lane - index  # 0 to 1 from a lane's left border to its right one
+    inside = lane - index  # 0 to 1, left to right
     slabs = 1 + rng.normal(0, 0.07 if concrete else 0.03, (len(borders), 1))
     slabs = slabs + rng.normal(0, 0.025 if concrete else 0.004, (len(borders), 128))
     tone = slabs.astype(np.float32)[index, (ground.s / 4.6).astype(int) % 128]
 
     blotch = ground.noise(rng, 1.3, 12, rng.uniform(1, 5))
     middle, half = rng.uniform(0.45, 0.55), rng.uniform(0.08, 0.2)
-    stain = np.float32(rng.uniform(0, 0.3)) * np.exp(-(((inside - middle) / half) ** 2))  # of oil
+    stain = np.float32(rng.uniform(0, 0.3)) * np.exp(-(((inside - middle) / half) ** 2))
     tracks = np.float32(rng.uniform(-0.06, 0.14)) * np.exp(-(((np.abs(inside - 0.5) - 0.25) / 0.09) ** 2))
     tone *= (1 - stain * np.clip(1 + 0.5 * blotch, 0, 2)) * (1 - tracks)
     streak = ground.noise(rng, 0.9, 45, 0.6) * np.maximum(ground.visible(0.3), 0.25)
@@ -104,14 +101,11 @@ def draw_seams(rng, ground, road, layout):
 
 
 def draw_line(surface, ground, position, line, worn):
-    """One lane Line as far as it is paint; dots are things on the ground.
-
-    `position` (rows,) is its x in px, `worn` (rows, WIDTH) noise.
-    """
+    """Paint of a Line at x = `position` (rows,) px; `worn` is (rows, WIDTH) noise."""
     if line.kind == "dots":
         return
     x, columns = position.astype(np.float32)[:, None], np.arange(WIDTH, dtype=np.float32)
-    ramp = np.maximum(1, np.abs(np.gradient(x, axis=0)))  # px that a slanted line passes in one row
+    ramp = np.maximum(1, np.abs(np.gradient(x, axis=0)))  # px that it passes in a row
     half = np.maximum(np.float32(0.5 * line.width) * ground.scale, 0.45)
     paint = line.opacity * np.clip(1.1 - line.wear * (0.9 + 0.6 * worn), 0, 1)
     if line.kind in ("dashed", "dots_dashed"):
@@ -122,7 +116,7 @@ def draw_line(surface, ground, position, line, worn):
 
 
 def draw_verge(rng, ground):
-    """What lies beyond the shoulder: a surface of grass, dirt or gravel."""
+    """Surface of grass, dirt or gravel."""
     dry = (0.42, 0.34, 0.2), (0.68, 0.58, 0.38), (0.3, 0.25, 0.15)
     green = (0.16, 0.2, 0.08), (0.34, 0.38, 0.18), (0.3, 0.27, 0.14)
     dirt = (0.38, 0.31, 0.24), (0.62, 0.54, 0.44), (0.5, 0.46, 0.4)
@@ -135,8 +129,7 @@ def draw_verge(rng, ground):
 
 
 def draw_side(rng, surface, ground, outward, side, wobble):
-    """A shoulder and the verge beyond it. `outward` (rows, WIDTH) is the distance (m) from the outer line, `wobble`
-    noise that makes the border of the verge ragged."""
+    """A shoulder and the verge, ragged by noise; `outward` (rows, WIDTH): m from the outer line."""
     darker = coverage(outward, rng.uniform(0.15, 0.4), np.inf, 1 / ground.scale)[..., None]
     surface *= 1 + darker * np.float32(rng.uniform(-0.5, 0.1))
     ragged = outward + np.float32(rng.uniform(0.03, 0.15)) * wobble
@@ -144,8 +137,7 @@ def draw_side(rng, surface, ground, outward, side, wobble):
 
 
 def draw_sunlight(rng, ground, outward, side, reach):
-    """Sunlight left on the ground in the shadows of trees, and of a wall whose shadow reaches `reach` m: (rows, WIDTH)
-    in 0..1. The sun is on the `side`, see `draw_side`."""
+    """(rows, WIDTH) in 0..1, sunlight that the sun's `side` leaves: trees, a wall with a shadow of `reach` m."""
     lit, inward = np.ones_like(ground.u), side.shoulder - outward
     if rng.random() < 0.3:
         leaves, edge = 1.5 * ground.noise(rng, 1.5, 30, 10), rng.uniform(1, 9)
@@ -156,7 +148,7 @@ def draw_sunlight(rng, ground, outward, side, reach):
 
 
 def draw_ground(rng, ground, road, layout, light):
-    """The road and its verges, a surface, and the fraction of light that falls there, (rows, WIDTH)."""
+    """Surface of the road and its verges, and the fraction of light there, (rows, WIDTH)."""
     surface = draw_pavement(rng, ground, road, layout.concrete)
     wobble, outward = ground.noise(rng, 1.0, 2, 4), (road.offsets[0] - ground.u, ground.u - road.offsets[-1])
     for number in (0, 1):
@@ -172,12 +164,12 @@ def draw_ground(rng, ground, road, layout, light):
     side = layout.sides[number]
     lit = draw_sunlight(rng, ground, outward[number], side, side.high * abs(light.sun_side))
     shade = 1 - np.float32(light.sun) * (1 - lit)
-    surface *= 1 - (1 - shade)[..., None] * np.float32([1, 0.97, 0.92])  # light of the sky makes shadows bluish
+    surface *= 1 - (1 - shade)[..., None] * np.float32([1, 0.97, 0.92])  # the sky makes shadows bluish
     return surface, shade
 
 
 def draw_background(rng, road, layout, light, travelled, pan):
-    """Sky, hills and ground in haze: (HEIGHT, WIDTH, 3) uint8, and the light on the ground, (rows, WIDTH) float32."""
+    """Sky, hills and ground, (HEIGHT, WIDTH, 3) uint8, and the light on the ground, (rows, WIDTH) float32."""
     sky_rng, ground_rng = rng.spawn(2)
     sky = draw_sky(sky_rng, road.top, light, pan)
     ground = project_ground(road, travelled)

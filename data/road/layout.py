@@ -1,4 +1,4 @@
-"""Random layouts of roads: the look of lines, pavement, shoulders and barriers, in m; `rng` is a numpy Generator."""
+"""Random layouts of roads: the look of lines, pavement, shoulders and barriers."""
 
 from dataclasses import dataclass, replace
 
@@ -14,43 +14,39 @@ YELLOW = (0.62, 0.4, 0.1), (0.95, 0.72, 0.2)
 
 @dataclass(frozen=True)
 class Line:
-    """Look of one lane line."""
-
     kind: str  # of LINE_KINDS
-    color: np.ndarray  # RGB
+    color: np.ndarray
     width: float
     period: float  # from dash to dash
     dash: float
     phase: float  # of the dashes
     opacity: float  # of the paint
     wear: float  # 0 to 1
-    joint: float  # from the line to the seam of the pavement beside it
+    joint: float  # from the line to the seam beside it
 
 
 @dataclass(frozen=True)
 class Side:
-    """What runs along one side of a road: a shoulder, and a wall, a curb or, where `low` is above 0, a guard rail."""
+    """A shoulder, and a wall, a curb or, where `low` is above 0, a guard rail."""
 
-    shoulder: float  # width; as wide as a lane too, so that a wall's foot there isn't taken for one more line
+    shoulder: float  # width; also a lane's: a wall's foot isn't one more line
     low: float  # above the ground
     high: float  # 0 for no barrier
-    color: np.ndarray  # RGB
-    foot: float  # brightness of the barrier's lowest part, where dirt and water leave a line
+    color: np.ndarray
+    foot: float  # brightness of the barrier's dirty lowest part
     panel: float  # length of a piece
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a road looks like beside its geometry."""
-
-    lines: list  # Line of each of the road's lines
+    lines: list  # of Line, left to right
     concrete: bool  # or asphalt
     sides: tuple  # left and right Side
-    opposite: tuple | None  # lateral positions of the left and right edge of the opposite carriageway
+    opposite: tuple | None  # lateral positions of the opposite carriageway's edges
 
 
 def random_line(rng, chances, yellow):
-    """Random Line; `chances` of LINE_KINDS and that it is yellow."""
+    """Random Line; `chances` are of LINE_KINDS, `yellow` is one."""
     period, dash = (12.2, 3.05) if rng.random() < 0.8 else (rng.uniform(5, 14.6), rng.uniform(1, 4.5))  # 40 and 10 ft
     return Line(
         kind=str(rng.choice(LINE_KINDS, p=chances)),
@@ -66,7 +62,6 @@ def random_line(rng, chances, yellow):
 
 
 def random_lines(rng, count):
-    """Random Lines from left to right; a freeway's inner ones mostly look alike."""
     common, lines = random_line(rng, INNER, 0.03), [random_line(rng, LEFT, 0.75)]
     while len(lines) < count - 1:
         line = random_line(rng, INNER, 0.03)
@@ -77,7 +72,6 @@ def random_lines(rng, count):
 
 
 def random_side(rng, narrowest):
-    """Random Side with a shoulder of at least `narrowest` m."""
     barriers = (0, 0), (0, 0.2), (0.45, 0.75), (0, 0.85), (0, 1.1), (0, 4)
     low, high = rng.choice(barriers, p=[0.22, 0.08, 0.2, 0.22, 0.22, 0.06])
     color = random_color(rng, (0.35, 0.34, 0.32), (0.72, 0.66, 0.56))
@@ -85,7 +79,6 @@ def random_side(rng, narrowest):
 
 
 def random_layout(rng, road):
-    """Random Layout of a Road."""
     lines, sides = random_lines(rng, len(road.offsets)), (random_side(rng, 0.3), random_side(rng, 0.5))
     edge = road.offsets[0] - sides[0].shoulder - rng.uniform(0.6, 8)
     opposite = (edge - rng.uniform(7, 16), edge) if rng.random() < 0.5 else None

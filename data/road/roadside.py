@@ -1,7 +1,4 @@
-"""What stands on the road and beside it: reflective dots, walls, trees; lengths in m, colors RGB in 0..1.
-
-`rng` is a numpy Generator.
-"""
+"""What stands on the road and beside it: reflective dots, walls, trees."""
 
 import cv2
 import numpy as np
@@ -11,7 +8,6 @@ from .scene import Thing
 
 
 def draw_dots(rng, scene, travelled):
-    """Reflective dots of the lane lines."""
     for offset, line in zip(scene.road.offsets, scene.layout.lines, strict=True):
         gap, sparse, radius = rng.uniform(0.9, 1.3), rng.random() < 0.6, rng.uniform(0.045, 0.065)
         white, missing = 255 * line.color * rng.uniform(0.85, 1.1), rng.random(97) < 0.3 * line.wear
@@ -28,7 +24,6 @@ def draw_dots(rng, scene, travelled):
 
 
 def draw_dot(scene, offset, distance, radius, white):
-    """A dot of `radius` m on the ground."""
     canvas, road, (x, row) = scene.canvas, scene.road, scene.road.project(offset, 0, distance)
     if not (1 <= x < WIDTH - 1 and row < HEIGHT - 1):
         return
@@ -40,7 +35,7 @@ def draw_dot(scene, offset, distance, radius, white):
 
 
 def draw_foliage(rng, scene, base, size, rgb, distance):
-    """Leaves of a size (width, height) px over their base point: noise cut off by an ellipse, lit from above."""
+    """Leaves of a size (width, height) px over a base point: noise cut off by an ellipse, lit from above."""
     left, upper = int(base[0] - size[0] / 2), int(base[1] - size[1])
     cols, rows = max(2, int(size[0])), max(2, int(size[1]))
     x = np.arange(max(left, 0), min(left + cols, WIDTH)) - left
@@ -50,7 +45,7 @@ def draw_foliage(rng, scene, base, size, rgb, distance):
     detail = 160 / max(cols, rows)
     coarse, fine = random_noise(rng, 1.1, x * detail, y * detail), random_noise(rng, 0.6, x, y)
     up, aside = 1 - 2 * y / rows, 2 * x / cols - 1
-    inside = 0.62 - aside**2 - up**2 + 0.3 * coarse * (1 - up**4) * (1 - aside**4)  # nothing at the box's border
+    inside = 0.62 - aside**2 - up**2 + 0.3 * coarse * (1 - up**4) * (1 - aside**4)
     alpha = np.clip(inside * 0.12 * min(cols, rows) + 0.5, 0, 1)[..., None]
     light = np.clip(1 + 0.25 * coarse + 0.3 * fine + 0.35 * up, 0.15, 2)[..., None]
     region = scene.canvas[upper + y[0, 0] : upper + y[-1, 0] + 1, left + x[0] : left + x[-1] + 1]
@@ -58,7 +53,7 @@ def draw_foliage(rng, scene, base, size, rgb, distance):
 
 
 def draw_tree(rng, scene, distance, offset, size, rgb):
-    """A bush, or a tree of a trunk and one to three masses of leaves, `size` m high."""
+    """A bush, or a tree with a trunk, `size` m high."""
     x, y = scene.road.project(offset, 0, distance)
     tall = size * scene.road.scale_at(distance)
     rgb = rgb * (0.3 + 0.7 * scene.light.objects)
@@ -74,7 +69,7 @@ def draw_tree(rng, scene, distance, offset, size, rgb):
 
 
 def draw_barrier(rng, scene, distance, offset, side):
-    """One panel of the barrier of a Side; a guard rail's has a post."""
+    """A panel of a Side's barrier; a guard rail's has a post."""
     road, low, high = scene.road, side.low, side.high
     steps = np.linspace(max(distance, road.distance[-1]), distance + side.panel, 5)
     tone = side.color * scene.light.objects * rng.uniform(0.96, 1.04)
@@ -88,10 +83,10 @@ def draw_barrier(rng, scene, distance, offset, side):
 
 
 def random_roadside(rng, road, layout, number):
-    """Random Things beside a road on its left (0) or right (1): list."""
+    """List of Things on a road's left (0) or right (1)."""
     out, side = 2 * number - 1, layout.sides[number]
     edge = float(road.offsets[-number]) + out * (side.shoulder + 0.3)
-    far = edge - layout.opposite[0] if layout.opposite and number == 0 else 0.0  # beyond the opposite carriageway
+    far = edge - layout.opposite[0] if layout.opposite and number == 0 else 0.0
     green = random_color(rng, (0.05, 0.06, 0.03), (0.18, 0.2, 0.1))
     things = []
     if rng.random() < 0.85:

@@ -1,4 +1,4 @@
-"""The scene that the things on a road and beside it are drawn into: its brushes, and the order of the things."""
+"""The scene that things are drawn into: its brushes, and their order."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,37 +13,35 @@ from .weather import Light
 
 
 def fixed_point(points):
-    """Float pixel points in OpenCV's form with 4 fractional bits."""
+    """Points in OpenCV's form with 4 fractional bits."""
     return np.int32(np.clip(points, -1500, 2000) * 16)
 
 
 @dataclass
 class Scene:
-    """A road, its light, and the canvas on which they are drawn."""
-
     road: Road
     layout: Layout
     light: Light
-    canvas: np.ndarray  # (HEIGHT, WIDTH, 3) uint8, RGB
+    canvas: np.ndarray  # (HEIGHT, WIDTH, 3) uint8
     shade: np.ndarray  # (HEIGHT - road.top, WIDTH) float, fraction of light on the ground
 
     def tone(self, rgb, distance):
-        """8-bit color of a thing at a distance (m) in the scene's haze."""
+        """8-bit color of a thing at a distance, in the haze."""
         clear = np.exp(-distance / self.light.fog)
         hazy = np.asarray(rgb) * clear + self.light.horizon * (1 - clear)
-        return tuple(int(v) for v in np.clip(255 * hazy, 0, 255))
+        return np.clip(255 * hazy, 0, 255).astype(int).tolist()
 
     def fill(self, points, rgb, distance):
-        """Fill a polygon of pixel points in the color of a thing at a distance (m)."""
+        """Fill a polygon of pixel points in such a color."""
         cv2.fillPoly(self.canvas, [fixed_point(points)], self.tone(rgb, distance), cv2.LINE_AA, 4)
 
     def stroke(self, points, rgb, distance, width):
-        """Draw a line through pixel points, `width` px, in the color of a thing at a distance (m)."""
+        """Draw a line of `width` px through pixel points in such a color."""
         tone, width = self.tone(rgb, distance), max(1, int(width))
         cv2.polylines(self.canvas, [fixed_point(points)], False, tone, width, cv2.LINE_AA, 4)
 
     def darken(self, points, strength, soft):
-        """Multiply a polygon of pixel points by 1 - strength, its border blurred over `soft` px."""
+        """Multiply a polygon of pixel points by 1 - strength; `soft` px are blurred."""
         low = np.clip(points.min(0) - 2 * soft - 1, 0, (WIDTH - 1, HEIGHT - 1)).astype(int)
         high = np.clip(points.max(0) + 2 * soft + 2, low + 1, (WIDTH, HEIGHT)).astype(int)
         mask = np.zeros((high - low)[::-1], np.float32)
@@ -55,21 +53,21 @@ class Scene:
 
 @dataclass
 class Thing:
-    """A thing to draw into a scene: `draw(rng, scene, distance, *arguments)`."""
+    """Drawn into a scene by `draw(rng, scene, distance, *arguments)`."""
 
-    distance: float  # m ahead at the beginning of a drive
+    distance: float  # ahead at the beginning of a drive
     draw: Callable
     arguments: tuple
-    length: float = 0.0  # m; it is in sight until all of it is behind the camera
-    approach: float = 1.0  # m that it comes nearer for each that the camera drives
+    length: float = 0.0
+    approach: float = 1.0  # m that it comes nearer per m that the camera drives
 
 
 def draw_things(rng, scene, things, travelled):
-    """Draw Things from far to near as they are after `travelled` m."""
+    """Draw Things from far to near, after `travelled` m."""
     placed, nearest, farthest = [], scene.road.distance[-1], scene.road.distance[scene.road.top]
     for thing, own_rng in zip(things, rng.spawn(len(things)), strict=True):
         distance = thing.distance - thing.approach * travelled
-        if distance + thing.length > nearest and distance < farthest:  # in sight: no crest hides it
+        if distance + thing.length > nearest and distance < farthest:  # behind is a crest
             placed.append((distance, own_rng, thing))
     for distance, own_rng, thing in sorted(placed, key=lambda item: -item[0]):
         thing.draw(own_rng, scene, distance, *thing.arguments)

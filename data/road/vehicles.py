@@ -1,4 +1,4 @@
-"""Cars and trucks as a dash-cam sees them, and their places in the lanes of a road; `rng` is a numpy Generator."""
+"""Cars and trucks as a dash-cam sees them, and their places on a road."""
 
 from dataclasses import dataclass
 
@@ -16,9 +16,9 @@ TIRE, HUB, DARK, PLATE, HEADLIGHT = (0.03,) * 3, (0.35,) * 3, (0.07,) * 3, (0.7,
 
 @dataclass(frozen=True)
 class VehicleKind:
-    """Form of a vehicle; the rear view's right half is in fractions of width (0 = middle) and height."""
+    """Form of a vehicle; lists: its rear's right half, fractions of width (0 = middle) and height."""
 
-    size: tuple  # width, height, length, m
+    size: tuple  # width, height, length
     cabin_ends: tuple  # fractions of the length
     body: list
     cabin: list  # empty: a box
@@ -48,16 +48,16 @@ FREQUENCY = [0.45, 0.32, 0.1, 0.05, 0.08]  # of each of VEHICLES
 
 @dataclass
 class Vehicle:
-    """A vehicle while it is drawn. Its points are (across, up, along): fractions of width, height and length."""
+    """A vehicle while it is drawn. Its points are (across, up, along), fractions of its size."""
 
     scene: Scene
     kind: VehicleKind
-    offset: float  # m
-    distance: float  # m, of its rear
-    size: np.ndarray  # width, height, length, m
+    offset: float
+    distance: float  # of its rear
+    size: np.ndarray  # width, height, length
 
     def project(self, points):
-        """Points of the vehicle -> image points (N, 2)."""
+        """Image points (N, 2) of its points."""
         across, up, along = np.array(points, float).T
         width, height, length = self.size
         return self.scene.road.project(self.offset + across * width, up * height, self.distance + along * length)
@@ -70,12 +70,11 @@ class Vehicle:
         self.scene.fill(self.project(corners), np.asarray(rgb) * self.scene.light.objects, self.distance)
 
     def fill_both(self, half, along, rgb):
-        """Fill an area of the rear view given by its right half, points (across, up)."""
+        """Fill an area of which `half`, points (across, up), is the right half."""
         self.fill([(a, z, along) for a, z in half] + [(-a, z, along) for a, z in half[::-1]], rgb)
 
 
 def draw_shadow(vehicle):
-    """The shadow that the sun casts, and the dark below the vehicle."""
     scene, light, (width, height, length) = vehicle.scene, vehicle.scene.light, vehicle.size
     soft = 0.08 * scene.road.scale_at(vehicle.distance)
     base = np.array([(a, 0, d) for a in (-0.5, 0.5) for d in (0, 1)])
@@ -87,7 +86,7 @@ def draw_shadow(vehicle):
 
 
 def draw_side(vehicle, radius, paint, glass):
-    """The side that the camera sees, with its windows and wheels of `radius` (fraction of the height)."""
+    """The side that the camera sees; the wheels' `radius` is a fraction of the height."""
     kind, (near, far) = vehicle.kind, vehicle.kind.cabin_ends
     side = -0.5 * np.sign(vehicle.offset)
     top, low, belt = 0.8 * side, kind.body[0][1], 0.99 * kind.body[-1][1]
@@ -106,7 +105,6 @@ def draw_side(vehicle, radius, paint, glass):
 
 
 def draw_rear(vehicle, paint, glass):
-    """Roof, cabin and rear."""
     kind, (near, far) = vehicle.kind, vehicle.kind.cabin_ends
     if kind.window:
         roof = [(0.3, 1, near), (0.4, 0.97, near + 0.06), (0.4, 0.97, far - 0.14)]
@@ -120,7 +118,7 @@ def draw_rear(vehicle, paint, glass):
 
 
 def draw_vehicle(rng, scene, distance, offset, kind, oncoming):
-    """A VehicleKind from behind, with the side that the camera sees, wheels, lamps and shadow."""
+    """A VehicleKind from behind, or `oncoming`."""
     size = np.array(kind.size) * rng.uniform(0.92, 1.08, 3)
     if kind.window:
         paint, radius = rng.choice(CAR_COLORS) * rng.uniform(0.8, 1.1), 0.33 / size[1]
@@ -147,7 +145,7 @@ def draw_vehicle(rng, scene, distance, offset, kind, oncoming):
 
 
 def random_traffic(rng, road, layout):
-    """Random vehicles in the lanes and on the opposite carriageway: list of Thing."""
+    """List of Things on both carriageways."""
     places = []
     density = rng.choice([0.0, 0.3, 0.6, 1.0], p=[0.1, 0.35, 0.35, 0.2])
     for left, right in zip(road.offsets, road.offsets[1:], strict=False):

@@ -1,6 +1,6 @@
-"""Weather and light of a scene: sun, haze, sky and far hills; colors are RGB in 0..1, `rng` is a numpy Generator.
+"""Weather and light of a scene: sun, haze, sky and far hills.
 
-`pan` is how many px the camera has turned to the right since the first image of a drive.
+`pan`: px that the camera has turned to the right since the first image of a drive.
 """
 
 from dataclasses import dataclass
@@ -14,16 +14,14 @@ KINDS = {"clear": 0.36, "backlit": 0.24, "overcast": 0.2, "haze": 0.1, "dusk": 0
 
 @dataclass(frozen=True)
 class Light:
-    """Weather and light of a scene."""
-
     kind: str  # of KINDS
-    sun: float  # fraction of the light that is lost in a shadow
+    sun: float  # fraction of the light that a shadow takes
     sun_side: float  # shadow, m to the right per m of height
     sun_ahead: float  # shadow, m toward the camera per m of height
     objects: float  # brightness of what stands on the ground
     fog: float  # m at which 37 % of a thing show through
-    zenith: np.ndarray  # RGB
-    horizon: np.ndarray  # RGB
+    zenith: np.ndarray
+    horizon: np.ndarray
     cloud: float  # 0 to 1
     gray: bool  # clouds cover the whole sky
 
@@ -60,14 +58,14 @@ def draw_sky(rng, top, light, pan):
     else:
         alpha = np.clip((cloud - rng.uniform(0, 1.2)) * rng.uniform(0.3, 1), 0, 1)[..., None] * light.cloud
         sky = sky * (1 - alpha) + np.float32([0.95, 0.96, 0.98]) * alpha
-    for depth in np.sort(rng.uniform(0.15, 0.85, rng.integers(0, 4)))[::-1]:  # the farthest first
+    for depth in np.sort(rng.uniform(0.15, 0.85, rng.integers(0, 4)))[::-1]:  # far first
         draw_ridge(rng, sky, light, pan, depth)
     draw_ridge(rng, sky, light, pan, rng.uniform(0.02, 0.3), woods=True)
     return sky
 
 
 def draw_ridge(rng, sky, light, pan, depth, woods=False):
-    """One ridge of hills, or of far woods along the horizon, in place; `depth` is how deep in haze it lies, 0 to 1."""
+    """A ridge of hills or far woods, in place; `depth` in the haze is 0 to 1."""
     x, depth = np.arange(WIDTH, dtype=np.float32), np.float32(depth)
     outline = noise_tile(1.1 if woods else 1.8)[rng.integers(NOISE_SIDE)]
     places = (x + pan) * rng.uniform(0.15, 0.6) * (2 if woods else 1) + rng.uniform(0, NOISE_SIDE)

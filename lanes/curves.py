@@ -1,7 +1,7 @@
 """Instance label map -> lane curves in image coordinates.
 
 A lane is x(y) = a t + b + c / t + d / t^2, t = (y - horizon) / (height - horizon): how a flat road shows a line whose
-lateral position is a cubic of the distance, which goes as 1 / t. Polynomials in y continue lanes worse.
+lateral position is a cubic of the distance, which goes as 1 / t.
 
 Lengths below are pixels of an image 1280 wide and are scaled to the image at hand.
 """
@@ -13,36 +13,36 @@ import numpy as np
 IMAGE_SIZE = (720, 1280)  # TuSimple, (height, width)
 TOLERANCE = 10.0  # distance from the curve up to which a pixel supports it
 HORIZON_MARGIN = 30.0  # the horizon lies about this far above the highest point of the labels
-MAX_THICKNESS = 30.0  # a stripe wider than this is a blob, no line
+MAX_THICKNESS = 30.0  # a wider stripe is a blob, no line
 MIN_LENGTH = 120.0  # of a lane's evidence along its curve
-MIN_ROWS = 5  # label map rows below which nothing can be said
-MIN_INSIDE = 0.25  # fraction of an instance's pixels near a curve below which the instance is no line
+MIN_ROWS = 5  # of the label map
+MIN_INSIDE = 0.25  # fraction of a line's pixels near its curve
 MIN_COVER = 0.25  # fraction of a lane's rows, down to where it leaves the image, that show evidence
 FAR_END = 15.0  # the lanes of an image end this close below the highest one
 NEAR_END = 25.0  # and above the lowest one at most this far
 HYPOTHESES = 64  # three-point curves tried per piece
 MAX_PIECES = 12
 # Mean and spread of the coefficients over TuSimple's labels, in image widths: the prior of a ridge regression that
-# keeps short pieces straight and aimed at the vanishing point; inverse powers of t are scaled to alike spreads.
+# keeps short pieces straight and aimed at the vanishing point. Terms are scaled to alike spreads.
 TERM_SCALE = np.array([1.0, 1.0, 0.05, 0.0025])
 PRIOR_MEAN = np.array([0.0, 0.5, 0.0, 0.0])
 PRIOR_SPREAD = np.array([1.5, 0.1, 0.12, 0.12])
-NOISE = 8.0  # spread of one run's center, in pixels; large because neighboring runs err alike
+NOISE = 8.0  # spread of a run's center; large as neighboring runs err alike
 
 
 class Lane(NamedTuple):
-    """One lane curve, all in image pixels."""
+    """A lane curve, in image pixels."""
 
-    coefficients: np.ndarray  # (4,) float64, of the terms t, 1, 1/t, 1/t^2 (the last two times TERM_SCALE)
+    coefficients: np.ndarray  # (4,) float64, of the terms t, 1, 1/t, 1/t^2 times TERM_SCALE
     horizon: float  # row where t = 0
-    height: float  # image height, the row where t = 1
-    top: float  # first row with the lane
-    bottom: float  # last row with the lane
-    support: float  # length of the evidence along the curve: lanes are ranked by it
+    height: float  # of the image, the row where t = 1
+    top: float  # first row
+    bottom: float  # last row
+    support: float  # length of the evidence along the curve
 
 
 class _Geometry(NamedTuple):
-    """What all fits of one image have in common, in its pixels."""
+    """What all fits of an image have in common, in its pixels."""
 
     horizon: float
     height: float
@@ -52,7 +52,7 @@ class _Geometry(NamedTuple):
 
 
 def _terms(rows, geometry):
-    """The four functions of the row whose sum is a lane, (N,) -> (N, 4), and their derivatives by the row, (N, 4)."""
+    """The four functions of the row whose sum is a lane, (N,) -> (N, 4), and their derivatives (N, 4)."""
     height = geometry.height - geometry.horizon  # of the road in the image
     t = np.maximum((rows - geometry.horizon) / height, 0.02)  # above the horizon there is no road
     one = np.ones_like(t)
@@ -62,28 +62,25 @@ def _terms(rows, geometry):
 
 
 def lane_x(lane, rows):
-    """x of a `Lane`, (N,) float64 image columns, at any (N,) image rows, whether or not it reaches them."""
+    """x of a `Lane`, (N,) float64, at any (N,) image rows, whether or not it reaches them."""
     return _terms(np.asarray(rows, float), lane)[0] @ lane.coefficients
 
 
 def _stretches(label_map):
-    """Labels row after row, a zero after each (flat), and the indices where a run of equal label starts or ends."""
+    """Labels row after row, each with a zero after it, and the indices where runs start and end."""
     flat = np.pad(label_map, ((0, 0), (0, 1))).ravel()
     return flat, np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1, [flat.size]])
 
 
 def _runs(label_map, image_size):
-    """Horizontal runs of equal non-zero label, without those of blobs: (N,) label and (N, 3) row, center and width.
-
-    In image pixels; centers sit at half-integers of their own grid: image = (network + 0.5) * scale - 0.5.
-    """
+    """Horizontal runs of equal label, but 0 and blobs: (N,) label and (N, 3) row, center and width in image pixels."""
     height, width = label_map.shape
     scale_y, scale_x = image_size[0] / height, image_size[1] / width
     flat, cuts = _stretches(label_map)
     filled = np.flatnonzero(flat[cuts[:-1]])
     start, length = cuts[filled], cuts[filled + 1] - cuts[filled]
     row, first = np.divmod(start, width + 1)
-    # A stripe of thickness w is cut in lengths w / sin and w / cos by the horizontal and the vertical through a point.
+    # Rows and columns cut a stripe of thickness w in lengths w / sin and w / cos.
     _, column_cuts = _stretches(label_map.T)
     after = np.searchsorted(column_cuts, (first + length // 2) * (height + 1) + row, side="right")
     across, down = length * scale_x, (column_cuts[after] - column_cuts[after - 1]) * scale_y
@@ -93,7 +90,7 @@ def _runs(label_map, image_size):
 
 
 def _ridge(terms, centers, weights, geometry):
-    """Weighted least squares with the prior; leading axes are separate problems: terms (..., N, K) -> (..., K)."""
+    """Weighted least squares with the prior: terms (..., N, K) -> (..., K)."""
     weighted = np.swapaxes(terms * weights[..., None], -1, -2)
     return _solve(weighted @ terms, (weighted @ centers[..., None])[..., 0], geometry)
 
@@ -107,7 +104,7 @@ def _solve(matrix, right, geometry):
 
 
 def _search(centers, terms, slopes, weights, geometry):
-    """Coefficients (3,) of the curve with most support, by MSAC (Torr and Zisserman 2000), among runs with strays."""
+    """Coefficients (3,) of the curve with most support, by MSAC (Torr and Zisserman 2000)."""
     draws = np.random.default_rng(0).random((HYPOTHESES, 3))
     mass = np.cumsum(weights)
     picks = np.searchsorted(mass, (draws + np.arange(3)) / 3 * mass[-1])  # (M, 3), of each third of the pixels
@@ -138,7 +135,7 @@ def _fit(runs, geometry, search):
 
 
 def _trim(piece, geometry):
-    """A piece without the ends that lie beyond a gap more than twice their length: strays that meet the curve."""
+    """A piece without strays: ends beyond a gap of more than twice their length."""
     rows, height = np.unique(piece[:, 0]), geometry.row_height
     parts = np.split(rows, np.flatnonzero(np.diff(rows) > 3.5 * height) + 1)
     while len(parts) > 1 and 2 * (parts[0][-1] - parts[0][0] + height) < parts[1][0] - parts[0][-1]:
@@ -149,7 +146,7 @@ def _trim(piece, geometry):
 
 
 def _split(runs, geometry):
-    """Line pieces (N, 4) in the runs of one instance, best first, with the stretch of their curves; perhaps none."""
+    """Line pieces (N, 4) in the runs of one instance, best first, with the stretch of their curves."""
     pieces = []
     while len(runs) >= MIN_ROWS and len(pieces) < 4:
         _, x, stretch, near = _fit(runs, geometry, search=True)
@@ -164,7 +161,7 @@ def _split(runs, geometry):
 
 
 def _join(pieces, geometry):
-    """Join pieces that lie on one three-term curve, the best pair first, until no two of them do."""
+    """Join pieces that lie on one three-term curve, the best pair first."""
     while len(pieces) > 1:
         runs = np.concatenate(pieces)
         counts = np.array([len(piece) for piece in pieces])
@@ -205,7 +202,7 @@ def _finish(piece, geometry):
     if len(rows) < MIN_ROWS or support < MIN_LENGTH * geometry.unit:
         return None
     start, end = rows[[0, -1]]
-    # A line of thickness w reaches w / 2 beyond its end points, a row half a row height beyond its center.
+    # A line of thickness w reaches w / 2 beyond its end points, a row half its height beyond its center.
     cap = max(np.median(piece[near, 2] / stretch[near]) / 2 - geometry.row_height / 2, 0)
     lane = Lane(curve, geometry.horizon, geometry.height, start + cap, end - cap, support)
     return lane if len(rows) * geometry.row_height > MIN_COVER * (_last_row(lane, geometry) - lane.top) else None
@@ -220,7 +217,7 @@ def _last_row(lane, geometry):
 
 
 def _agree(lane, other, geometry):
-    """Whether both lanes can be in one image: lanes neither cross nor run within a line's width of each other."""
+    """Whether two lanes neither cross nor run within a line's width of each other."""
     rows = np.arange(max(lane.top, other.top), min(lane.bottom, other.bottom), 10 * geometry.unit)
     if len(rows) < 2:
         return True
@@ -231,15 +228,12 @@ def _agree(lane, other, geometry):
 
 
 def fit_lanes(label_map, image_size=IMAGE_SIZE, max_lanes=5):
-    """Lane curves of an instance label map.
+    """At most `max_lanes` lane curves, of the longest evidence first, of an (H, W) label map of a whole image.
 
     Every instance is searched for lines, lines that continue each other are joined, and what is too short, too sparse
     or in conflict with a better lane is dropped. Cars hide the ends of one lane and not of the next, but a road's lines
-    vanish at one distance, and near ones at one row, the own car's hood or the image's border: a lane that ends before
-    the others is continued, unless it meets another.
-
-    The label map is (H, W), 0 = background, and shows the whole image, of (height, width) pixels; at most `max_lanes`
-    are returned, those of the longest evidence first.
+    end at one distance and at one row, the own car's hood or the image's border: a lane that ends before is continued,
+    unless it meets another.
     """
     labels, runs = _runs(label_map, image_size)
     groups = [runs[labels == value] for value in np.unique(labels)]
@@ -257,7 +251,7 @@ def fit_lanes(label_map, image_size=IMAGE_SIZE, max_lanes=5):
         for lane in sorted(lanes, key=lambda lane: -lane.support):
             if all(_agree(lane, other, geometry) for other in kept):
                 kept.append(lane)
-        # What is no lane is gone now, so the lanes themselves say where the horizon is.
+        # What is no lane is gone, so the lanes say where the horizon is.
         highest = min((lane.top for lane in kept), default=top)
         if abs(highest - top) < HORIZON_MARGIN * unit / 2:
             break

@@ -1,12 +1,11 @@
 """Embeddings to instances: flat-kernel mean shift, label maps, colors of instances.
 
 As in De Brabandere et al., arXiv 1708.02551, every mode of the embeddings' density is an instance. Mean shift finds
-them: a ball of radius `bandwidth` moves to the mean of its pixels until it stands still (Comaniciu and Meer, PAMI
-24(5), 2002).
+them: balls move to the mean of their pixels until they stand still (Comaniciu and Meer, PAMI 24(5), 2002).
 
 `cluster` does what `sklearn.cluster.MeanShift(bandwidth, bin_seeding=True)` does, some 50 times as fast. First all
-balls climb at once, by two matrix products, over small cells where pixels are many; one that comes upon the path of a
-ball from a fuller bin is dropped, as both go on the same way. The few left then settle, over the pixels.
+balls climb at once, by matrix products, over small cells where pixels are many; one that comes upon the path of a ball
+from a fuller bin is dropped. The few left settle, over the pixels.
 """
 
 import colorsys
@@ -25,13 +24,13 @@ MIN_FRACTION = 0.0005  # of the image: 131 of 512x512 pixels; a lane has some 1,
 CELL, PIXEL, PATH = 1 / 12, 1e-6, 1 / 64  # sides of a cell, of a pixel, and of the cubes in which paths meet
 FAR = 2.0**20  # from zero; what is farther away counts as there
 FEW = 2**13  # pixels that need no cells
-SLOW, STOP = 0.003, 0.001  # moves that end the climb, before it overruns a halt of the exact one, and settling
+SLOW, STOP = 0.003, 0.001  # moves that end the climb, before it overruns an exact halt, and settling
 MAX_SEEDS, MAX_PAIRS = 2**10, 2**30  # pairs of a ball and a cell or pixel; only noise gets there
-BLOCK, ROWS = 512, 16  # cells and balls of a matrix product; BLAS gives larger ones to cores that the network uses
+BLOCK, ROWS = 512, 16  # cells and balls of a matrix product; larger ones go to cores that the network uses
 
 
 def instance_colors(count):
-    """`(count, 3)` uint8 RGB: the original's eight, then others, all different and none black."""
+    """`(count, 3)` uint8 RGB: the original's eight, then others, all different, none black."""
     colors, i = dict.fromkeys(zip(COLORS[::3], COLORS[1::3], COLORS[2::3], strict=True)), 0
     while len(colors) < count:
         i += 1
@@ -171,11 +170,11 @@ def _group(grid):
 
 
 def _bin_seeds(middles, means, counts):
-    """Middles of the occupied bins, or the pixels if each has its own, as in scikit-learn: `(S, D)`, fullest first."""
+    """Middles of occupied bins, or the pixels if each has its own, as in scikit-learn: `(S, D)`, fullest first."""
     bins = np.round(middles)
     index, members = _group(bins)
     pixels = np.bincount(index, weights=counts)
-    order = np.lexsort((np.random.default_rng(0).random(len(pixels)), -pixels))  # equally full: from everywhere
+    order = np.lexsort((np.random.default_rng(0).random(len(pixels)), -pixels))  # ties from everywhere
     return (means if pixels.max() == 1 else bins)[:, members[order[:MAX_SEEDS]]].T
 
 
@@ -238,7 +237,7 @@ def _make_sums(means, counts, side):
     """Function from centers `(S, D)` to the sums of their balls' pixels' places and number, `(S, D + 1)`."""
     # The fraction of a cell at x in the ball around c: 1/2 + (1 - |x - c|^2) / (2 side), clipped to 0..1
     slopes = 0.5 / np.where(counts == 1, PIXEL, side)
-    constants = 0.5 + slopes * (1 + PIXEL - (means**2).sum(axis=0))  # what is on the sphere is inside
+    constants = 0.5 + slopes * (1 + PIXEL - (means**2).sum(axis=0))  # on the sphere is inside
     factors = np.concatenate([2 * slopes * means, [-slopes, constants]])
     moments = np.concatenate([means * counts, [counts]])
     real = np.float32 if side > PIXEL and np.abs(means).max() < 32 else np.float64  # exact without cells

@@ -40,7 +40,7 @@ MAX_AREA = 2  # of an image of the view "aspect", in that of the network's size
 MAX_ZOOM = 16
 TILE = 2  # sides of what a network of crops sees at once at most, in those of a crop
 NO_LABEL = 2**16  # every pixel's id in an image without label
-DAYLIGHT = 75.0  # mean gray value; nearly all road images by day are brighter
+DAYLIGHT = 75.0  # mean gray value; road images by day are brighter
 _TURNED = count()  # images turned though nothing tells whether their labels are
 
 
@@ -100,7 +100,7 @@ def read_label(path):
 
 
 def require_ignored(label, path, ignore):
-    """Raise UserError if a label has pixels of `IGNORED` and that is not the id `ignore`."""
+    """Raise UserError if a label has pixels of `IGNORED`, unless `ignore` is that."""
     if ignore != IGNORED and (label == IGNORED).any():
         raise UserError(f"{path}: found the label value {IGNORED}, which means ignored, expected --ignore {IGNORED}")
 
@@ -113,13 +113,13 @@ class ClassMap(NamedTuple):
 
 
 def read_classes(class_map):
-    """Read a `ClassMap` as (h, w) uint8: 0 = no class, 1 to C, 255 = to be ignored; raises UserError."""
+    """Read a `ClassMap` as (h, w) uint8: 0 = no class, 1 to C, 255 = ignored; raises UserError."""
     known = np.full(2**16, UNKNOWN_CLASS, np.uint8)
     known[:256] = np.frombuffer(class_map.table, np.uint8)
     ids = read_label(class_map.path)
     classes = known[ids]
     if (unknown := ids[classes == UNKNOWN_CLASS]).size:
-        expected = f"those of {CLASS_FILE} beside classes/, 0 or {IGNORED_CLASS}"
+        expected = f"those of {CLASS_FILE}, 0 or {IGNORED_CLASS}"
         raise UserError(f"{class_map.path}: found class {unknown.max()}, expected {expected}; add it there or fix it")
     return classes
 
@@ -149,11 +149,10 @@ def read_pair(pair, ignore=None):
 
 
 def _read_as_drawn(path, shape):
-    """Image turned (EXIF), or as stored if that has the `shape` (h, w) of its label."""
+    """Image turned (EXIF), or as stored if so it may have the `shape` (h, w) of its label."""
     image = read_image(path)
     if image.shape[:2] == shape[::-1] != shape:
-        stored = read_image(path, cv2.IMREAD_IGNORE_ORIENTATION)
-        return stored if stored.shape[:2] == shape else image
+        return read_image(path, cv2.IMREAD_IGNORE_ORIENTATION)
     if is_turn_unknown(path, shape) and next(_TURNED) == 0:  # said once a run
         assumed = "its label is taken to be drawn so; else save such images without EXIF"
         print(f"warning: {path} is turned (EXIF): {assumed}", file=sys.stderr)
@@ -161,9 +160,9 @@ def _read_as_drawn(path, shape):
 
 
 def split_pairs(pairs):
-    """(training, validation) pairs, at least one each: the original's split."""
+    """(training, validation) pairs: the original's split."""
     if len(pairs) < 2:
-        raise UserError(f"found {len(pairs)} image, expected at least 2 to split; add images or name --valdir")
+        raise UserError(f"found {len(pairs)} image, expected at least 2 to split; add some or name --valdir")
     fraction = max(VALIDATION_FRACTION, 1 / len(pairs))
     return tuple(train_test_split(pairs, test_size=fraction, random_state=SPLIT_SEED))
 
@@ -206,8 +205,8 @@ def normalize(image):
 
 def center_crop(array, size):
     """The middle of an image or label, at most `TILE` times `size`."""
-    starts = [max(0, (length - TILE * side) // 2) for length, side in zip(array.shape, size, strict=False)]
-    return array[starts[0] : starts[0] + TILE * size[0], starts[1] : starts[1] + TILE * size[1]]
+    top, left = (max(0, (length - TILE * side) // 2) for length, side in zip(array.shape, size, strict=False))
+    return array[top : top + TILE * size[0], left : left + TILE * size[1]]
 
 
 def prepare_image(image, size, kind="stretch"):
@@ -232,12 +231,11 @@ def augment(image, label, size, rng, kind="stretch", ignore=None):
     """Random view of a pair of `read_pair`, of `size` (H, W): (H, W, 3) float32 in 0..255, and int32.
 
     Flip, shift, scale, rotation and shear, anchored in the upper third, which on a road moves the car sideways; then
-    color, light, shadow, blur and noise. With "aspect" the width fits, and of the height perhaps a random part is seen.
-    With "crop" it is a part around a random instance, but the id `ignore`, at the image's own scale, turned, by any
-    quarter too, instead of sheared. What comes in from outside is black and background.
+    color, light, blur and noise. With "aspect" the width fits, and of the height perhaps a random part is seen. With
+    "crop" it is a part around a random instance, but the id `ignore`, turned, by any quarter too, instead of sheared.
     """
     shown = _instance_pixel(label, rng, ignore) if kind == "crop" else None
-    frame = _frame(image.shape[:2], size, kind, None if kind == "stretch" else rng, shown)
+    frame = _frame(image.shape[:2], size, kind, rng, shown)
     move = _random_turn(frame, size, rng) if kind == "crop" else _random_affine(image.shape[:2], rng)
     image, label = _warp(image, label, move, frame, size)
     return _random_light(image.astype(np.float32), rng), label.astype(np.int32)
@@ -257,7 +255,7 @@ def _instance_pixel(label, rng, ignore):
 def _frame(source, target, kind, rng=None, shown=None):
     """What the network sees of an image before the random view: (2, 3) from pixels of its size to those of the file.
 
-    Cut off or empty are random ends, without `rng` both alike; the pixel `shown` is seen, anywhere.
+    Random ends are cut off or empty, without `rng` both alike; the pixel `shown` is seen.
     """
     (height, width), (rows, columns) = source, target
     if kind == "stretch":
@@ -271,7 +269,7 @@ def _frame(source, target, kind, rng=None, shown=None):
 
 
 def _warp(image, label, view, frame, size):
-    """Image and label of `size` (H, W), each pixel from where `view` after `frame`, both (2, 3), says."""
+    """Image and label of `size` (H, W), pixels from where `view` after `frame`, both (2, 3), says."""
     linear = view[:, :2] @ frame[:, :2]
     # pixel centers stand at half-integers
     offset = view[:, :2] @ (frame[:, :2] @ [0.5, 0.5] + frame[:, 2]) + view[:, 2] - 0.5
@@ -283,7 +281,7 @@ def _warp(image, label, view, frame, size):
 
 
 def _random_affine(source, rng):
-    """Random view: (2, 3) from points of the image to points of it, in the file's pixels."""
+    """Random view: (2, 3) from points of the image to such, in the file's pixels."""
     height, width = source
     scale = np.exp(rng.uniform(-0.12, 0.3))
     angle = np.deg2rad(rng.uniform(-4, 4))
@@ -306,9 +304,9 @@ def _random_turn(frame, size, rng):
 
 
 def _random_light(image, rng):
-    """Color and light of (H, W, 3) float32, changed at random; below `DAYLIGHT` less noise, which would cover all."""
+    """Change color and light of (H, W, 3) float32 at random; below `DAYLIGHT` less noise, which would cover all."""
     height, width = image.shape[:2]
-    if rng.random() < 0.3:  # shadow or light patch: half-plane strip across the image
+    if rng.random() < 0.3:  # a strip of shadow or light
         angle, near, far = rng.uniform(0, np.pi), *np.sort(rng.uniform(-0.6, 0.6, 2))
         y, x = np.mgrid[0:height, 0:width].astype(np.float32)
         along = np.cos(angle) * (x / width - 0.5) + np.sin(angle) * (y / height - 0.5)
@@ -316,11 +314,11 @@ def _random_light(image, rng):
         inside = np.clip((along - near) / softness, 0, 1) * np.clip((far - along) / softness, 0, 1)
         image = image * (1 + (rng.uniform(0.35, 1.2) - 1) * inside[:, :, None].astype(np.float32))
     gray = image.mean(axis=2, keepdims=True)
-    image = gray + (image - gray) * rng.uniform(0.4, 1.5)  # saturation
+    image = gray + (image - gray) * rng.uniform(0.4, 1.5)
     image = image * rng.uniform(0.93, 1.07, 3).astype(np.float32)  # white balance
     middle = float(gray.mean())
     light = min(1.0, middle / DAYLIGHT)
-    image = (image - middle) * rng.uniform(0.6, 1.4) + middle + light * rng.uniform(-45, 45)  # contrast, brightness
+    image = (image - middle) * rng.uniform(0.6, 1.4) + middle + light * rng.uniform(-45, 45)
     if rng.random() < 0.4:
         image = 255 * (np.clip(image, 0, 255) / 255) ** np.float32(np.exp(rng.uniform(-0.5, 0.5)))  # gamma
     if rng.random() < 0.25:
@@ -347,16 +345,14 @@ class Share:
 def make_dataset(pairs, size, batch_size, seed=None, augmented=False, share=Share(), view=STRETCH, ignore=None):
     """tf.data.Dataset of (image (B, H, W, 3) float32, label (B, H, W) int32, index (B,) int64); iterate by `batches`.
 
-    With classes the label is (B, H, W, 2): ids, `NO_LABEL` in an image without label, and classes, `IGNORED_CLASS` in
-    an image without.
+    With classes the label is (B, H, W, 2): ids, without label `NO_LABEL`, and classes, without `IGNORED_CLASS`.
 
     Args:
         pairs: as `read_pair` takes them, all without or all with classes; the index is into these.
         size: (H, W) in pixels, multiples of 8.
-        seed: None reads every pair once in order (the last batch may be smaller). An int repeats without end, in a new
-            order each time.
+        seed: None reads every pair once in order (the last batch may be smaller). An int repeats, always reordered.
         augmented: apply `augment` (needs a seed).
-        view: a `View`. With a seed every image fills (H, W); without, each has its `network_size`, with "crop" it is a
+        view: with a seed every image fills (H, W); without, each has its `network_size`, with "crop" it is a
             `center_crop`, and a batch of several sizes is an error.
         ignore: id that is no instance, or None.
     """
@@ -366,7 +362,8 @@ def make_dataset(pairs, size, batch_size, seed=None, augmented=False, share=Shar
         if seed is not None:
             index = _order(len(pairs), seed, sample // len(pairs))[sample % len(pairs)]
         image, label = read_pair(pairs[index], ignore)
-        image = normalize(image) if view.normalize else image
+        if view.normalize:
+            image = normalize(image)
         image, label = enlarge(image, view.zoom), enlarge(label, view.zoom)
         if augmented:
             image, label = augment(image, label, size, np.random.default_rng([seed, sample]), view.kind, ignore)
@@ -400,7 +397,7 @@ def _order(count, seed, epoch):
 
 
 def batches(dataset):
-    """Iterate a dataset of `make_dataset`; an unusable file raises UserError."""
+    """Iterate a dataset of `make_dataset`; raises UserError."""
     try:
         yield from dataset
     except tf.errors.OpError as error:

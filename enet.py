@@ -34,10 +34,9 @@ def build_enet(
     Args:
         input_shape: (H, W, 3), H and W multiples of 8; None for a size left open.
         semantic: add the lane / not lane head.
-        dropout: spatial dropout in the bottlenecks (1 % in stage 1, 10 % after).
+        dropout: spatial dropout in the bottlenecks.
         rescale: factor applied to the input; 1 for the original's checkpoints.
-        embedding_activation: None, or "relu" as in the original; then the head bias starts at 10, as embeddings that
-            are zero stay so.
+        embedding_activation: None, or "relu" as in the original, with a bias that keeps it from zero at the start.
         stage_two_repeat: runs of the eight bottlenecks at 1/8 resolution (2 in the paper: stages 2 and 3).
         skip_connections: add the encoder's output of the same size after each upsampling.
         image_statistics: see `BatchNormalization`.
@@ -115,7 +114,7 @@ def regular_bottleneck(x, name, dropout, norm, decoder=False):
 
 
 def dilated_bottleneck(x, name, rate, dropout, norm):
-    """Bottleneck with a 3x3 convolution whose taps lie `rate` pixels apart."""
+    """Bottleneck with a dilated 3x3 convolution."""
     middle = [layers.Conv2D(x.shape[-1] // 4, 3, padding="same", dilation_rate=rate, name=f"{name}_dilated_conv2")]
     return _bottleneck(x, name, middle, dropout, norm)
 
@@ -175,7 +174,7 @@ def _prelu(x, name):
     return PReLU(shared_axes=(1, 2), name=name)(x)
 
 
-def _relu(x, _=None):  # has no weights, so needs no name
+def _relu(x, _=None):
     return ops.relu(x)
 
 

@@ -24,8 +24,7 @@ def discriminative_loss(
         ignore: id whose pixels are no instance and count nowhere, or None.
 
     Returns:
-        (loss, l_var, l_dist, l_reg), float32 scalars: the sum and its three weighted parts, means over the batch;
-        finite, as their gradients, for finite input.
+        (loss, l_var, l_dist, l_reg), float32 scalars: the sum and its three weighted parts, means over the batch.
     """
     batch, height, width, dim = ops.shape(prediction)
     pixels = height * width
@@ -53,7 +52,7 @@ def discriminative_loss(
     # Equation 1. Every pixel gets the mean and the weight, 1 / (C * N_c), of its instance.
     weight = present / (ops.expand_dims(instances, 1) * ops.maximum(size, 1.0))  # (B, K)
     table = ops.concatenate([mean, ops.repeat(ops.expand_dims(weight, -1), filling, axis=-1)], axis=-1)
-    gathered = ops.take(ops.reshape(table, (batch * rows, dim + filling)), segment, axis=0)  # (B * H * W, D + filling)
+    gathered = ops.take(ops.reshape(table, (batch * rows, dim + filling)), segment, axis=0)
     hinge = ops.square(ops.maximum(_norm(x - gathered[:, :dim]) - delta_v, 0.0))  # (B * H * W,)
     l_var = ops.cast(ops.sum(ops.cast(hinge * gathered[:, dim], "float64")), "float32")
 
@@ -63,10 +62,7 @@ def discriminative_loss(
     repulsion = ops.sum(ops.square(ops.maximum(2.0 * delta_d - between, 0.0)) * pair, axis=(1, 2))
     l_dist = ops.sum(repulsion / ops.maximum(instances * (instances - 1.0), 1.0))
 
-    # Equation 3.
-    l_reg = ops.sum(ops.sum(_norm(mean), axis=1) / instances)
-
-    # Equation 4.
+    l_reg = ops.sum(ops.sum(_norm(mean), axis=1) / instances)  # equation 3
     images = ops.cast(batch, "float32")
     l_var, l_dist, l_reg = param_var * l_var / images, param_dist * l_dist / images, param_reg * l_reg / images
     return l_var + l_dist + l_reg, l_var, l_dist, l_reg

@@ -38,7 +38,7 @@ def build_model(network, synchronized=False, folder=""):
         return build_enet(**{**network, "input_shape": tuple(network["input_shape"]), "synchronized": synchronized})
     except (KeyError, TypeError, ValueError) as error:
         path = Path(folder) / CONFIG_FILE
-        raise UserError(f"{path}: 'network' does not describe an ENet ({error}); restore the file") from None
+        raise UserError(f"{path}: 'network' describes no ENet ({error}); restore the file") from None
 
 
 def save_model(folder, model, config):
@@ -71,7 +71,7 @@ def load_model(modeldir, image_size=None):
             model.load_weights(folder / MODEL_FILE)
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise UserError(f"{folder / MODEL_FILE}: weights could not be read ({reason}); restore or retrain it") from None
+        raise UserError(f"{folder / MODEL_FILE}: found no weights ({reason}); restore or retrain it") from None
     return model
 
 
@@ -82,7 +82,7 @@ def shipped(path):
 
 
 def model_folder(modeldir):
-    """The folder that holds the model of `modeldir`: itself, else its `best/`, else its `last/`; or UserError."""
+    """The folder with the model of `modeldir`: itself, else its `best/`, else its `last/`; raises UserError."""
     modeldir = shipped(modeldir)
     for folder in (Path(modeldir), Path(modeldir) / "best", Path(modeldir) / "last"):
         if (folder / MODEL_FILE).is_file() or any(folder.glob(INDEX_FILES)):
@@ -105,19 +105,19 @@ def read_network(folder):
 
 
 def read_confidence(modeldir):
-    """Mean lane probability that an instance of a model needs, as its config says; else 0."""
+    """Mean lane probability that an instance of a model needs, by default 0."""
     return _read_number(modeldir, "confidence", 0.0, lambda x: 0 <= x < 1, "from 0 to below 1")
 
 
 def read_threshold(modeldir):
-    """Lane probability from which a pixel belongs to an instance, as training wrote it into the config."""
+    """Lane probability from which a pixel belongs to an instance."""
     return _read_number(modeldir, "threshold", THRESHOLD, lambda x: 0 < x < 1, "above 0 and below 1")
 
 
 def read_bandwidth(modeldir):
-    """Bandwidth of the mean shift for a model: twice the margin of the variance term of its training, by default 1.0.
+    """Bandwidth of the mean shift for a model: twice the variance term's margin, by default 1.0.
 
-    Where the loss is 0, embeddings of one instance lie within that of each other, those of two instances don't.
+    Where the loss is 0, embeddings of one instance lie within that of each other, those of two don't.
     """
     return 2.0 * _read_number(modeldir, "dvar", 0.5, lambda x: 0 <= x < np.inf, "from 0 on", "flags") or 1.0
 
@@ -166,29 +166,23 @@ def read_config(folder):
 
 def code_version():
     """{"versions": of the packages, "commit": of this code}, with "+changes" if it differs, None without git."""
-    versions = {}
+    versions, commit = {}, None
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-    folder, commit = Path(__file__).resolve().parent, None
     command = "git --git-dir=.git --work-tree=. describe --always --abbrev=40 --exclude=* --dirty=+changes"
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
-        result = subprocess.run(command.split(), cwd=folder, capture_output=True, text=True, check=True)
-        commit = result.stdout.strip()
+        folder = Path(__file__).resolve().parent
+        commit = subprocess.run(command.split(), cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
     return {"versions": versions, "commit": commit}
 
 
 def original_network(folder):
-    """Arguments of `enet.build_enet` for the checkpoint in a folder; raises UserError."""
+    """`read_network` of a checkpoint."""
     head = _read_checkpoint(folder).get("Instance/transfer_layer/conv2d_transpose/weights")
-    return {
-        "input_shape": [512, 512, 3],
-        "embedding_dim": 3 if head is None else head.shape[2],
-        "semantic": head is None,
-        "rescale": 1,
-        "embedding_activation": "relu",
-        "image_statistics": True,
-    }
+    heads = {"embedding_dim": 3 if head is None else head.shape[2], "semantic": head is None}
+    fixed = {"rescale": 1, "embedding_activation": "relu", "image_statistics": True}
+    return {"input_shape": [512, 512, 3], **heads, **fixed}
 
 
 def _read_checkpoint(folder):
@@ -197,7 +191,7 @@ def _read_checkpoint(folder):
     chosen = prefixes[-1].with_suffix("")
     with contextlib.suppress(OSError, UnicodeDecodeError):
         text = (folder / "checkpoint").read_text(encoding="utf-8-sig")
-        # the path is that of the machine that wrote it
+        # the folder may be another machine's
         named = re.search(r'^model_checkpoint_path: "(?:.*[\\/])?(.+)"', text, re.MULTILINE)
         if named and (folder / f"{named[1]}.index").is_file():
             chosen = folder / named[1]
@@ -245,19 +239,19 @@ def copy_original_weights(model, folder):
                 name = original_name(layer.name, variable.name)
                 value = values.pop(name, None)
                 expected = [variable.shape[-1]] if variable.name == "alpha" else list(variable.shape)
-                if value is None or list(value.shape) != expected:
-                    found = "missing" if value is None else list(value.shape)
+                found = "missing" if value is None else list(value.shape)
+                if found != expected:
                     problems.append(f"{name} {found} instead of {expected}")
                 else:
                     variable.assign(value.reshape(variable.shape))
     problems += [f"{name} not known" for name in sorted(values)]
     if problems:
-        raise UserError(f"{folder}: the checkpoint is not of the original's ENet: {'; '.join(problems)}")
+        raise UserError(f"{folder}: found {'; '.join(problems)}, expected a checkpoint of the original's ENet")
     return missing
 
 
 def write_json(path, value):
-    """Write `value` as JSON, whole or not at all."""
+    """Write JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
@@ -269,7 +263,7 @@ def write_text(path, text):
 
 @contextlib.contextmanager
 def replacing(path):
-    """Yield a new path of the same suffix beside `path`; on success it replaces `path`, else it is removed."""
+    """Yield a new path beside `path`, of its suffix; on success it replaces `path`, else it is removed."""
     path = Path(path)
     temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")
     try:

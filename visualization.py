@@ -3,11 +3,11 @@
     python visualization.py instances my_test my_results instances.png
     python visualization.py images figure.png "input=a.jpg" "instances found=b.png"
 
-The first puts images of a data folder, their true instances, and what `inference.py --save labels,embedding
---keep-names` found side by side, the second any images, each with a title.
+The first shows images of a data folder, their true instances and what `inference.py --save labels,embedding
+--keep-names` found, the second any images, each with a title.
 
-Images are (h, w, 3) uint8 RGB; label maps are (H, W) integers of any size, 0 = background. matplotlib, which takes a
-second to import, is imported where it is used.
+Images are (h, w, 3) uint8 RGB; label maps are (H, W) integers of any size, 0 = background. matplotlib, slow to import,
+is imported where it is used.
 """
 
 if __name__ == "__main__":
@@ -64,7 +64,7 @@ def _write(image, text, place):
     """Write white text with a dark rim, its lower left corner at `place` (x, y)."""
     size = _text_size(image)
     width = max(1, round(2 * size))
-    # a thicker text's letters lie further apart
+    # thicker letters would lie further apart
     for x, y, gray in ((-width, 0, 0), (width, 0, 0), (0, -width, 0), (0, width, 0), (0, 0, 255)):
         cv2.putText(image, text, (place[0] + x, place[1] + y), FONT, size, (gray, gray, gray), width, cv2.LINE_AA)
 
@@ -107,7 +107,7 @@ def embedding_image(embedding, shape):
 def draw_lanes(image, lanes, h_samples, color, thickness=5):
     """Draw TuSimple lanes, x at rows `h_samples`, negative without point, on a copy of an image.
 
-    `color` is the RGB of all lanes or, (N, 3), of each; `thickness` is in pixels.
+    `color` is the RGB of all lanes or, (N, 3), of each.
     """
     image = image.copy()
     for lane, line_color in zip(lanes, np.broadcast_to(color, (len(lanes), 3)).tolist(), strict=True):
@@ -117,9 +117,9 @@ def draw_lanes(image, lanes, h_samples, color, thickness=5):
 
 
 def lane_colors(lanes, h_samples, label_map, shape):
-    """(N, 3) uint8 RGB of TuSimple lanes on an image of `shape`: that of the instance that most of their points lie on.
+    """(N, 3) uint8 RGB of TuSimple lanes on an image of `shape`: that of the instance below most of their points.
 
-    A lane on none, or on that of an earlier lane, gets a color that nothing else has.
+    A lane on none, or on that of an earlier lane, gets another color.
     """
     scale = np.divide(label_map.shape, shape[:2])
     rows, ids = ((np.array(h_samples) + 0.5) * scale[0]).astype(int), []
@@ -133,7 +133,7 @@ def lane_colors(lanes, h_samples, label_map, shape):
 
 
 def embedding_to_color(embedding):
-    """The first three channels of (H, W, D) embeddings as (H, W, 3) uint8, each from its 1st to its 99th percentile."""
+    """First three channels of (H, W, D) embeddings as (H, W, 3) uint8, each from its 1st to its 99th percentile."""
     color = np.zeros((*embedding.shape[:2], 3), np.uint8)
     for index in range(min(3, embedding.shape[2])):
         channel = embedding[:, :, index].astype(np.float32)  # a copy whose values lie side by side
@@ -154,7 +154,7 @@ def scatter_plot(embedding, label, path, title=""):
     axes = figure.add_subplot(projection="3d" if dims == 3 else None)
     axes.set(**{f"{axis}label": f"dimension {number}" for number, axis in enumerate("xyz"[:dims], start=1)})
     if dims == 3:
-        axes.set_box_aspect(None, zoom=0.85)  # leaves room for the third axis' name
+        axes.set_box_aspect(None, zoom=0.85)  # or the third axis' name is cut off
     numbers, present = sequential_ids(ids), np.unique(np.append(0, ids))
     colors = np.vstack([np.full((1, 3), 0.7), instance_colors(len(present) - 1) / 255])
     order = np.random.default_rng(0).permutation(len(ids))
@@ -190,9 +190,9 @@ def images_figure(path, images, titles, columns, width):
 
 
 def ids_of_truth(found, truth):
-    """Instances of a label map with the ids of those of a true one, of equal size, that they overlap most, one to one.
+    """Instances of a label map with the ids of those of a true one that they overlap most, one to one.
 
-    Both as `sequential_ids`; instances without a true one have the ids after these.
+    Both (H, W) as `sequential_ids`; instances without a true one have the ids after these.
     """
     counts = np.zeros((found.max() + 1, truth.max() + 1), int)
     np.add.at(counts, (found, truth), 1)
@@ -203,10 +203,10 @@ def ids_of_truth(found, truth):
     return ids[found]
 
 
-def instances_figure(path, data_folder, results, photos=True, count=4):
-    """Save rows of image (if `photos`), true and found instances and embedding, from few instances to many.
+def instances_figure(path, data_folder, results, photos):
+    """Save four rows of image (if `photos`), true and found instances and embedding, from few instances to many.
 
-    Of images of a data folder that have NAME_labels.png and NAME_embedding.png in `results`; UserError without any.
+    Of images of a data folder with NAME_labels.png and NAME_embedding.png in `results`; raises UserError.
     """
     chosen = []
     for image, label in find_pairs(data_folder):
@@ -217,7 +217,7 @@ def instances_figure(path, data_folder, results, photos=True, count=4):
         expected = "expected those of inference.py --save labels,embedding --keep-names; run it first"
         raise UserError(f"{results}: found no results of the images in {data_folder}, {expected}")
     chosen.sort()
-    count = min(count, len(chosen))
+    count = min(4, len(chosen))
     titles = ["image", "truth", "found", "embedding as color"][not photos :]
     tiles = []
     for place in (np.arange(count) + 0.5) * len(chosen) / count:
@@ -248,11 +248,11 @@ def main(argv=None):
     instances = commands.add_parser("instances", help="true and found instances side by side")
     instances.add_argument("data_folder", metavar="DATA", help="folder with images/ and labels/")
     instances.add_argument("results", metavar="RESULTS", help="folder of inference.py")
-    instances.add_argument("path", metavar="PNG", help="file to write")
+    instances.add_argument("path", metavar="PNG", help="to write")
     instances.add_argument("--no-images", action="store_true", help="leave out the images")
     images = commands.add_parser("images", help="images with titles side by side, in rows of two")
-    images.add_argument("path", metavar="PNG", help="file to write")
-    images.add_argument("images", metavar="TITLE=IMAGE", nargs="+", help="in their order; IMAGE alone has no title")
+    images.add_argument("path", metavar="PNG", help="to write")
+    images.add_argument("images", metavar="TITLE=IMAGE", nargs="+", help="IMAGE alone has no title")
     args = parser.parse_args(argv)
     if Path(args.path).suffix.lower() != ".png":
         parser.error(f"{args.path}: found another name, expected one in .png; change it")

@@ -1,9 +1,7 @@
 """CULane's lanes: the files (`*.lines.txt`, the lanes of one image, and lists of images) and the benchmark's rules.
 
-TP, FP and FN are those of tools/lane_evaluation in github.com/XingangPan/SCNN: a lane is a spline through its points,
-drawn 30 pixels wide on 1640x590, and found if its IoU with its predicted one, of the one-to-one matching of the largest
-sum, is above 0.5. A lane of one point or none, as of an empty line, is never found. A file that is missing, to the tool
-one without lanes, is an error here.
+TP, FP and FN are those of tools/lane_evaluation in github.com/XingangPan/SCNN: lanes are drawn and matched by their
+IoU; one of a point or none is never found. A missing file, to the tool one without lanes, is an error here.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -49,7 +47,7 @@ def read_list(path):
     lines = read_text(path, "CULane's image names").splitlines()
     names = [line.split()[0].lstrip("/") for line in lines if line.strip()]
     if not names:
-        raise UserError(f"{path}: found no line, expected one image name per line; name another list")
+        raise UserError(f"{path}: found no line, expected image names; name another")
     known = set()
     for name in names:
         if not Path(name).name or ".." in Path(name).parts or lines_path(name) in known:

@@ -12,14 +12,14 @@ import numpy as np
 
 IMAGE_SIZE = (720, 1280)  # TuSimple, (height, width)
 TOLERANCE = 10.0  # distance from the curve up to which a pixel supports it
-HORIZON_MARGIN = 30.0  # the horizon lies about this far above the highest point of the labels
+HORIZON_MARGIN = 30.0  # of the horizon above the highest point of the labels
 MAX_THICKNESS = 30.0  # a wider stripe is a blob, no line
 MIN_LENGTH = 120.0  # of a lane's evidence along its curve
 MIN_ROWS = 5  # of the label map
 MIN_INSIDE = 0.25  # fraction of a line's pixels near its curve
-MIN_COVER = 0.25  # fraction of a lane's rows, down to where it leaves the image, that show evidence
+MIN_COVER = 0.25  # fraction of a lane's rows, to where it leaves the image, with evidence
 FAR_END = 15.0  # the lanes of an image end this close below the highest one
-NEAR_END = 25.0  # and above the lowest one at most this far
+NEAR_END = 25.0  # and at most this far above the lowest one
 HYPOTHESES = 64  # three-point curves tried per piece
 MAX_PIECES = 12
 # Mean and spread of the coefficients over TuSimple's labels, in image widths: the prior of a ridge regression that
@@ -53,7 +53,7 @@ class _Geometry(NamedTuple):
 
 def _terms(rows, geometry):
     """The four functions of the row whose sum is a lane, (N,) -> (N, 4), and their derivatives (N, 4)."""
-    height = geometry.height - geometry.horizon  # of the road in the image
+    height = geometry.height - geometry.horizon
     t = np.maximum((rows - geometry.horizon) / height, 0.02)  # above the horizon there is no road
     one = np.ones_like(t)
     terms = np.stack([t, one, 1 / t, 1 / t**2], axis=-1) * TERM_SCALE
@@ -67,7 +67,7 @@ def lane_x(lane, rows):
 
 
 def _stretches(label_map):
-    """Labels row after row, each with a zero after it, and the indices where runs start and end."""
+    """Labels row after row, a zero after each, and the indices where runs start and end."""
     flat = np.pad(label_map, ((0, 0), (0, 1))).ravel()
     return flat, np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1, [flat.size]])
 
@@ -116,7 +116,7 @@ def _search(centers, terms, slopes, weights, geometry):
 
 
 def _fit(runs, geometry, search):
-    """Robust curve through runs (N, 3+): coefficients (4,), its x (N,), its stretch ds/dy (N,), support (N,) bool."""
+    """Robust curve through runs (N, 3+): coefficients (4,), x (N,), stretch ds/dy (N,), support (N,) bool."""
     rows, centers, widths = runs[:, :3].T
     terms, slopes = _terms(rows, geometry)
     weights = np.minimum(widths, 3 * np.median(widths))
@@ -166,30 +166,30 @@ def _join(pieces, geometry):
         runs = np.concatenate(pieces)
         counts = np.array([len(piece) for piece in pieces])
         starts = counts.cumsum() - counts
-        one, other = np.triu_indices(len(pieces), 1)
+        pairs = np.array(np.triu_indices(len(pieces), 1))  # (2, pairs)
         rows, centers, _, stretch = runs.T
         terms, slopes = (part[:, :3] for part in _terms(rows, geometry))
         # The normal equations of a pair are the sum of its pieces'.
         weighted = terms / stretch[:, None] ** 2
         matrix = np.add.reduceat(weighted[:, :, None] * terms[:, None], starts)  # (P, 3, 3)
         right = np.add.reduceat(weighted * centers[:, None], starts)  # (P, 3)
-        curves = _solve(matrix[one] + matrix[other], right[one] + right[other], geometry)  # (pairs, 3)
+        curves = _solve(matrix[pairs].sum(axis=0), right[pairs].sum(axis=0), geometry)  # (pairs, 3)
         distance = np.abs(curves @ terms.T - centers) / np.hypot(1, curves @ slopes.T)  # (pairs, N)
         near = distance < TOLERANCE * geometry.unit
         fraction = np.add.reduceat(near, starts, axis=1, dtype=float) / counts  # (pairs, P)
         error = np.add.reduceat(distance**2, starts, axis=1)
-        pair = np.arange(len(one))
+        each = np.arange(len(curves))
         high, low = np.minimum.reduceat(rows, starts), np.maximum.reduceat(rows, starts)
         row_counts = np.array([len(np.unique(piece[:, 0])) for piece in pieces])
-        span = (np.maximum(low[one], low[other]) - np.minimum(high[one], high[other])) / geometry.row_height + 1
-        cover = np.minimum((row_counts[one] + row_counts[other]) / span, 1)
-        cost = (error[pair, one] + error[pair, other]) / (counts[one] + counts[other]) / cover
-        fits = (fraction[pair, one] > 0.8) & (fraction[pair, other] > 0.8) & (cover > MIN_COVER)
+        span = (low[pairs].max(axis=0) - high[pairs].min(axis=0)) / geometry.row_height + 1
+        cover = np.minimum(row_counts[pairs].sum(axis=0) / span, 1)
+        cost = error[each, pairs].sum(axis=0) / counts[pairs].sum(axis=0) / cover
+        fits = (fraction[each, pairs] > 0.8).all(axis=0) & (cover > MIN_COVER)
         if not fits.any():
             break
-        best = np.where(fits, cost, np.inf).argmin()
-        joined = np.concatenate([pieces[one[best]], pieces[other[best]]])
-        pieces = [piece for k, piece in enumerate(pieces) if k not in (one[best], other[best])] + [joined]
+        one, other = pairs[:, np.where(fits, cost, np.inf).argmin()]
+        rest = [piece for k, piece in enumerate(pieces) if k not in (one, other)]
+        pieces = [*rest, np.concatenate([pieces[one], pieces[other]])]
     return pieces
 
 
@@ -217,7 +217,7 @@ def _last_row(lane, geometry):
 
 
 def _agree(lane, other, geometry):
-    """Whether two lanes neither cross nor run within a line's width of each other."""
+    """Whether lanes neither cross nor run within a line's width of each other."""
     rows = np.arange(max(lane.top, other.top), min(lane.bottom, other.bottom), 10 * geometry.unit)
     if len(rows) < 2:
         return True
@@ -230,13 +230,12 @@ def _agree(lane, other, geometry):
 def fit_lanes(label_map, image_size=IMAGE_SIZE, max_lanes=5):
     """At most `max_lanes` lane curves, of the longest evidence first, of an (H, W) label map of a whole image.
 
-    Every instance is searched for lines, lines that continue each other are joined, and what is too short, too sparse
-    or in conflict with a better lane is dropped. Cars hide the ends of one lane and not of the next, but a road's lines
-    end at one distance and at one row, the own car's hood or the image's border: a lane that ends before is continued,
-    unless it meets another.
+    Lines of instances are joined, and what is short, sparse or in conflict with a better lane is dropped. Cars hide
+    the ends of one lane and not of the next, but a road's lines end at one distance and at one row, the own car's hood
+    or the image's border: a lane that ends before is continued, unless it meets another.
     """
     labels, runs = _runs(label_map, image_size)
-    groups = [runs[labels == value] for value in np.unique(labels)]
+    groups = (runs[labels == value] for value in np.unique(labels))
     groups = [group for group in groups if len(group) >= MIN_ROWS]
     height, width = image_size
     unit = width / 1280
@@ -246,8 +245,7 @@ def fit_lanes(label_map, image_size=IMAGE_SIZE, max_lanes=5):
         below = [group[group[:, 0] > geometry.horizon + 10 * unit] for group in groups]
         pieces = [piece for group in below for piece in _split(group, geometry)]
         pieces = _join(sorted(pieces, key=len, reverse=True)[:MAX_PIECES], geometry)
-        lanes = [lane for lane in (_finish(piece, geometry) for piece in pieces) if lane]
-        kept = []
+        lanes, kept = filter(None, (_finish(piece, geometry) for piece in pieces)), []
         for lane in sorted(lanes, key=lambda lane: -lane.support):
             if all(_agree(lane, other, geometry) for other in kept):
                 kept.append(lane)

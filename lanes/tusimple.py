@@ -58,7 +58,7 @@ def read_lane_classes(path):
     """Read the classes of lanes: ({id: name}, {raw_file: list of ids}), the latter unchecked; raises UserError.
 
     {"classes": {"1": "dashed", "2": "double dashed"}}
-    {"raw_file": "clips/0313-1/6040/20.jpg", "classes": [1, 1, 2]}
+    {"raw_file": "clips/20.jpg", "classes": [1, 1, 2]}
     """
     lines = read_text(path).splitlines()
     try:
@@ -84,14 +84,14 @@ def format_lines(entries):
 
 
 def require_own_lines(path, flag):
-    """Raise UserError if there is a file to write lanes to that begins with something else, as labels do."""
+    """Raise UserError if there is a file other than of lanes to write lanes to."""
     if not path or not Path(path).exists():
         return
     with contextlib.suppress(ValueError, RecursionError, TypeError):
         first = read_text(path).partition("\n")[0]
         if not first or "run_time" in json.loads(first):
             return
-    raise UserError(f"{flag} {path}: found something else, expected no file or an earlier result; name another")
+    raise UserError(f"{flag} {path}: found something else, expected no file or a result; name another")
 
 
 def _is_row(value):
@@ -126,7 +126,7 @@ def draw_label(label, shape=IMAGE_SIZE):
 def draw_lanes(lanes, shape, thickness, where):
     """Draw lanes, lists of points (x, y), as (h, w) uint8, lane i with `GRAY_VALUES[i]`; raises UserError."""
     if len(lanes) > len(GRAY_VALUES):
-        raise UserError(f"{where}: found {len(lanes)} lanes, expected at most {len(GRAY_VALUES)} gray values")
+        raise UserError(f"{where}: found {len(lanes)} lanes, expected at most {len(GRAY_VALUES)}")
     image = np.zeros(shape, np.uint8)
     for points, gray in zip(lanes, GRAY_VALUES, strict=False):
         if len(points):
@@ -151,7 +151,7 @@ def tusimple_line(raw_file, lanes, h_samples, run_time, image_size=IMAGE_SIZE):
 
 
 def lane_scores(line, probability, image_size):
-    """Means of a probability, (H, W) of the whole image, along the lanes of a TuSimple dict, 0 without a point."""
+    """Means of a probability (H, W) of a whole image along the lanes of a TuSimple dict, 0 without a point."""
     rows = ((np.array(line["h_samples"]) + 0.5) * len(probability) / image_size[0]).astype(int)
     scores = []
     for x in map(np.array, line["lanes"]):
@@ -222,7 +222,7 @@ def score_images(predictions, ground_truth, time_limit=TIME_LIMIT, names=("predi
 def lanes_at_rows(entry, rows, where):
     """The lanes of a TuSimple dict at the rows of a label, lists of one x per row.
 
-    A lane must have an x for each of these, or of the dict's h_samples, the rows among them; else UserError.
+    A lane must have an x for each, or for each of the dict's h_samples, the rows among them; else UserError.
     """
     given = entry.get("h_samples", rows)
     if not {*rows} <= {*given} or any(len(lane) != len(given) for lane in entry["lanes"]):

@@ -163,7 +163,7 @@ def _mean_shift(columns):
 
 def _group(grid):
     """Groups equal columns of whole numbers `(D, N)`: group of each `(N,)`, a member of each group `(G,)`."""
-    # by a hash that wraps around: all digits have no room in 64 bits
+    # by a hash, as all digits have no room in 64 bits
     factors = np.random.default_rng(0).integers(2**62, size=len(grid), dtype=np.int64) * 2 + 1
     _, members, index = np.unique(factors @ grid.astype(np.int64), return_index=True, return_inverse=True)
     return index, members
@@ -234,7 +234,7 @@ def _squares(columns, center):
 
 
 def _make_sums(means, counts, side):
-    """Function from centers `(S, D)` to the sums of their balls' pixels' places and number, `(S, D + 1)`."""
+    """Function from centers `(S, D)` to sums of their balls' pixels' places and number, `(S, D + 1)`."""
     # The fraction of a cell at x in the ball around c: 1/2 + (1 - |x - c|^2) / (2 side), clipped to 0..1
     slopes = 0.5 / np.where(counts == 1, PIXEL, side)
     constants = 0.5 + slopes * (1 + PIXEL - (means**2).sum(axis=0))  # on the sphere is inside

@@ -1,7 +1,6 @@
 """Image and label files as a `tf.data` pipeline, and how an image becomes network input.
 
-Images are resized bilinearly, labels by nearest neighbor. Sample number n of a run depends on the seed and n alone, so
-that a run can be repeated or continued.
+Images are resized bilinearly, labels by nearest neighbor. Sample n of a run depends on the seed and n alone.
 """
 
 import contextlib
@@ -304,7 +303,7 @@ def _random_turn(frame, size, rng):
 
 
 def _random_light(image, rng):
-    """Change color and light of (H, W, 3) float32 at random; below `DAYLIGHT` less noise, which would cover all."""
+    """Change color and light of (H, W, 3) float32 at random, less in the dark, where noise would cover all."""
     height, width = image.shape[:2]
     if rng.random() < 0.3:  # a strip of shadow or light
         angle, near, far = rng.uniform(0, np.pi), *np.sort(rng.uniform(-0.6, 0.6, 2))

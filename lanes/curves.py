@@ -249,7 +249,7 @@ def fit_lanes(label_map, image_size=IMAGE_SIZE, max_lanes=5):
         for lane in sorted(lanes, key=lambda lane: -lane.support):
             if all(_agree(lane, other, geometry) for other in kept):
                 kept.append(lane)
-        # What is no lane is gone, so the lanes say where the horizon is.
+        # The lanes say where the horizon is.
         highest = min((lane.top for lane in kept), default=top)
         if abs(highest - top) < HORIZON_MARGIN * unit / 2:
             break

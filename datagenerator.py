@@ -1,7 +1,6 @@
-"""Image and label files as a `tf.data` pipeline, and the one place that says how an image becomes network input.
+"""Image and label files as a `tf.data` pipeline, and how an image becomes network input.
 
-Images are resized bilinearly and labels by nearest neighbor. Sample number n of a run depends on the seed and n alone,
-so that a run can be repeated or continued whatever the number of threads.
+Images are resized bilinearly, labels by nearest neighbor. Sample n of a run depends on the seed and n alone.
 """
 
 import contextlib
@@ -36,27 +35,27 @@ SPLIT_SEED = 42
 VALIDATION_FRACTION = 0.1
 KINDS_OF_VIEW = ("stretch", "aspect", "crop")
 PERCENTILES = 1.0, 99.8  # of an image's values, become black and white; StarDist's
-MAX_AREA = 2  # pixels of an image of the view "aspect", in those of the network's size
+MAX_AREA = 2  # of an image of the view "aspect", in that of the network's size
 MAX_ZOOM = 16
-TILE = 2  # sides of the largest part of an image that a network of crops sees at once, in those of a crop
-NO_LABEL = 2**16  # every pixel's id in an image without label: none of a file
-DAYLIGHT = 75.0  # mean gray value; nearly all road images by day are brighter
-_TURNED = count()  # images that were read turned though nothing tells whether their labels are
+TILE = 2  # sides of what a network of crops sees at once at most, in those of a crop
+NO_LABEL = 2**16  # every pixel's id in an image without label
+DAYLIGHT = 75.0  # mean gray value; road images by day are brighter
+_TURNED = count()  # images turned though nothing tells whether their labels are
 
 
 class View(NamedTuple):
-    """How a network sees images; a model's config has its fields, the kind under "view"."""
+    """How a network sees images; in a model's config the kind is "view"."""
 
     kind: str = "stretch"  # of KINDS_OF_VIEW, see `network_size`
-    zoom: float = 1.0  # images and labels are enlarged so many times first
-    normalize: bool = False  # before that, by `normalize`
+    zoom: float = 1.0  # see `enlarge`
+    normalize: bool = False  # before that
 
 
 STRETCH = View()
 
 
 def view_of(config, folder):
-    """The `View` of the config of a model or run folder; raises UserError if it makes no sense."""
+    """The `View` of a folder's config; raises UserError if it makes no sense."""
     view = View(config.get("view", "stretch"), config.get("zoom", 1.0), config.get("normalize", False))
     is_zoom = type(view.zoom) in (int, float) and 0 < view.zoom <= MAX_ZOOM
     if view.kind not in KINDS_OF_VIEW or not is_zoom or type(view.normalize) is not bool:
@@ -67,12 +66,12 @@ def view_of(config, folder):
 
 
 def read_image(path, flags=0):
-    """Read an image, see `data.files.read_color`, as (h, w, 3) uint8 RGB; raises UserError if it can't be decoded."""
+    """Read an image, by `read_color`, as (h, w, 3) uint8 RGB; raises UserError if it can't be decoded."""
     return cv2.cvtColor(decode_image(read_bytes(path), path, partial(read_color, flags=flags)), cv2.COLOR_BGR2RGB)
 
 
 def require_readable(paths):
-    """Raise UserError, before a model is loaded, unless one of the images can be read."""
+    """Raise UserError unless one of the images can be read."""
     for path in paths:
         with contextlib.suppress(UserError):
             return read_image(path)
@@ -82,7 +81,7 @@ def require_readable(paths):
 def read_label(path):
     """Read a label as (h, w) uint8 or uint16 ids: gray, perhaps as RGB, or numbers of a palette that begins with black.
 
-    Raises UserError for other colors, and for what is compressed with loss.
+    Raises UserError for anything else, as what is compressed with loss.
     """
     data = read_bytes(path)
     if kind := lossy_kind(data):
@@ -95,33 +94,31 @@ def read_label(path):
         if label.ndim == 2 and label.dtype in (np.uint8, np.uint16):
             return label
         found = "colors" if label.ndim == 3 else f"values of {label.dtype}"
-    raise UserError(
-        f"{path}: found {found}, expected a png of one 8- or 16-bit channel whose values are instance ids; make it "
-        "anew (of colors data/instance_dataset_processing.py makes one)"
-    )
+    expected = "expected a png of one 8- or 16-bit channel of instance ids"
+    raise UserError(f"{path}: found {found}, {expected}; of colors data/instance_dataset_processing.py makes one")
 
 
 def require_ignored(label, path, ignore):
-    """Raise UserError if a label has pixels of `IGNORED` and `ignore` is another id, or None."""
+    """Raise UserError if a label has pixels of `IGNORED`, unless `ignore` is that."""
     if ignore != IGNORED and (label == IGNORED).any():
         raise UserError(f"{path}: found the label value {IGNORED}, which means ignored, expected --ignore {IGNORED}")
 
 
 class ClassMap(NamedTuple):
-    """A class map's file and what a run makes of its ids."""
+    """A class map's file and what its ids mean."""
 
     path: str
     table: bytes  # of `data.files.class_table`
 
 
 def read_classes(class_map):
-    """Read a `ClassMap` as (h, w) uint8: 0 = no class, 1 to C, 255 = to be ignored; raises UserError."""
+    """Read a `ClassMap` as (h, w) uint8: 0 = no class, 1 to C, 255 = ignored; raises UserError."""
     known = np.full(2**16, UNKNOWN_CLASS, np.uint8)
     known[:256] = np.frombuffer(class_map.table, np.uint8)
     ids = read_label(class_map.path)
     classes = known[ids]
     if (unknown := ids[classes == UNKNOWN_CLASS]).size:
-        expected = f"those of {CLASS_FILE} beside classes/, 0 or {IGNORED_CLASS}"
+        expected = f"those of {CLASS_FILE}, 0 or {IGNORED_CLASS}"
         raise UserError(f"{class_map.path}: found class {unknown.max()}, expected {expected}; add it there or fix it")
     return classes
 
@@ -129,9 +126,8 @@ def read_classes(class_map):
 def read_pair(pair, ignore=None):
     """Read a pair (image path, label path), with classes (image path, label path or None, `ClassMap` or None).
 
-    Returns (h, w, 3) uint8 RGB and (h, w) uint8 or uint16 ids; with classes (h, w, 2) uint16, ids and those of
-    `read_classes`, 0 where the pair has none. Raises UserError for a file that can't be used, and if the sizes differ;
-    `ignore` is the id that is no instance, or None.
+    Returns (h, w, 3) uint8 RGB and (h, w) uint8 or uint16 ids; with classes (h, w, 2) uint16, ids and `read_classes`,
+    0 where the pair has none. Raises UserError for a file that can't be used or of another size.
     """
     path, class_map = pair[1], pair[2] if pair[2:] else None
     layers = {}
@@ -152,21 +148,20 @@ def read_pair(pair, ignore=None):
 
 
 def _read_as_drawn(path, shape):
-    """Image in the view, turned (EXIF) or as stored, that has the `shape` (h, w) of its label, if one has."""
+    """Image turned (EXIF), or as stored if so it may have the `shape` (h, w) of its label."""
     image = read_image(path)
     if image.shape[:2] == shape[::-1] != shape:
-        stored = read_image(path, cv2.IMREAD_IGNORE_ORIENTATION)
-        return stored if stored.shape[:2] == shape else image
+        return read_image(path, cv2.IMREAD_IGNORE_ORIENTATION)
     if is_turn_unknown(path, shape) and next(_TURNED) == 0:  # said once a run
-        assumed = "its label is taken to be drawn so; if it isn't, save such images without EXIF"
-        print(f"warning: {path} is to be shown turned (EXIF): {assumed}", file=sys.stderr)
+        assumed = "its label is taken to be drawn so; else save such images without EXIF"
+        print(f"warning: {path} is turned (EXIF): {assumed}", file=sys.stderr)
     return image
 
 
 def split_pairs(pairs):
-    """(training, validation) pairs, at least one each: the original's split."""
+    """(training, validation) pairs: the original's split."""
     if len(pairs) < 2:
-        raise UserError(f"found {len(pairs)} image, expected at least 2 to split; add images or name --valdir")
+        raise UserError(f"found {len(pairs)} image, expected at least 2 to split; add some or name --valdir")
     fraction = max(VALIDATION_FRACTION, 1 / len(pairs))
     return tuple(train_test_split(pairs, test_size=fraction, random_state=SPLIT_SEED))
 
@@ -174,8 +169,8 @@ def split_pairs(pairs):
 def network_size(shape, size, kind="stretch"):
     """Size, multiples of 8, at which a network for images of `size` (H, W) sees an image of `shape` (h, w, ...).
 
-    With "stretch" that is `size`. With "aspect" the width becomes W and the height follows, as cameras differ less in
-    how wide they look; very high images become smaller. With "crop" an image keeps its own size and is filled up.
+    With "aspect" the width becomes W and the height follows, but very high images become smaller. With "crop" an image
+    keeps its own size and is filled up.
     """
     height, width = shape[:2]
     if kind == "stretch":
@@ -187,22 +182,19 @@ def network_size(shape, size, kind="stretch"):
 
 
 def zoomed_size(shape, zoom):
-    """(H, W) of an image of `shape` (h, w, ...) that is enlarged `zoom` times."""
+    """(H, W) of an image of `shape` (h, w, ...), `zoom` times."""
     return tuple(max(1, round(zoom * side)) for side in shape[:2])
 
 
 def enlarge(array, zoom):
-    """Resize an image (h, w, 3) bilinearly, a label by nearest neighbor to `zoomed_size`; itself at zoom 1."""
+    """Resize an image (h, w, 3) or a label to `zoomed_size`; itself at zoom 1."""
     kind = cv2.INTER_LINEAR if array.shape[2:] == (3,) else cv2.INTER_NEAREST_EXACT
     return array if zoom == 1 else cv2.resize(array, zoomed_size(array.shape, zoom)[::-1], interpolation=kind)
 
 
 def normalize(image):
-    """Stretch the contrast of (h, w, 3) uint8: `PERCENTILES` of all values become 0 and 255, in all channels alike.
-
-    An image of one value, but for less than the percentiles leave out, stays as it is.
-    """
-    counts = sum(np.bincount(row.ravel(), minlength=256) for row in image)  # of all at once it takes 8 times their room
+    """Stretch the contrast of (h, w, 3) uint8: `PERCENTILES` of all values become 0 and 255; equal ones stay."""
+    counts = sum(np.bincount(row.ravel(), minlength=256) for row in image)  # all at once take 8 times their room
     ranks = counts.cumsum() / image.size
     low, high = np.searchsorted(ranks, np.array(PERCENTILES) / 100)
     if low == high:
@@ -211,22 +203,19 @@ def normalize(image):
 
 
 def center_crop(array, size):
-    """The middle of an image or label, of at most `TILE` times `size`."""
-    starts = [max(0, (length - TILE * side) // 2) for length, side in zip(array.shape, size, strict=False)]
-    return array[starts[0] : starts[0] + TILE * size[0], starts[1] : starts[1] + TILE * size[1]]
+    """The middle of an image or label, at most `TILE` times `size`."""
+    top, left = (max(0, (length - TILE * side) // 2) for length, side in zip(array.shape, size, strict=False))
+    return array[top : top + TILE * size[0], left : left + TILE * size[1]]
 
 
 def prepare_image(image, size, kind="stretch"):
-    """Network input (H, W, 3) float32 of (h, w, 3) uint8 RGB: bilinear resize to `size`, values left at 0..255.
-
-    With the kind of view "crop" black fills it up instead, at the right and below.
-    """
+    """(H, W, 3) float32 in 0..255 of (h, w, 3) uint8 RGB, resized or, with "crop", filled up with black to `size`."""
     return _fit(image, size, kind, cv2.INTER_LINEAR).astype(np.float32)
 
 
 def prepare_label(label, size, kind="stretch"):
-    """As `prepare_image`, ids (h, w) or (h, w, 2) to int32 by nearest neighbor, so that no new id appears."""
-    # INTER_NEAREST takes the upper left of the nearest pixels, which moves labels against the bilinear image
+    """As `prepare_image`, ids (h, w) or (h, w, 2) to int32."""
+    # INTER_NEAREST takes the upper left of the nearest pixels, which moves labels against the image
     return _fit(label, size, kind, cv2.INTER_NEAREST_EXACT).astype(np.int32)
 
 
@@ -241,19 +230,18 @@ def augment(image, label, size, rng, kind="stretch", ignore=None):
     """Random view of a pair of `read_pair`, of `size` (H, W): (H, W, 3) float32 in 0..255, and int32.
 
     Flip, shift, scale, rotation and shear, anchored in the upper third, which on a road moves the car sideways; then
-    color, light, shadow, blur and noise. With the kind of view "aspect" the width fits, and where the height doesn't, a
-    random part is seen. With "crop" it is a part at the image's own scale around a random instance, but that of the id
-    `ignore`, turned, by any quarter too, instead of sheared. What comes in from outside is black and background.
+    color, light, blur and noise. With "aspect" the width fits, and of the height perhaps a random part is seen. With
+    "crop" it is a part around a random instance, but the id `ignore`, turned, by any quarter too, instead of sheared.
     """
     shown = _instance_pixel(label, rng, ignore) if kind == "crop" else None
-    frame = _frame(image.shape[:2], size, kind, None if kind == "stretch" else rng, shown)
+    frame = _frame(image.shape[:2], size, kind, rng, shown)
     move = _random_turn(frame, size, rng) if kind == "crop" else _random_affine(image.shape[:2], rng)
     image, label = _warp(image, label, move, frame, size)
     return _random_light(image.astype(np.float32), rng), label.astype(np.int32)
 
 
 def _instance_pixel(label, rng, ignore):
-    """(row, column) of a pixel of a random instance, all equally likely; None if there is none."""
+    """(row, column) in a random instance, all equally likely; None if there is none."""
     label = label if label.ndim == 2 else label[:, :, 0]
     ids = [i for i in np.flatnonzero(np.bincount(label.ravel())) if i not in (0, ignore)]
     if not ids:
@@ -266,7 +254,7 @@ def _instance_pixel(label, rng, ignore):
 def _frame(source, target, kind, rng=None, shown=None):
     """What the network sees of an image before the random view: (2, 3) from pixels of its size to those of the file.
 
-    What is cut off or empty is at random ends, without `rng` at both alike; the pixel `shown` is seen, anywhere.
+    Random ends are cut off or empty, without `rng` both alike; the pixel `shown` is seen.
     """
     (height, width), (rows, columns) = source, target
     if kind == "stretch":
@@ -280,7 +268,7 @@ def _frame(source, target, kind, rng=None, shown=None):
 
 
 def _warp(image, label, view, frame, size):
-    """Image and label of `size` (H, W), each pixel from where `view` after `frame`, (2, 3) matrices, says."""
+    """Image and label of `size` (H, W), pixels from where `view` after `frame`, both (2, 3), says."""
     linear = view[:, :2] @ frame[:, :2]
     # pixel centers stand at half-integers
     offset = view[:, :2] @ (frame[:, :2] @ [0.5, 0.5] + frame[:, 2]) + view[:, 2] - 0.5
@@ -292,9 +280,8 @@ def _warp(image, label, view, frame, size):
 
 
 def _random_affine(source, rng):
-    """Random view: (2, 3) matrix from points of the image to points of it, in the file's pixels."""
+    """Random view: (2, 3) from points of the image to such, in the file's pixels."""
     height, width = source
-    # in units of the image, origin in the middle of the anchor row
     scale = np.exp(rng.uniform(-0.12, 0.3))
     angle = np.deg2rad(rng.uniform(-4, 4))
     shear = rng.uniform(-0.45, 0.45)
@@ -307,7 +294,7 @@ def _random_affine(source, rng):
 
 
 def _random_turn(frame, size, rng):
-    """Random view around the middle of a crop: (2, 3) matrix as that of `_random_affine`."""
+    """As `_random_affine`, around the middle of a crop."""
     angle = np.pi / 2 * rng.integers(4) + np.deg2rad(rng.uniform(-10, 10))
     cos, sin = np.array([np.cos(angle), np.sin(angle)]) / np.exp(rng.uniform(-0.2, 0.2))
     linear = np.array([[cos, -sin], [sin, cos]]) @ np.diag([-1.0 if rng.random() < 0.5 else 1.0, 1.0])
@@ -316,9 +303,9 @@ def _random_turn(frame, size, rng):
 
 
 def _random_light(image, rng):
-    """Color and light of (H, W, 3) float32, changed at random; noise, which would cover all, less below `DAYLIGHT`."""
+    """Change color and light of (H, W, 3) float32 at random, less in the dark, where noise would cover all."""
     height, width = image.shape[:2]
-    if rng.random() < 0.3:  # shadow or light patch: half-plane strip across the image
+    if rng.random() < 0.3:  # a strip of shadow or light
         angle, near, far = rng.uniform(0, np.pi), *np.sort(rng.uniform(-0.6, 0.6, 2))
         y, x = np.mgrid[0:height, 0:width].astype(np.float32)
         along = np.cos(angle) * (x / width - 0.5) + np.sin(angle) * (y / height - 0.5)
@@ -326,11 +313,11 @@ def _random_light(image, rng):
         inside = np.clip((along - near) / softness, 0, 1) * np.clip((far - along) / softness, 0, 1)
         image = image * (1 + (rng.uniform(0.35, 1.2) - 1) * inside[:, :, None].astype(np.float32))
     gray = image.mean(axis=2, keepdims=True)
-    image = gray + (image - gray) * rng.uniform(0.4, 1.5)  # saturation
+    image = gray + (image - gray) * rng.uniform(0.4, 1.5)
     image = image * rng.uniform(0.93, 1.07, 3).astype(np.float32)  # white balance
     middle = float(gray.mean())
     light = min(1.0, middle / DAYLIGHT)
-    image = (image - middle) * rng.uniform(0.6, 1.4) + middle + light * rng.uniform(-45, 45)  # contrast, brightness
+    image = (image - middle) * rng.uniform(0.6, 1.4) + middle + light * rng.uniform(-45, 45)
     if rng.random() < 0.4:
         image = 255 * (np.clip(image, 0, 255) / 255) ** np.float32(np.exp(rng.uniform(-0.5, 0.5)))  # gamma
     if rng.random() < 0.25:
@@ -342,34 +329,30 @@ def _random_light(image, rng):
 
 @dataclass(frozen=True)
 class Share:
-    """Which samples of an endless stream are made, for one of several machines: of every `total` of them `count`."""
+    """Which samples of an endless stream one of several machines makes: of every `total` of them `count`."""
 
-    first: int = 0  # number of the stream's first sample, to go on where a run stopped
+    first: int = 0  # number of the first sample, to go on where a run stopped
     offset: int = 0  # of the `count` within `total`
     count: int = 1
     total: int = 1
 
     def sample(self, number):
-        """Number in the stream of the sample `number` of this part."""
+        """Number in the stream of a sample of this part."""
         return self.first + number // self.count * self.total + self.offset + number % self.count
 
 
 def make_dataset(pairs, size, batch_size, seed=None, augmented=False, share=Share(), view=STRETCH, ignore=None):
     """tf.data.Dataset of (image (B, H, W, 3) float32, label (B, H, W) int32, index (B,) int64); iterate by `batches`.
 
-    With classes the label is (B, H, W, 2): ids, `NO_LABEL` in an image without label, and classes, `IGNORED_CLASS` in
-    an image without.
+    With classes the label is (B, H, W, 2): ids, without label `NO_LABEL`, and classes, without `IGNORED_CLASS`.
 
     Args:
         pairs: as `read_pair` takes them, all without or all with classes; the index is into these.
         size: (H, W) in pixels, multiples of 8.
-        batch_size: images per batch.
-        seed: None reads every pair once in order (the last batch may be smaller). An int repeats without end, each
-            round over the pairs in its own order.
+        seed: None reads every pair once in order (the last batch may be smaller). An int repeats, always reordered.
         augmented: apply `augment` (needs a seed).
-        share: `Share` of the samples.
-        view: a `View`. With a seed every image fills (H, W); without, each is seen whole at its `network_size`, with
-            "crop" the middle `TILE` times (H, W), and a batch of several sizes is an error.
+        view: with a seed every image fills (H, W); without, each has its `network_size`, with "crop" it is a
+            `center_crop`, and a batch of several sizes is an error.
         ignore: id that is no instance, or None.
     """
 
@@ -378,7 +361,9 @@ def make_dataset(pairs, size, batch_size, seed=None, augmented=False, share=Shar
         if seed is not None:
             index = _order(len(pairs), seed, sample // len(pairs))[sample % len(pairs)]
         image, label = read_pair(pairs[index], ignore)
-        image, label = enlarge(normalize(image) if view.normalize else image, view.zoom), enlarge(label, view.zoom)
+        if view.normalize:
+            image = normalize(image)
+        image, label = enlarge(image, view.zoom), enlarge(label, view.zoom)
         if augmented:
             image, label = augment(image, label, size, np.random.default_rng([seed, sample]), view.kind, ignore)
         elif view.kind != "stretch" and seed is not None:
@@ -411,7 +396,7 @@ def _order(count, seed, epoch):
 
 
 def batches(dataset):
-    """Iterate a dataset of `make_dataset`; an unusable file raises UserError, no TensorFlow error."""
+    """Iterate a dataset of `make_dataset`; raises UserError."""
     try:
         yield from dataset
     except tf.errors.OpError as error:

@@ -1,8 +1,8 @@
 """ENet with an embedding head and, optionally, a semantic head.
 
-ENet is of Paszke et al. 2016, arXiv 1606.02147, table 1 and figure 2. Layer names are the variable scopes of the
-TensorFlow 1 repo this one is a port of, so that its checkpoints map by name. Only `keras.layers` and `keras.ops` are
-used: the network trains with Keras' TensorFlow and JAX backends, compiles under XLA, exports, and runs in float16.
+ENet is of Paszke et al. 2016, arXiv 1606.02147, table 1 and figure 2. Layers have the names of the original's variable
+scopes, for its checkpoints. Only `keras.layers` and `keras.ops` are used: it trains with Keras' TensorFlow and JAX
+backends, compiles under XLA, exports, and runs in float16.
 """
 
 import functools
@@ -11,7 +11,7 @@ import keras
 from keras import layers, ops
 
 EPSILON = 1e-3
-MOMENTUM = 0.9  # of the moving averages: after a few dozen steps a model is as good in inference as in training mode
+MOMENTUM = 0.9  # of the moving averages: a few dozen steps set them
 HEAD_BIAS = 10.0
 
 
@@ -33,22 +33,20 @@ def build_enet(
 
     Args:
         input_shape: (H, W, 3), H and W multiples of 8; None for a size left open.
-        embedding_dim: channels of the embedding.
         semantic: add the lane / not lane head.
-        dropout: spatial dropout in the bottlenecks (1 % in stage 1, 10 % after), active in training only.
+        dropout: spatial dropout in the bottlenecks.
         rescale: factor applied to the input; 1 for the original's checkpoints.
-        embedding_activation: None, or "relu" as in the original; then the head bias starts at 10, or no embedding
-            would ever leave zero.
+        embedding_activation: None, or "relu" as in the original, with a bias that keeps it from zero at the start.
         stage_two_repeat: runs of the eight bottlenecks at 1/8 resolution (2 in the paper: stages 2 and 3).
         skip_connections: add the encoder's output of the same size after each upsampling.
-        image_statistics: normalize with the statistics of the image at inference, see `BatchNormalization`.
-        synchronized: in training, batch statistics over all replicas of a strategy (TensorFlow backend only).
-        coordinate_scale: pixels per unit of the coordinates that are added to the embedding, see `AddCoordinates`.
+        image_statistics: see `BatchNormalization`.
+        synchronized: batch statistics over all replicas of a strategy (TensorFlow backend only).
+        coordinate_scale: None, or that of `AddCoordinates`.
         classes: number of classes; 0: no such head.
 
     Returns:
-        keras.Model, (B, H, W, 3) of any numeric dtype -> {"embedding": (B, H, W, embedding_dim) and, of the heads there
-        are, "semantic": (B, H, W, 1) and "classes": (B, H, W, classes) logits}, float32.
+        keras.Model, (B, H, W, 3) of any numeric dtype -> {"embedding": (B, H, W, embedding_dim) and, if there,
+        "semantic": (B, H, W, 1) and "classes": (B, H, W, classes) logits}, float32.
     """
     height, width, channels = input_shape
     if channels != 3 or any(side is not None and (side < 8 or side % 8) for side in (height, width)):
@@ -69,14 +67,11 @@ def build_enet(
 
     x, positions_2 = downsampling_bottleneck(x, "bottleneck2_0", 128, strong, norm)  # (B, H/8, W/8, 128)
     for stage in range(2, 2 + stage_two_repeat):
-        x = regular_bottleneck(x, f"bottleneck{stage}_1", strong, norm)
-        x = dilated_bottleneck(x, f"bottleneck{stage}_2", 2, strong, norm)
-        x = asymmetric_bottleneck(x, f"bottleneck{stage}_3", strong, norm)
-        x = dilated_bottleneck(x, f"bottleneck{stage}_4", 4, strong, norm)
-        x = regular_bottleneck(x, f"bottleneck{stage}_5", strong, norm)
-        x = dilated_bottleneck(x, f"bottleneck{stage}_6", 8, strong, norm)
-        x = asymmetric_bottleneck(x, f"bottleneck{stage}_7", strong, norm)
-        x = dilated_bottleneck(x, f"bottleneck{stage}_8", 16, strong, norm)
+        for i, rate in ((1, 2), (5, 8)):
+            x = regular_bottleneck(x, f"bottleneck{stage}_{i}", strong, norm)
+            x = dilated_bottleneck(x, f"bottleneck{stage}_{i + 1}", rate, strong, norm)
+            x = asymmetric_bottleneck(x, f"bottleneck{stage}_{i + 2}", strong, norm)
+            x = dilated_bottleneck(x, f"bottleneck{stage}_{i + 3}", 2 * rate, strong, norm)
 
     up = 2 + stage_two_repeat  # the decoder's stages are 4 and 5 in the paper
     x = upsampling_bottleneck(x, positions_2, f"bottleneck{up}_0", 64, strong, norm)  # (B, H/4, W/4, 64)
@@ -97,7 +92,7 @@ def build_enet(
     outputs = {"embedding": embedding}
     if semantic:
         outputs["semantic"] = head(1, name="semantic")(x)
-    if classes:  # after the others, whose first weights stay as they are without it
+    if classes:  # last, so that the others' first weights don't change
         outputs["classes"] = head(classes, name="classes")(x)
     return keras.Model(image, outputs, name="enet")
 
@@ -113,38 +108,36 @@ def initial_block(x, name, norm):
 
 
 def regular_bottleneck(x, name, dropout, norm, decoder=False):
-    """Bottleneck with a 3x3 convolution, figure 2 (b): the shape of `x` stays. ReLU, no PReLU, in the decoder."""
+    """Bottleneck with a 3x3 convolution, figure 2 (b): the shape of `x` stays. ReLU in the decoder."""
     middle = [layers.Conv2D(x.shape[-1] // 4, 3, padding="same", name=f"{name}_conv2")]
     return _bottleneck(x, name, middle, dropout, norm, decoder)
 
 
 def dilated_bottleneck(x, name, rate, dropout, norm):
-    """Bottleneck with a 3x3 convolution whose taps lie `rate` pixels apart."""
+    """Bottleneck with a dilated 3x3 convolution."""
     middle = [layers.Conv2D(x.shape[-1] // 4, 3, padding="same", dilation_rate=rate, name=f"{name}_dilated_conv2")]
     return _bottleneck(x, name, middle, dropout, norm)
 
 
 def asymmetric_bottleneck(x, name, dropout, norm):
     """Bottleneck with a 5x5 convolution split into 5x1 and 1x5."""
-    middle = [
-        layers.Conv2D(x.shape[-1] // 4, (5, 1), padding="same", name=f"{name}_asymmetric_conv2a"),
-        layers.Conv2D(x.shape[-1] // 4, (1, 5), padding="same", name=f"{name}_asymmetric_conv2b"),
-    ]
+    conv = functools.partial(layers.Conv2D, x.shape[-1] // 4, padding="same")
+    middle = [conv((5, 1), name=f"{name}_asymmetric_conv2a"), conv((1, 5), name=f"{name}_asymmetric_conv2b")]
     return _bottleneck(x, name, middle, dropout, norm)
 
 
 def _bottleneck(x, name, middle, dropout, norm, decoder=False):
-    """1x1 convolution to a quarter of the channels, the layers `middle`, 1x1 convolution back, added to `x`."""
+    """1x1 convolution to a quarter of the channels, `middle`, 1x1 convolution back, added to `x`."""
     depth, activate = x.shape[-1], _relu if decoder else _prelu
     first = layers.Conv2D(depth // 4, 1, name=f"{name}_conv1")
     y = _branch(x, name, [first, *middle], depth, dropout, norm, activate)
-    if not decoder:  # there it is a ReLU of what is already non-negative
+    if not decoder:  # a ReLU of what isn't negative does nothing
         y = _prelu(y, f"{name}_prelu4")
     return activate(layers.Add(name=f"{name}_add")([x, y]), f"{name}_last_prelu")
 
 
 def _branch(x, name, convolutions, depth, dropout, norm, activate, number=1):
-    """Convolutions and one to `depth` channels; batch norms from `number` on follow the first, the last two of them."""
+    """Convolutions, then one to `depth` channels; batch norms, from `number` on, after the first and the last two."""
     first, *middle = convolutions
     y = activate(norm(name=f"{name}_batch_norm{number}")(first(x)), f"{name}_prelu1")
     for convolution in middle:
@@ -181,7 +174,7 @@ def _prelu(x, name):
     return PReLU(shared_axes=(1, 2), name=name)(x)
 
 
-def _relu(x, _=None):  # has no weights, so needs no name
+def _relu(x, _=None):
     return ops.relu(x)
 
 
@@ -189,8 +182,8 @@ def _relu(x, _=None):  # has no weights, so needs no name
 class BatchNormalization(layers.BatchNormalization):
     """Batch normalization without gamma.
 
-    With `image_statistics`, inference normalizes every image with its own mean and variance over (H, W), for networks
-    whose moving averages were never updated.
+    With `image_statistics` inference takes every image's own mean and variance over (H, W), for networks whose moving
+    averages were never updated.
     """
 
     def __init__(self, image_statistics=False, scale=False, epsilon=EPSILON, momentum=MOMENTUM, **kwargs):
@@ -211,7 +204,7 @@ class BatchNormalization(layers.BatchNormalization):
 
 @keras.saving.register_keras_serializable(package="enet")
 class PReLU(layers.PReLU):
-    """As Keras' own, the sum of two ReLUs, but with fewer passes over memory."""
+    """As Keras' own, with fewer passes over memory."""
 
     def call(self, inputs):
         return ops.where(inputs > 0, inputs, self.alpha * inputs)
@@ -221,40 +214,44 @@ class PReLU(layers.PReLU):
 class MaxPoolWithPositions(layers.Layer):
     """2x2 max-pool, stride 2, that also returns where each maximum stood.
 
-    Call: `x` (B, H, W, C), H and W even -> `pooled` (B, H/2, W/2, C) and `positions` (B, H/2, W/2, 4C), for each of the
-    four places of the window in row-major order 1 in the channels whose maximum stood there, else 0; of equal values
-    the first counts, as in TensorFlow's `max_pool_with_argmax`.
+    (B, H, W, C), H and W even -> `pooled` (B, H/2, W/2, C) and `positions` (B, H/2, W/2, 4C): for each place of the
+    window, in row-major order, 1 in the channels whose first maximum stood there, else 0.
     """
 
     def call(self, x):
-        corners = ops.split(ops.space_to_depth(x, 2), 4, axis=3)  # the four pixels of each window, (B, H/2, W/2, C)
+        corners = ops.split(ops.space_to_depth(x, 2), 4, axis=3)  # four (B, H/2, W/2, C)
         pooled = ops.maximum(ops.maximum(*corners[:2]), ops.maximum(*corners[2:]))
-        # 1 where a corner is the first maximum, else 0, in arithmetic, as comparisons would break TFLite's XNNPACK
-        # graph into pieces. A difference that isn't 0 is rounded up to 1, which is exact in float16 too.
+        # Arithmetic, as comparisons would break TFLite's XNNPACK graph into pieces. A difference that isn't 0 is
+        # rounded up to 1, which is exact in float16 too.
         free, places = 1.0, []
         for corner in corners:
             places.append(free * (1 - ops.ceil(ops.minimum(pooled - corner, 1))))
             free = free - places[-1]
         return pooled, ops.stop_gradient(ops.concatenate(places, axis=3))
 
+    def compute_output_shape(self, x_shape):  # JAX can't find that of an open size
+        batch, height, width, channels = x_shape
+        pooled = batch, height and height // 2, width and width // 2
+        return (*pooled, channels), (*pooled, 4 * channels)
+
 
 @keras.saving.register_keras_serializable(package="enet")
 class MaxUnpool(layers.Layer):
-    """Inverse of `MaxPoolWithPositions`: each value goes back to its position, zeros elsewhere.
-
-    Call: `x` (B, H, W, C), `positions` (B, H, W, 4C) -> (B, 2H, 2W, C).
-    """
+    """Puts values (B, H, W, C) back to their positions (B, H, W, 4C), zeros elsewhere: (B, 2H, 2W, C)."""
 
     def call(self, x, positions):
         return ops.depth_to_space(ops.concatenate([x] * 4, axis=3) * positions, 2)
 
+    def compute_output_shape(self, x_shape, positions_shape):
+        batch, height, width, channels = x_shape
+        return batch, height and 2 * height, width and 2 * width, channels
+
 
 @keras.saving.register_keras_serializable(package="enet")
 class AddCoordinates(layers.Layer):
-    """Adds the pixel's own x and y to the first two channels: a semi-convolutional embedding.
+    """Adds the pixel's x and y over `scale`, in pixels, to the first two channels: a semi-convolutional embedding.
 
-    So objects that look alike get embeddings that differ (Novotny et al. 2018, arXiv 1807.10712; Neven et al. 2019,
-    arXiv 1906.11109). `scale` is in pixels per unit of the embedding.
+    So objects that look alike differ (Novotny et al. 2018, arXiv 1807.10712; Neven et al. 2019, arXiv 1906.11109).
     """
 
     def __init__(self, scale, **kwargs):
@@ -266,6 +263,9 @@ class AddCoordinates(layers.Layer):
         columns, rows = (ops.cast(ops.arange(side), x.dtype) / self.scale for side in (width, height))
         place = ops.stack(ops.meshgrid(columns, rows), axis=-1)  # (H, W, 2)
         return x + ops.pad(place, ((0, 0), (0, 0), (0, channels - 2)))
+
+    def compute_output_shape(self, x_shape):
+        return x_shape
 
     def get_config(self):
         return {**super().get_config(), "scale": self.scale}

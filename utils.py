@@ -1,8 +1,8 @@
 """Model folders: build, save and load a model.
 
-A model folder holds `model.keras` (weights) and `config.json` (the network's arguments, every flag of the training
-command, package versions, git commit). A run folder, which holds the model folders `best/` and `last/`, and a folder
-with a TensorFlow 1 checkpoint of the original repo count as model folders too.
+A model folder holds `model.keras` (weights) and `config.json` (the network's arguments, the training's flags, package
+versions, git commit). A run folder, with the model folders `best/` and `last/`, and a folder with a TensorFlow 1
+checkpoint of the original count as model folders too.
 """
 
 import contextlib
@@ -27,25 +27,22 @@ from run.command import UserError
 MODEL_FILE = "model.keras"
 CONFIG_FILE = "config.json"
 INDEX_FILES = "[!.]*.index"  # of a TensorFlow 1 checkpoint
-# Step counters and Adam's slots: variables that a model doesn't need
+# Step counters and Adam's slots
 NOT_NEEDED = re.compile(r"(^|/)(Variable|global_step|beta[12]_power)(_\d+)?$|/Adam(_\d+)?$")
 PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "opencv-python")
 
 
 def build_model(network, synchronized=False, folder=""):
-    """Build the network of a config in `folder`: of arguments of `enet.build_enet`; UserError if they make none.
-
-    `synchronized`: batch norm takes the statistics of all replicas of a tf.distribute strategy.
-    """
+    """Build a network of arguments of `enet.build_enet`, from a config in `folder`; UserError if they make none."""
     try:
         return build_enet(**{**network, "input_shape": tuple(network["input_shape"]), "synchronized": synchronized})
     except (KeyError, TypeError, ValueError) as error:
         path = Path(folder) / CONFIG_FILE
-        raise UserError(f"{path}: 'network' does not describe an ENet ({error}); restore the file") from None
+        raise UserError(f"{path}: 'network' describes no ENet ({error}); restore the file") from None
 
 
 def save_model(folder, model, config):
-    """Write `model.keras` and `config.json` to `folder`, made if absent; `config` must hold "network"."""
+    """Write a model and its `config`, which must hold "network", to `folder`, made if absent."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / MODEL_FILE) as temporary:
@@ -54,10 +51,9 @@ def save_model(folder, model, config):
 
 
 def load_model(modeldir, image_size=None):
-    """Load the model of a model folder, of a run folder (the best, else the last), or of a TensorFlow 1 checkpoint.
+    """Load the model of `model_folder`, for images of `image_size` (H, W), by default that of its training.
 
-    `image_size` (H, W) is the size to build the network for, by default that at which it was trained. Raises UserError
-    if the model can't be read, or is a checkpoint without embedding head.
+    Raises UserError if it can't be read, or is a checkpoint without embedding head.
     """
     folder = model_folder(modeldir)
     network = read_network(folder)
@@ -66,10 +62,8 @@ def load_model(modeldir, image_size=None):
     model = build_model(network, folder=folder)
     if not (folder / MODEL_FILE).is_file():
         if "embedding" in copy_original_weights(model, folder):
-            raise UserError(
-                f"{folder}: found a semantic checkpoint without embedding head, expected one with it; "
-                "it can only be trained from: training.py --modeldir"
-            )
+            expected = "expected one with it; such a one is only for training.py --modeldir"
+            raise UserError(f"{folder}: found a semantic checkpoint without embedding head, {expected}")
         return model
     try:
         with warnings.catch_warnings():
@@ -77,30 +71,28 @@ def load_model(modeldir, image_size=None):
             model.load_weights(folder / MODEL_FILE)
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise UserError(f"{folder / MODEL_FILE}: weights could not be read ({reason}); restore or retrain it") from None
+        raise UserError(f"{folder / MODEL_FILE}: found no weights ({reason}); restore or retrain it") from None
     return model
 
 
 def shipped(path):
-    """`path`, or, if nothing is there, what this project has under that relative path, if it has."""
+    """`path`, or, if nothing is there, what this project has there."""
     here = Path(__file__).resolve().parent / path
     return str(here) if path and not Path(path).exists() and here.exists() else path
 
 
 def model_folder(modeldir):
-    """The folder that holds the model of `modeldir`: itself, else its `best/`, else its `last/`; or UserError."""
+    """The folder with the model of `modeldir`: itself, else its `best/`, else its `last/`; raises UserError."""
     modeldir = shipped(modeldir)
     for folder in (Path(modeldir), Path(modeldir) / "best", Path(modeldir) / "last"):
         if (folder / MODEL_FILE).is_file() or any(folder.glob(INDEX_FILES)):
             return folder
-    raise UserError(
-        f"{modeldir}: found no {MODEL_FILE} in it nor in its best/ or last/, nor a TensorFlow 1 checkpoint, expected a "
-        "model folder; train one with training.py or name another folder"
-    )
+    found = f"found no {MODEL_FILE} in it, best/ or last/, nor a TensorFlow 1 checkpoint"
+    raise UserError(f"{modeldir}: {found}, expected a model folder; train one with training.py or name another folder")
 
 
 def read_network(folder):
-    """Arguments of `build_enet` for the model of a model folder; raises UserError as `read_config`."""
+    """Arguments of `build_enet` for the model of a folder; raises UserError."""
     if not (folder / MODEL_FILE).is_file():
         return original_network(folder)
     network = dict(read_config(folder)["network"])
@@ -113,58 +105,54 @@ def read_network(folder):
 
 
 def read_confidence(modeldir):
-    """Mean lane probability that an instance of a model needs, as whoever measured it wrote into its config; else 0."""
-    folder = model_folder(modeldir)
-    value = read_saved_config(folder).get("confidence", 0.0)
-    return require_number(folder, "confidence", value, lambda x: 0 <= x < 1, "from 0 to below 1")
+    """Mean lane probability that an instance of a model needs, by default 0."""
+    return _read_number(modeldir, "confidence", 0.0, lambda x: 0 <= x < 1, "from 0 to below 1")
 
 
 def read_threshold(modeldir):
-    """Lane probability from which a pixel of a model belongs to an instance, as training wrote it into its config."""
-    folder = model_folder(modeldir)
-    value = read_saved_config(folder).get("threshold", THRESHOLD)
-    return require_number(folder, "threshold", value, lambda x: 0 < x < 1, "above 0 and below 1")
+    """Lane probability from which a pixel belongs to an instance."""
+    return _read_number(modeldir, "threshold", THRESHOLD, lambda x: 0 < x < 1, "above 0 and below 1")
 
 
 def read_bandwidth(modeldir):
-    """Bandwidth of the mean shift for a model: twice the margin of the variance term of its training, by default 1.0.
+    """Bandwidth of the mean shift for a model: twice the variance term's margin, by default 1.0.
 
-    Where the loss is 0, embeddings of one instance lie within that of each other, those of two instances don't.
+    Where the loss is 0, embeddings of one instance lie within that of each other, those of two don't.
     """
+    return 2.0 * _read_number(modeldir, "dvar", 0.5, lambda x: 0 <= x < np.inf, "from 0 on", "flags") or 1.0
+
+
+def _read_number(modeldir, name, default, is_right, expected, part=None):
+    """A number of a model's config, or of a dict in it; raises UserError."""
     folder = model_folder(modeldir)
-    flags = read_saved_config(folder).get("flags", {})
-    margin = flags.get("dvar", 0.5) if isinstance(flags, dict) else 0.5
-    return 2.0 * require_number(folder, "dvar", margin, lambda x: 0 <= x < np.inf, "from 0 on") or 1.0
-
-
-def require_number(folder, name, value, is_right, expected):
-    """`value`, of `name` in a folder's config, if it is a number and `is_right` says so of it, else UserError."""
+    values = read_saved_config(folder)
+    values = values.get(part) if part else values
+    value = values.get(name, default) if isinstance(values, dict) else default
     if type(value) not in (int, float) or not is_right(value):
-        where = Path(folder) / CONFIG_FILE
-        raise UserError(f"{where}: {name}: found {value!r}, expected a number {expected}; fix it")
+        raise UserError(f"{folder / CONFIG_FILE}: {name}: found {value!r}, expected a number {expected}; fix it")
     return value
 
 
 def read_classes(modeldir):
-    """Classes of a model, {name: whether it is stuff} in the order of its output; {} for one without."""
+    """Classes of a model, {name: whether it is stuff} in the order of its output."""
     folder = model_folder(modeldir)
     config = read_saved_config(folder)
     names, stuff = config.get("classes", []), config.get("stuff", [])
     count = config.get("network", {}).get("classes", 0)
-    is_right = isinstance(names, list) and isinstance(stuff, list) and all(isinstance(name, str) for name in names)
+    is_right = type(names) is type(stuff) is list and all(isinstance(name, str) for name in names)
     if not is_right or len(set(names)) != count or any(name not in names for name in stuff):
-        expected = f"{count} names and some of them as stuff; restore the file"
+        expected = f"{count} names, some of them as stuff; restore it"
         raise UserError(f"{folder / CONFIG_FILE}: classes: found {names!r}, stuff {stuff!r}, expected {expected}")
     return {name: name in stuff for name in names}
 
 
 def read_saved_config(folder):
-    """As `read_config` of a folder that `model_folder` found; {} of one of the original's, which has no config."""
+    """`read_config` of a `model_folder`; {} of one of the original's."""
     return read_config(folder) if (Path(folder) / MODEL_FILE).is_file() else {}
 
 
 def read_config(folder):
-    """Read `config.json` of a model or run folder; raises UserError if it is missing or broken."""
+    """Read `config.json` of a model or run folder; raises UserError."""
     path = Path(folder) / CONFIG_FILE
     try:
         config = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -177,42 +165,33 @@ def read_config(folder):
 
 
 def code_version():
-    """{"versions": of the packages, "commit": of this code}, for the config of what is made with them.
-
-    The commit has "+changes" where the checkout differs from it, and is None outside a git checkout of its own.
-    """
-    versions = {}
+    """{"versions": of the packages, "commit": of this code}, with "+changes" if it differs, None without git."""
+    versions, commit = {}, None
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-    folder, commit = Path(__file__).resolve().parent, None
     command = "git --git-dir=.git --work-tree=. describe --always --abbrev=40 --exclude=* --dirty=+changes"
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
-        result = subprocess.run(command.split(), cwd=folder, capture_output=True, text=True, check=True)
-        commit = result.stdout.strip()
+        folder = Path(__file__).resolve().parent
+        commit = subprocess.run(command.split(), cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
     return {"versions": versions, "commit": commit}
 
 
 def original_network(folder):
-    """Arguments of `enet.build_enet` for the network of a checkpoint in a folder; UserError if it can't be read."""
+    """`read_network` of a checkpoint."""
     head = _read_checkpoint(folder).get("Instance/transfer_layer/conv2d_transpose/weights")
-    return {
-        "input_shape": [512, 512, 3],
-        "embedding_dim": 3 if head is None else head.shape[2],
-        "semantic": head is None,
-        "rescale": 1,
-        "embedding_activation": "relu",
-        "image_statistics": True,
-    }
+    heads = {"embedding_dim": 3 if head is None else head.shape[2], "semantic": head is None}
+    fixed = {"rescale": 1, "embedding_activation": "relu", "image_statistics": True}
+    return {"input_shape": [512, 512, 3], **heads, **fixed}
 
 
 def _read_checkpoint(folder):
-    """The TensorFlow 1 checkpoint in `folder`, that its `checkpoint` file names, else the newest: {name: array}."""
+    """The TensorFlow 1 checkpoint that the file `checkpoint` in `folder` names, else the newest: {name: array}."""
     prefixes = sorted(folder.glob(INDEX_FILES), key=lambda path: [int(n) for n in re.findall(r"\d+", path.stem)[-1:]])
     chosen = prefixes[-1].with_suffix("")
     with contextlib.suppress(OSError, UnicodeDecodeError):
         text = (folder / "checkpoint").read_text(encoding="utf-8-sig")
-        # the path is that of the machine that wrote it: only the name counts
+        # the folder may be another machine's
         named = re.search(r'^model_checkpoint_path: "(?:.*[\\/])?(.+)"', text, re.MULTILINE)
         if named and (folder / f"{named[1]}.index").is_file():
             chosen = folder / named[1]
@@ -228,7 +207,7 @@ def _read_checkpoint(folder):
 
 
 def original_name(layer, variable):
-    """Name in the original's checkpoints of a variable of our network: `layer` and `variable` are Keras names."""
+    """Name in the original's checkpoints of the Keras names `layer` and `variable`."""
     if variable == "alpha":
         return f"ENet/{layer}alpha"
     if layer.endswith("_transposed_conv2"):
@@ -243,7 +222,7 @@ def original_name(layer, variable):
 def copy_original_weights(model, folder):
     """Copy the original checkpoint of a folder into a model; returns the names of the heads that it doesn't have.
 
-    A semantic head of other than two classes, as of the 12 of CamVid, is none of ours.
+    A semantic head of other than two classes is none of ours.
     """
     values = {name: value for name, value in _read_checkpoint(folder).items() if not NOT_NEEDED.search(name)}
     weights, biases = (values.pop(f"ENet/fullconv/{kind}", np.zeros(0)) for kind in ("weights", "biases"))
@@ -260,19 +239,19 @@ def copy_original_weights(model, folder):
                 name = original_name(layer.name, variable.name)
                 value = values.pop(name, None)
                 expected = [variable.shape[-1]] if variable.name == "alpha" else list(variable.shape)
-                if value is None or list(value.shape) != expected:
-                    found = "missing" if value is None else list(value.shape)
+                found = "missing" if value is None else list(value.shape)
+                if found != expected:
                     problems.append(f"{name} {found} instead of {expected}")
                 else:
                     variable.assign(value.reshape(variable.shape))
     problems += [f"{name} not known" for name in sorted(values)]
     if problems:
-        raise UserError(f"{folder}: the checkpoint is not of the original's ENet: {'; '.join(problems)}")
+        raise UserError(f"{folder}: found {'; '.join(problems)}, expected a checkpoint of the original's ENet")
     return missing
 
 
 def write_json(path, value):
-    """Write `value` as JSON, whole or not at all."""
+    """Write JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
@@ -284,9 +263,9 @@ def write_text(path, text):
 
 @contextlib.contextmanager
 def replacing(path):
-    """Yield a new path of the same suffix beside `path`; on success it replaces `path`, else it is removed."""
+    """Yield a new path beside `path`, of its suffix; on success it replaces `path`, else it is removed."""
     path = Path(path)
-    temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")  # no longer than what a name may be
+    temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")
     try:
         yield str(temporary)
         os.replace(temporary, path)

@@ -3,11 +3,11 @@
     python visualization.py instances my_test my_results instances.png
     python visualization.py images figure.png "input=a.jpg" "instances found=b.png"
 
-The first puts images of a data folder, their true instances, and what `inference.py --save labels,embedding
---keep-names` found side by side, the second any images, each with a title.
+The first shows images of a data folder, their true instances and what `inference.py --save labels,embedding
+--keep-names` found, the second any images, each with a title.
 
-Images are (h, w, 3) uint8 RGB; label maps are (H, W) integers of any size, 0 = background. matplotlib, which takes a
-second to import, is imported where it is used: inference doesn't.
+Images are (h, w, 3) uint8 RGB; label maps are (H, W) integers of any size, 0 = background. matplotlib, slow to import,
+is imported where it is used.
 """
 
 if __name__ == "__main__":
@@ -32,21 +32,20 @@ from run.command import UserError, command
 ALPHA = 0.3
 CLASS_ALPHA = 0.5
 FONT = cv2.FONT_HERSHEY_SIMPLEX
-MAX_LEGEND = 20  # instances that a scatter plot names
-MAX_POINTS = 6000  # pixels that it draws
+MAX_LEGEND = 20  # instances named in a scatter plot
+MAX_POINTS = 6000  # pixels in it
 
 
 def paint_instances(image, label_map, alpha=ALPHA):
-    """Blend the color of each instance over an image, as the original does; the background stays as it is."""
+    """Add the color of each instance, times `alpha`, to an image, as the original does."""
     colors = np.vstack([np.zeros((1, 3), np.uint8), instance_colors(int(label_map.max(initial=0)))])
     painted = np.take(colors, label_map, axis=0)
     painted = cv2.resize(painted, image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    # into the same array: fresh memory costs as much as the blending
-    return cv2.addWeighted(image, 1.0, painted, alpha, 0.0, painted)  # no color is black, so black leaves the image
+    return cv2.addWeighted(image, 1.0, painted, alpha, 0.0, painted)  # fresh memory costs as much as the blending
 
 
 def write_names(image, label_map, names):
-    """Write the names of instances, {id: str}, on an image, in place, each in the middle of its middle row."""
+    """Write names of instances, {id: str}, on an image, in place, each in the middle of its middle row."""
     for identity, name in names.items():
         rows, columns = np.nonzero(label_map == identity)
         if len(rows):
@@ -62,16 +61,16 @@ def _text_size(image):
 
 
 def _write(image, text, place):
-    """White text with a dark rim, its lower left corner at `place` (x, y), in place."""
+    """Write white text with a dark rim, its lower left corner at `place` (x, y)."""
     size = _text_size(image)
     width = max(1, round(2 * size))
-    # a thicker text's letters lie further apart
+    # thicker letters would lie further apart
     for x, y, gray in ((-width, 0, 0), (width, 0, 0), (0, -width, 0), (0, width, 0), (0, 0, 255)):
         cv2.putText(image, text, (place[0] + x, place[1] + y), FONT, size, (gray, gray, gray), width, cv2.LINE_AA)
 
 
 def paint_classes(image, class_map, names):
-    """Blend the color of each class over an image, with a legend; (h, w) uint8 numbers of `names` from 1 on."""
+    """Blend the color of each class, (h, w) uint8 numbers of `names` from 1 on, over an image, with a legend."""
     colors = instance_colors(len(names)).tolist()
     painted = np.take(np.array([(0, 0, 0), *colors], np.uint8), class_map, axis=0)
     painted = cv2.addWeighted(image, 1 - CLASS_ALPHA, painted, CLASS_ALPHA, 0.0, painted)
@@ -85,30 +84,30 @@ def paint_classes(image, class_map, names):
 
 
 def sequential_ids(label):
-    """The ids of an integer array as 1, 2, 3, ... in their order; 0, the background, stays."""
+    """The ids of an integer array as 1, 2, 3, ... in their order; 0 stays."""
     return np.searchsorted(np.unique(np.append(0, label)), label)
 
 
 def label_image(label_map, shape):
-    """Ids of a label map as (h, w) uint16, at an image's shape (h, w, ...)."""
+    """A label map as uint16, at an image's shape (h, w, ...)."""
     return cv2.resize(label_map.astype(np.uint16), shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 def probability_image(logits, shape):
-    """Lane probability of (H, W) logits as (h, w) uint8, 0..255, at an image's shape (h, w, ...)."""
+    """Lane probability of (H, W) logits as uint8, 0..255, at an image's shape (h, w, ...)."""
     probability = np.rint(127.5 + 127.5 * np.tanh(logits / 2)).astype(np.uint8)
     return cv2.resize(probability, shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def embedding_image(embedding, shape):
-    """`embedding_to_color` of (H, W, D) embeddings as (h, w, 3) uint8, at an image's shape (h, w, ...)."""
+    """`embedding_to_color` at an image's shape (h, w, ...)."""
     return cv2.resize(embedding_to_color(embedding), shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def draw_lanes(image, lanes, h_samples, color, thickness=5):
-    """Draw TuSimple lanes, x at rows `h_samples`, negative where there is no point, as lines on a copy of an image.
+    """Draw TuSimple lanes, x at rows `h_samples`, negative without point, on a copy of an image.
 
-    `color` is the RGB of all lanes or, (N, 3), of each; `thickness` is in pixels.
+    `color` is the RGB of all lanes or, (N, 3), of each.
     """
     image = image.copy()
     for lane, line_color in zip(lanes, np.broadcast_to(color, (len(lanes), 3)).tolist(), strict=True):
@@ -118,9 +117,9 @@ def draw_lanes(image, lanes, h_samples, color, thickness=5):
 
 
 def lane_colors(lanes, h_samples, label_map, shape):
-    """(N, 3) uint8 RGB of TuSimple lanes on an image of `shape`: that of the instance that most of their points lie on.
+    """(N, 3) uint8 RGB of TuSimple lanes on an image of `shape`: that of the instance below most of their points.
 
-    A lane on no instance, or on one that an earlier lane has, gets a color that nothing else has.
+    A lane on none, or on that of an earlier lane, gets another color.
     """
     scale = np.divide(label_map.shape, shape[:2])
     rows, ids = ((np.array(h_samples) + 0.5) * scale[0]).astype(int), []
@@ -134,7 +133,7 @@ def lane_colors(lanes, h_samples, label_map, shape):
 
 
 def embedding_to_color(embedding):
-    """The first three channels of (H, W, D) embeddings as (H, W, 3) uint8, each from its 1st to its 99th percentile."""
+    """First three channels of (H, W, D) embeddings as (H, W, 3) uint8, each from its 1st to its 99th percentile."""
     color = np.zeros((*embedding.shape[:2], 3), np.uint8)
     for index in range(min(3, embedding.shape[2])):
         channel = embedding[:, :, index].astype(np.float32)  # a copy whose values lie side by side
@@ -144,10 +143,7 @@ def embedding_to_color(embedding):
 
 
 def scatter_plot(embedding, label, path, title=""):
-    """Save a scatter plot, 3-D or 2-D, of an image's (H, W, D) embeddings, colored by (H, W) ids, background gray.
-
-    It has up to `MAX_POINTS` of the pixels, evenly of all instances.
-    """
+    """Save a scatter plot, 3-D or 2-D, of (H, W, D) embeddings colored by (H, W) ids, 0 gray, evenly of all of them."""
     from matplotlib.figure import Figure
 
     points, ids = embedding.reshape(-1, embedding.shape[-1]), label.reshape(-1)
@@ -158,7 +154,7 @@ def scatter_plot(embedding, label, path, title=""):
     axes = figure.add_subplot(projection="3d" if dims == 3 else None)
     axes.set(**{f"{axis}label": f"dimension {number}" for number, axis in enumerate("xyz"[:dims], start=1)})
     if dims == 3:
-        axes.set_box_aspect(None, zoom=0.85)  # leaves room for the third axis' name
+        axes.set_box_aspect(None, zoom=0.85)  # or the third axis' name is cut off
     numbers, present = sequential_ids(ids), np.unique(np.append(0, ids))
     colors = np.vstack([np.full((1, 3), 0.7), instance_colors(len(present) - 1) / 255])
     order = np.random.default_rng(0).permutation(len(ids))
@@ -174,7 +170,7 @@ def scatter_plot(embedding, label, path, title=""):
 
 
 def images_figure(path, images, titles, columns, width):
-    """Save (h, w, 3) images in rows of `columns`, each `width` pixels wide, below its title, which may be ""."""
+    """Save images in rows of `columns`, each `width` pixels wide, below its title."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -194,9 +190,9 @@ def images_figure(path, images, titles, columns, width):
 
 
 def ids_of_truth(found, truth):
-    """Ids of the instances of a label map as those of a true one, of equal size, that they overlap most, one to one.
+    """Instances of a label map with the ids of those of a true one that they overlap most, one to one.
 
-    Both as `sequential_ids`, so that they get the same colors; instances without a true one have the ids after these.
+    Both (H, W) as `sequential_ids`; instances without a true one have the ids after these.
     """
     counts = np.zeros((found.max() + 1, truth.max() + 1), int)
     np.add.at(counts, (found, truth), 1)
@@ -207,11 +203,10 @@ def ids_of_truth(found, truth):
     return ids[found]
 
 
-def instances_figure(path, data_folder, results, photos=True, count=4):
-    """Save images of a data folder, few instances to many, a row for each: image, true and found instances, embedding.
+def instances_figure(path, data_folder, results, photos):
+    """Save four rows of image (if `photos`), true and found instances and embedding, from few instances to many.
 
-    Of the images that have NAME_labels.png and NAME_embedding.png in the folder `results`; without `photos` the images
-    themselves are left out. UserError if there are none.
+    Of images of a data folder with NAME_labels.png and NAME_embedding.png in `results`; raises UserError.
     """
     chosen = []
     for image, label in find_pairs(data_folder):
@@ -219,12 +214,10 @@ def instances_figure(path, data_folder, results, photos=True, count=4):
         if found.is_file() and embedding.is_file():
             chosen.append((len(np.unique(read_label(label))), image, label, found, embedding))
     if not chosen:
-        raise UserError(
-            f"{results}: found no results of the images in {data_folder}, expected those of inference.py "
-            "--save labels,embedding --keep-names; run it first"
-        )
+        expected = "expected those of inference.py --save labels,embedding --keep-names; run it first"
+        raise UserError(f"{results}: found no results of the images in {data_folder}, {expected}")
     chosen.sort()
-    count = min(count, len(chosen))
+    count = min(4, len(chosen))
     titles = ["image", "truth", "found", "embedding as color"][not photos :]
     tiles = []
     for place in (np.arange(count) + 0.5) * len(chosen) / count:
@@ -239,7 +232,6 @@ def instances_figure(path, data_folder, results, photos=True, count=4):
 
 def save_image(path, image):
     """Write (h, w, 3) uint8 RGB or (h, w) uint8/uint16 to a file, whole or not at all; raises OSError."""
-    # a view of reversed channels would be copied, slowly
     _, data = cv2.imencode(Path(path).suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image)
     try:
         with utils.replacing(path) as temporary:
@@ -255,15 +247,15 @@ def main(argv=None):
     commands = parser.add_subparsers(dest="command", required=True)
     instances = commands.add_parser("instances", help="true and found instances side by side")
     instances.add_argument("data_folder", metavar="DATA", help="folder with images/ and labels/")
-    instances.add_argument("results", metavar="RESULTS", help="folder that inference.py wrote")
-    instances.add_argument("path", metavar="PNG", help="file to write")
-    instances.add_argument("--no-images", action="store_true", help="leave out the images themselves")
+    instances.add_argument("results", metavar="RESULTS", help="folder of inference.py")
+    instances.add_argument("path", metavar="PNG", help="to write")
+    instances.add_argument("--no-images", action="store_true", help="leave out the images")
     images = commands.add_parser("images", help="images with titles side by side, in rows of two")
-    images.add_argument("path", metavar="PNG", help="file to write")
-    images.add_argument("images", metavar="TITLE=IMAGE", nargs="+", help="in their order; IMAGE alone has no title")
+    images.add_argument("path", metavar="PNG", help="to write")
+    images.add_argument("images", metavar="TITLE=IMAGE", nargs="+", help="IMAGE alone has no title")
     args = parser.parse_args(argv)
     if Path(args.path).suffix.lower() != ".png":
-        parser.error(f"{args.path}: found another name, expected one that ends in .png to write; change it")
+        parser.error(f"{args.path}: found another name, expected one in .png; change it")
     if args.command == "instances":
         return instances_figure(args.path, args.data_folder, args.results, not args.no_images)
     titles, _, names = zip(*(word.rpartition("=") for word in args.images), strict=True)

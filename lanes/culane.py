@@ -1,9 +1,7 @@
 """CULane's lanes: the files (`*.lines.txt`, the lanes of one image, and lists of images) and the benchmark's rules.
 
-TP, FP and FN are those of tools/lane_evaluation in github.com/XingangPan/SCNN: a lane is a spline through its points,
-drawn 30 pixels wide on 1640x590, and found if its IoU with the predicted one that it is matched to is above 0.5. The
-matching is one to one and has the largest sum of IoU. A lane of one point or none, as of an empty line, counts as a
-lane and is never found. A file that is missing, to the tool one without lanes, is an error here.
+TP, FP and FN are those of tools/lane_evaluation in github.com/XingangPan/SCNN: lanes are drawn and matched by their
+IoU; one of a point or none is never found. A missing file, to the tool one without lanes, is an error here.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -22,35 +20,34 @@ SUFFIX = ".lines.txt"
 SIZE = (590, 1640)  # (h, w) of the benchmark's images
 WIDTH = 30  # pixels
 STEPS = 50  # points per piece of the spline
-IOU_THRESHOLD = 0.5  # of IoU; a lane is found above it
+IOU_THRESHOLD = 0.5  # a lane is found above it
 METRICS = ("F1", "Precision", "Recall", "TP", "FP", "FN")
 
 
 def lines_path(image):
-    """Path of the lanes of an image: beside it, its suffix replaced."""
+    """Path of the lanes of an image."""
     return Path(image).with_suffix(SUFFIX)
 
 
 def read_lines(path):
-    """Read the lanes of one image, a line "x y x y ..." in pixels each: list of (N, 2) float64; raises UserError."""
+    """Read lanes, a line "x y x y ..." in pixels each: list of (N, 2) float64; raises UserError."""
     lanes = []
     for number, line in enumerate(read_text(path, "CULane's lanes").splitlines(), start=1):
         try:
             lanes.append(np.array(line.split(), float).reshape(-1, 2))
-            right = (np.abs(lanes[-1]) < 1e6).all()  # NaN is not
+            if not (np.abs(lanes[-1]) < 1e6).all():  # NaN is not
+                raise ValueError
         except ValueError:
-            right = False
-        if not right:
-            raise UserError(f"{path}:{number}: found something else, expected x y x y ... in pixels; fix the line")
+            raise UserError(f"{path}:{number}: found something else, expected x y x y ... in pixels; fix it") from None
     return lanes
 
 
 def read_list(path):
-    """Names of the images of a list, relative to CULane's folder: the first word of each line; raises UserError."""
+    """Image names, relative to CULane's folder, the first words of the lines of a list; raises UserError."""
     lines = read_text(path, "CULane's image names").splitlines()
     names = [line.split()[0].lstrip("/") for line in lines if line.strip()]
     if not names:
-        raise UserError(f"{path}: found no line, expected one image name per line; name another list")
+        raise UserError(f"{path}: found no line, expected image names; name another")
     known = set()
     for name in names:
         if not Path(name).name or ".." in Path(name).parts or lines_path(name) in known:
@@ -60,12 +57,12 @@ def read_list(path):
 
 
 def read_lanes(folder, names):
-    """Lanes of images of a list, in a folder with their `*.lines.txt`: `read_lines` of each."""
+    """`read_lines` of the images of a list, in a folder."""
     return [read_lines(lines_path(Path(folder, name))) for name in names]
 
 
 def write_lanes(folder, names, lanes):
-    """Write the lanes of images of a list to their `*.lines.txt` in a folder, made with its subfolders."""
+    """Write the lanes of the images of a list to a folder, made with its subfolders."""
     for name, found in zip(names, lanes, strict=True):
         path = lines_path(Path(folder, name))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,9 +70,9 @@ def write_lanes(folder, names, lanes):
 
 
 def interpolate(points):
-    """Natural cubic spline through (N, 2) x and y, N >= 1, as CULane's tool draws it: (M, 2) float64.
+    """Natural cubic spline, by the polygon's length, through (N, 2) x and y, N >= 1: (M, 2) float64.
 
-    The parameter is the length of the polygon. Repeated points, which the tool divides by zero at, are passed over.
+    Repeated points, where CULane's tool divides by zero, are passed over.
     """
     points = _without_repeats(np.asarray(points, float))
     if len(points) < 3:
@@ -87,10 +84,10 @@ def interpolate(points):
 
 
 def draw_lane(points):
-    """Draw a lane, (N, 2) x and y, as uint8 of `SIZE`, 1 where it is; one of fewer than two points is nowhere."""
+    """Draw a lane, (N, 2) x and y, as uint8 of `SIZE`, 1 where it is; one of a point is nowhere."""
     mask = np.zeros(SIZE, np.uint8)
     if len(points) > 1:
-        # equal pixels in a row would be drawn again and again; the last one again, for a lane in one pixel
+        # equal pixels once, for speed; the last one again, for a lane in one pixel
         curve = _without_repeats(np.rint(interpolate(points)).astype(np.int32))
         cv2.polylines(mask, [np.concatenate([curve, curve[-1:]])], isClosed=False, color=1, thickness=WIDTH)
     return mask
@@ -101,28 +98,28 @@ def _without_repeats(points):
 
 
 def lane_iou(predicted, labeled):
-    """Intersection over union of all pairs of P and G drawn lanes: (P, G), 0 where there is none."""
+    """Intersection over union of all pairs of P and G drawn lanes: (P, G)."""
     one, other = ([draw_lane(points).astype(bool) for points in lanes] for lanes in (predicted, labeled))
     iou = [np.count_nonzero(a & b) / max(np.count_nonzero(a | b), 1) for a in one for b in other]
     return np.reshape(iou, (len(one), len(other)))
 
 
 def count_matches(iou):
-    """TP, FP and FN of one image, (3,) int64, from the IoU of predicted and labeled lanes, (P, G)."""
+    """TP, FP and FN, (3,) int64, from the IoU of predicted and labeled lanes, (P, G)."""
     pairs = linear_sum_assignment(iou, maximize=True)
     matched = np.count_nonzero(iou[pairs] > IOU_THRESHOLD)
     return np.array([matched, iou.shape[0] - matched, iou.shape[1] - matched])
 
 
 def count_lanes(predicted, labeled):
-    """TP, FP and FN of N images, each a list of lanes, (points, 2) x and y: (N, 3) int64; shows its progress."""
+    """TP, FP and FN of N images, lists of (points, 2) x and y: (N, 3) int64; shows its progress."""
     with ThreadPoolExecutor() as pool:
         tasks = pool.map(lambda lanes, others: count_matches(lane_iou(lanes, others)), predicted, labeled)
         return np.array(list(tqdm(tasks, total=len(labeled), unit="image", dynamic_ncols=True)))
 
 
 def culane_score(counts):
-    """{metric: number} of (N, 3) TP, FP and FN, added up over the images; of no lane at all fractions are 1."""
+    """{metric: number} of (N, 3) TP, FP and FN, added up over the images; without any lane fractions are 1."""
     tp, fp, fn = np.sum(counts, axis=0).tolist()
     fractions = 1.0, 1.0, 1.0
     if tp + fp + fn:

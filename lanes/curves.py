@@ -1,7 +1,7 @@
 """Instance label map -> lane curves in image coordinates.
 
 A lane is x(y) = a t + b + c / t + d / t^2, t = (y - horizon) / (height - horizon): how a flat road shows a line whose
-lateral position is a cubic of the distance, which goes as 1 / t. Polynomials in y continue lanes worse.
+lateral position is a cubic of the distance, which goes as 1 / t.
 
 Lengths below are pixels of an image 1280 wide and are scaled to the image at hand.
 """
@@ -12,37 +12,37 @@ import numpy as np
 
 IMAGE_SIZE = (720, 1280)  # TuSimple, (height, width)
 TOLERANCE = 10.0  # distance from the curve up to which a pixel supports it
-HORIZON_MARGIN = 30.0  # the horizon lies about this far above the highest point of the labels
-MAX_THICKNESS = 30.0  # a stripe wider than this is a blob, no line
+HORIZON_MARGIN = 30.0  # of the horizon above the highest point of the labels
+MAX_THICKNESS = 30.0  # a wider stripe is a blob, no line
 MIN_LENGTH = 120.0  # of a lane's evidence along its curve
-MIN_ROWS = 5  # label map rows below which nothing can be said
-MIN_INSIDE = 0.25  # fraction of an instance's pixels near a curve below which the instance is no line
-MIN_COVER = 0.25  # fraction of a lane's rows, down to where it leaves the image, that show evidence
+MIN_ROWS = 5  # of the label map
+MIN_INSIDE = 0.25  # fraction of a line's pixels near its curve
+MIN_COVER = 0.25  # fraction of a lane's rows, to where it leaves the image, with evidence
 FAR_END = 15.0  # the lanes of an image end this close below the highest one
-NEAR_END = 25.0  # and above the lowest one at most this far
+NEAR_END = 25.0  # and at most this far above the lowest one
 HYPOTHESES = 64  # three-point curves tried per piece
 MAX_PIECES = 12
 # Mean and spread of the coefficients over TuSimple's labels, in image widths: the prior of a ridge regression that
-# keeps short pieces straight and aimed at the vanishing point; inverse powers of t are scaled to alike spreads.
+# keeps short pieces straight and aimed at the vanishing point. Terms are scaled to alike spreads.
 TERM_SCALE = np.array([1.0, 1.0, 0.05, 0.0025])
 PRIOR_MEAN = np.array([0.0, 0.5, 0.0, 0.0])
 PRIOR_SPREAD = np.array([1.5, 0.1, 0.12, 0.12])
-NOISE = 8.0  # spread of one run's center, in pixels; large because neighboring runs err alike
+NOISE = 8.0  # spread of a run's center; large as neighboring runs err alike
 
 
 class Lane(NamedTuple):
-    """One lane curve, all in image pixels."""
+    """A lane curve, in image pixels."""
 
-    coefficients: np.ndarray  # (4,) float64, of the terms t, 1, 1/t, 1/t^2 (the last two times TERM_SCALE)
+    coefficients: np.ndarray  # (4,) float64, of the terms t, 1, 1/t, 1/t^2 times TERM_SCALE
     horizon: float  # row where t = 0
-    height: float  # image height, the row where t = 1
-    top: float  # first row with the lane
-    bottom: float  # last row with the lane
-    support: float  # length of the evidence along the curve: lanes are ranked by it
+    height: float  # of the image, the row where t = 1
+    top: float  # first row
+    bottom: float  # last row
+    support: float  # length of the evidence along the curve
 
 
 class _Geometry(NamedTuple):
-    """What all fits of one image have in common, in its pixels."""
+    """What all fits of an image have in common, in its pixels."""
 
     horizon: float
     height: float
@@ -52,8 +52,8 @@ class _Geometry(NamedTuple):
 
 
 def _terms(rows, geometry):
-    """The four functions of the row whose sum is a lane, (N,) -> (N, 4), and their derivatives by the row, (N, 4)."""
-    height = geometry.height - geometry.horizon  # of the road in the image
+    """The four functions of the row whose sum is a lane, (N,) -> (N, 4), and their derivatives (N, 4)."""
+    height = geometry.height - geometry.horizon
     t = np.maximum((rows - geometry.horizon) / height, 0.02)  # above the horizon there is no road
     one = np.ones_like(t)
     terms = np.stack([t, one, 1 / t, 1 / t**2], axis=-1) * TERM_SCALE
@@ -62,28 +62,25 @@ def _terms(rows, geometry):
 
 
 def lane_x(lane, rows):
-    """x of a `Lane`, (N,) float64 image columns, at any (N,) image rows, whether or not it reaches them."""
+    """x of a `Lane`, (N,) float64, at any (N,) image rows, whether or not it reaches them."""
     return _terms(np.asarray(rows, float), lane)[0] @ lane.coefficients
 
 
 def _stretches(label_map):
-    """Labels row after row, a zero after each (flat), and the indices where a run of equal label starts or ends."""
+    """Labels row after row, a zero after each, and the indices where runs start and end."""
     flat = np.pad(label_map, ((0, 0), (0, 1))).ravel()
     return flat, np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1, [flat.size]])
 
 
 def _runs(label_map, image_size):
-    """Horizontal runs of equal non-zero label, without those of blobs: (N,) label and (N, 3) row, center and width.
-
-    In image pixels; centers sit at half-integers of their own grid: image = (network + 0.5) * scale - 0.5.
-    """
+    """Horizontal runs of equal label, but 0 and blobs: (N,) label and (N, 3) row, center and width in image pixels."""
     height, width = label_map.shape
     scale_y, scale_x = image_size[0] / height, image_size[1] / width
     flat, cuts = _stretches(label_map)
     filled = np.flatnonzero(flat[cuts[:-1]])
     start, length = cuts[filled], cuts[filled + 1] - cuts[filled]
     row, first = np.divmod(start, width + 1)
-    # A stripe of thickness w is cut in lengths w / sin and w / cos by the horizontal and the vertical through a point.
+    # Rows and columns cut a stripe of thickness w in lengths w / sin and w / cos.
     _, column_cuts = _stretches(label_map.T)
     after = np.searchsorted(column_cuts, (first + length // 2) * (height + 1) + row, side="right")
     across, down = length * scale_x, (column_cuts[after] - column_cuts[after - 1]) * scale_y
@@ -93,7 +90,7 @@ def _runs(label_map, image_size):
 
 
 def _ridge(terms, centers, weights, geometry):
-    """Weighted least squares with the prior; leading axes are separate problems: terms (..., N, K) -> (..., K)."""
+    """Weighted least squares with the prior: terms (..., N, K) -> (..., K)."""
     weighted = np.swapaxes(terms * weights[..., None], -1, -2)
     return _solve(weighted @ terms, (weighted @ centers[..., None])[..., 0], geometry)
 
@@ -107,7 +104,7 @@ def _solve(matrix, right, geometry):
 
 
 def _search(centers, terms, slopes, weights, geometry):
-    """Coefficients (3,) of the curve with most support, by MSAC (Torr and Zisserman 2000), among runs with strays."""
+    """Coefficients (3,) of the curve with most support, by MSAC (Torr and Zisserman 2000)."""
     draws = np.random.default_rng(0).random((HYPOTHESES, 3))
     mass = np.cumsum(weights)
     picks = np.searchsorted(mass, (draws + np.arange(3)) / 3 * mass[-1])  # (M, 3), of each third of the pixels
@@ -119,7 +116,7 @@ def _search(centers, terms, slopes, weights, geometry):
 
 
 def _fit(runs, geometry, search):
-    """Robust curve through runs (N, 3+): coefficients (4,), its x (N,), its stretch ds/dy (N,), support (N,) bool."""
+    """Robust curve through runs (N, 3+): coefficients (4,), x (N,), stretch ds/dy (N,), support (N,) bool."""
     rows, centers, widths = runs[:, :3].T
     terms, slopes = _terms(rows, geometry)
     weights = np.minimum(widths, 3 * np.median(widths))
@@ -138,7 +135,7 @@ def _fit(runs, geometry, search):
 
 
 def _trim(piece, geometry):
-    """A piece without the ends that lie beyond a gap more than twice their length: strays that meet the curve."""
+    """A piece without strays: ends beyond a gap of more than twice their length."""
     rows, height = np.unique(piece[:, 0]), geometry.row_height
     parts = np.split(rows, np.flatnonzero(np.diff(rows) > 3.5 * height) + 1)
     while len(parts) > 1 and 2 * (parts[0][-1] - parts[0][0] + height) < parts[1][0] - parts[0][-1]:
@@ -149,7 +146,7 @@ def _trim(piece, geometry):
 
 
 def _split(runs, geometry):
-    """Line pieces (N, 4) in the runs of one instance, best first, with the stretch of their curves; perhaps none."""
+    """Line pieces (N, 4) in the runs of one instance, best first, with the stretch of their curves."""
     pieces = []
     while len(runs) >= MIN_ROWS and len(pieces) < 4:
         _, x, stretch, near = _fit(runs, geometry, search=True)
@@ -164,35 +161,35 @@ def _split(runs, geometry):
 
 
 def _join(pieces, geometry):
-    """Join pieces that lie on one three-term curve, the best pair first, until no two of them do."""
+    """Join pieces that lie on one three-term curve, the best pair first."""
     while len(pieces) > 1:
         runs = np.concatenate(pieces)
         counts = np.array([len(piece) for piece in pieces])
         starts = counts.cumsum() - counts
-        one, other = np.triu_indices(len(pieces), 1)
+        pairs = np.array(np.triu_indices(len(pieces), 1))  # (2, pairs)
         rows, centers, _, stretch = runs.T
         terms, slopes = (part[:, :3] for part in _terms(rows, geometry))
         # The normal equations of a pair are the sum of its pieces'.
         weighted = terms / stretch[:, None] ** 2
         matrix = np.add.reduceat(weighted[:, :, None] * terms[:, None], starts)  # (P, 3, 3)
         right = np.add.reduceat(weighted * centers[:, None], starts)  # (P, 3)
-        curves = _solve(matrix[one] + matrix[other], right[one] + right[other], geometry)  # (pairs, 3)
+        curves = _solve(matrix[pairs].sum(axis=0), right[pairs].sum(axis=0), geometry)  # (pairs, 3)
         distance = np.abs(curves @ terms.T - centers) / np.hypot(1, curves @ slopes.T)  # (pairs, N)
         near = distance < TOLERANCE * geometry.unit
         fraction = np.add.reduceat(near, starts, axis=1, dtype=float) / counts  # (pairs, P)
         error = np.add.reduceat(distance**2, starts, axis=1)
-        pair = np.arange(len(one))
+        each = np.arange(len(curves))
         high, low = np.minimum.reduceat(rows, starts), np.maximum.reduceat(rows, starts)
         row_counts = np.array([len(np.unique(piece[:, 0])) for piece in pieces])
-        span = (np.maximum(low[one], low[other]) - np.minimum(high[one], high[other])) / geometry.row_height + 1
-        cover = np.minimum((row_counts[one] + row_counts[other]) / span, 1)
-        cost = (error[pair, one] + error[pair, other]) / (counts[one] + counts[other]) / cover
-        fits = (fraction[pair, one] > 0.8) & (fraction[pair, other] > 0.8) & (cover > MIN_COVER)
+        span = (low[pairs].max(axis=0) - high[pairs].min(axis=0)) / geometry.row_height + 1
+        cover = np.minimum(row_counts[pairs].sum(axis=0) / span, 1)
+        cost = error[each, pairs].sum(axis=0) / counts[pairs].sum(axis=0) / cover
+        fits = (fraction[each, pairs] > 0.8).all(axis=0) & (cover > MIN_COVER)
         if not fits.any():
             break
-        best = np.where(fits, cost, np.inf).argmin()
-        joined = np.concatenate([pieces[one[best]], pieces[other[best]]])
-        pieces = [piece for k, piece in enumerate(pieces) if k not in (one[best], other[best])] + [joined]
+        one, other = pairs[:, np.where(fits, cost, np.inf).argmin()]
+        rest = [piece for k, piece in enumerate(pieces) if k not in (one, other)]
+        pieces = [*rest, np.concatenate([pieces[one], pieces[other]])]
     return pieces
 
 
@@ -205,7 +202,7 @@ def _finish(piece, geometry):
     if len(rows) < MIN_ROWS or support < MIN_LENGTH * geometry.unit:
         return None
     start, end = rows[[0, -1]]
-    # A line of thickness w reaches w / 2 beyond its end points, a row half a row height beyond its center.
+    # A line of thickness w reaches w / 2 beyond its end points, a row half its height beyond its center.
     cap = max(np.median(piece[near, 2] / stretch[near]) / 2 - geometry.row_height / 2, 0)
     lane = Lane(curve, geometry.horizon, geometry.height, start + cap, end - cap, support)
     return lane if len(rows) * geometry.row_height > MIN_COVER * (_last_row(lane, geometry) - lane.top) else None
@@ -220,7 +217,7 @@ def _last_row(lane, geometry):
 
 
 def _agree(lane, other, geometry):
-    """Whether both lanes can be in one image: lanes neither cross nor run within a line's width of each other."""
+    """Whether lanes neither cross nor run within a line's width of each other."""
     rows = np.arange(max(lane.top, other.top), min(lane.bottom, other.bottom), 10 * geometry.unit)
     if len(rows) < 2:
         return True
@@ -231,18 +228,14 @@ def _agree(lane, other, geometry):
 
 
 def fit_lanes(label_map, image_size=IMAGE_SIZE, max_lanes=5):
-    """Lane curves of an instance label map.
+    """At most `max_lanes` lane curves, of the longest evidence first, of an (H, W) label map of a whole image.
 
-    Every instance is searched for lines, lines that continue each other are joined, and what is too short, too sparse
-    or in conflict with a better lane is dropped. Cars hide the ends of one lane and not of the next, but a road's lines
-    vanish at one distance, and near ones at one row, the own car's hood or the image's border: a lane that ends before
-    the others is continued, unless it meets another.
-
-    The label map is (H, W), 0 = background, and shows the whole image, of (height, width) pixels; at most `max_lanes`
-    are returned, those of the longest evidence first.
+    Lines of instances are joined, and what is short, sparse or in conflict with a better lane is dropped. Cars hide
+    the ends of one lane and not of the next, but a road's lines end at one distance and at one row, the own car's hood
+    or the image's border: a lane that ends before is continued, unless it meets another.
     """
     labels, runs = _runs(label_map, image_size)
-    groups = [runs[labels == value] for value in np.unique(labels)]
+    groups = (runs[labels == value] for value in np.unique(labels))
     groups = [group for group in groups if len(group) >= MIN_ROWS]
     height, width = image_size
     unit = width / 1280
@@ -252,12 +245,11 @@ def fit_lanes(label_map, image_size=IMAGE_SIZE, max_lanes=5):
         below = [group[group[:, 0] > geometry.horizon + 10 * unit] for group in groups]
         pieces = [piece for group in below for piece in _split(group, geometry)]
         pieces = _join(sorted(pieces, key=len, reverse=True)[:MAX_PIECES], geometry)
-        lanes = [lane for lane in (_finish(piece, geometry) for piece in pieces) if lane]
-        kept = []
+        lanes, kept = filter(None, (_finish(piece, geometry) for piece in pieces)), []
         for lane in sorted(lanes, key=lambda lane: -lane.support):
             if all(_agree(lane, other, geometry) for other in kept):
                 kept.append(lane)
-        # What is no lane is gone now, so the lanes themselves say where the horizon is.
+        # The lanes say where the horizon is.
         highest = min((lane.top for lane in kept), default=top)
         if abs(highest - top) < HORIZON_MARGIN * unit / 2:
             break

@@ -1,9 +1,10 @@
-"""TuSimple's lanes: the files (one JSON object per image, x at given rows), the label images and the benchmark's rules.
+"""TuSimple's lanes: the files (one JSON object per image, x at given rows), label images and the benchmark's rules.
 
-Accuracy, FP and FN are those of evaluate/lane.py in github.com/TuSimple/tusimple-benchmark, quirks included. Repeated
-images, which the benchmark adds up, are errors here.
+Accuracy, FP and FN are those of evaluate/lane.py in github.com/TuSimple/tusimple-benchmark, but repeated images, which
+it adds up, are errors.
 """
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -19,9 +20,8 @@ END_SLACK = 4.0  # rows: an end this close to a sample reaches it
 THICKNESS = 7  # pixels of a drawn lane
 LABEL_KEYS = ("raw_file", "lanes", "h_samples")
 PREDICTION_KEYS = ("raw_file", "lanes", "run_time")
-# The original's values for five lanes; further lanes get what lies between them, then the rest of 8 bits.
-_FIRST = [*range(20, 256, 50), *range(45, 256, 50)]
-GRAY_VALUES = (*_FIRST, *(value for value in range(1, 256) if value not in _FIRST))
+# The original's values for five lanes, then what lies between them, then the rest of 8 bits.
+GRAY_VALUES = tuple(dict.fromkeys([*range(20, 256, 50), *range(45, 256, 50), *range(1, 256)]))
 PIXELS = 20.0  # a point is right if it is closer to the label than this, measured across the lane
 FOUND = 0.85  # a lane is found if this fraction of its rows is right
 TIME_LIMIT = 200.0  # milliseconds
@@ -29,7 +29,7 @@ METRICS = ("Accuracy", "FP", "FN")
 
 
 def read_labels(path, keys=LABEL_KEYS):
-    """Read a TuSimple file, labels or, with `PREDICTION_KEYS`, predictions: list of dicts; UserError for a bad one."""
+    """Read a TuSimple file, labels or, with `PREDICTION_KEYS`, predictions: list of dicts; raises UserError."""
     entries = [entry for _, entry in read_lines(path, keys)]
     for entry in entries:
         if isinstance(entry, UserError):
@@ -38,7 +38,7 @@ def read_labels(path, keys=LABEL_KEYS):
 
 
 def read_lines(path, keys=LABEL_KEYS):
-    """As `read_labels`, with the bad lines: list of (line number from 1, dict or UserError); without empty lines."""
+    """As `read_labels`, with the bad lines: list of (line number from 1, dict or UserError)."""
     lines = []
     for number, line in enumerate(read_text(path, "one JSON object per line").split("\n"), start=1):
         if not line.strip():
@@ -58,7 +58,7 @@ def read_lane_classes(path):
     """Read the classes of lanes: ({id: name}, {raw_file: list of ids}), the latter unchecked; raises UserError.
 
     {"classes": {"1": "dashed", "2": "double dashed"}}
-    {"raw_file": "clips/0313-1/6040/20.jpg", "classes": [1, 1, 2]}
+    {"raw_file": "clips/20.jpg", "classes": [1, 1, 2]}
     """
     lines = read_text(path).splitlines()
     try:
@@ -74,33 +74,31 @@ def read_lane_classes(path):
 
 
 def are_classes(ids, names):
-    """Whether what JSON gave is a list of ids of `read_lane_classes`."""
+    """Whether what JSON gave is a list of `names`, ints."""
     return isinstance(ids, list) and all(type(identity) is int and identity in names for identity in ids)
 
 
 def format_lines(entries):
-    """Text of a TuSimple file of dicts: a line of JSON each."""
+    """Text of a TuSimple file of dicts."""
     return "".join(json.dumps(entry) + "\n" for entry in entries)
 
 
 def require_own_lines(path, flag):
-    """Raise UserError if there is a file to write lanes to that doesn't begin with such a line, as labels don't."""
+    """Raise UserError if there is a file other than of lanes to write lanes to."""
     if not path or not Path(path).exists():
         return
-    try:
+    with contextlib.suppress(ValueError, RecursionError, TypeError):
         first = read_text(path).partition("\n")[0]
         if not first or "run_time" in json.loads(first):
             return
-    except (ValueError, RecursionError, TypeError):
-        pass
-    raise UserError(f"{flag} {path}: found something else, expected no file or an earlier result; name another")
+    raise UserError(f"{flag} {path}: found something else, expected no file or a result; name another")
 
 
 def _is_row(value):
     return isinstance(value, list) and all(type(x) in (int, float) and abs(x) < 1e6 for x in value)  # NaN is not
 
 
-FORMAT = {  # of a line: whether a value is right, and what it is
+FORMAT = {  # of a line: whether a value is right, what it is
     "raw_file": (lambda value: isinstance(value, str), "a string"),
     "lanes": (lambda value: isinstance(value, list) and all(map(_is_row, value)), "lists of numbers"),
     "h_samples": (lambda value: _is_row(value) and value and sorted({*value}) == value, "rising numbers"),
@@ -109,7 +107,7 @@ FORMAT = {  # of a line: whether a value is right, and what it is
 
 
 def check_line(entry, keys, where):
-    """Raise UserError unless what JSON gave has the `keys`, as in `FORMAT`, and one x per row."""
+    """Raise UserError unless what JSON gave has the `keys` of `FORMAT`, and one x per row."""
     entry = entry if isinstance(entry, dict) else {}
     for key, (is_right, expected) in FORMAT.items():
         if (key in keys or key in entry) and not is_right(entry.get(key)):
@@ -119,16 +117,16 @@ def check_line(entry, keys, where):
 
 
 def draw_label(label, shape=IMAGE_SIZE):
-    """`draw_lanes` of a TuSimple label, `THICKNESS` pixels wide."""
+    """`draw_lanes` of a TuSimple label."""
     rows = label["h_samples"]
     lanes = [[(x, y) for x, y in zip(lane, rows, strict=True) if x >= 0] for lane in label["lanes"]]
     return draw_lanes(lanes, shape, THICKNESS, label["raw_file"])
 
 
 def draw_lanes(lanes, shape, thickness, where):
-    """Draw lanes, lists of points (x, y), as (h, w) uint8, lane i with `GRAY_VALUES[i]`; too many are a UserError."""
+    """Draw lanes, lists of points (x, y), as (h, w) uint8, lane i with `GRAY_VALUES[i]`; raises UserError."""
     if len(lanes) > len(GRAY_VALUES):
-        raise UserError(f"{where}: found {len(lanes)} lanes, expected at most {len(GRAY_VALUES)} gray values")
+        raise UserError(f"{where}: found {len(lanes)} lanes, expected at most {len(GRAY_VALUES)}")
     image = np.zeros(shape, np.uint8)
     for points, gray in zip(lanes, GRAY_VALUES, strict=False):
         if len(points):
@@ -137,12 +135,12 @@ def draw_lanes(lanes, shape, thickness, where):
 
 
 def h_samples(height):
-    """TuSimple's rows, 160, 170, ..., 710, for an image `height` pixels high instead of 720."""
+    """Rows for an image of this height, of 720 TuSimple's: 160, 170, ..., 710."""
     return list(range(height * 2 // 9 // 10 * 10, height, 10))
 
 
 def tusimple_line(raw_file, lanes, h_samples, run_time, image_size=IMAGE_SIZE):
-    """A line of a TuSimple submission, a dict, of `Lane`s of an image of (height, width) pixels; `run_time` in ms."""
+    """TuSimple dict of the `Lane`s of an image of (height, width) pixels; `run_time` in ms."""
     rows, xs = np.asarray(h_samples, float), []
     for lane in lanes:
         x = np.rint(lane_x(lane, rows))
@@ -153,11 +151,10 @@ def tusimple_line(raw_file, lanes, h_samples, run_time, image_size=IMAGE_SIZE):
 
 
 def lane_scores(line, probability, image_size):
-    """Means of a probability, (H, W) of the whole image, along the lanes of a TuSimple line, 0 without a point."""
+    """Means of a probability (H, W) of a whole image along the lanes of a TuSimple dict, 0 without a point."""
     rows = ((np.array(line["h_samples"]) + 0.5) * len(probability) / image_size[0]).astype(int)
     scores = []
-    for lane in line["lanes"]:
-        x = np.array(lane)
+    for x in map(np.array, line["lanes"]):
         columns = ((x + 0.5) * probability.shape[1] / image_size[1]).astype(int)
         values = probability[rows[x >= 0], columns[x >= 0]]
         scores.append(float(values.mean()) if len(values) else 0.0)
@@ -165,7 +162,7 @@ def lane_scores(line, probability, image_size):
 
 
 def right_fractions(predicted, labeled, rows):
-    """Fraction of the rows (R,) where predicted lanes (P, R) lie on labeled ones (G, R), all x: (G, P)."""
+    """Fraction of the rows (R,) where predicted lanes, x (P, R), lie on labeled ones (G, R): (G, P)."""
     valid = labeled >= 0
     points = np.maximum(valid.sum(axis=1, keepdims=True), 1)
     y = np.where(valid, rows - (valid * rows).sum(axis=1, keepdims=True) / points, 0)
@@ -193,7 +190,7 @@ def _score_image(predicted, labeled, rows, run_time, time_limit):
 
 
 def by_name(entries, where):
-    """{raw_file: TuSimple dict}; raises UserError if an image comes twice in the file `where`."""
+    """{raw_file: TuSimple dict}; raises UserError if the file `where` has an image twice."""
     known = {}
     for number, entry in enumerate(entries, start=1):
         if entry["raw_file"] in known:
@@ -205,17 +202,17 @@ def by_name(entries, where):
 def score_images(predictions, ground_truth, time_limit=TIME_LIMIT, names=("predictions", "ground truth")):
     """Accuracy, FP and FN of every image, (N, 3) float64 in the order of the predictions; both are TuSimple dicts.
 
-    Raises UserError if the two, which it calls `names`, don't fit together.
+    Raises UserError if the two, called `names`, don't fit together.
     """
     found, truth = (by_name(*part) for part in zip((predictions, ground_truth), names, strict=True))
     if found.keys() != truth.keys() or not truth:
         alone = sorted(found.keys() ^ truth.keys())[:1]
-        state = f"{len(found)} images, {len(truth)} in {names[1]}, {' '.join(alone)} in one of them only"
+        state = f"{len(found)} images, {len(truth)} in {names[1]}, {' '.join(alone)} in one only"
         raise UserError(f"{names[0]}: found {state}, expected the same images; predict all of them, no others")
     scores = []
     for name, entry in found.items():
         rows = truth[name]["h_samples"]
-        parts = [(entry, names[0]), (truth[name], names[1])]
+        parts = zip((entry, truth[name]), names, strict=True)
         lanes = [lanes_at_rows(part, rows, f"{file}: {name}") for part, file in parts]
         predicted, labeled = (np.array(part, float).reshape(-1, len(rows)) for part in lanes)
         scores.append(_score_image(predicted, labeled, np.array(rows, float), entry["run_time"], time_limit))
@@ -225,16 +222,16 @@ def score_images(predictions, ground_truth, time_limit=TIME_LIMIT, names=("predi
 def lanes_at_rows(entry, rows, where):
     """The lanes of a TuSimple dict at the rows of a label, lists of one x per row.
 
-    A lane has one x for each of these, or of the h_samples that the dict may have, the rows among them; else UserError.
+    A lane must have an x for each, or for each of the dict's h_samples, the rows among them; else UserError.
     """
     given = entry.get("h_samples", rows)
     if not {*rows} <= {*given} or any(len(lane) != len(given) for lane in entry["lanes"]):
-        raise UserError(f"{where}: found other points, expected one x for each of h_samples, the label's among them")
+        raise UserError(f"{where}: found other points, expected an x for each of h_samples, the label's among them")
     chosen = [given.index(y) for y in rows]
     return [[lane[index] for index in chosen] for lane in entry["lanes"]]
 
 
 def tusimple_score(predictions, ground_truth, time_limit=TIME_LIMIT):
-    """The TuSimple benchmark's result, {"Accuracy": ..., "FP": ..., "FN": ...}: means of `score_images`."""
+    """Means of `score_images`, {"Accuracy": ..., "FP": ..., "FN": ...}."""
     means = score_images(predictions, ground_truth, time_limit).mean(axis=0)
     return dict(zip(METRICS, means.tolist(), strict=True))

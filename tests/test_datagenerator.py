@@ -11,17 +11,7 @@ from PIL import Image
 
 import datagenerator
 from data.files import count_images, find_pairs
-from datagenerator import (
-    Share,
-    View,
-    augment,
-    batches,
-    make_dataset,
-    prepare_image,
-    prepare_label,
-    read_pair,
-    split_pairs,
-)
+from datagenerator import View, augment, batches, make_dataset, prepare_image, prepare_label, read_image, read_pair
 from evaluation.instances import instance_score, read_pairs
 from run.command import UserError
 from run.label_statistics import measure_labels
@@ -77,11 +67,11 @@ def test_rare_numbers_of_instances_come_more_often(tmp_path):
 
 def test_split_is_the_originals():
     pairs = [(f"{i}", f"{i}") for i in range(40)]
-    train, val = split_pairs(pairs)
-    assert len(val) == 4 and sorted(train + val) == sorted(pairs) and split_pairs(pairs) == (train, val)
-    assert len(split_pairs(pairs[:2])[1]) == 1
+    train, val = datagenerator.split_pairs(pairs)
+    assert len(val) == 4 and sorted(train + val) == sorted(pairs) and datagenerator.split_pairs(pairs) == (train, val)
+    assert len(datagenerator.split_pairs(pairs[:2])[1]) == 1
     with pytest.raises(UserError, match="valdir"):
-        split_pairs(pairs[:1])
+        datagenerator.split_pairs(pairs[:1])
 
 
 def png(array):
@@ -102,7 +92,7 @@ def test_unusable_labels_are_named(folder, damage, words):
     label = folder / "labels/0002.png"
     label.write_bytes(damage(label.read_bytes()))
     with pytest.raises(UserError, match=rf"0002\.png: {words}"):
-        list(batches(make_dataset(find_pairs(folder), (16, 16), 2)))
+        collect(make_dataset(find_pairs(folder), (16, 16), 2))
 
 
 IDS = np.repeat(np.uint8([0, 1, 1, 7, 7, 7, 255, 255]), 8)[None].repeat(48, axis=0)  # 48x64
@@ -111,7 +101,9 @@ IDS = np.repeat(np.uint8([0, 1, 1, 7, 7, 7, 255, 255]), 8)[None].repeat(48, axis
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        *((kind, None) for kind in ("gray", "palette", "rgb")),
+        ("gray", None),
+        ("palette", None),
+        ("rgb", None),
         ("palette without black", "found colors"),
         ("alpha", "found colors"),
         ("jpg", "found a jpg, whose compression"),
@@ -152,11 +144,11 @@ def test_files_of_several_images_are_counted():
 
 def test_image_is_rgb_in_0_to_255_and_resized_bilinearly(tmp_path):
     cv2.imwrite(str(tmp_path / "red.png"), np.full((9, 9, 3), (0, 0, 200), np.uint8))
-    prepared = prepare_image(datagenerator.read_image(tmp_path / "red.png"), (8, 16))
+    prepared = prepare_image(read_image(tmp_path / "red.png"), (8, 16))
     assert prepared.shape == (8, 16, 3) and prepared.dtype == np.float32
     assert (prepared == [200, 0, 0]).all()
     image = np.repeat(np.array([[0, 100]], np.uint8)[:, :, None], 3, axis=2)
-    # centers of the four output pixels stand at -0.25, 0.25, 0.75, 1.25 of the two input pixels
+    # the centers stand at -0.25, 0.25, 0.75, 1.25 of the two pixels
     assert prepare_image(image, (1, 4))[0, :, 0].tolist() == [0, 25, 75, 100]
 
 
@@ -171,7 +163,7 @@ def test_no_new_ids_from_resize_or_augmentation(dtype, ids):
 
 @pytest.fixture
 def unmoved(monkeypatch):
-    """The random view of `augment` moves nothing and leaves the light; what is seen of the image is still random."""
+    """`augment` moves nothing and leaves the light; what is seen of the image is still random."""
     monkeypatch.setattr(datagenerator, "_random_affine", lambda source, rng: np.eye(2, 3))
     monkeypatch.setattr(datagenerator, "_random_turn", lambda frame, size, rng: np.eye(2, 3))
     monkeypatch.setattr(datagenerator, "_random_light", lambda image, rng: image)
@@ -200,7 +192,7 @@ def test_network_size_keeps_proportions():
 
 @pytest.mark.parametrize("shape", [(120, 400), (400, 400)])
 def test_augmentation_keeps_proportions(shape, unmoved):
-    """A disk stays as wide as it is high, and is as wide as the width says, wherever the image's rows end up."""
+    """A disk stays as wide as it is high, and as the width says, wherever the rows end up."""
     label = np.zeros(shape, np.uint8)
     cv2.circle(label, (200, shape[0] // 2), 50, 7, -1)
     image, tops = cv2.merge([label * 36] * 3), set()
@@ -216,7 +208,7 @@ def test_augmentation_keeps_proportions(shape, unmoved):
 
 
 def test_crops_are_parts_at_the_images_own_scale(unmoved):
-    """Without a turn a crop is a piece of the image, pixel for pixel, and pieces are from everywhere."""
+    """Without a turn a crop is a piece of the image, from anywhere."""
     label = np.arange(60 * 80, dtype=np.uint16).reshape(60, 80)
     image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
     tops = set()
@@ -225,13 +217,13 @@ def test_crops_are_parts_at_the_images_own_scale(unmoved):
         top, left = divmod(int(found[1, 1]), 80)
         tops.add(top)
         np.testing.assert_array_equal(found[1:-1, 1:-1], label[top : top + 30, left : left + 38])
-        # half a pixel at most lies between the piece and the pixels' grid
+        # half a pixel at most from the grid
         assert np.abs(crop[1:-1, 1:-1] - image[top : top + 30, left : left + 38]).mean() < 60
     assert len(tops) > 8
 
 
 def test_a_crop_lies_around_an_instance_large_or_small_alike(unmoved):
-    """Of four pixels and of a thousand: each is in about half of 200 crops or more, anywhere in them."""
+    """Of four pixels and of a thousand: each is in about half of the crops, anywhere in them."""
     label = np.zeros((300, 400), np.uint16)
     label[150:152, 300:302], label[200:225, 60:100] = 300, 2
     image, small, large, rows = np.zeros((300, 400, 3), np.uint8), 0, 0, []
@@ -247,7 +239,6 @@ def test_a_crop_lies_around_an_instance_large_or_small_alike(unmoved):
 
 
 def test_crops_are_turned_about_their_middle():
-    """A disk in the middle of a large image stays in the middle of the only crop that fits; quarters come too."""
     label = np.zeros((64, 64), np.uint8)
     label[28:36, 8:56] = 1  # a bar across the middle
     image, upright = cv2.merge([label * 200] * 3), 0
@@ -262,22 +253,21 @@ def test_crops_are_turned_about_their_middle():
 
 def test_small_images_fill_a_crop_and_zoom_enlarges_them_before(tmp_path):
     pairs = write_noise(tmp_path, "0000", size=(20, 30))
-    original, shown = datagenerator.read_label(pairs[0][1]), datagenerator.read_image(pairs[0][0])
-    image, label, _ = collect(make_dataset(pairs, (64, 64), 1, view=View("crop")), 1)[0]
+    original, shown = datagenerator.read_label(pairs[0][1]), read_image(pairs[0][0])
+    ((image, label, _),) = collect(make_dataset(pairs, (64, 64), 1, view=View("crop")))
     assert image.shape == (1, 24, 32, 3)  # whole, to multiples of 8
     np.testing.assert_array_equal(image[0, :20, :30], shown)
     np.testing.assert_array_equal(label[0, :20, :30], original)
     assert not label[0, 20:].any() and not image[0, :, 30:].any()
-    image, label, _ = collect(make_dataset(pairs, (64, 64), 1, view=View("crop", 2)), 1)[0]
+    ((image, label, _),) = collect(make_dataset(pairs, (64, 64), 1, view=View("crop", 2)))
     assert image.shape == (1, 40, 64, 3)
     np.testing.assert_array_equal(label[0, :, :60], original.repeat(2, axis=0).repeat(2, axis=1))
-    # half a pixel from its middle a pixel is three fourths of itself, each way
+    # a fourth of the neighbor, each way
     rows = 0.75 * shown[2].astype(float) + 0.25 * shown[3]
     np.testing.assert_allclose(image[0, 5, 2:60:2], 0.75 * rows[1:] + 0.25 * rows[:-1], atol=1)
 
 
 def test_normalized_images_are_stretched_from_black_to_white(tmp_path):
-    """Between the values that 1 and 99.8 percent of all values reach."""
     image = np.random.default_rng(2).gamma(2.0, 9.0, (80, 120, 3)).clip(0, 120).astype(np.uint8)
     image[0, 0] = 255  # a hot pixel
     low, high = np.percentile(image, (1, 99.8), method="inverted_cdf").astype(float)
@@ -290,7 +280,7 @@ def test_normalized_images_are_stretched_from_black_to_white(tmp_path):
     np.testing.assert_array_equal(datagenerator.normalize(empty), empty)
     pairs = write_one(tmp_path, image[:, :, ::-1], image[:, :, 0])
     for normalized, expected in ((False, image), (True, found)):
-        seen = collect(make_dataset(pairs, (80, 120), 1, view=View(normalize=normalized)), 1)[0]
+        (seen,) = collect(make_dataset(pairs, (80, 120), 1, view=View(normalize=normalized)))
         np.testing.assert_array_equal(seen[0][0], expected)
         np.testing.assert_array_equal(seen[1][0], image[:, :, 0])
 
@@ -299,20 +289,20 @@ def test_normalized_images_are_stretched_from_black_to_white(tmp_path):
 def test_a_camera_of_12_bits_is_as_bright_as_one_of_8(suffix, tmp_path):
     gray, path = np.arange(4096, dtype=np.uint16).reshape(64, 64), tmp_path / f"a{suffix}"
     cv2.imwrite(str(path), cv2.merge([gray, 0 * gray, gray // 2]))
-    red, green, blue = cv2.split(datagenerator.read_image(path))
+    red, green, blue = cv2.split(read_image(path))
     assert (red.max(), green.max(), blue.max()) == (127, 0, 255)
     np.testing.assert_array_equal(blue, np.round(gray / 4095 * 255))
     for value, expected in ((0, 0), (255, 255), (256, 64), (1023, 255), (16383, 255), (16384, 64), (60000, 233)):
         cv2.imwrite(str(path), np.full((4, 4), value, np.uint16))
-        found = datagenerator.read_image(path)
+        found = read_image(path)
         assert found.max() == expected and found.shape == (4, 4, 3) and found.dtype == np.uint8, value
 
 
 def test_validation_sees_images_whole_and_training_one_size(tmp_path):
     for number, size in enumerate([(36, 64), (20, 64), (64, 64)]):
         pairs = write_noise(tmp_path, f"{number:04d}", size=size)
-    whole = [batch[0].shape for batch in batches(make_dataset(pairs, (72, 128), 1, view=View("aspect")))]
-    assert whole == [(1, 72, 128, 3), (1, 40, 128, 3), (1, 128, 128, 3)]
+    whole = collect(make_dataset(pairs, (72, 128), 1, view=View("aspect")))
+    assert [batch[0].shape for batch in whole] == [(1, 72, 128, 3), (1, 40, 128, 3), (1, 128, 128, 3)]
     for augmented in (False, True):
         stream = make_dataset(pairs, (72, 128), 3, seed=1, augmented=augmented, view=View("aspect"))
         assert [part.shape for part in collect(stream, 1)[0]] == [(3, 72, 128, 3), (3, 72, 128), (3,)]
@@ -325,15 +315,19 @@ def test_without_augmentation_the_image_stands_in_the_middle(tmp_path):
         assert (part[0, 16:48] == 9).all() and not part[0, :16].any() and not part[0, 48:].any()
 
 
-def collect(dataset, count):
-    iterator = batches(dataset)
-    return [[part.numpy() for part in next(iterator)] for _ in range(count)]
+def collect(dataset, count=None):
+    """Batches, all or so many, as arrays."""
+    return [[part.numpy() for part in batch] for batch in itertools.islice(batches(dataset), count)]
 
 
 def test_pipeline_is_deterministic_and_can_go_on(folder):
     pairs = find_pairs(folder)
-    make = lambda seed, first=0: make_dataset(pairs, (16, 24), 2, seed, augmented=True, share=Share(first))  # noqa: E731
-    first, again, other, later = collect(make(1), 6), collect(make(1), 6), collect(make(2), 6), collect(make(1, 8), 2)
+
+    def take(count, seed, first=0):
+        share = datagenerator.Share(first)
+        return collect(make_dataset(pairs, (16, 24), 2, seed, augmented=True, share=share), count)
+
+    first, again, other, later = take(6, 1), take(6, 1), take(6, 2), take(2, 1, 8)
     for a, b in zip([*first, *first[4:]], [*again, *later], strict=True):
         for x, y in zip(a, b, strict=True):
             np.testing.assert_array_equal(x, y)
@@ -344,15 +338,15 @@ def test_training_reads_each_pair_once_a_round_and_validation_once_in_order(fold
     pairs = find_pairs(folder)
     index = np.concatenate([batch[2] for batch in collect(make_dataset(pairs, (16, 16), 1, seed=3), 21)])
     assert all(sorted(part) == list(range(7)) for part in index.reshape(3, 7)) and (index[:7] != index[7:14]).any()
-    read = [[part.numpy() for part in batch] for batch in batches(make_dataset(pairs, (16, 24), 4))]
+    read = collect(make_dataset(pairs, (16, 24), 4))
     assert [batch[0].shape for batch in read] == [(4, 16, 24, 3), (3, 16, 24, 3)]
     assert np.concatenate([batch[2] for batch in read]).tolist() == list(range(7))
-    np.testing.assert_array_equal(read[1][0][1], prepare_image(datagenerator.read_image(pairs[5][0]), (16, 24)))
+    np.testing.assert_array_equal(read[1][0][1], prepare_image(read_image(pairs[5][0]), (16, 24)))
 
 
 @pytest.mark.parametrize("gray", [12, 90])
 def test_dark_images_stay_visible(gray):
-    """Cells under a microscope and roads at night: what is brighter than its surroundings stays so."""
+    """What is brighter than its surroundings stays so."""
     image = np.full((64, 64, 3), gray // 2, np.uint8)
     image[16:48, 16:48] = 2 * gray
     changed = [datagenerator._random_light(image.astype(np.float32), np.random.default_rng(i)) for i in range(100)]
@@ -366,7 +360,7 @@ def test_dark_images_stay_visible(gray):
 )
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_image_and_label_have_one_view(tmp_path, capsys, monkeypatch, orientation, turned, assumed, suffix):
-    """Labels drawn on the turned view (EXIF) or on the stored one: the size tells; of half a turn, one line tells."""
+    """Labels drawn on the turned view (EXIF) or on the stored one: the size tells, else a warning."""
     monkeypatch.setattr(datagenerator, "_TURNED", itertools.count())
     corner, exif = np.zeros((48, 64), np.uint8), Image.Exif()
     corner[:16, :16], exif[274] = 1, orientation

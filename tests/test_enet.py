@@ -3,18 +3,18 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import ROOT
 
 from enet import MaxPoolWithPositions, MaxUnpool, PReLU, build_enet
 
 
 def shake(model, seed=0):
-    """Random values for every variable, so that no layer is hidden behind a zero or a one; activations stay near 1."""
+    """Random values for every variable; activations stay near 1."""
     rng = np.random.default_rng(seed)
     for layer in model.layers:
         weights = []
@@ -33,7 +33,7 @@ def assert_close(found, expected, tolerance=1e-4):
 
 @pytest.fixture(scope="module")
 def network():
-    """An ENet of one stage whose size is open, which no test changes."""
+    """An ENet of one stage, of open size, which no test changes."""
     return shake(build_enet((None, None, 3), embedding_dim=4, stage_two_repeat=1))
 
 
@@ -43,7 +43,7 @@ def test_parameter_count_of_the_original():
 
 
 def test_coordinates_by_hand(network, tmp_path):
-    """x and y over the scale, added to channels 0 and 1; saved, and at another size, the same pixels have the same."""
+    """x and y over the scale, added to channels 0 and 1, also after saving."""
     image = np.random.default_rng(0).uniform(0, 255, (2, 16, 24, 3)).astype(np.float32)
     model = build_enet((None, None, 3), coordinate_scale=5.0, embedding_dim=4, stage_two_repeat=1)
     model.set_weights(network.get_weights())
@@ -63,7 +63,6 @@ def test_coordinates_by_hand(network, tmp_path):
 
 
 def test_pool_and_unpool_agree_with_tensorflows_argmax():
-    """Values, positions and gradient, on values with many ties."""
     rng = np.random.default_rng(1)
     x = tf.round(tf.constant(rng.normal(size=(2, 8, 12, 5)), tf.float32))
     y, upstream = rng.normal(size=(2, 2, 4, 6, 5)).astype(np.float32)
@@ -120,7 +119,6 @@ def test_xla_gives_the_same_output(network):
 
 
 def test_prelu_is_that_of_keras():
-    """Output and gradients against Keras' own layer, a sum of two ReLUs."""
     rng = np.random.default_rng(0)
     x, upstream = (tf.constant(rng.normal(1, 3, (4, 6, 8, 5)), tf.float32) for _ in range(2))
     start, found = rng.normal(0.2, 0.3, (1, 1, 5)), []
@@ -139,7 +137,7 @@ def test_prelu_is_that_of_keras():
 @pytest.mark.parametrize("dtype,step,smallest", [("float16", -10, -14), ("bfloat16", -7, -126), ("float32", -23, -126)])
 @pytest.mark.parametrize("values", ["ties", "neighbors", "smallest", "largest"])
 def test_positions_are_exact_in_every_float_type(values, dtype, step, smallest):
-    """Against NumPy's argmax in float64, on ties and on values whose differences are tiny or overflow."""
+    """On ties and on values whose differences are tiny or overflow."""
     number = np.random.default_rng(0).integers(-2, 3, (1, 8, 12, 5)).astype(np.float64)
     exact = {
         "ties": number,
@@ -158,11 +156,7 @@ def test_positions_are_exact_in_every_float_type(values, dtype, step, smallest):
 
 
 def test_network_in_half_precision():
-    """Against the same weights in float64.
-
-    Rounding decides near ties of a pooling window, which moves single values to other places: the middle of the
-    differences counts, relative to the output's standard deviation.
-    """
+    """Against float64, by the median, as rounding decides near ties of a pooling window, which moves single values."""
     image = np.random.default_rng(9).uniform(0, 255, (1, 64, 96, 3))
 
     def run(policy, weights=None):
@@ -181,12 +175,12 @@ def test_network_in_half_precision():
 
 
 def test_training_with_jax():
-    """Three steps of `fit` with another Keras backend, where it is installed."""
+    """Three steps of `fit`, at an open size."""
     pytest.importorskip("jax")
     script = (
-        "import enet, keras, numpy as np; model = enet.build_enet((16, 16, 3), stage_two_repeat=1, semantic=False);"
+        "import enet, keras, numpy as np; model = enet.build_enet((None, None, 3), stage_two_repeat=1, semantic=False);"
         "model.compile('adam', {'embedding': 'mse'}); x = np.ones((6, 16, 16, 3), 'float32');"
         "assert np.isfinite(model.fit(x, {'embedding': x}, batch_size=2, verbose=0).history['loss'][0])"
     )
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", script], check=True, env=environment)

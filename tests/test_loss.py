@@ -13,7 +13,7 @@ WEIGHTS = {"delta_v": 0.5, "delta_d": 1.5, "param_var": 1.0, "param_dist": 0.7, 
 
 
 def reference(prediction, label, delta_v, delta_d, param_var, param_dist, param_reg):
-    """Equations 1-4 of arXiv 1708.02551 for one image after the other, in float64."""
+    """Equations 1-4 of arXiv 1708.02551, in float64."""
     parts = np.zeros(3)
     for x, ids in zip(np.asarray(prediction, np.float64), label, strict=True):
         instances = [x[ids == i] for i in np.unique(ids)]
@@ -61,7 +61,7 @@ def test_value_agrees_with_the_papers_equations(kind, dim):
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_value_at_full_size_with_constant_embeddings(compiled):
-    """0.1 can't be summed 262,144 times in float32 without losing digits."""
+    """A float32 sum of 262,144 times 0.1 loses digits."""
     rng = np.random.default_rng(0)
     label = rng.choice([0, 20, 70], (2, 512, 512), p=[0.9, 0.05, 0.05]).astype(np.int32)
     prediction = np.full((2, 512, 512, 3), 0.1, np.float32)
@@ -98,7 +98,7 @@ def test_degenerate_input_is_finite(case, kind):
         label = np.concatenate([label[:, :, :4], label[:, :, :4]], axis=2)
     prediction = {
         "zeros": np.zeros((*shape, 3)),
-        # every id stands once left and once right of the middle, with opposite embeddings: all means are 0
+        # every id stands left and right of the middle, with opposite embeddings
         "coinciding means": np.concatenate([half, -half], axis=2),
         "constant": np.full((*shape, 3), 0.7),
         "one pixel": rng.normal(size=(*shape, 3)),
@@ -128,7 +128,6 @@ def test_semantic_loss_by_hand():
 
 
 def test_ignored_pixels_count_nowhere():
-    """The loss is that of the other pixels alone, whatever stands there, and no gradient goes there."""
     rng = np.random.default_rng(7)
     label = rng.choice([0, 20, 70, 255, 300], (2, 6, 8)).astype(np.int32)
     label[1, :3] = 255

@@ -22,7 +22,7 @@ def built():
 
 @pytest.fixture
 def saved(tmp_path, monkeypatch):
-    """Folder of a model that is built sooner than an ENet, and the model."""
+    """Folder of a `miniature`, and the model."""
     monkeypatch.setattr(utils, "build_model", miniature)
     model = miniature(NETWORK)
     utils.save_model(tmp_path / "model", model, {"network": NETWORK})
@@ -83,7 +83,7 @@ def test_checkpoint_restores_weights_optimizer_and_state(built, tmp_path):
 
 
 def test_checkpoint_matches_by_name_whatever_the_order(saved, tmp_path):
-    """Two variables of one shape that change places in the network keep their own values."""
+    """Two variables of one shape keep their own values."""
     _, model = saved
     variables = checkpoint_variables(model, built_adam(model))
     first, second = "model/norm/beta", "model/norm/moving_mean"

@@ -27,7 +27,7 @@ def test_lanes_are_drawn_where_they_are():
 
 
 def test_lanes_have_the_color_of_their_instance():
-    """Columns 0 to 29, 30 to 59 and 60 to 99 of an image twice the size are instances 3, 1 and 2, but none is at 96."""
+    """Of an image twice the size columns up to 29, 59 and 95 are instances 3, 1 and 2."""
     label_map = np.repeat([3, 1, 2, 0], [15, 15, 18, 2])[None].repeat(20, axis=0)
     lanes = [[-2, 20, 29], [70, 61, 58], [40, 30, 20], [97, 98, 99], [55, 45, 35], [-2, -2, -2]]
     colors = visualization.lane_colors(lanes, [5, 20, 39], label_map, (40, 100, 3))
@@ -52,7 +52,7 @@ def test_scatter_plot(tmp_path, dimensions):
 
 
 def test_scatter_plot_of_hundreds_is_one_drawing(tmp_path, monkeypatch):
-    """960 instances: each has its color, and as many points as it may have; no legend."""
+    """Each of 960 instances has its color and as many points as it may have; no legend."""
     from matplotlib.figure import Figure
 
     seen = {}
@@ -91,7 +91,6 @@ def drawn(monkeypatch):
 
 
 def test_figure_of_instances(tmp_path, drawn, capsys):
-    """Rows by number of instances; image, truth, found and embedding beside each other."""
     for number in range(8):
         label = np.zeros((64, 64), np.uint8)
         for k in range(number + 1):
@@ -132,7 +131,6 @@ def test_instances_found_get_the_ids_of_true_ones():
 
 
 def test_images_side_by_side(tmp_path, drawn):
-    """Three in rows of two, a title where there is one."""
     for number, height in enumerate((60, 40, 60)):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((height, 80, 3), 50 * number, np.uint8))
     words = f"a={tmp_path}/0.png b=c={tmp_path}/1.png {tmp_path}/2.png".split()

@@ -4,11 +4,11 @@
     python training.py --resume saved_model
     python training.py @doc/runs/sixth.args
 
-Writes to the run folder `--outdir`: `config.json` (flags, package versions, git commit), `log.jsonl` (one line per
-epoch), `checkpoint.npz` (to go on from), the model folders `best/` and `last/`, a folder named after the loss weights
-with plots of one validation image's embeddings, and TensorBoard events in `log/`. The best model is that of the best
-TuSimple score, where the validation folder has the `labels.json` of the data scripts, else that of the highest average
-precision of instances. @FILE stands for the flags in a file, `#` begins a comment there.
+Writes to the run folder `--outdir`: `config.json` (flags, versions, git commit), `log.jsonl` (a line per epoch),
+`checkpoint.npz` (to go on from), the models `best/` and `last/`, a folder named after the loss weights with plots of
+one validation image's embeddings, and TensorBoard events in `log/`. The best model is that of the best TuSimple score,
+where the validation folder has a `labels.json`, else of the highest average precision. @FILE stands for the flags in a
+file, `#` begins a comment there.
 """
 
 if __name__ == "__main__":
@@ -43,7 +43,7 @@ def main(argv=None):
         data = collect_data(flags)
         config = make_config(flags, data, saved)
         devices.set_numerics(flags.seed, flags.mixed_precision, flags.deterministic)
-        epoch = max(1, len(data.pairs) // flags.batch_size)  # its steps
+        epoch = max(1, len(data.pairs) // flags.batch_size)  # in steps
         steps = flags.steps or flags.epochs * epoch
         view = view_of(config, flags.outdir)
         shown = next(batches(make_dataset(data.val_pairs[:1], input_size(flags), 1, view=view, ignore=flags.ignore)))
@@ -56,14 +56,14 @@ def main(argv=None):
         both = len(find_copies(data.pairs, data.val_pairs))  # with --valdir alone
         images = f"{len(data.val_pairs)} validation images" + (f" ({both} of them trained on, too)" if both else "")
         print(f"{len(data.pairs)} training and {images}, {steps} steps, run folder {run.outdir}")
-        print("the first step is compiled, which takes up to a minute, with --jit two")
+        print("compiling the first step takes up to a minute, with --jit two")
         return train(flags, run, make_steps(flags, config, data, strategy, run), validation, log, steps, epoch)
 
 
 def make_run(flags, config, data, strategy, steps):
-    """The `Run` of `steps` steps, a new one's weights those of --modeldir, the others of the checkpoint."""
+    """The `Run` of `steps` steps, weights of --modeldir or of the checkpoint."""
     network = config["network"]
-    if config.get("view", "stretch") != "stretch":  # sizes stay open where validation images have their own
+    if config.get("view", "stretch") != "stretch":  # validation images have their own size
         network = {**network, "input_shape": [None, None, 3]}
     with strategy.scope():
         model = utils.build_model(network, strategy.num_replicas_in_sync > 1, flags.resume or flags.modeldir)
@@ -85,7 +85,7 @@ def make_run(flags, config, data, strategy, steps):
 
 
 def train(flags, run, made, validation, log, steps, epoch):
-    """Make a run's steps until there are `steps`, `epoch` of them a round over the images; returns the exit code."""
+    """Make steps until there are `steps`, `epoch` of them a round; returns the exit code."""
     bar = tqdm(total=steps, initial=run.step, unit="step", dynamic_ncols=True, disable=not run.chief)
     try:
         with bar, deferred_signals("finishing the step; once more ends at once") as stop:
@@ -98,7 +98,7 @@ def train(flags, run, made, validation, log, steps, epoch):
                     values = ", ".join(f"{name} {value:g}" for name, value in terms.items())
                     raise UserError(
                         f"step {run.step + 1}: loss or gradient is not finite ({values}) on {', '.join(files)}; the "
-                        f"model before that step is in {run.outdir / 'last'}; check these files or lower --lr"
+                        f"model before is in {run.outdir / 'last'}; check these files or lower --lr"
                     )
                 step = run.count(list(terms.values()))
                 bar.update()
@@ -116,7 +116,7 @@ def train(flags, run, made, validation, log, steps, epoch):
             raise
         devices.rejoin(error, run.step)
     if run.step < steps:
-        print(f"interrupted at step {run.step}, saved; go on with: python training.py --resume {run.outdir}")
+        print(f"interrupted at step {run.step}, saved; go on by: python training.py --resume {run.outdir}")
         return 130
     if run.chief:
         scores = {name: x for name, x in run.state["validation"].items() if name[:2] != "l_" and name != "folders"}
@@ -126,7 +126,7 @@ def train(flags, run, made, validation, log, steps, epoch):
 
 
 def make_steps(flags, config, data, strategy, run):
-    """Make optimizer steps of a `Run` without end: yields {loss or gradient norm: value}, names of the images."""
+    """Make steps of a `Run` without end: yields {loss or gradient norm: value}, names of the images."""
     losses = make_losses(loss_settings(flags, config, data), not flags.jit)
     train_step = make_train_step(run.model, run.optimizer, losses, strategy, run.averages, flags.jit)
     names = (*loss_terms(run.model.output), "gradient norm")
@@ -137,7 +137,6 @@ def make_steps(flags, config, data, strategy, run):
 
 
 def loss_settings(flags, config, data):
-    """The `LossSettings` of a run."""
     settings = {name: getattr(flags, name) for name in ("var", "dist", "reg", "dvar", "ddist", "sem", "ignore", "cls")}
     if not data.has_labels:
         settings |= dict.fromkeys(("var", "dist", "reg", "sem"), 0.0)
@@ -147,7 +146,7 @@ def loss_settings(flags, config, data):
 
 
 def make_stream(flags, config, pairs, strategy, first_step):
-    """Iterator of a run's batches (image, label, index) from a step on, each worker's part of every global batch."""
+    """Iterator of a run's batches (image, label, index) from a step on, of each the worker's part."""
     view = view_of(config, flags.outdir)
 
     def input_function(context):

@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -42,7 +43,7 @@ def in_config(key, **values):
 
 network = partial(in_config, "network")
 flags = partial(in_config, "flags", srcdir=["data"])  # of a run, that no command line gives
-empty, text = written(b""), written(b"no image, no model\n")
+missing, empty, text = Path.unlink, written(b""), written(b"no image, no model\n")
 cut = changed(lambda data: data[: len(data) * 2 // 3])
 without_end = changed(lambda data: data[:-2])
 zero_filled = changed(lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2))

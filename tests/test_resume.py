@@ -104,7 +104,7 @@ def test_workers_go_on_with_the_flags_of_their_run(tiny_data, tmp_path):
     utils.write_json(run / utils.CONFIG_FILE, {"network": network, "flags": {**flags, "lr": 0.003}})
     resumed, saved = settle_flags([*command, "--steps", "9"])
     assert saved["flags"]["lr"] == resumed.lr == 0.003 and resumed.steps == 9 and resumed.resume == str(run)
-    with pytest.raises(UserError, match=r"--lr: found 0.1, expected 0.003 as the run in .*run has"):
+    with pytest.raises(UserError, match=r"--lr: found 0.1, expected 0.003 as in .*run;"):
         settle_flags([*command, "--lr", "0.1"])
 
 

@@ -4,11 +4,10 @@
     python training.py --resume saved_model
     python training.py @doc/runs/sixth.args
 
-Writes to the run folder `--outdir`: `config.json` (flags, versions, git commit), `log.jsonl` (a line per epoch),
-`checkpoint.npz` (to go on from), the models `best/` and `last/`, a folder named after the loss weights with plots of
-one validation image's embeddings, and TensorBoard events in `log/`. The best model is that of the best TuSimple score,
-where the validation folder has a `labels.json`, else of the highest average precision. @FILE stands for the flags in a
-file, `#` begins a comment there.
+The run folder `--outdir` gets `config.json` (flags, versions, git commit), `log.jsonl` (a line per epoch),
+`checkpoint.npz` (to go on from), the models `best/` and `last/`, plots of one validation image's embeddings in a folder
+named after the loss weights, and TensorBoard events in `log/`. Best is the TuSimple score, where the validation folder
+has a `labels.json`, else the average precision. @FILE: flags in a file, `#` begins a comment there.
 """
 
 if __name__ == "__main__":
@@ -30,7 +29,7 @@ from run.command import UserError, command, deferred_signals
 from run.config import input_size, make_config, settle_flags
 from run.folder import Run, take_folder
 from run.pairs import collect_data, describe_pairs, find_copies
-from run.train_step import LossSettings, WeightAverages, loss_terms, make_losses, make_optimizer, make_train_step
+from run.train_step import LossSettings, WeightAverages, make_losses, make_optimizer, make_train_step
 from run.validation import SummaryLog, Validation
 
 
@@ -54,7 +53,7 @@ def main(argv=None):
             log = SummaryLog(run.model, shown, flags, validation.settings, steps)
             utils.write_json(run.outdir / utils.CONFIG_FILE, config)
         both = len(find_copies(data.pairs, data.val_pairs))  # with --valdir alone
-        images = f"{len(data.val_pairs)} validation images" + (f" ({both} of them trained on, too)" if both else "")
+        images = f"{len(data.val_pairs)} validation images ({both} of them trained on, too)"
         print(f"{len(data.pairs)} training and {images}, {steps} steps, run folder {run.outdir}")
         print("compiling the first step takes up to a minute, with --jit two")
         return train(flags, run, make_steps(flags, config, data, strategy, run), validation, log, steps, epoch)
@@ -69,8 +68,7 @@ def make_run(flags, config, data, strategy, steps):
         model = utils.build_model(network, strategy.num_replicas_in_sync > 1, flags.resume or flags.modeldir)
         if not flags.resume and flags.modeldir.lower() != "none":
             fresh = start_from(model, flags.modeldir, data.classes)
-            heads = f", fresh head: {', '.join(fresh)}" if fresh else ""
-            print(f"weights from {utils.model_folder(flags.modeldir)}{heads}")
+            print(f"weights from {utils.model_folder(flags.modeldir)}, fresh heads: {', '.join(fresh) or 'none'}")
         optimizer = make_optimizer(flags.optimizer, steps, flags.lr, flags.schedule, flags.warmup)
         optimizer.build(model.trainable_variables)
         averages = WeightAverages(model, flags.ema) if flags.ema else None
@@ -129,11 +127,19 @@ def make_steps(flags, config, data, strategy, run):
     """Make steps of a `Run` without end: yields {loss or gradient norm: value}, names of the images."""
     losses = make_losses(loss_settings(flags, config, data), not flags.jit)
     train_step = make_train_step(run.model, run.optimizer, losses, strategy, run.averages, flags.jit)
-    names = (*loss_terms(run.model.output), "gradient norm")
-    for image, label, index in make_stream(flags, config, data.pairs, strategy, run.step):
+    view, first = view_of(config, flags.outdir), run.step * flags.batch_size
+
+    def make_stream(context):
+        """Dataset of a worker's part of every global batch."""
+        count = flags.batch_size // context.num_input_pipelines
+        share = Share(first, context.input_pipeline_id * count, count, flags.batch_size)
+        batch_size, augmented = flags.batch_size // strategy.num_replicas_in_sync, not flags.no_augment
+        return make_dataset(data.pairs, input_size(flags), batch_size, flags.seed, augmented, share, view, flags.ignore)
+
+    for image, label, index in batches(strategy.distribute_datasets_from_function(make_stream)):
         terms = train_step(image, label).numpy()
         indices = np.concatenate([part.numpy() for part in strategy.experimental_local_results(index)])
-        yield dict(zip(names, terms, strict=True)), [data.pairs[i][0] for i in indices]
+        yield dict(zip(run.names, terms, strict=True)), [data.pairs[i][0] for i in indices]
 
 
 def loss_settings(flags, config, data):
@@ -143,19 +149,6 @@ def loss_settings(flags, config, data):
     settings["foreground"] = config.get("foreground_weight", LANE_WEIGHT)
     settings["class_weights"] = tuple(config.get("class_weights", ()))
     return LossSettings(**settings, background=not config["network"].get("coordinate_scale"))
-
-
-def make_stream(flags, config, pairs, strategy, first_step):
-    """Iterator of a run's batches (image, label, index) from a step on, of each the worker's part."""
-    view = view_of(config, flags.outdir)
-
-    def input_function(context):
-        count = flags.batch_size // context.num_input_pipelines
-        share = Share(first_step * flags.batch_size, context.input_pipeline_id * count, count, flags.batch_size)
-        batch_size, augmented = flags.batch_size // strategy.num_replicas_in_sync, not flags.no_augment
-        return make_dataset(pairs, input_size(flags), batch_size, flags.seed, augmented, share, view, flags.ignore)
-
-    return batches(strategy.distribute_datasets_from_function(input_function))
 
 
 if __name__ == "__main__":

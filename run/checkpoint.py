@@ -14,10 +14,7 @@ CHECKPOINT_FILE = "checkpoint.npz"
 
 
 def checkpoint_variables(model, optimizer, averages=None):
-    """What a checkpoint holds, {name: keras.Variable}, under names that are the same in every process.
-
-    Weights, random states of dropout, moments of a built optimizer, `WeightAverages`.
-    """
+    """{name: keras.Variable} of a checkpoint, names alike in every process; dropout's random states, too."""
     named = {f"model/{v.path}": v for layer in model.layers for v in layer.weights}
     named |= {f"model/{x.name}/seed": x.seed_generator.state for x in model.layers if hasattr(x, "seed_generator")}
     named |= {f"optimizer/{v.name}": v for v in optimizer.variables}
@@ -28,7 +25,7 @@ def save_checkpoint(folder, variables, state):
     """Write `checkpoint_variables` and a JSON-able state to one file."""
     arrays = {name: keras.ops.convert_to_numpy(variable) for name, variable in variables.items()}
     with utils.replacing(Path(folder) / CHECKPOINT_FILE) as temporary, open(temporary, "wb") as file:
-        np.savez(file, state=np.array(json.dumps(state)), **arrays)
+        np.savez(file, state=json.dumps(state), **arrays)
 
 
 def load_checkpoint(folder, variables):

@@ -100,7 +100,7 @@ def deferred_signals(message=""):
             raise KeyboardInterrupt
         state.requested = True
         if message:
-            print(f"\n{message}", file=sys.stderr, flush=True)
+            print(f"\n{message}", file=sys.stderr)
 
     in_main = threading.current_thread() is threading.main_thread()
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM) if in_main}
@@ -122,8 +122,7 @@ def bounded(kind, least=-math.inf, most=math.inf, above=-math.inf, below=math.in
             value = kind(text)
         except ValueError:
             value = math.nan
-        inside = math.isfinite(value) and least <= value <= most and above < value < below
-        if not inside or step and value % step:
+        if not (least <= value <= most and above < value < below) or step and value % step:
             raise argparse.ArgumentTypeError(f"found {text}, expected {' '.join(words)}")
         return value
 

@@ -86,8 +86,7 @@ def new_view(flags):
 def new_network(flags, data, statistics):
     """Arguments of `enet.build_enet` for a new run; what belongs to the weights of --modeldir is as there.
 
-    --coordinates: an instance of median diameter, of `LabelStatistics`, becomes 2 ddist wide, as far as two means are
-    to lie apart.
+    With --coordinates an instance of median diameter becomes 2 ddist wide, as far as two means are to lie apart.
     """
     network = {} if flags.modeldir.lower() == "none" else utils.read_network(utils.model_folder(flags.modeldir))
     scale = round(max(statistics.diameter, 1.0) / (2 * flags.ddist or 3.0), 3)

@@ -25,8 +25,8 @@ def make_strategy(name, batch_size):
     elif name == "multiworker":
         try:
             config = json.loads(os.environ["TF_CONFIG"])
-            hosts, task = config["cluster"][config["task"]["type"]], config["task"]
-            hosts[int(task["index"])]
+            task = config["task"]
+            config["cluster"][task["type"]][int(task["index"])]
         except (KeyError, ValueError, TypeError, IndexError) as error:
             raise UserError(f"TF_CONFIG: {error!r}, expected {TF_CONFIG}; set it on every worker") from None
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
@@ -39,7 +39,7 @@ def make_strategy(name, batch_size):
 
 
 def set_numerics(seed, mixed_precision=False, deterministic=False):
-    """Seed, precision of the layers to come, operations that repeat bit for bit; for the process."""
+    """Seed Keras, set the precision of layers to come, make operations repeat bit for bit."""
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy("mixed_bfloat16" if mixed_precision else "float32")
     if deterministic:
@@ -60,7 +60,7 @@ def rejoin(error, step):
             "TF_CONFIG to run; start them again"
         ) from None
     pause = 2 ** (count - 1)
-    print(f"a worker is gone ({reason}); restart {count} of {MOST_RESTARTS} in {pause} s", file=sys.stderr, flush=True)
+    print(f"a worker is gone ({reason}); restart {count} of {MOST_RESTARTS} in {pause} s", file=sys.stderr)
     time.sleep(pause)
     os.environ[RESTARTS] = f"{step} {count}"
     os.execv(sys.executable, [sys.executable, *sys.argv])

@@ -8,9 +8,6 @@ from datagenerator import MAX_ZOOM
 from run.command import bounded
 from run.devices import STRATEGIES
 
-SEMANTIC_WEIGHT = 1.0
-CROWD_WEIGHT = 10.0  # with --coordinates: a hundred instances' losses are that much larger than those of lanes
-
 
 def make_parser():
     parser = argparse.ArgumentParser(
@@ -22,7 +19,7 @@ def make_parser():
     # a byte order mark may come first
     parser.convert_arg_line_to_args = lambda line: shlex.split(line.removeprefix("\ufeff"), comments=True)
 
-    count, least_zero, positive = bounded(int, least=1), bounded(float, least=0), bounded(float, above=0)
+    count, least_zero = bounded(int, least=1), bounded(float, least=0)
     size = {"nargs": 2, "type": bounded(int, least=8, step=8), "metavar": ("H", "W")}
     data = parser.add_argument_group("data")
     add = data.add_argument
@@ -51,7 +48,7 @@ def make_parser():
     add("-l", "--logdir", help="folder of the TensorBoard events; default OUTDIR/log")
     add("--seed", type=bounded(int, least=0, below=2**32), default=42, help="of weights, data order, augmentation")
     add("--jit", action="store_true", help="compile the step with XLA: slower start, faster steps")
-    add("--mixed-precision", action="store_true", help="network in bfloat16; weights, embedding and losses in float32")
+    add("--mixed-precision", action="store_true", help="bfloat16 but for weights, embedding and losses")
     add("--deterministic", action="store_true", help="equal flags give equal weights, bit for bit")
     add("--strategy", choices=STRATEGIES, default="none", help="mirrored: all GPUs; multiworker: TF_CONFIG")
     add("--save-every", type=count, default=500, help="steps between checkpoints")
@@ -65,17 +62,15 @@ def make_parser():
     add("--reg", type=least_zero, default=1.0, help="weight of the regularization term (the paper: 0.001)")
     add("--dvar", type=least_zero, default=0.5, help="hinge margin of the variance term")
     add("--ddist", type=least_zero, default=1.5, help="half the hinge margin of the distance term")
-    weights = f"{SEMANTIC_WEIGHT:g}, with --coordinates {CROWD_WEIGHT:g}"
-    add("--sem", type=least_zero, help=f"weight of the semantic loss, 0: no semantic head; default {weights}")
-    add("--foreground-weight", type=positive, metavar="W", help="of foreground in that loss; default by its fraction")
+    add("--sem", type=least_zero, help="of the semantic loss, 0: no such head; default 1, with --coordinates 10")
+    add("--foreground-weight", type=bounded(float, above=0), metavar="W", help="there; default by the labels")
     add("--cls", type=least_zero, default=1.0, help="weight of the class loss, 0: as if there were no classes/")
     add = parser.add_argument_group("optimizer").add_argument
     add("--lr", type=least_zero, default=1e-4, help="highest learning rate")
     add("--optimizer", choices=("adam", "adamw"), default="adam", help="adamw: with weight decay")
     add("--schedule", choices=("original", "cosine"), default="original", help="x0.96 every 5000 steps, or cosine to 0")
     add("--warmup", type=bounded(int, least=0), default=0, help="steps of linear warm-up, cosine schedule only")
-    decay = bounded(float, least=0, below=1)
-    add("--ema", type=decay, default=0.0, help="decay of averaged weights, which are kept; 0 = none")
+    add("--ema", type=bounded(float, least=0, below=1), default=0.0, help="decay of averaged weights; 0 = none")
     return parser
 
 
@@ -91,7 +86,7 @@ def parse_args(argv=None, saved=(), where=""):
     except ValueError as error:  # no UTF-8, an open quotation
         parser.error(f"@FILE: found {type(error).__name__}: {error}, expected flags as UTF-8 text; fix it")
     if args.sem is None:
-        args.sem = CROWD_WEIGHT if args.coordinates else SEMANTIC_WEIGHT
+        args.sem = 10.0 if args.coordinates else 1.0  # a hundred instances' losses are so much larger than lanes'
     for is_wrong, found in (
         (args.crop and args.keep_aspect, "--keep-aspect: found with --crop"),
         (args.jit and args.strategy != "none", f"--jit: found with --strategy {args.strategy}"),

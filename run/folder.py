@@ -22,9 +22,9 @@ LOCK_FILE = ".lock"
 
 @contextlib.contextmanager
 def take_folder(outdir, new):
-    """Make the run folder and keep other runs out of it for the block; a `new` run's has to be new or empty.
+    """Make the run folder and keep other runs out for the block; a `new` run's has to be new or empty.
 
-    Without a checkpoint at the end, it goes again.
+    Without a checkpoint at the end it goes again.
     """
     outdir = Path(outdir)
     outdir.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,9 @@ class Run:
         self.model, self.optimizer, self.averages = model, optimizer, averages
         self.start = time.time()
         self.state = {"step": 0, "data": data, "measure": None, "best": math.inf, "seconds": 0.0}
-        self.state |= {"sums": [0.0] * (len(loss_terms(model.output)) + 1), "count": 0}
+        self.names = (*loss_terms(model.output), "gradient_norm")
+        self.state |= {"sums": [0.0] * len(self.names), "count": 0}
+        self.variables = checkpoint_variables(model, optimizer, averages)
 
     @property
     def step(self):
@@ -71,7 +73,7 @@ class Run:
     def load(self):
         """Go back to the checkpoint; later steps leave the log: they come again."""
         found = self.state["data"]
-        self.state |= load_checkpoint(self.outdir, self._variables())
+        self.state |= load_checkpoint(self.outdir, self.variables)
         for kind, data in self.state["data"].items():
             if found[kind] != data:
                 raise UserError(
@@ -83,41 +85,37 @@ class Run:
             lines = path.read_text(encoding="utf-8").splitlines()
             utils.write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= self.step))
 
-    def _variables(self):
-        return checkpoint_variables(self.model, self.optimizer, self.averages)
-
     def count(self, terms):
-        """Note losses and gradient norm of one more step; returns its number."""
+        """Note losses and gradient norm of a step; returns its number."""
         self.state["step"] += 1
         self.state["sums"] = (np.array(self.state["sums"]) + terms).tolist()
         self.state["count"] += 1
         return self.step
 
     def means(self):
-        """Mean training losses and gradient norm since the last validation."""
+        """Means since the last validation, {name: value}."""
         means = np.array(self.state["sums"]) / max(1, self.state["count"])
-        names = (*loss_terms(self.model.output), "gradient_norm")
-        return dict(zip(names, means.round(5).tolist(), strict=True))
+        return dict(zip(self.names, means.round(5).tolist(), strict=True))
 
     def finish_epoch(self, epoch, validation, log):
         """Validate, log and save; `epoch` is a float."""
-        state, best, row = self.state, False, {}
+        state = self.state
         train, state["sums"], state["count"] = self.means(), [0.0] * len(state["sums"]), 0
         state["seconds"] += time.time() - self.start
         self.start = time.time()
-        if self.chief:
-            with self.averages or contextlib.nullcontext():
-                state["validation"] = validation.run()
-            measure, merit = figure_of_merit(state["validation"])
-            if state["measure"] != measure:  # labels.json came or went
-                state |= {"measure": measure, "best": math.inf}
-            best, state["best"] = merit < state["best"], min(merit, state["best"])
-            rate = float(self.optimizer.learning_rate)
-            row = {"step": self.step, "epoch": round(epoch, 3), "seconds": round(state["seconds"], 1), "lr": rate}
-            row |= {"train": train, "val": state["validation"]}
-            log.scalars("train", self.step, {**train, "learning_rate": rate})
-            log.scalars("validation", self.step, state["validation"])
-        self.save(best, row)
+        if not self.chief:
+            return
+        with self.averages or contextlib.nullcontext():
+            state["validation"] = validation.run()
+        measure, merit = figure_of_merit(state["validation"])
+        if state["measure"] != measure:  # labels.json came or went
+            state |= {"measure": measure, "best": math.inf}
+        best, state["best"] = merit < state["best"], min(merit, state["best"])
+        rate = float(self.optimizer.learning_rate)
+        row = {"step": self.step, "epoch": round(epoch, 3), "seconds": round(state["seconds"], 1), "lr": rate}
+        log.scalars("train", self.step, {**train, "learning_rate": rate})
+        log.scalars("validation", self.step, state["validation"])
+        self.save(best, {**row, "train": train, "val": state["validation"]})
 
     def save(self, best=False, row=()):
         """Write last/ (and best/), the checkpoint and a row of the log; only the chief does."""
@@ -132,7 +130,7 @@ class Run:
             with self.averages or contextlib.nullcontext():
                 for name in ("best", "last") if best else ("last",):
                     utils.save_model(self.outdir / name, self.model, config)
-            save_checkpoint(self.outdir, self._variables(), self.state)
+            save_checkpoint(self.outdir, self.variables, self.state)
         except OSError as error:
             raise UserError(
                 f"{self.outdir}: step {self.step} could not be saved ({error.strerror or error}), the last checkpoint "
@@ -141,7 +139,7 @@ class Run:
 
 
 def _step_of(line):
-    """Step of a line of the log; infinity if it was cut off."""
+    """Step of a line of the log, infinity if cut off."""
     try:
         return json.loads(line)["step"]
     except (ValueError, KeyError, TypeError):

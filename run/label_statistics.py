@@ -105,7 +105,7 @@ def _measure(measure, files):
 def _warn_of(labels, size):
     def warn(counts, text):
         if any(counts):
-            most = f"most ({max(counts)}) in {labels[int(np.argmax(counts))].path}"
+            most = f"most ({max(counts)}) in {labels[counts.index(max(counts))].path}"
             print(f"warning: {sum(counts)} of {total} instances {text}; {most}", file=sys.stderr)
 
     instances = [len(label.in_file) for label in labels]

@@ -21,12 +21,10 @@ from run.command import UserError
 
 @dataclass
 class Data:
-    """What a run trains on and is validated with."""
-
     pairs: list  # of `datagenerator.read_pair`, to train on, each as often as it stands here
-    folders: dict  # {name of a validation folder: its pairs}
-    lanes: dict  # {name of a validation folder: `read_lanes` of its pairs}
-    classes: dict = field(default_factory=dict)  # {name: whether it is stuff} in the order of the network's output
+    folders: dict  # {name of a validation folder: pairs}
+    lanes: dict  # {the same name: `read_lanes` of its pairs}
+    classes: dict = field(default_factory=dict)  # {name: whether it is stuff}, ordered as the network's output
 
     @property
     def has_labels(self):
@@ -72,8 +70,7 @@ def number_classes(pairs, classes):
     """`collect_pairs`' pairs as `datagenerator.read_pair` takes them."""
     if classes:
         table = lru_cache(None)(lambda folder: class_table(folder, classes))
-        maps = [ClassMap(pair[2], table(_class_folder(pair))) if pair[2] else None for pair in pairs]
-        return [(*pair[:2], class_map) for pair, class_map in zip(pairs, maps, strict=True)]
+        return [(*pair[:2], pair[2] and ClassMap(pair[2], table(_class_folder(pair)))) for pair in pairs]
     for image, label, _ in pairs:
         if label is None:
             raise UserError(f"{image}: found no label, expected one without classes; add it or drop --cls 0")
@@ -85,7 +82,7 @@ def _class_folder(pair):
 
 
 def collect_pairs(srcdir, valdir=None, split_by="image", balance=False, ignore=None):
-    """(training pairs, {name of a validation folder: its pairs}), of `find_samples`.
+    """(training pairs, {name of a validation folder: pairs}), of `find_samples`.
 
     Without `valdir` 10 % of every source, or of all clips, are held out; copies of them aren't trained on.
     """
@@ -132,7 +129,7 @@ def hold_out_clips(pairs):
     if len(set(clips)) < 2:
         raise UserError(f"--split-by clip: found one clip, of {pairs[0][0]}, expected several; name --valdir")
     split = GroupShuffleSplit(1, test_size=VALIDATION_FRACTION, random_state=SPLIT_SEED)
-    ((_, held_out),) = split.split(pairs, groups=clips)
+    _, held_out = next(split.split(pairs, groups=clips))
     print(f"{len({clips[i] for i in held_out})} of {len(set(clips))} clips held out, {len(held_out)} images")
     return [pairs[i] for i in held_out]
 
@@ -162,7 +159,7 @@ def balance_pairs(pairs, ignore=None):
 
 
 def find_copies(pairs, others):
-    """Those of `others` whose image file has the bytes of one of `pairs`: a set."""
+    """Set of those `others` whose image has the bytes of one of `pairs`."""
 
     def size(pair):
         return Path(pair[0]).stat().st_size

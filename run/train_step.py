@@ -33,7 +33,6 @@ class _OneKernel:
             beta2=self.beta_2,
             epsilon=self.epsilon,
             grad=gradient,
-            use_locking=False,
         )
 
 
@@ -46,10 +45,7 @@ class AdamW(_OneKernel, keras.optimizers.AdamW):
 
 
 def make_optimizer(name, steps, lr, schedule="original", warmup=0):
-    """A Keras optimizer, "adam" or "adamw", for `steps` steps.
-
-    Schedule "original": lr * 0.96^floor(step / 5000); "cosine": to 0 after `warmup` linear steps.
-    """
+    """A Keras optimizer. "original" is lr * 0.96^floor(step / 5000), "cosine" to 0, after `warmup` linear steps."""
     if schedule == "cosine":
         start, target = (0.0, lr) if warmup else (lr, None)
         rate = keras.optimizers.schedules.CosineDecay(
@@ -60,7 +56,7 @@ def make_optimizer(name, steps, lr, schedule="original", warmup=0):
     if name == "adam":
         return Adam(rate)
     optimizer = AdamW(rate, weight_decay=WEIGHT_DECAY)
-    # no weights to shrink
+    # alpha: PReLU's slopes
     optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "alpha"])
     return optimizer
 
@@ -71,7 +67,7 @@ _compiled_loss = tf.function(discriminative_loss, jit_compile=True)
 
 @dataclass(frozen=True)
 class LossSettings:
-    """Of the losses, named as the flags of training.py."""
+    """Weights and hinge margins of the losses, named as the flags, and which pixels count."""
 
     var: float = 1.0
     dist: float = 1.0
@@ -81,14 +77,12 @@ class LossSettings:
     sem: float = 1.0
     foreground: float = LANE_WEIGHT  # weight of a pixel in the semantic loss, background 1
     ignore: int | None = None  # id of the pixels that don't count
-    # an instance, too; with coordinates in the embedding it can't be one: it is everywhere
-    background: bool = True
-    cls: float = 0.0  # weight of the class loss
-    class_weights: tuple = ()  # of its classes
+    background: bool = True  # an instance, too; not with coordinates in the embedding: it is everywhere
+    cls: float = 0.0
+    class_weights: tuple = ()  # in the class loss
 
 
 def loss_terms(outputs):
-    """Names of the losses of a network with these outputs."""
     return (*LOSS_TERMS, CLASS_TERM) if "classes" in outputs else LOSS_TERMS
 
 
@@ -132,7 +126,7 @@ def make_losses(settings, jit=True):
 
 
 def _replica_weight(weights):
-    """Factor of a loss that divides by the sum of these weights: the replicas' mean becomes that of one replica."""
+    """Factor of a loss that is divided by the sum of these weights: the replicas' mean becomes one replica's."""
     weight = tf.reduce_sum(weights)
     mean = _replica_mean(weight)
     return 1.0 if mean is weight else tf.math.divide_no_nan(weight, mean)
@@ -220,9 +214,7 @@ class WeightAverages:
         self._weights = [keras.ops.convert_to_numpy(v) for v in self.model.weights]
         for variable, average in zip(self.model.weights, self.variables, strict=True):
             variable.assign(keras.ops.convert_to_numpy(average))
-        return self.model
 
     def __exit__(self, *_):
         for variable, value in zip(self.model.weights, self._weights, strict=True):
             variable.assign(value)
-        del self._weights

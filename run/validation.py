@@ -30,7 +30,7 @@ class Validation:
         """Take a keras.Model, a function of `make_losses`, `pairs.Data`, and a run's flags and config."""
         view, size = view_of(config, flags.outdir), input_size(flags)
         self.data, self.ignore = data, flags.ignore
-        # not those of lanes
+        # lanes have their own
         self.settings = Settings(2 * flags.dvar or BANDWIDTH, config.get("threshold", THRESHOLD))
         self.scored = bool(flags.var or flags.dist) and data.has_labels  # else no embeddings are trained
         self.network = Network(model, size, view, min_pixels=config.get("min_pixels"))
@@ -153,10 +153,9 @@ class SummaryLog:
             folder.mkdir(parents=True, exist_ok=True)
             self.writers[kind] = tf.summary.create_file_writer(str(folder))
         self.model, self.settings, self.every = model, settings, min(flags.plot_every, steps)
-        self.image, self.label = shown[0], shown[1][0].numpy()
-        if self.label.ndim == 3:
-            self.label = np.where(self.label[..., 0] == NO_LABEL, 0, self.label[..., 0])
-        self.label = np.where(self.label == flags.ignore, 0, self.label)
+        self.image, label = shown[0], shown[1][0].numpy()
+        label = label[..., 0] if label.ndim == 3 else label
+        self.label = np.where((label == NO_LABEL) | (label == flags.ignore), 0, label)
         self.predict = tf.function(lambda image: model(image, training=False))
 
     def follow(self, step, values):
@@ -165,13 +164,14 @@ class SummaryLog:
             self.scalars("train", step, values)
             self.images(step)
 
-    def scalars(self, kind, step, values):
-        """Write numbers, {name: number}, also those of "folders", to the events "train" or "validation"."""
-        folders = {f"folders/{name}/{key}": x for name, v in values.get("folders", {}).items() for key, x in v.items()}
+    def scalars(self, kind, step, values, above=""):
+        """Write {name: number, or again such a dict} to the events "train" or "validation"."""
         with self.writers[kind].as_default(step):
-            for key, value in {**values, **folders}.items():
-                if key != "folders":
-                    tf.summary.scalar(key, value)
+            for key, value in values.items():
+                if isinstance(value, dict):
+                    self.scalars(kind, step, value, f"{above}{key}/")
+                else:
+                    tf.summary.scalar(above + key, value)
         self.writers[kind].flush()
 
     def images(self, step):

@@ -152,6 +152,7 @@ def fake_step(monkeypatch, losses):
     import tensorflow as tf
 
     import training
+    from run.train_step import LOSS_TERMS
 
     given = iter(losses)
 
@@ -167,7 +168,7 @@ def fake_step(monkeypatch, losses):
         return step
 
     monkeypatch.setattr(training, "make_train_step", make)
-    monkeypatch.setattr(training.Validation, "run", lambda self: dict.fromkeys(training.loss_terms(()), 1.0))
+    monkeypatch.setattr(training.Validation, "run", lambda self: dict.fromkeys(LOSS_TERMS, 1.0))
     monkeypatch.setattr(training.SummaryLog, "images", lambda *args: None)
 
 

@@ -18,6 +18,7 @@ from run.checkpoint import CHECKPOINT_FILE
 from run.command import UserError
 from run.config import settle_flags
 from run.folder import take_folder
+from run.train_step import LOSS_TERMS
 
 # Runs the command in forked processes, so that TensorFlow is imported once, and stops them by a signal. The network is
 # a miniature; the command, its files, data, augmentation, dropout, optimizer, averages and plots are the real ones.
@@ -196,7 +197,7 @@ def test_stops_at_bad_numbers_with_the_model_before_them(tiny_data, tmp_path, mo
     # without the discriminative loss, whose compilation would take most of the time
     error = run_error(capsys, *command(tiny_data, tmp_path / "run", "--steps 6 --var 0 --dist 0 --reg 0"))
     assert "step 3: loss or gradient is not finite (loss nan" in error
-    assert error.count(".png") == 4 and "l_var" in error and "gradient norm" in error and "last" in error
+    assert error.count(".png") == 4 and "l_var" in error and "gradient_norm" in error and "last" in error
     for a, b in zip(utils.load_model(tmp_path / "run" / "last").get_weights(), weights[2], strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -231,7 +232,7 @@ def test_best_begins_anew_with_another_measure(tiny_data, tmp_path, monkeypatch)
     fake_step(monkeypatch, [1.0] * 2)
     training.main(command(tiny_data, run, "--steps 2"))
     fake_step(monkeypatch, [1.0])
-    scored = {**dict.fromkeys(training.loss_terms(()), 2.0), "Accuracy": 0.0, "FP": 1.0, "FN": 1.0}
+    scored = {**dict.fromkeys(LOSS_TERMS, 2.0), "Accuracy": 0.0, "FP": 1.0, "FN": 1.0}
     monkeypatch.setattr(training.Validation, "run", lambda self: scored)
     assert training.main(["--resume", str(run), "--steps", "3"]) == 0
     assert utils.read_config(run / "best")["step"] == 3

@@ -53,7 +53,7 @@ def main(argv=None):
             log = SummaryLog(run.model, shown, flags, validation.settings, steps)
             utils.write_json(run.outdir / utils.CONFIG_FILE, config)
         both = len(find_copies(data.pairs, data.val_pairs))  # with --valdir alone
-        images = f"{len(data.val_pairs)} validation images ({both} of them trained on, too)"
+        images = f"{len(data.val_pairs)} validation images ({both} trained on, too)"
         print(f"{len(data.pairs)} training and {images}, {steps} steps, run folder {run.outdir}")
         print("compiling the first step takes up to a minute, with --jit two")
         return train(flags, run, make_steps(flags, config, data, strategy, run), validation, log, steps, epoch)
@@ -130,7 +130,7 @@ def make_steps(flags, config, data, strategy, run):
     view, first = view_of(config, flags.outdir), run.step * flags.batch_size
 
     def make_stream(context):
-        """Dataset of a worker's part of every global batch."""
+        """A worker's part of every batch."""
         count = flags.batch_size // context.num_input_pipelines
         share = Share(first, context.input_pipeline_id * count, count, flags.batch_size)
         batch_size, augmented = flags.batch_size // strategy.num_replicas_in_sync, not flags.no_augment

@@ -63,7 +63,7 @@ def make_parser():
     add("--dvar", type=least_zero, default=0.5, help="hinge margin of the variance term")
     add("--ddist", type=least_zero, default=1.5, help="half the hinge margin of the distance term")
     add("--sem", type=least_zero, help="of the semantic loss, 0: no such head; default 1, with --coordinates 10")
-    add("--foreground-weight", type=bounded(float, above=0), metavar="W", help="there; default by the labels")
+    add("--foreground-weight", type=bounded(float, above=0), metavar="W", help="of foreground; default by its fraction")
     add("--cls", type=least_zero, default=1.0, help="weight of the class loss, 0: as if there were no classes/")
     add = parser.add_argument_group("optimizer").add_argument
     add("--lr", type=least_zero, default=1e-4, help="highest learning rate")

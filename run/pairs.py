@@ -106,7 +106,7 @@ def collect_pairs(srcdir, valdir=None, split_by="image", balance=False, ignore=N
         print(f"warning: {found}: not trained on; remove them", file=sys.stderr)
         pairs = [pair for pair in pairs if pair not in copies]
     if not pairs:
-        raise UserError(f"--srcdir {srcdir[0]}: found no other image than held-out ones, expected some; add images")
+        raise UserError(f"--srcdir {srcdir[0]}: found no other image than held-out ones; add images")
     return pairs, {"validation": list(dict.fromkeys(held_out))}
 
 

@@ -179,8 +179,9 @@ def images_figure(path, images, titles, columns, width):
     from matplotlib.figure import Figure
 
     rows = -(-len(images) // columns)
-    height = width * max(image.shape[0] / image.shape[1] for image in images) + 30 * any(titles)
-    figure = Figure(figsize=(columns * width / 100, rows * height / 100), dpi=100, layout="compressed")
+    height = rows * width * max(image.shape[0] / image.shape[1] for image in images)
+    height += 30 * sum(map(any, (titles[start : start + columns] for start in range(0, len(titles), columns))))
+    figure = Figure(figsize=(columns * width / 100, height / 100), dpi=100, layout="compressed")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.set_axis_off()

@@ -363,7 +363,7 @@ def test_classes_of_lanes_in_tusimples_labels(tmp_path):
         for value, kind in zip((0, 20, 70, 120), (0, *expected), strict=True):
             assert np.unique(classes[label == value]).tolist() == [kind]
     for entry in (right | {"classes": [2, 3]}, right | {"classes": [2, 3, 4]}, right | {"classes": [[2], 3, 3]}, []):
-        with pytest.raises(UserError, match=r"kinds\.json|a\.jpg: found classes \[2, 3\]"):
+        with pytest.raises(UserError, match=r"kinds\.json|a\.jpg: found classes \["):
             write(names, entry)
     assert process([source], tmp_path / "out", overwrite=True)[0] == 3
     assert not (tmp_path / "out/classes").exists() and not (tmp_path / "out/classes.txt").exists()

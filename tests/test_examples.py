@@ -88,8 +88,9 @@ def walk(commands, first, more, capsys):
         flags = more.get(command[start - 1], "").split() if "--resume" not in command else []
         command = [path for word in command for path in (sorted(glob(word)) if "*" in word else [word])]
         if command[0] == "training.py" and flags:  # as small as the images here
-            size = ["96", "96"] if "--crop" in command else ["64", "96"]
-            flags += ["--crop" if "--crop" in command else "--image-size", *size]
+            is_crop = "--crop" in command or "@doc/runs/objects.args" in command
+            size = ["96", "96"] if is_crop else ["64", "96"]
+            flags += ["--crop" if is_crop else "--image-size", *size]
         try:
             assert not importlib.import_module(name).main(command[start:] + flags), command
         except SystemExit as end:

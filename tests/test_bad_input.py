@@ -166,8 +166,8 @@ CASES = [
     (INFER + "pics --outdir . --json cluster_0001.png", "cluster_0001.png: found what is to be"),
     (VIDEO + "clip.avi --outdir out --json out/clip.mp4", "clip.avi", one_frame, "out/clip.mp4: found what is to be"),
     (PICS, CONFIG, replaced('"network"', '"view": "tall", "network"'), "found view 'tall'"),
-    (INT8 + "pics", CONFIG, network(coordinate_scale=5.0), "model: found a model that adds coordinates"),
-    (INT8 + "pics", CONFIG, network(image_statistics=True), "model: found a model that normalizes"),
+    (INT8 + "pics", CONFIG, network(coordinate_scale=5.0), "model: found a model that has coordinate_scale"),
+    (INT8 + "pics", CONFIG, network(image_statistics=True), "model: found a model that has image_statistics"),
     (INT8 + "pics", CONFIG, network(input_shape=[None, None, 3]), "model: found a model that has no"),
     (SCORE + "--images im --srcdir train_set", "train_set/clips/a/2.jpg", missing, "2.jpg"),
     ("evaluation --instances pred true", "true/1.png", missing, "1.png"),
@@ -204,7 +204,7 @@ def test_one_line_and_nothing_touched(case, good, tmp_path, monkeypatch, capfd):
 def said(err):
     """The lines on stderr, without progress bars, argparse's usage and which network runs."""
     lines = [line.split("\r")[-1].rstrip() for line in re.sub(r"^usage:.*\n(  .*\n)*", "", err, flags=re.M).split("\n")]
-    other = re.compile(r"network: |converting the network|INFO: Created TensorFlow Lite|.*%\|.*/|.*it/s\]$")
+    other = re.compile(r"network: |converting the network|INFO: Created TensorFlow Lite|.*%\|.*/|.*(it|frame)/s\]$")
     return [line for line in lines if line and not other.match(line)]
 
 

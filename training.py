@@ -4,11 +4,10 @@
     python training.py --resume saved_model
     python training.py @doc/runs/sixth.args
 
-Writes to the run folder `--outdir`: `config.json` (flags, package versions, git commit), `log.jsonl` (one line per
-epoch), `checkpoint.npz` (to go on from), the model folders `best/` and `last/`, a folder named after the loss weights
-with plots of one validation image's embeddings, and TensorBoard events in `log/`. The best model is that of the best
-TuSimple score, where the validation folder has the `labels.json` of the data scripts, else that of the highest average
-precision of instances. @FILE stands for the flags in a file, `#` begins a comment there.
+The run folder `--outdir` gets `config.json` (flags, versions, git commit), `log.jsonl` (a line per epoch),
+`checkpoint.npz` (to go on from), the models `best/` and `last/`, plots of one validation image's embeddings in a folder
+named after the loss weights, and TensorBoard events in `log/`. Best is the TuSimple score, where the validation folder
+has a `labels.json`, else the average precision. @FILE: flags in a file, `#` begins a comment there.
 """
 
 if __name__ == "__main__":
@@ -30,7 +29,7 @@ from run.command import UserError, command, deferred_signals
 from run.config import input_size, make_config, settle_flags
 from run.folder import Run, take_folder
 from run.pairs import collect_data, describe_pairs, find_copies
-from run.train_step import LossSettings, WeightAverages, loss_terms, make_losses, make_optimizer, make_train_step
+from run.train_step import LossSettings, WeightAverages, make_losses, make_optimizer, make_train_step
 from run.validation import SummaryLog, Validation
 
 
@@ -43,7 +42,7 @@ def main(argv=None):
         data = collect_data(flags)
         config = make_config(flags, data, saved)
         devices.set_numerics(flags.seed, flags.mixed_precision, flags.deterministic)
-        epoch = max(1, len(data.pairs) // flags.batch_size)  # its steps
+        epoch = max(1, len(data.pairs) // flags.batch_size)  # in steps
         steps = flags.steps or flags.epochs * epoch
         view = view_of(config, flags.outdir)
         shown = next(batches(make_dataset(data.val_pairs[:1], input_size(flags), 1, view=view, ignore=flags.ignore)))
@@ -54,23 +53,22 @@ def main(argv=None):
             log = SummaryLog(run.model, shown, flags, validation.settings, steps)
             utils.write_json(run.outdir / utils.CONFIG_FILE, config)
         both = len(find_copies(data.pairs, data.val_pairs))  # with --valdir alone
-        images = f"{len(data.val_pairs)} validation images" + (f" ({both} of them trained on, too)" if both else "")
+        images = f"{len(data.val_pairs)} validation images ({both} trained on, too)"
         print(f"{len(data.pairs)} training and {images}, {steps} steps, run folder {run.outdir}")
-        print("the first step is compiled, which takes up to a minute, with --jit two")
+        print("compiling the first step takes up to a minute, with --jit two")
         return train(flags, run, make_steps(flags, config, data, strategy, run), validation, log, steps, epoch)
 
 
 def make_run(flags, config, data, strategy, steps):
-    """The `Run` of `steps` steps, a new one's weights those of --modeldir, the others of the checkpoint."""
+    """The `Run` of `steps` steps, weights of --modeldir or of the checkpoint."""
     network = config["network"]
-    if config.get("view", "stretch") != "stretch":  # sizes stay open where validation images have their own
+    if config.get("view", "stretch") != "stretch":  # validation images have their own size
         network = {**network, "input_shape": [None, None, 3]}
     with strategy.scope():
         model = utils.build_model(network, strategy.num_replicas_in_sync > 1, flags.resume or flags.modeldir)
         if not flags.resume and flags.modeldir.lower() != "none":
             fresh = start_from(model, flags.modeldir, data.classes)
-            heads = f", fresh head: {', '.join(fresh)}" if fresh else ""
-            print(f"weights from {utils.model_folder(flags.modeldir)}{heads}")
+            print(f"weights from {utils.model_folder(flags.modeldir)}, fresh heads: {', '.join(fresh) or 'none'}")
         optimizer = make_optimizer(flags.optimizer, steps, flags.lr, flags.schedule, flags.warmup)
         optimizer.build(model.trainable_variables)
         averages = WeightAverages(model, flags.ema) if flags.ema else None
@@ -85,7 +83,7 @@ def make_run(flags, config, data, strategy, steps):
 
 
 def train(flags, run, made, validation, log, steps, epoch):
-    """Make a run's steps until there are `steps`, `epoch` of them a round over the images; returns the exit code."""
+    """Make steps until there are `steps`, `epoch` of them a round; returns the exit code."""
     bar = tqdm(total=steps, initial=run.step, unit="step", dynamic_ncols=True, disable=not run.chief)
     try:
         with bar, deferred_signals("finishing the step; once more ends at once") as stop:
@@ -98,7 +96,7 @@ def train(flags, run, made, validation, log, steps, epoch):
                     values = ", ".join(f"{name} {value:g}" for name, value in terms.items())
                     raise UserError(
                         f"step {run.step + 1}: loss or gradient is not finite ({values}) on {', '.join(files)}; the "
-                        f"model before that step is in {run.outdir / 'last'}; check these files or lower --lr"
+                        f"model before is in {run.outdir / 'last'}; check these files or lower --lr"
                     )
                 step = run.count(list(terms.values()))
                 bar.update()
@@ -116,7 +114,7 @@ def train(flags, run, made, validation, log, steps, epoch):
             raise
         devices.rejoin(error, run.step)
     if run.step < steps:
-        print(f"interrupted at step {run.step}, saved; go on with: python training.py --resume {run.outdir}")
+        print(f"interrupted at step {run.step}, saved; go on by: python training.py --resume {run.outdir}")
         return 130
     if run.chief:
         scores = {name: x for name, x in run.state["validation"].items() if name[:2] != "l_" and name != "folders"}
@@ -126,37 +124,31 @@ def train(flags, run, made, validation, log, steps, epoch):
 
 
 def make_steps(flags, config, data, strategy, run):
-    """Make optimizer steps of a `Run` without end: yields {loss or gradient norm: value}, names of the images."""
+    """Make steps of a `Run` without end: yields {loss or gradient norm: value}, names of the images."""
     losses = make_losses(loss_settings(flags, config, data), not flags.jit)
     train_step = make_train_step(run.model, run.optimizer, losses, strategy, run.averages, flags.jit)
-    names = (*loss_terms(run.model.output), "gradient norm")
-    for image, label, index in make_stream(flags, config, data.pairs, strategy, run.step):
+    view, first = view_of(config, flags.outdir), run.step * flags.batch_size
+
+    def make_stream(context):
+        """A worker's part of every batch."""
+        count = flags.batch_size // context.num_input_pipelines
+        share = Share(first, context.input_pipeline_id * count, count, flags.batch_size)
+        batch_size, augmented = flags.batch_size // strategy.num_replicas_in_sync, not flags.no_augment
+        return make_dataset(data.pairs, input_size(flags), batch_size, flags.seed, augmented, share, view, flags.ignore)
+
+    for image, label, index in batches(strategy.distribute_datasets_from_function(make_stream)):
         terms = train_step(image, label).numpy()
         indices = np.concatenate([part.numpy() for part in strategy.experimental_local_results(index)])
-        yield dict(zip(names, terms, strict=True)), [data.pairs[i][0] for i in indices]
+        yield dict(zip(run.names, terms, strict=True)), [data.pairs[i][0] for i in indices]
 
 
 def loss_settings(flags, config, data):
-    """The `LossSettings` of a run."""
     settings = {name: getattr(flags, name) for name in ("var", "dist", "reg", "dvar", "ddist", "sem", "ignore", "cls")}
     if not data.has_labels:
         settings |= dict.fromkeys(("var", "dist", "reg", "sem"), 0.0)
     settings["foreground"] = config.get("foreground_weight", LANE_WEIGHT)
     settings["class_weights"] = tuple(config.get("class_weights", ()))
     return LossSettings(**settings, background=not config["network"].get("coordinate_scale"))
-
-
-def make_stream(flags, config, pairs, strategy, first_step):
-    """Iterator of a run's batches (image, label, index) from a step on, each worker's part of every global batch."""
-    view = view_of(config, flags.outdir)
-
-    def input_function(context):
-        count = flags.batch_size // context.num_input_pipelines
-        share = Share(first_step * flags.batch_size, context.input_pipeline_id * count, count, flags.batch_size)
-        batch_size, augmented = flags.batch_size // strategy.num_replicas_in_sync, not flags.no_augment
-        return make_dataset(pairs, input_size(flags), batch_size, flags.seed, augmented, share, view, flags.ignore)
-
-    return batches(strategy.distribute_datasets_from_function(input_function))
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""A training run: its flags, config, data, optimizer step, validation and folder; `command`: what all commands have."""
+"""A training run: flags, config, data, optimizer step, validation, folder; `command`: what all commands share."""

@@ -1,4 +1,4 @@
-"""What a run begins with: the weights of another model, or the checkpoint of its own that it goes on from."""
+"""What a run begins with: the weights of another model, or its own checkpoint."""
 
 import json
 import zipfile
@@ -14,10 +14,7 @@ CHECKPOINT_FILE = "checkpoint.npz"
 
 
 def checkpoint_variables(model, optimizer, averages=None):
-    """What a checkpoint holds, {name: keras.Variable}, under names that are the same in every process.
-
-    Beside weights: the states of dropout layers' random generators, a built optimizer's moments, `WeightAverages`.
-    """
+    """{name: keras.Variable} of a checkpoint, names alike in every process; dropout's random states, too."""
     named = {f"model/{v.path}": v for layer in model.layers for v in layer.weights}
     named |= {f"model/{x.name}/seed": x.seed_generator.state for x in model.layers if hasattr(x, "seed_generator")}
     named |= {f"optimizer/{v.name}": v for v in optimizer.variables}
@@ -25,14 +22,14 @@ def checkpoint_variables(model, optimizer, averages=None):
 
 
 def save_checkpoint(folder, variables, state):
-    """Write variables, {name: keras.Variable}, and a JSON-able state to one file of a run folder."""
+    """Write `checkpoint_variables` and a JSON-able state to one file."""
     arrays = {name: keras.ops.convert_to_numpy(variable) for name, variable in variables.items()}
     with utils.replacing(Path(folder) / CHECKPOINT_FILE) as temporary, open(temporary, "wb") as file:
-        np.savez(file, state=np.array(json.dumps(state)), **arrays)
+        np.savez(file, state=json.dumps(state), **arrays)
 
 
 def load_checkpoint(folder, variables):
-    """Read a checkpoint of `save_checkpoint` into variables of the same names; returns its state."""
+    """Read a checkpoint into variables of the same names; returns its state."""
     path = Path(folder) / CHECKPOINT_FILE
     try:
         with np.load(path) as saved:
@@ -43,17 +40,16 @@ def load_checkpoint(folder, variables):
                 raise KeyError(min(left))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
-            f"{path}: {type(error).__name__}: {error}, expected a checkpoint of this network and optimizer; start a "
-            "new run, with --modeldir from its last model"
+            f"{path}: {type(error).__name__}: {error}, expected this run's checkpoint; start a new run, "
+            "with --modeldir from its last model"
         ) from None
     return state
 
 
 def start_from(model, modeldir, classes=()):
-    """Copy the weights of the model in `modeldir`, the original's too, into `model`, layer by layer of the same name.
+    """Copy the weights of the model in `modeldir` into the layers of the same names of `model`.
 
-    Heads that only one of the two has, of another depth or of other `classes`, names, keep their fresh weights and are
-    returned by name.
+    Heads that it lacks, of another depth or of other `classes` stay fresh; returns their names.
     """
     folder, absent_heads = utils.model_folder(modeldir), []
     if (folder / utils.MODEL_FILE).is_file():
@@ -63,17 +59,15 @@ def start_from(model, modeldir, classes=()):
         absent_heads = utils.copy_original_weights(source, folder)
     if list(utils.read_classes(folder)) != list(classes):
         absent_heads = [*absent_heads, "classes"]
-    trained = {layer.name: layer for layer in source.layers if layer.weights and layer.name not in absent_heads}
+    trained = {layer.name: layer.get_weights() for layer in source.layers if layer.name not in absent_heads}
     fresh = []
     for layer in [layer for layer in model.layers if layer.weights]:
-        other = trained.get(layer.name)
-        if other is not None and [w.shape for w in other.weights] == [w.shape for w in layer.weights]:
-            layer.set_weights(other.get_weights())
+        values = trained.get(layer.name, [])
+        if [value.shape for value in values] == [weight.shape for weight in layer.weights]:
+            layer.set_weights(values)
         elif layer.name in ("embedding", "semantic", "classes"):
             fresh.append(layer.name)
         else:
-            raise UserError(
-                f"--modeldir {modeldir}: layer {layer.name} is missing or of another shape there, expected the same "
-                "ENet; name another folder, or none to start from scratch"
-            )
+            found = f"--modeldir {modeldir}: found no layer {layer.name} of this shape, expected the same ENet"
+            raise UserError(f"{found}; name another folder, or none to start from scratch")
     return fresh

@@ -1,6 +1,6 @@
-"""What all commands have in common: start, the one error that a user can cause, end, number flags.
+"""What all commands share: start, the error that a user can cause, end, number flags.
 
-Imports nothing that takes time: a command calls `start` before its other imports, which take seconds.
+Imports nothing slow: a command calls `start` before its other imports.
 """
 
 import argparse
@@ -14,30 +14,30 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 
-# Overruled, because another project's or a notebook's settings would break a command
+# whatever another project or a notebook has set
 SETTINGS = {
     "KERAS_BACKEND": "tensorflow",
-    "KERAS_HOME": os.devnull,  # without keras.json, whose channels_first or float16 are another project's
+    "KERAS_HOME": os.devnull,  # no keras.json: its channels_first or float16 break ours
     "MPLBACKEND": "agg",
 }
 DEFAULTS = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
-    "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # set_memory_growth of all GPUs: a second process finds room
-    "OPENCV_FFMPEG_LOGLEVEL": "-8",  # what FFmpeg says of a file, our one line says too
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # a second process finds room
+    "OPENCV_FFMPEG_LOGLEVEL": "-8",  # our own line says it
 }
 
 
 class UserError(ValueError):
-    """What a user can cause: the message names the file or flag, what was found, what was expected, what to do."""
+    """What a user can cause; the message: file or flag, found, expected, what to do."""
 
 
 def set_environment():
-    """Set the libraries' environment variables; before the first import of TensorFlow, OpenCV or matplotlib."""
+    """Has to come before the first import of TensorFlow, OpenCV or matplotlib."""
     os.environ.update({**DEFAULTS, **os.environ, **SETTINGS})
 
 
 def start():
-    """Begin a command: SIGTERM raises KeyboardInterrupt, as Ctrl-C does; one that nobody catches is one line."""
+    """Begin a command: SIGTERM is as Ctrl-C; a KeyboardInterrupt that nobody catches ends in one line."""
 
     def interrupt(number, frame):
         raise KeyboardInterrupt
@@ -51,14 +51,14 @@ def start():
 
     set_environment()
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a notebook's has not, and there may be none
+        if hasattr(stream, "reconfigure"):  # a notebook's has not; there may be none
             stream.reconfigure(errors="backslashreplace")  # file names need be no UTF-8
     signal.signal(signal.SIGTERM, interrupt)
     sys.excepthook = report
 
 
 def command(name, interrupted="nothing written"):
-    """Decorator of a command's `main`: UserError and OSError end in one line and exit code 2, Ctrl-C in 130."""
+    """Decorator of a `main`: UserError and OSError end in one line and exit code 2, Ctrl-C in 130."""
 
     def decorate(main):
         @functools.wraps(main)
@@ -81,10 +81,9 @@ def command(name, interrupted="nothing written"):
 
 
 def one_line(error):
-    """Text of an error in one line."""
     text = str(error)
     if isinstance(error, OSError) and error.filename:
-        text = f"{error.filename}: {error.strerror}, expected a path that can be used; mend it or name another"
+        text = f"{error.filename}: {error.strerror}, expected a usable path; mend it or name another"
     return " ".join(text.splitlines())
 
 
@@ -92,7 +91,7 @@ def one_line(error):
 def deferred_signals(message=""):
     """Context whose `requested` becomes True at the first Ctrl-C or SIGTERM, with a message; a second one interrupts.
 
-    Outside the main thread, which alone gets signals, it never does.
+    Never outside the main thread, which alone gets signals.
     """
     state = SimpleNamespace(requested=False)
 
@@ -101,19 +100,19 @@ def deferred_signals(message=""):
             raise KeyboardInterrupt
         state.requested = True
         if message:
-            print(f"\n{message}", file=sys.stderr, flush=True)
+            print(f"\n{message}", file=sys.stderr)
 
     in_main = threading.current_thread() is threading.main_thread()
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM) if in_main}
     try:
         yield state
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for item in before.items():
+            signal.signal(*item)
 
 
 def bounded(kind, least=-math.inf, most=math.inf, above=-math.inf, below=math.inf, step=None):
-    """A `type=` of argparse: function from text to a finite int or float within limits, a multiple of `step`."""
+    """A `type=` of argparse: finite int or float within limits, a multiple of `step`."""
     words = [f"a multiple of {step}" if step else "a whole number" if kind is int else "a number"]
     named = (("of at least", least), ("above", above), ("of at most", most), ("below", below))
     words += [f"{word} {limit}" for word, limit in named if math.isfinite(limit)]
@@ -123,8 +122,7 @@ def bounded(kind, least=-math.inf, most=math.inf, above=-math.inf, below=math.in
             value = kind(text)
         except ValueError:
             value = math.nan
-        inside = math.isfinite(value) and least <= value <= most and above < value < below
-        if not inside or step and value % step:
+        if not (least <= value <= most and above < value < below) or step and value % step:
             raise argparse.ArgumentTypeError(f"found {text}, expected {' '.join(words)}")
         return value
 

@@ -1,4 +1,4 @@
-"""The config of a run: complete before anything is built, of a new run or as the run to go on with has it."""
+"""The config of a run, complete before anything is built: a new one or that of the run to go on with."""
 
 from pathlib import Path
 
@@ -16,9 +16,9 @@ NOT_SAVED = {"resume", "command"}  # of the flags, in config.json
 
 
 def settle_flags(argv=None):
-    """(flags, saved) of a command line: a new run's and None, or with --resume those of the run and its `config.json`.
+    """(flags, saved) of a command line: a new run's and None, or with --resume the run's and its `config.json`.
 
-    A worker of several machines that is started again goes on with its run by itself.
+    A worker of several machines that is started again goes on by itself.
     """
     args = parse_args(argv)
     if args.strategy == "multiworker" and not args.resume and (Path(args.outdir) / CHECKPOINT_FILE).exists():
@@ -27,22 +27,22 @@ def settle_flags(argv=None):
         return args, None
     saved, path = utils.read_config(args.resume), Path(args.resume) / utils.CONFIG_FILE
     if not isinstance(saved.get("flags"), dict) or not saved["flags"]:
-        raise UserError(f"{path}: flags: found none, expected the run's flags; restore the file")
+        raise UserError(f"{path}: flags: found none, expected the run's; restore the file")
     words = flag_words({**saved["flags"], "outdir": args.resume})
     before, flags = parse_args([], words, path), parse_args(argv, words, path)
     for name in sorted(vars(flags).keys() - RESUMABLE - NOT_SAVED):
         found, expected = getattr(flags, name), getattr(before, name)
         if found != expected:
             raise UserError(
-                f"--{name.replace('_', '-')}: found {found}, expected {expected} as the run in {args.resume} has; "
-                "leave it out or name another --outdir"
+                f"--{name.replace('_', '-')}: found {found}, expected {expected} as in {args.resume}; leave it out or "
+                "name another --outdir"
             )
     flags.resume = args.resume
     return flags, saved
 
 
 def make_config(flags, data, saved=None):
-    """Content of `config.json` of a run with `pairs.Data`: a new one's, or that of `saved` with its present flags."""
+    """Content of `config.json` of a run with `pairs.Data`: a new one, or `saved` with the present flags."""
     flags_saved = {name: value for name, value in vars(flags).items() if name not in NOT_SAVED}
     if saved:
         return saved | {"flags": flags_saved}
@@ -54,9 +54,9 @@ def make_config(flags, data, saved=None):
         **utils.code_version(),
         "network": network,
         "foreground_weight": weight,  # of a pixel in the semantic loss, background 1
-        # a network trained so says w / (w + 1) where foreground is as likely as not
+        # so weighted, a network says w / (w + 1) where foreground is as likely as not
         "threshold": THRESHOLD if any(data.lanes.values()) else round(weight / (weight + 1), 3),
-        # lanes need no such limit: they are all of about one size
+        # not for lanes, all of about one size
         "min_pixels": (statistics.small_area or None) if network["coordinate_scale"] else None,
         "flags": flags_saved,
         "view": view.kind,
@@ -75,7 +75,7 @@ def input_size(flags):
 
 
 def new_view(flags):
-    """The `View` of a new run; a model to start from that sees images normalized goes on seeing them so."""
+    """The `View` of a new run; a model to start from that normalizes images goes on so."""
     kind, normalize = "crop" if flags.crop else "aspect" if flags.keep_aspect else "stretch", flags.normalize
     if flags.modeldir.lower() != "none":
         folder = utils.model_folder(flags.modeldir)
@@ -84,10 +84,9 @@ def new_view(flags):
 
 
 def new_network(flags, data, statistics):
-    """Arguments of `enet.build_enet` for a new run; what belongs to the weights it starts from is as they have it.
+    """Arguments of `enet.build_enet` for a new run; what belongs to the weights of --modeldir is as there.
 
-    With --coordinates a typical instance, of `LabelStatistics`, becomes as wide as the distance that the loss asks of
-    two means, 2 ddist.
+    With --coordinates an instance of median diameter becomes 2 ddist wide, as far as two means are to lie apart.
     """
     network = {} if flags.modeldir.lower() == "none" else utils.read_network(utils.model_folder(flags.modeldir))
     scale = round(max(statistics.diameter, 1.0) / (2 * flags.ddist or 3.0), 3)

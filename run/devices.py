@@ -1,4 +1,4 @@
-"""The devices and machines of a run: TensorFlow's distribution strategies, seeds, precision, lost workers."""
+"""Devices and machines of a run: distribution strategies, seeds, precision, lost workers."""
 
 import json
 import os
@@ -11,25 +11,22 @@ import tensorflow as tf
 from run.command import UserError
 
 STRATEGIES = ("none", "mirrored", "multiworker")
-# What TensorFlow raises on the workers that are left when one is gone
+# raised on the other workers when one is gone
 LOST_WORKER = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InternalError, tf.errors.CancelledError)
 MOST_RESTARTS = 6
-RESTARTS = "TRAINING_RESTARTS"  # environment variable that goes through a restart: step and number of restarts there
+RESTARTS = "TRAINING_RESTARTS"  # environment variable: step and number of restarts there
 TF_CONFIG = 'JSON like {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
 
 
 def make_strategy(name, batch_size):
-    """TensorFlow's distribution strategy for "none", "mirrored" (all devices) or "multiworker" (as TF_CONFIG says).
-
-    Has to come before anything else makes TensorFlow start its devices.
-    """
+    """The tf.distribute strategy of one of `STRATEGIES`; has to come before TensorFlow starts its devices."""
     if name == "mirrored":
         strategy = tf.distribute.MirroredStrategy()
     elif name == "multiworker":
         try:
             config = json.loads(os.environ["TF_CONFIG"])
-            hosts, task = config["cluster"][config["task"]["type"]], config["task"]
-            hosts[int(task["index"])]
+            task = config["task"]
+            config["cluster"][task["type"]][int(task["index"])]
         except (KeyError, ValueError, TypeError, IndexError) as error:
             raise UserError(f"TF_CONFIG: {error!r}, expected {TF_CONFIG}; set it on every worker") from None
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
@@ -42,7 +39,7 @@ def make_strategy(name, batch_size):
 
 
 def set_numerics(seed, mixed_precision=False, deterministic=False):
-    """Seed Keras, choose the precision of the layers to come, and make operations repeatable bit for bit."""
+    """Seed Keras, set the precision of layers to come, make operations repeat bit for bit."""
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy("mixed_bfloat16" if mixed_precision else "float32")
     if deterministic:
@@ -50,20 +47,20 @@ def set_numerics(seed, mixed_precision=False, deterministic=False):
 
 
 def rejoin(error, step):
-    """After a TensorFlow error, `step` steps made so far, start this worker again; it goes on from the last checkpoint.
+    """Start this worker again after a TensorFlow error at `step`; it goes on from the last checkpoint.
 
-    The pauses before grow, 1 s, 2 s, 4 s, ..., until a step is made in between; it gives up after `MOST_RESTARTS`.
+    First it pauses 1 s, 2 s, 4 s, ..., from 1 s again once a step was made, `MOST_RESTARTS` times at most.
     """
     last_step, count = map(int, os.environ.get(RESTARTS, "0 0").split())
     count = count + 1 if step == last_step else 1
     reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     if count > MOST_RESTARTS:
         raise UserError(
-            f"--strategy multiworker: found no step made in {MOST_RESTARTS} restarts ({reason}), expected all workers "
-            "of TF_CONFIG to run; start them again"
+            f"--strategy multiworker: found no step in {MOST_RESTARTS} restarts ({reason}), expected all workers of "
+            "TF_CONFIG to run; start them again"
         ) from None
     pause = 2 ** (count - 1)
-    print(f"a worker is gone ({reason}); restart {count} of {MOST_RESTARTS} in {pause} s", file=sys.stderr, flush=True)
+    print(f"a worker is gone ({reason}); restart {count} of {MOST_RESTARTS} in {pause} s", file=sys.stderr)
     time.sleep(pause)
     os.environ[RESTARTS] = f"{step} {count}"
     os.execv(sys.executable, [sys.executable, *sys.argv])

@@ -1,4 +1,4 @@
-"""The run folder of training.py: log, checkpoint, best and last model, and the state to go on from."""
+"""The run folder of training.py: log, checkpoint, best and last model."""
 
 import contextlib
 import fcntl
@@ -22,9 +22,9 @@ LOCK_FILE = ".lock"
 
 @contextlib.contextmanager
 def take_folder(outdir, new):
-    """Make the run folder and keep other runs out of it for the block; a `new` one has to be new or empty.
+    """Make the run folder and keep other runs out for the block; a `new` run's has to be new or empty.
 
-    It goes again when the block ends without a checkpoint: the run never began.
+    Without a checkpoint at the end it goes again.
     """
     outdir = Path(outdir)
     outdir.mkdir(parents=True, exist_ok=True)
@@ -32,13 +32,13 @@ def take_folder(outdir, new):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"{outdir}: found another run at work in it; wait for it or name another folder") from None
+            raise UserError(f"{outdir}: found another run at work in it; wait or name another folder") from None
         try:
             content = sorted(path.name for path in outdir.iterdir() if path.name != LOCK_FILE)
             if new and content:
                 new = False
                 found = f"--outdir {outdir}: found {content[0]} in it, expected a new or empty folder"
-                raise UserError(f"{found}; name another, or go on with a run there by --resume {outdir}")
+                raise UserError(f"{found}; name another, or go on by --resume {outdir}")
             yield
         finally:
             (outdir / LOCK_FILE).unlink(missing_ok=True)
@@ -47,80 +47,78 @@ def take_folder(outdir, new):
 
 
 class Run:
-    """A run folder and what changes during the run: weights, optimizer, averages, and `state`.
+    """A run folder and what changes during the run: weights, optimizer, averages, and the checkpoint's `state`.
 
-    `state` is saved with the checkpoint: step, data, the last validation, what measures the best model and its best
-    value so far (see `figure_of_merit`), seconds, and sum and number of the training losses since the last validation.
+    `state`: step, data, the last validation, measure and least value so far of `figure_of_merit`, seconds, and sums
+    and count of the training losses since the last validation.
     """
 
     def __init__(self, outdir, config, data, model, optimizer, averages=None, chief=True):
-        """Take `config`, the content of `config.json`, `data`, a dict of `pairs.describe_pairs`, and a built optimizer.
+        """Take `config.json`'s content, a dict of `pairs.describe_pairs`, a built optimizer.
 
-        `chief` tells whether this process writes: of several workers one does.
+        `chief`: whether this process writes; of several workers one does.
         """
         self.outdir, self.config, self.chief = Path(outdir), config, chief
         self.model, self.optimizer, self.averages = model, optimizer, averages
         self.start = time.time()
         self.state = {"step": 0, "data": data, "measure": None, "best": math.inf, "seconds": 0.0}
-        self.state |= {"sums": [0.0] * (len(loss_terms(model.output)) + 1), "count": 0}
+        self.names = (*loss_terms(model.output), "gradient_norm")
+        self.state |= {"sums": [0.0] * len(self.names), "count": 0}
+        self.variables = checkpoint_variables(model, optimizer, averages)
 
     @property
     def step(self):
         return self.state["step"]
 
     def load(self):
-        """Go back to the folder's checkpoint; what the log tells of later steps is taken out, they come again."""
+        """Go back to the checkpoint; later steps leave the log: they come again."""
         found = self.state["data"]
-        self.state |= load_checkpoint(self.outdir, self._variables())
+        self.state |= load_checkpoint(self.outdir, self.variables)
         for kind, data in self.state["data"].items():
             if found[kind] != data:
                 raise UserError(
                     f"--resume {self.outdir}: found other {kind} data ({found[kind]['images']} images for "
-                    f"{data['images']}), expected the same; restore them or name them by --srcdir and --valdir"
+                    f"{data['images']}), expected the same; restore or name them by --srcdir and --valdir"
                 )
         path = self.outdir / LOG_FILE
         if path.exists():
             lines = path.read_text(encoding="utf-8").splitlines()
             utils.write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= self.step))
 
-    def _variables(self):
-        return checkpoint_variables(self.model, self.optimizer, self.averages)
-
     def count(self, terms):
-        """Note the losses and gradient norm of one more step; returns its number."""
+        """Note losses and gradient norm of a step; returns its number."""
         self.state["step"] += 1
         self.state["sums"] = (np.array(self.state["sums"]) + terms).tolist()
         self.state["count"] += 1
         return self.step
 
     def means(self):
-        """Mean training losses and gradient norm since the last validation."""
+        """Means since the last validation, {name: value}."""
         means = np.array(self.state["sums"]) / max(1, self.state["count"])
-        names = (*loss_terms(self.model.output), "gradient_norm")
-        return dict(zip(names, means.round(5).tolist(), strict=True))
+        return dict(zip(self.names, means.round(5).tolist(), strict=True))
 
     def finish_epoch(self, epoch, validation, log):
-        """Validate, write a line to the log, keep the model if it is the best so far, save; `epoch` is a float."""
-        state, best, row = self.state, False, {}
+        """Validate, log and save; `epoch` is a float."""
+        state = self.state
         train, state["sums"], state["count"] = self.means(), [0.0] * len(state["sums"]), 0
         state["seconds"] += time.time() - self.start
         self.start = time.time()
-        if self.chief:
-            with self.averages or contextlib.nullcontext():
-                state["validation"] = validation.run()
-            measure, merit = figure_of_merit(state["validation"])
-            if state["measure"] != measure:  # since labels.json came or went
-                state |= {"measure": measure, "best": math.inf}
-            best, state["best"] = merit < state["best"], min(merit, state["best"])
-            rate = float(self.optimizer.learning_rate)
-            row = {"step": self.step, "epoch": round(epoch, 3), "seconds": round(state["seconds"], 1), "lr": rate}
-            row |= {"train": train, "val": state["validation"]}
-            log.scalars("train", self.step, {**train, "learning_rate": rate})
-            log.scalars("validation", self.step, state["validation"])
-        self.save(best, row)
+        if not self.chief:
+            return
+        with self.averages or contextlib.nullcontext():
+            state["validation"] = validation.run()
+        measure, merit = figure_of_merit(state["validation"])
+        if state["measure"] != measure:  # labels.json came or went
+            state |= {"measure": measure, "best": math.inf}
+        best, state["best"] = merit < state["best"], min(merit, state["best"])
+        rate = float(self.optimizer.learning_rate)
+        row = {"step": self.step, "epoch": round(epoch, 3), "seconds": round(state["seconds"], 1), "lr": rate}
+        log.scalars("train", self.step, {**train, "learning_rate": rate})
+        log.scalars("validation", self.step, state["validation"])
+        self.save(best, {**row, "train": train, "val": state["validation"]})
 
     def save(self, best=False, row=()):
-        """Write the model to last/ (and best/), the checkpoint and a row of the log; only on the chief."""
+        """Write last/ (and best/), the checkpoint and a row of the log; only the chief does."""
         if not self.chief:
             return
         seconds = round(self.state["seconds"] + time.time() - self.start)
@@ -132,16 +130,16 @@ class Run:
             with self.averages or contextlib.nullcontext():
                 for name in ("best", "last") if best else ("last",):
                     utils.save_model(self.outdir / name, self.model, config)
-            save_checkpoint(self.outdir, self._variables(), self.state)
+            save_checkpoint(self.outdir, self.variables, self.state)
         except OSError as error:
             raise UserError(
                 f"{self.outdir}: step {self.step} could not be saved ({error.strerror or error}), the last checkpoint "
-                f"is intact; make room or fix the folder's rights, then go on with --resume {self.outdir}"
+                f"is intact; make room or fix the rights, then --resume {self.outdir}"
             ) from None
 
 
 def _step_of(line):
-    """Step of a line of the log; infinity for one that was cut off."""
+    """Step of a line of the log, infinity if cut off."""
     try:
         return json.loads(line)["step"]
     except (ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""What the labels of a training run are like, and what the network's size makes of them."""
+"""What the labels of a training run are like at the network's size."""
 
 import math
 import sys
@@ -13,21 +13,21 @@ import numpy as np
 from datagenerator import STRETCH, enlarge, network_size, prepare_label, read_classes, read_label, require_ignored
 from loss import LANE_WEIGHT, MAX_INSTANCES
 
-MAX_LABELS = 200  # that are measured, evenly spread: what is wrong with labels is wrong with many
+MAX_LABELS = 200  # measured, evenly spread: what is wrong with labels is wrong with many
 TINY = 10  # pixels
-SMALL_PERCENT = 5  # of the instances are smaller than what a network need find
+SMALL_PERCENT = 5  # of the instances need not be found
 
 
 @dataclass
 class LabelStatistics:
-    """What the labels of a training run are like at the network's size."""
+    """Of labels at the network's size; 0 where there is no instance."""
 
-    foreground: float  # mean fraction of the pixels that belong to an instance
-    diameter: float = 0.0  # median over the instances of that of a disk of their area, in pixels; 0 without any
+    foreground: float  # mean fraction of pixels of instances
+    diameter: float = 0.0  # of a disk of an instance's area, median, in pixels
     small_area: float = 0.0  # below which `SMALL_PERCENT` of the instances lie, in pixels
 
     def foreground_weight(self):
-        """Weight of a foreground pixel in the semantic loss: the ratio of ENet's class weights, at most that of lanes.
+        """Weight of a foreground pixel in the semantic loss: ratio of ENet's class weights, at most that of lanes.
 
         These are 1 / log(1.02 + fraction) (Paszke et al. 2016, section 5.2).
         """
@@ -36,17 +36,17 @@ class LabelStatistics:
 
 
 class MeasuredLabel(NamedTuple):
-    """One label: the pixels of its instances, {id: int}, in the file and at the network's size."""
+    """A label: pixels of its instances, {id: int}, in the file and at the network's size."""
 
     path: str
     in_file: dict
     in_network: dict
-    is_apart: bool  # the only instance has several separate pieces
-    foreground: float  # fraction of the pixels at the network's size
+    is_apart: bool  # a single instance in several pieces
+    foreground: float  # fraction at the network's size
 
 
 def measure_label(path, size, view=STRETCH, ignore=None):
-    """The `MeasuredLabel` of a label's file; the rest as in `measure_labels`."""
+    """`MeasuredLabel` of a file; the rest as in `measure_labels`."""
     label = read_label(path)
     require_ignored(label, path, ignore)
     in_file = _count_pixels(label, ignore)
@@ -62,26 +62,24 @@ def _count_pixels(label, ignore):
 
 
 def measure_labels(pairs, size, view=STRETCH, ignore=None):
-    """The `LabelStatistics` of up to `MAX_LABELS` labels of pairs for a network of `size` (H, W) and a `View`.
+    """The `LabelStatistics` of up to `MAX_LABELS` labels for a network of `size` (H, W); warns of what looks wrong.
 
-    Warns on stderr of what is probably wrong with them; `ignore` is an id that is no instance, or None.
+    `ignore` is an id that is no instance, or None.
     """
     labels = _measure(partial(measure_label, size=size, view=view, ignore=ignore), [pair[1] for pair in pairs])
-    if not labels:
-        return LabelStatistics(0.0)
     _warn_of(labels, size)
-    foreground = float(np.mean([label.foreground for label in labels]))
     areas = np.array([pixels for label in labels for pixels in label.in_network.values()], float)
     if not areas.size:
-        return LabelStatistics(foreground)
+        return LabelStatistics(0.0)
+    foreground = float(np.mean([label.foreground for label in labels]))
     diameter = float(np.median(np.sqrt(4 / np.pi * areas)))
     return LabelStatistics(foreground, diameter, float(np.percentile(areas, SMALL_PERCENT)))
 
 
 def measure_class_weights(data, size, view=STRETCH):
-    """Weights of the classes in the class loss, a list: 1 / log(1.02 + p) (Paszke et al. 2016, section 5.2).
+    """Weights of the classes in the class loss, a list: 1 / log(1.02 + p), as in `foreground_weight`.
 
-    p is the fraction of a class among the pixels that have one, in up to `MAX_LABELS` training images of `pairs.Data`.
+    p is a class's fraction of the pixels that have one, in up to `MAX_LABELS` training images of `pairs.Data`.
     """
 
     def count(class_map):
@@ -97,7 +95,7 @@ def _seen(label, size, view):
 
 
 def _measure(measure, files):
-    """What `measure` says of up to `MAX_LABELS` of the files, evenly spread; those that are None are left out."""
+    """`measure` of up to `MAX_LABELS` of the files, evenly spread, without None."""
     files = [file for file in dict.fromkeys(files) if file]
     chosen = np.unique(np.linspace(0, len(files) - 1, MAX_LABELS).astype(int)) if files else []
     with ThreadPoolExecutor() as pool:
@@ -107,7 +105,7 @@ def _measure(measure, files):
 def _warn_of(labels, size):
     def warn(counts, text):
         if any(counts):
-            most = f"most ({max(counts)}) in {labels[int(np.argmax(counts))].path}"
+            most = f"most ({max(counts)}) in {labels[counts.index(max(counts))].path}"
             print(f"warning: {sum(counts)} of {total} instances {text}; {most}", file=sys.stderr)
 
     instances = [len(label.in_file) for label in labels]
@@ -116,11 +114,11 @@ def _warn_of(labels, size):
     warn(tiny, f"have fewer than {TINY} pixels, as after JPEG or a smooth resize of the label")
     lost = [len(label.in_file.keys() - label.in_network.keys()) for label in labels]
     warn(lost, f"have no pixel left at the network's {size[0]}x{size[1]}: train at a larger --image-size")
-    over = [max(0, count + 1 - MAX_INSTANCES) for count in instances]  # the background is one of those
+    over = [max(0, count + 1 - MAX_INSTANCES) for count in instances]  # one is the background
     warn(over, f"are more than the {MAX_INSTANCES - 1} of an image that the loss counts")
-    if max(instances) == 1 and 2 * sum(label.is_apart for label in labels) > total:
+    if max(instances, default=0) == 1 and 2 * sum(label.is_apart for label in labels) > total:
         print(
-            "warning: every label has a single id, most of them in several separate pieces: if each piece is an "
-            "instance, data/instance_dataset_processing.py --components parts them",
+            "warning: every label has a single id, mostly in several pieces: if each is an instance, "
+            "data/instance_dataset_processing.py --components parts them",
             file=sys.stderr,
         )

@@ -1,4 +1,4 @@
-"""The data of a run: image and label pairs of its folders, none on both sides of the split; lanes; classes."""
+"""The data of a run: image and label pairs, their split, lanes, classes."""
 
 import hashlib
 import re
@@ -21,16 +21,14 @@ from run.command import UserError
 
 @dataclass
 class Data:
-    """What a run trains on and is validated with."""
-
-    pairs: list  # of `datagenerator.read_pair`, the training images, in every epoch so often as they stand here
-    folders: dict  # {name of a validation folder: its pairs}
-    lanes: dict  # {name of a validation folder: `read_lanes` of its pairs}
-    classes: dict = field(default_factory=dict)  # {name: whether it is stuff} in the order of the network's output
+    pairs: list  # of `datagenerator.read_pair`, to train on, each as often as it stands here
+    folders: dict  # {name of a validation folder: pairs}
+    lanes: dict  # {the same name: `read_lanes` of its pairs}
+    classes: dict = field(default_factory=dict)  # {name: whether it is stuff}, ordered as the network's output
 
     @property
     def has_labels(self):
-        """Whether there is an image with a label to train on; else there are classes alone."""
+        """Whether there are labels to train on, else classes alone."""
         return any(pair[1] for pair in self.pairs)
 
     @property
@@ -39,7 +37,7 @@ class Data:
 
 
 def collect_data(flags):
-    """The `Data` of a run's flags; raises UserError for an image, a label or a `labels.json` that can't be used."""
+    """The `Data` of a run's flags; raises UserError for files that can't be used."""
     pairs, folders = collect_pairs(flags.srcdir, flags.valdir, flags.split_by, flags.balance, flags.ignore)
     classes = collect_classes(pairs, flags.resume or flags.modeldir) if flags.cls else {}
     pairs = number_classes(pairs, classes)
@@ -50,7 +48,7 @@ def collect_data(flags):
 
 
 def collect_classes(pairs, modeldir):
-    """The classes of training pairs, {name: whether it is stuff}; those of the model of `modeldir` first, in its order.
+    """Classes of training pairs, {name: whether it is stuff}, those of the model of `modeldir` first, in its order.
 
     A single one isn't learned.
     """
@@ -69,14 +67,13 @@ def collect_classes(pairs, modeldir):
 
 
 def number_classes(pairs, classes):
-    """Pairs of `collect_pairs` as `datagenerator.read_pair` takes them."""
+    """`collect_pairs`' pairs as `datagenerator.read_pair` takes them."""
     if classes:
         table = lru_cache(None)(lambda folder: class_table(folder, classes))
-        maps = [ClassMap(pair[2], table(_class_folder(pair))) if pair[2] else None for pair in pairs]
-        return [(*pair[:2], class_map) for pair, class_map in zip(pairs, maps, strict=True)]
+        return [(*pair[:2], pair[2] and ClassMap(pair[2], table(_class_folder(pair)))) for pair in pairs]
     for image, label, _ in pairs:
         if label is None:
-            raise UserError(f"{image}: found no label, expected one: the run has no classes; add it or drop --cls 0")
+            raise UserError(f"{image}: found no label, expected one without classes; add it or drop --cls 0")
     return [pair[:2] for pair in pairs]
 
 
@@ -85,10 +82,9 @@ def _class_folder(pair):
 
 
 def collect_pairs(srcdir, valdir=None, split_by="image", balance=False, ignore=None):
-    """(training pairs, {name of a validation folder: its pairs}), of `find_samples`.
+    """(training pairs, {name of a validation folder: pairs}), of `find_samples`.
 
-    Without `valdir` 10 % of every source, or of all clips, are held out, and copies of them are left out of the
-    training.
+    Without `valdir` 10 % of every source, or of all clips, are held out; copies of them aren't trained on.
     """
     pairs, held_out = [], []
     if valdir is None and split_by == "clip":
@@ -107,18 +103,18 @@ def collect_pairs(srcdir, valdir=None, split_by="image", balance=False, ignore=N
         return pairs, dict(zip(names, map(find_samples, val_folders), strict=True))
     if copies := find_copies(held_out, pairs):
         found = f"{len(copies)} images are copies of held-out ones, first {min(copies)[0]}"
-        print(f"warning: {found}: left out of the training; remove them", file=sys.stderr)
+        print(f"warning: {found}: not trained on; remove them", file=sys.stderr)
         pairs = [pair for pair in pairs if pair not in copies]
     if not pairs:
-        raise UserError(f"--srcdir {srcdir[0]}: found no other image than held-out ones, expected some; add images")
+        raise UserError(f"--srcdir {srcdir[0]}: found no other image than held-out ones; add images")
     return pairs, {"validation": list(dict.fromkeys(held_out))}
 
 
 def hold_out_clips(pairs):
-    """The pairs to validate with: those of a tenth of the clips, always the same; UserError for a single clip.
+    """The pairs of a tenth of the clips, always the same, to validate with; UserError for a single clip.
 
-    A clip is the images of a folder whose names are equal up to their last number. TuSimple's frames have their
-    `raw_file` for a name, and where a folder has one of them only, as TuSimple's do, the same is asked of the folder.
+    A clip: images of a folder whose names are equal up to their last number. TuSimple's frames have their `raw_file`
+    for a name; where a folder has one alone, the folders' names are compared so.
     """
 
     def before_number(path):
@@ -133,7 +129,7 @@ def hold_out_clips(pairs):
     if len(set(clips)) < 2:
         raise UserError(f"--split-by clip: found one clip, of {pairs[0][0]}, expected several; name --valdir")
     split = GroupShuffleSplit(1, test_size=VALIDATION_FRACTION, random_state=SPLIT_SEED)
-    ((_, held_out),) = split.split(pairs, groups=clips)
+    _, held_out = next(split.split(pairs, groups=clips))
     print(f"{len({clips[i] for i in held_out})} of {len(set(clips))} clips held out, {len(held_out)} images")
     return [pairs[i] for i in held_out]
 
@@ -148,8 +144,7 @@ def parse_source(source):
 def balance_pairs(pairs, ignore=None):
     """Repeat pairs so that images with a rare number of instances come more often.
 
-    Each of the `count` images with a number is taken round(sqrt(most / count)) times, which lies half way, by ratio,
-    between the data as they are and as many images of every number.
+    Each of `count` images with a number comes round(sqrt(most / count)) times: half way, by ratio, to as many of each.
     """
 
     def count_instances(pair):
@@ -164,36 +159,37 @@ def balance_pairs(pairs, ignore=None):
 
 
 def find_copies(pairs, others):
-    """Those of `others` whose image file has the bytes of one of `pairs`: a set."""
+    """Set of those `others` whose image has the bytes of one of `pairs`."""
 
     def size(pair):
         return Path(pair[0]).stat().st_size
 
-    def content(pair):
-        return hashlib.sha256(Path(pair[0]).read_bytes()).digest()
-
     sizes = set(map(size, pairs))
     likely = [other for other in set(others) if size(other) in sizes]
-    contents = set(map(content, set(pairs))) if likely else set()
-    return {other for other in likely if content(other) in contents}
+    contents = {_digest(image) for image, *_ in set(pairs)} if likely else set()
+    return {other for other in likely if _digest(other[0]) in contents}
+
+
+def _digest(path):
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def describe_pairs(pairs):
-    """What identifies a data set wherever its folders lie: {"images": int, "digest": of names, image sizes, labels}."""
+    """What identifies data wherever they lie: {"images": int, "digest": of names, image sizes, labels}."""
 
     @lru_cache(None)
     def describe(pair):
         image, label, class_map = Path(pair[0]), pair[1], (*pair[2:], None)[0]
         paths = [path for path in (label, class_map and class_map.path) if path]
-        digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in paths]
-        return f"{image.name} {image.stat().st_size} {' '.join(digests)}" + (class_map.table.hex() if class_map else "")
+        table = class_map.table.hex() if class_map else ""
+        return f"{image.name} {image.stat().st_size} {' '.join(map(_digest, paths))}{table}"
 
     digest = hashlib.sha256("\n".join(map(describe, pairs)).encode(errors="surrogateescape")).hexdigest()
     return {"images": len(pairs), "digest": digest[:16]}
 
 
 def find_line(image, files):
-    """The TuSimple line of an image's number in `labels.json` beside `images/`, or None; `files` keeps what is read."""
+    """TuSimple line of an image's number in `labels.json` beside `images/`, or None; `files` keeps what is read."""
     file, stem = Path(image).parent.parent / "labels.json", Path(image).stem
     if file not in files:
         files[file] = read_labels(file) if file.is_file() else []
@@ -201,10 +197,9 @@ def find_line(image, files):
 
 
 def read_lanes(pairs):
-    """The TuSimple line of each pair, that of its number in `labels.json` beside `images/`; None if a pair has no line.
+    """`find_line` of each pair, None if one has none; "raw_file" is the image's path, "size" its (h, w).
 
-    Without empty lanes, which nobody can find; "raw_file" is the image's path, "size" its (h, w). Raises UserError for
-    lanes that don't lie on the label's instances.
+    Empty lanes are left out; UserError for lanes beside the label's instances.
     """
     files, labeled = {}, []
     for image, label, *_ in pairs:
@@ -216,11 +211,9 @@ def read_lanes(pairs):
         points = [(y, x) for lane in lanes for x, y in zip(lane, line["h_samples"], strict=True) if x >= 0]
         points = np.array(points, int).reshape(-1, 2)
         inside = points[((points >= 0) & (points < ids.shape)).all(axis=1)]
-        right = np.count_nonzero(ids[tuple(inside.T)])
-        if 2 * right < len(points):
-            raise UserError(
-                f"{image}: found {len(points) - right} of {len(points)} points of labels.json beside the instances of "
-                f"{label}, expected lanes and labels of one size; make both again or remove labels.json"
-            )
+        wrong = len(points) - np.count_nonzero(ids[tuple(inside.T)])
+        if 2 * wrong > len(points):
+            found = f"found {wrong} of {len(points)} points of labels.json beside the instances of {label}"
+            raise UserError(f"{image}: {found}, expected one size; make both again or remove labels.json")
         labeled.append({**line, "raw_file": image, "lanes": lanes, "size": ids.shape})
     return labeled

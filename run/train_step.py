@@ -1,6 +1,6 @@
-"""One optimizer step on one device, several, or several machines: optimizer, losses, averages, the compiled step.
+"""One optimizer step on one or several devices or machines: optimizer, losses, averages.
 
-All its numbers are those of the global batch, however many replicas divide it (but for dropout, whose masks repeat).
+All numbers are those of the global batch, however many replicas divide it (but for dropout, whose masks repeat).
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ WEIGHT_DECAY = 1e-4  # of AdamW
 
 
 class _OneKernel:
-    """Adam's update by one kernel per variable, where Keras builds some 35 operations: compiled in half the time."""
+    """Adam's update by one kernel per variable, not Keras' 35 operations: compiled in half the time."""
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
@@ -33,7 +33,6 @@ class _OneKernel:
             beta2=self.beta_2,
             epsilon=self.epsilon,
             grad=gradient,
-            use_locking=False,
         )
 
 
@@ -46,10 +45,7 @@ class AdamW(_OneKernel, keras.optimizers.AdamW):
 
 
 def make_optimizer(name, steps, lr, schedule="original", warmup=0):
-    """A Keras optimizer, "adam" or "adamw", for a run of `steps` steps.
-
-    The schedule is "original", lr * 0.96^floor(step / 5000), or "cosine" to 0 after `warmup` steps of linear warm-up.
-    """
+    """A Keras optimizer. "original" is lr * 0.96^floor(step / 5000), "cosine" to 0, after `warmup` linear steps."""
     if schedule == "cosine":
         start, target = (0.0, lr) if warmup else (lr, None)
         rate = keras.optimizers.schedules.CosineDecay(
@@ -60,18 +56,18 @@ def make_optimizer(name, steps, lr, schedule="original", warmup=0):
     if name == "adam":
         return Adam(rate)
     optimizer = AdamW(rate, weight_decay=WEIGHT_DECAY)
-    # biases, batch-norm betas and PReLU slopes are no weights to shrink
+    # alpha: PReLU's slopes
     optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "alpha"])
     return optimizer
 
 
-# one for training and validation, which need not compile it twice
+# of training and validation, so that it is compiled once
 _compiled_loss = tf.function(discriminative_loss, jit_compile=True)
 
 
 @dataclass(frozen=True)
 class LossSettings:
-    """Weights and hinge margins of the losses, named as the flags of training.py, and which pixels count."""
+    """Weights and hinge margins of the losses, named as the flags, and which pixels count."""
 
     var: float = 1.0
     dist: float = 1.0
@@ -79,25 +75,22 @@ class LossSettings:
     dvar: float = 0.5
     ddist: float = 1.5
     sem: float = 1.0
-    foreground: float = LANE_WEIGHT  # of a pixel in the semantic loss, background 1
+    foreground: float = LANE_WEIGHT  # weight of a pixel in the semantic loss, background 1
     ignore: int | None = None  # id of the pixels that don't count
-    # whether the background is an instance; with coordinates in the embedding it can't be one: it is everywhere
-    background: bool = True
-    cls: float = 0.0  # weight of the class loss
-    class_weights: tuple = ()  # of its classes
+    background: bool = True  # an instance, too; not with coordinates in the embedding: it is everywhere
+    cls: float = 0.0
+    class_weights: tuple = ()  # in the class loss
 
 
 def loss_terms(outputs):
-    """Names of the losses of a network with these outputs, any container of their names."""
     return (*LOSS_TERMS, CLASS_TERM) if "classes" in outputs else LOSS_TERMS
 
 
 def make_losses(settings, jit=True):
-    """Function (outputs, label of `datagenerator.make_dataset`) -> the float32 scalars of `loss_terms`.
+    """Function (outputs, label of `make_dataset`) -> the float32 scalars of `loss_terms`.
 
-    With classes each loss is a mean over the images that have what it compares with, and 0 without any. `jit` compiles
-    the discriminative loss with XLA, which makes it 2.4 times as fast; not in a step that is compiled as a whole:
-    TensorFlow would compile that anew each time.
+    With classes each is a mean over the images that it is about, 0 without any. `jit` compiles the discriminative loss
+    with XLA, 2.4 times as fast; not for a step that is compiled as a whole: it would be compiled anew each time.
     """
     s, embedding_loss = settings, _compiled_loss if jit else discriminative_loss
 
@@ -106,7 +99,7 @@ def make_losses(settings, jit=True):
         ignore, fraction, classes = s.ignore, None, None
         if len(label.shape) == 4:
             label, classes = label[..., 0], label[..., 1]
-            # of the images of all replicas, those that have a label
+            # of all replicas' images, those that have a label
             has_label = tf.reduce_any(label != NO_LABEL, axis=(1, 2))
             fraction = _replica_mean(tf.reduce_mean(tf.cast(has_label, tf.float32)))
             ignore = NO_LABEL if ignore is None else ignore
@@ -133,14 +126,13 @@ def make_losses(settings, jit=True):
 
 
 def _replica_weight(weights):
-    """Factor of a loss that divides by the sum of these weights: with it the replicas' mean is that of one replica."""
+    """Factor of a loss that is divided by the sum of these weights: the replicas' mean becomes one replica's."""
     weight = tf.reduce_sum(weights)
     mean = _replica_mean(weight)
     return 1.0 if mean is weight else tf.math.divide_no_nan(weight, mean)
 
 
 def _replica_mean(value):
-    """Mean of numbers over all replicas."""
     context = tf.distribute.get_replica_context()
     several = context and context.num_replicas_in_sync > 1
     return context.all_reduce(tf.distribute.ReduceOp.MEAN, value) if several else value
@@ -149,9 +141,8 @@ def _replica_mean(value):
 def make_train_step(model, optimizer, losses, strategy=None, averages=None, jit=False):
     """Compiled function (image, label) that makes one optimizer step, with `jit` all of it by XLA.
 
-    Its result is float32: the `loss_terms` of `losses`, of `make_losses`, and the gradient's global norm. If one of
-    them is not finite, weights and statistics stay as they were before the step. `model`, `optimizer` and `averages`, a
-    `WeightAverages` or None, are built in the scope of `strategy`.
+    Result, float32: `loss_terms` of `make_losses` and the gradient's global norm; if one isn't finite, weights and
+    statistics stay as before. `model`, `optimizer`, `averages` (`WeightAverages` or None): of the strategy's scope.
     """
     strategy = strategy or tf.distribute.get_strategy()
     replicas, variables = strategy.num_replicas_in_sync, model.trainable_variables
@@ -196,11 +187,11 @@ def make_train_step(model, optimizer, losses, strategy=None, averages=None, jit=
 class WeightAverages:
     """Exponential moving averages of a model's weights and batch-norm statistics.
 
-    The decay of step t is min(decay, (1 + t) / (10 + t)), so that the first steps don't linger.
+    Decay of step t: min(decay, (1 + t) / (10 + t)), so that the first don't linger.
     """
 
     def __init__(self, model, decay):
-        """Start from the model's present weights; call in the scope of the strategy that the model was built in."""
+        """Start from the present weights; call in the scope of the model's strategy."""
         self.model, self.decay = model, decay
         self.variables = [
             keras.Variable(v, trainable=False, dtype=v.dtype, name=f"average_{i}") for i, v in enumerate(model.weights)
@@ -212,7 +203,6 @@ class WeightAverages:
         return {"averages/count": self.count, **{f"averages/{weight.path}": average for weight, average in weights}}
 
     def update(self):
-        """Move the averages towards the weights; part of the compiled step."""
         step = self.count.value
         rate = 1.0 - tf.minimum(self.decay, (1.0 + step) / (10.0 + step))
         for average, variable in zip(self.variables, self.model.weights, strict=True):
@@ -224,9 +214,7 @@ class WeightAverages:
         self._weights = [keras.ops.convert_to_numpy(v) for v in self.model.weights]
         for variable, average in zip(self.model.weights, self.variables, strict=True):
             variable.assign(keras.ops.convert_to_numpy(average))
-        return self.model
 
     def __exit__(self, *_):
         for variable, value in zip(self.model.weights, self._weights, strict=True):
             variable.assign(value)
-        del self._weights

@@ -1,4 +1,4 @@
-"""What a training run shows of its model: validation losses, TuSimple score, TensorBoard events and images."""
+"""What a run shows of its model: validation losses, scores, TensorBoard events, plots."""
 
 import math
 from pathlib import Path
@@ -23,17 +23,16 @@ from run.train_step import CLASS_TERM, loss_terms
 class Validation:
     """Losses of a model on validation images, and its score: TuSimple's where there are its labels, or instances'.
 
-    Except with the view "stretch" images go through the network one by one. Of one so large that inference takes it in
-    tiles, instances are found so, too, and the losses are those of its middle.
+    Batches with the view "stretch" alone. Of an image that inference takes in tiles the losses are its middle's.
     """
 
     def __init__(self, model, losses, data, flags, config):
-        """Take a keras.Model, a function of `train_step.make_losses`, `pairs.Data`, and a run's flags and config."""
+        """Take a keras.Model, a function of `make_losses`, `pairs.Data`, and a run's flags and config."""
         view, size = view_of(config, flags.outdir), input_size(flags)
         self.data, self.ignore = data, flags.ignore
-        # lanes have their own bandwidth and threshold
+        # lanes have their own
         self.settings = Settings(2 * flags.dvar or BANDWIDTH, config.get("threshold", THRESHOLD))
-        self.scored = bool(flags.var or flags.dist) and data.has_labels  # without trained embeddings nothing is found
+        self.scored = bool(flags.var or flags.dist) and data.has_labels  # else no embeddings are trained
         self.network = Network(model, size, view, min_pixels=config.get("min_pixels"))
         count = flags.batch_size if view.kind == "stretch" else 1
         self.datasets = {
@@ -51,9 +50,8 @@ class Validation:
     def run(self):
         """Validate the model: {name: number}.
 
-        Mean losses over the images that have what these compare with, and Accuracy, FP and FN of TuSimple if there are
-        labels, else the numbers of `instance_score`; where there are classes their mean IoU, "mIoU", at the size that
-        the network sees. Of several folders the means of what all of them have, and under "folders" {name: its own}.
+        Mean losses over the images that they are about; TuSimple's Accuracy, FP and FN, or `instance_score`; "mIoU" of
+        classes at the network's size. Of several folders means of what all have, and under "folders" {name: its own}.
         """
         folders = {name: self._validate(name) for name in self.datasets}
         first = next(iter(folders.values()))
@@ -64,7 +62,6 @@ class Validation:
         return {**means, "folders": folders}
 
     def _validate(self, name):
-        """As `run`, of one folder."""
         pairs, lanes, names = self.data.folders[name], self.data.lanes[name], loss_terms(self.network.outputs)
         sums, counts, confusion = np.zeros(len(names)), np.zeros(len(names)), 0
         stuff = tuple(self.data.classes.values())
@@ -103,20 +100,19 @@ class Validation:
         return {name: round(value, 5) for name, value in (means | score).items()}
 
     def _find_instances(self, pair, outputs):
-        """Label maps (h, w), found and true, of the image's size, as `python -m evaluation --instances` has them."""
+        """Label maps (h, w), found and true, of the image's size, as in `python -m evaluation`."""
         image, truth = read_pair(pair[:2], self.ignore)
         label_map = self._find(image, truth.shape, outputs, self.settings)
         return visualization.label_image(label_map, truth.shape), truth
 
     def _find_lanes(self, labeled, outputs):
-        """TuSimple line of an image, of `read_lanes`, that inference.py with its defaults would write."""
+        """TuSimple line that inference.py by default writes for an image of `read_lanes`."""
         path, size = labeled["raw_file"], labeled["size"]
         image = read_image(path) if self.network.needs_tiles(size) else None
         label_map = self._find(image, size, outputs, Settings())
         return tusimple_line(path, fit_lanes(label_map, size), labeled["h_samples"], 0.0, size)
 
     def _find(self, image, size, outputs, settings):
-        """Label map of an image of `size` (h, w)."""
         if self.network.needs_tiles(size):
             return segment_tiles(self.network, image, settings)[1]
         if self.network.view.kind == "crop":
@@ -126,7 +122,7 @@ class Validation:
 
 
 def _count_images(names, label):
-    """How many images of a batch have what each loss of `names` compares with, label (B, H, W) or (B, H, W, 2)."""
+    """How many images each loss of `names` is about, label (B, H, W) or (B, H, W, 2)."""
     if CLASS_TERM not in names:
         return np.full(len(names), float(len(label)))
     labeled, classed = (label != (NO_LABEL, IGNORED_CLASS)).any(axis=(1, 2)).sum(axis=0).astype(float)
@@ -134,23 +130,20 @@ def _count_images(names, label):
 
 
 def figure_of_merit(validation):
-    """(what measures the best model, the number that it has the least of)."""
+    """(measure of the best model, number that is the least there)."""
     if "Accuracy" in validation:
         return "score", validation["FP"] + validation["FN"] - validation["Accuracy"]
     for measure in ("AP", "mIoU"):
         if measure in validation:
-            return measure, 1e-6 * validation["loss"] - validation[measure]  # the loss parts models that find nothing
+            return measure, 1e-6 * validation["loss"] - validation[measure]  # equal where models find nothing
     return "loss", validation["loss"]
 
 
 class SummaryLog:
-    """TensorBoard events of a run, and plots of one validation image's embeddings."""
+    """TensorBoard events and plots of one validation image's embeddings."""
 
     def __init__(self, model, shown, flags, settings, steps):
-        """Take `shown`, a batch (image, label, index) of one validation image, and the `Validation`'s settings.
-
-        There are plots after the run's last of `steps` in any case.
-        """
+        """Take a batch (image, label, index) of one image, the `Validation`'s settings, and the run's steps."""
         terms = ("var", "dist", "reg", "dvar", "ddist")
         self.plots = Path(flags.outdir, "_".join(f"{name}{getattr(flags, name):g}" for name in terms))
         self.plots.mkdir(parents=True, exist_ok=True)
@@ -160,29 +153,29 @@ class SummaryLog:
             folder.mkdir(parents=True, exist_ok=True)
             self.writers[kind] = tf.summary.create_file_writer(str(folder))
         self.model, self.settings, self.every = model, settings, min(flags.plot_every, steps)
-        self.image, self.label = shown[0], shown[1][0].numpy()
-        if self.label.ndim == 3:
-            self.label = np.where(self.label[..., 0] == NO_LABEL, 0, self.label[..., 0])
-        self.label = np.where(self.label == flags.ignore, 0, self.label)
+        self.image, label = shown[0], shown[1][0].numpy()
+        label = label[..., 0] if label.ndim == 3 else label
+        self.label = np.where((label == NO_LABEL) | (label == flags.ignore), 0, label)
         self.predict = tf.function(lambda image: model(image, training=False))
 
     def follow(self, step, values):
-        """After each step: whatever is due, of scalars `values` (a dict) and images."""
+        """After each step: what is due, of scalars {name: value} and images."""
         if step % self.every == 0:
             self.scalars("train", step, values)
             self.images(step)
 
-    def scalars(self, kind, step, values):
-        """Write a dict of numbers, and of folders' dicts of numbers, to the events "train" or "validation"."""
-        folders = {f"folders/{name}/{key}": x for name, v in values.get("folders", {}).items() for key, x in v.items()}
+    def scalars(self, kind, step, values, above=""):
+        """Write {name: number, or again such a dict} to the events "train" or "validation"."""
         with self.writers[kind].as_default(step):
-            for key, value in {**values, **folders}.items():
-                if key != "folders":
-                    tf.summary.scalar(key, value)
+            for key, value in values.items():
+                if isinstance(value, dict):
+                    self.scalars(kind, step, value, f"{above}{key}/")
+                else:
+                    tf.summary.scalar(above + key, value)
         self.writers[kind].flush()
 
     def images(self, step):
-        """Write a scatter plot, `cluster_STEP.png`, but for step 0 `instances_STEP.png`, and events."""
+        """Write `cluster_STEP.png`, but for step 0 `instances_STEP.png`, and events."""
         outputs = {name: value[0].numpy() for name, value in self.predict(self.image).items()}
         embedding, image = outputs["embedding"], self.image[0].numpy().astype(np.uint8)
         sequential = visualization.sequential_ids(self.label)

@@ -23,14 +23,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 ROOT = Path(__file__).resolve().parents[1]
 
 
-# Begun first, the longest before the others, so that two processes end at about the same time
+# begun first, the longest before the others
 SLOWEST = "tiny_run original_checkpoints enet export strategies bad_input utils resume examples clustering"
 SLOWEST = f"{SLOWEST} shipped_model synthetic_dataset commands video".split()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_tests(tmp_path_factory):
-    """Converted networks go to a folder of the tests', those of the processes that they start, too."""
+    """Converted networks go to a folder of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -50,7 +50,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def graphs_start_soon():
-    """Graphs run as they are: to rearrange ENet's takes longer than a test. Processes that tests start do it."""
+    """Graphs run as they are: to rearrange ENet's takes longer than a test."""
     import tensorflow as tf
 
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
@@ -58,7 +58,7 @@ def graphs_start_soon():
 
 @pytest.fixture(scope="session", autouse=True)
 def networks_are_made_once():
-    """A network that one test has built and compiled serves the next ones whose model folder holds the same files."""
+    """A network that one test has built serves the next ones whose model folder holds the same files."""
     import evaluation.__main__
     import utils
     from pipeline import segmentation
@@ -83,7 +83,7 @@ def networks_are_made_once():
 
 @pytest.fixture(scope="session")
 def shared_data():
-    """Folder of real TuSimple images and labels, which are not part of the project; skips where it is absent."""
+    """Folder of real TuSimple images and labels; skips where it is absent."""
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("no real images: ../shared/data is absent")
@@ -142,7 +142,7 @@ def tiny_run(tiny_data, tmp_path_factory):
 
 
 def two_lines(label_map, size):
-    """In place of `fit_lanes`: two curves, whatever the label map of a hardly trained network looks like."""
+    """In place of `fit_lanes`: two curves, whatever the label map of a hardly trained network."""
     from lanes.curves import fit_lanes
 
     canvas = np.zeros((256, 512), np.uint8)
@@ -152,10 +152,11 @@ def two_lines(label_map, size):
 
 
 def fake_step(monkeypatch, losses):
-    """Replace the compiled step, which takes long to trace, by one that gives these losses and changes a weight."""
+    """Replace the compiled step, slow to trace, by one that gives these losses and changes a weight."""
     import tensorflow as tf
 
     import training
+    from run.train_step import LOSS_TERMS
 
     given = iter(losses)
 
@@ -171,7 +172,7 @@ def fake_step(monkeypatch, losses):
         return step
 
     monkeypatch.setattr(training, "make_train_step", make)
-    monkeypatch.setattr(training.Validation, "run", lambda self: dict.fromkeys(training.loss_terms(()), 1.0))
+    monkeypatch.setattr(training.Validation, "run", lambda self: dict.fromkeys(LOSS_TERMS, 1.0))
     monkeypatch.setattr(training.SummaryLog, "images", lambda *args: None)
 
 
@@ -203,7 +204,7 @@ def ctrl_c(when):
 
 
 def miniature(network, synchronized=False, folder=""):
-    """A network with ENet's input, outputs and kinds of layers that is built and traced in seconds, not in a minute."""
+    """A network with ENet's input, outputs and kinds of layers, built and traced in seconds."""
     import keras
     from keras import layers
 
@@ -236,14 +237,18 @@ def save_miniature(folder, **network):
     return folder
 
 
-def evaluation_error(capsys, *argv):
-    """The one line that a failing evaluation prints on stderr."""
-    from evaluation.__main__ import main
-
+def error_line(main, capsys, *argv):
+    """The last line on stderr of a command that fails."""
     with pytest.raises(SystemExit) as error:
         main(list(map(str, argv)))
     assert error.value.code == 2
-    line = capsys.readouterr().err.strip().split("\n")[-1]
+    return capsys.readouterr().err.strip().split("\n")[-1]
+
+
+def evaluation_error(capsys, *argv):
+    from evaluation.__main__ import main
+
+    line = error_line(main, capsys, *argv)
     assert line.startswith("evaluation: error: ")
     return line
 

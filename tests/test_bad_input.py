@@ -15,6 +15,7 @@ import cv2
 import keras
 import numpy as np
 import pytest
+from annotation_files import write
 from conftest import ROOT, draw_scene, full_disk, miniature
 from damage import (
     NETWORK,
@@ -48,7 +49,7 @@ SIZES = (64, 96, 3), (None, None, 3)  # the fast network's size is open
 
 
 def build_small(network, *args, **more):
-    """In place of an ENet of `NETWORK`'s kind, whose building is most of what a wrong command would do, a miniature."""
+    """A miniature in place of an ENet of `NETWORK`'s kind, which takes long to build."""
     right = network.keys() <= {*NETWORK, "semantic", "embedding_dim"} and tuple(network["input_shape"]) in SIZES
     return miniature(network) if right else build_enet(network, *args, **more)
 
@@ -64,20 +65,14 @@ def small_networks():
 def good(tmp_path_factory):
     """A folder in which every command would succeed."""
     base = tmp_path_factory.mktemp("good")
-    rng = np.random.default_rng(0)
-    for path in ("pics", "data/images", "data/labels", "train_set/clips/a", "pred", "true"):
-        (base / path).mkdir(parents=True)
-    lines = []
-    for name in ("0", "1", "2"):
+    rng, files, lines = np.random.default_rng(0), {}, []
+    for name in "012":
         image, label = draw_scene(rng)
-        for path in (f"pics/{name}.jpg", f"data/images/{name}.png", f"train_set/clips/a/{name}.jpg"):
-            cv2.imwrite(str(base / path), image)
-        for path in (f"data/labels/{name}.png", f"pred/{name}.png", f"true/{name}.png"):
-            cv2.imwrite(str(base / path), label)
+        files |= dict.fromkeys((f"pics/{name}.jpg", f"data/images/{name}.png", f"train_set/clips/a/{name}.jpg"), image)
+        files |= dict.fromkeys((f"data/labels/{name}.png", f"pred/{name}.png", f"true/{name}.png"), label)
         lines.append({"raw_file": f"clips/a/{name}.jpg", "lanes": [[40, 60]], "h_samples": [70, 80], "run_time": 9})
     text = "".join(json.dumps(line) + "\n" for line in lines)
-    for path in ("pred.json", "gt.json", "train_set/label_data_1.json"):
-        (base / path).write_text(text)
+    write(base, files | dict.fromkeys(("pred.json", "gt.json", "train_set/label_data_1.json"), text))
     model = utils.build_model(NETWORK)
     utils.save_model(base / "model", model, {"network": NETWORK})
     model.get_layer("embedding").set_weights([np.full_like(w, np.nan) for w in model.get_layer("embedding").weights])
@@ -99,100 +94,99 @@ TRAIN = "training.py --modeldir none --outdir out --logdir out/log --image-size 
 SCORE = "evaluation --pred pred.json --gt gt.json "
 RUN = "evaluation --modeldir model --srcdir train_set --labels label_data_1.json "
 INT8 = "export model out --format tflite --int8 "
-FLAG = (None, None)
+PICS, CONFIG = INFER + "pics", "model/config.json"
 
-# command, (file, what happens to it), what the line must name
+# command, file and what happens to it if any, what the line must name
 CASES = [
     # images of inference.py
-    (INFER + "pics/0.jpg", ("pics/0.jpg", without_end), "pics/0.jpg"),
-    (INFER + "data/images/0.png", ("data/images/0.png", one_byte), "0.png"),
-    (INFER + "pics/0.jpg", ("pics/0.jpg", missing), "pics/0.jpg"),
-    (INFER + "pics/0.jpg", ("pics/0.jpg", folder), "pics/0.jpg"),
-    (INFER + "nowhere", FLAG, "nowhere"),
-    (INFER + "train_set", FLAG, "train_set"),
+    (INFER + "pics/0.jpg", "pics/0.jpg", without_end, "pics/0.jpg"),
+    (INFER + "data/images/0.png", "data/images/0.png", one_byte, "0.png"),
+    (INFER + "pics/0.jpg", "pics/0.jpg", missing, "pics/0.jpg"),
+    (INFER + "pics/0.jpg", "pics/0.jpg", folder, "pics/0.jpg"),
+    (INFER + "nowhere", "nowhere"),
+    (INFER + "train_set", "train_set"),
     # models
-    (INFER + "pics", ("model/model.keras", missing), "model"),
-    (INFER + "pics", ("model/model.keras", text), "model/model.keras"),
-    (INFER + "pics", ("model/model.keras", other_weights), "model/model.keras"),
-    (INFER + "pics", ("model/config.json", missing), "model/config.json"),
-    (INFER + "pics", ("model/config.json", replaced('"network"', '"net"')), "model/config.json"),
-    (INFER + "pics", ("model/config.json", network(input_shape=[60, 90, 3])), "model"),
-    (INFER + "pics", ("model/config.json", network(embedding_activation="none such")), "model"),
-    (INFER.replace("model ", "diverged ") + "pics", FLAG, "NaN"),
-    (INFER.replace("model ", "headless ") + "pics --save semantic", FLAG, "--save semantic"),
+    (PICS, "model/model.keras", missing, "model"),
+    (PICS, "model/model.keras", text, "model/model.keras"),
+    (PICS, "model/model.keras", other_weights, "model/model.keras"),
+    (PICS, CONFIG, missing, CONFIG),
+    (PICS, CONFIG, replaced('"network"', '"net"'), CONFIG),
+    (PICS, CONFIG, network(input_shape=[60, 90, 3]), "model"),
+    (PICS, CONFIG, network(embedding_activation="none such"), "model"),
+    (INFER + "pics --modeldir diverged", "NaN"),
+    (INFER + "pics --modeldir headless --save semantic", "--save semantic"),
     # outputs and flags of inference.py
-    (INFER.replace("out ", "pred.json/out ") + "pics", FLAG, "pred.json/out"),
-    (INFER.replace("out ", "pics ") + "pics", ("pics/cluster_0000.png", colored), "cluster_0000.png"),
-    (INFER + "pics --outdir . --save instances.json", ("instances.json", written(b"{}")), "instances.json: found a"),
-    (INFER + "pics", ("model/config.json", replaced('"network"', '"flags": {"dvar": "0.5"}, "network"')), "dvar"),
-    (INFER + "pics --json nowhere/lanes.json", FLAG, "nowhere/lanes.json"),
-    (INFER + "pics --save classes", FLAG, "--save classes: found a model without classes"),
-    (INFER + "pics --save none", FLAG, "--save none"),
-    (INFER + "pics --every 2", FLAG, "--every"),
+    (INFER + "pics --outdir pred.json/out", "pred.json/out"),
+    (INFER + "pics --outdir pics", "pics/cluster_0000.png", colored, "cluster_0000.png"),
+    (INFER + "pics --outdir . --save instances.json", "instances.json", written(b"{}"), "instances.json: found a"),
+    (PICS, CONFIG, replaced('"network"', '"flags": {"dvar": "0.5"}, "network"'), "dvar"),
+    (INFER + "pics --json nowhere/lanes.json", "nowhere/lanes.json"),
+    (INFER + "pics --save classes", "--save classes: found a model without classes"),
+    (INFER + "pics --save none", "--save none"),
+    (INFER + "pics --every 2", "--every"),
     # videos
-    (VIDEO + "clip.mp4 --from 3", ("clip.mp4", one_frame), "--video clip.mp4: found no frame"),
-    (VIDEO + "nowhere.mp4 --from 3 --to 3", FLAG, "--to"),
-    (VIDEO + "clip.mp4", ("clip.mp4", empty), "clip.mp4"),
-    (VIDEO + "97", FLAG, "--video 97"),
-    (VIDEO + "http://user:word@127.0.0.1:9/a.mp4", FLAG, "--video http://127.0.0.1:9/a.mp4: could not be opened"),
-    (VIDEO + "clip.mp4 --outdir .", ("clip.mp4", one_frame), "clip.mp4"),
-    (VIDEO + "20240105123000", FLAG, "--video 20240105123000: found no such file"),
-    (VIDEO + "²", FLAG, "--video ²: found no such file"),
-    (VIDEO + "clip.avi --outdir .", ("clip.avi", two_videos), "clip.mp4: found beside the video"),
-    (VIDEO + "pred.json --save labels", FLAG, "--save"),
+    (VIDEO + "clip.mp4 --from 3", "clip.mp4", one_frame, "--video clip.mp4: found no frame"),
+    (VIDEO + "nowhere.mp4 --from 3 --to 3", "--to"),
+    (VIDEO + "clip.mp4", "clip.mp4", empty, "clip.mp4"),
+    (VIDEO + "97", "--video 97"),
+    (VIDEO + "http://user:word@127.0.0.1:9/a.mp4", "--video http://127.0.0.1:9/a.mp4: could not be opened"),
+    (VIDEO + "clip.mp4 --outdir .", "clip.mp4", one_frame, "clip.mp4"),
+    (VIDEO + "20240105123000", "--video 20240105123000: found no such file"),  # a name without its suffix
+    (VIDEO + "²", "--video ²: found no such file"),
+    (VIDEO + "clip.avi --outdir .", "clip.avi", two_videos, "clip.mp4: found beside the video"),
+    (VIDEO + "pred.json --save labels", "--save"),
     # training.py
-    (TRAIN + "data", ("data/labels/1.png", missing), "1.png"),
-    (TRAIN + "data --valdir data", ("data/images/0.png", cut), "images/0.png"),
-    (TRAIN + "data --valdir data", ("data/labels/0.png", smaller), "labels/0.png"),
-    (TRAIN + "data --balance", ("data/labels/0.png", cut), "labels/0.png"),
-    ("training.py --resume pics", FLAG, "pics/config.json"),
-    ("training.py --resume model", FLAG, "model/config.json: flags: found none"),
-    ("training.py --resume model", ("model/config.json", flags(image_size=64)), "argument --image-size"),
-    ("training.py @a.args", ("a.args", written("--steps 2".encode("utf-16"))), "@FILE: found UnicodeDecodeError"),
-    ("training.py @a.args", ("a.args", written(b"--outdir o'brien")), "@FILE: found ValueError: No closing"),
-    (TRAIN + "data --logdir pred.json/log", FLAG, "pred.json/log"),
-    (TRAIN + "data --outdir pred.json", FLAG, "pred.json"),
+    (TRAIN + "data", "data/labels/1.png", missing, "1.png"),
+    (TRAIN + "data --valdir data", "data/images/0.png", cut, "images/0.png"),
+    (TRAIN + "data --valdir data", "data/labels/0.png", smaller, "labels/0.png"),
+    (TRAIN + "data --balance", "data/labels/0.png", cut, "labels/0.png"),
+    ("training.py --resume pics", "pics/config.json"),
+    ("training.py --resume model", "model/config.json: flags: found none"),
+    ("training.py --resume model", CONFIG, flags(image_size=64), "argument --image-size"),
+    ("training.py @a.args", "a.args", written("--steps 2".encode("utf-16")), "@FILE: found UnicodeDecodeError"),
+    ("training.py @a.args", "a.args", written(b"--outdir o'brien"), "@FILE: found ValueError: No closing"),
+    (TRAIN + "data --logdir pred.json/log", "pred.json/log"),
+    (TRAIN + "data --outdir pred.json", "pred.json"),
     # evaluation
-    (SCORE, ("pred.json", missing), "pred.json"),
-    (SCORE, ("pred.json", text), "pred.json:1"),
-    (SCORE + "--threshold 0.5", FLAG, "--threshold: found with --pred"),
-    (RUN.replace("model ", "headless ") + "--threshold 0.5", FLAG, "--threshold: found a model without semantic head"),
-    (INFER.replace("model ", "headless ") + "pics --confidence 0", FLAG, "--confidence: found a model without"),
-    ("export calibrate model pics headless", FLAG, "headless: found something of that name"),
-    ("export calibrate model pics data --overwrite", FLAG, "data: found something of that name"),
-    ("export model pics --format tflite --overwrite", FLAG, "pics: found something of that name"),
-    ("visualization.py instances data pics a.xyz", FLAG, "a.xyz: found another name"),
-    ("visualization.py instances data pics a.png", FLAG, "pics: found no results"),
-    (RUN, ("train_set/clips/a/0.jpg", cut), "clips/a/0.jpg"),
-    (RUN, ("model/config.json", replaced('"network"', '"threshold": 0, "network"')), "model/config.json: threshold"),
-    (RUN + "--out train_set/label_data_1.json", FLAG, "--out train_set/label_data_1.json: found the labels"),
-    (INFER + "pics --json gt.json", ("gt.json", replaced(', "run_time": 9', "")), "--json gt.json: found something"),
-    (INFER + "pics --json pipe", ("pipe", os.mkfifo), "--json pipe: found something else"),
-    (INFER + "pics --outdir . --json cluster_0001.png", FLAG, "cluster_0001.png: found what is to be"),
-    (VIDEO + "clip.avi --outdir out --json out/clip.mp4", ("clip.avi", one_frame), "out/clip.mp4: found what is to be"),
-    (INFER + "pics", ("model/config.json", replaced('"network"', '"view": "tall", "network"')), "found view 'tall'"),
-    (INT8 + "pics", ("model/config.json", network(coordinate_scale=5.0)), "model: found a model that has coordinate"),
-    (INT8 + "pics", ("model/config.json", network(image_statistics=True)), "model: found a model that has image_st"),
-    (INT8 + "pics", ("model/config.json", network(input_shape=[None, None, 3])), "model: found a model that has no"),
-    (SCORE + "--images im --srcdir train_set", ("train_set/clips/a/2.jpg", missing), "2.jpg"),
-    ("evaluation --instances pred true", ("true/1.png", missing), "1.png"),
-    (RUN, ("train_set/label_data_1.json", replaced("clips/a/0.jpg", "clips/a/1.jpg")), "label_data_1.json:2"),
+    (SCORE, "pred.json", missing, "pred.json"),
+    (SCORE, "pred.json", text, "pred.json:1"),
+    (SCORE + "--threshold 0.5", "--threshold: found with --pred"),
+    (RUN + "--modeldir headless --threshold 0.5", "--threshold: found a model without semantic head"),
+    (INFER + "pics --modeldir headless --confidence 0", "--confidence: found a model without"),
+    ("export calibrate model pics headless", "headless: found something of that name"),
+    ("export calibrate model pics data --overwrite", "data: found something of that name"),
+    ("export model pics --format tflite --overwrite", "pics: found something of that name"),
+    ("visualization.py instances data pics a.xyz", "a.xyz: found another name"),
+    ("visualization.py instances data pics a.png", "pics: found no results"),
+    (RUN, "train_set/clips/a/0.jpg", cut, "clips/a/0.jpg"),
+    (RUN, CONFIG, replaced('"network"', '"threshold": 0, "network"'), "model/config.json: threshold"),
+    (RUN + "--out train_set/label_data_1.json", "--out train_set/label_data_1.json: found the labels"),
+    (INFER + "pics --json gt.json", "gt.json", replaced(', "run_time": 9', ""), "--json gt.json: found something"),
+    (INFER + "pics --json pipe", "pipe", os.mkfifo, "--json pipe: found something else"),
+    (INFER + "pics --outdir . --json cluster_0001.png", "cluster_0001.png: found what is to be"),
+    (VIDEO + "clip.avi --outdir out --json out/clip.mp4", "clip.avi", one_frame, "out/clip.mp4: found what is to be"),
+    (PICS, CONFIG, replaced('"network"', '"view": "tall", "network"'), "found view 'tall'"),
+    (INT8 + "pics", CONFIG, network(coordinate_scale=5.0), "model: found a model that has coordinate_scale"),
+    (INT8 + "pics", CONFIG, network(image_statistics=True), "model: found a model that has image_statistics"),
+    (INT8 + "pics", CONFIG, network(input_shape=[None, None, 3]), "model: found a model that has no"),
+    (SCORE + "--images im --srcdir train_set", "train_set/clips/a/2.jpg", missing, "2.jpg"),
+    ("evaluation --instances pred true", "true/1.png", missing, "1.png"),
+    (RUN, "train_set/label_data_1.json", replaced("clips/a/0.jpg", "clips/a/1.jpg"), "label_data_1.json:2"),
 ]
 
 
 def label(case):
-    command, (path, change), _ = case
-    return f"{command} {path or ''} {change.__name__ if change else ''}".replace("/", ":")
+    return " ".join(getattr(part, "__name__", part) for part in case[:-1]).replace("/", ":")
 
 
 @pytest.mark.parametrize("case", CASES, ids=label)
 def test_one_line_and_nothing_touched(case, good, tmp_path, monkeypatch, capfd):
-    command, (path, change), named = case
+    command, *damage, named = case
     base = tmp_path / "base"
     shutil.copytree(good, base)
     monkeypatch.chdir(base)
-    if change:
-        change(Path(path))
+    if damage:
+        damage[1](Path(damage[0]))
     before = snapshot(base)
     program, *words = command.split()
     module = f"{program}.__main__" if (ROOT / program).is_dir() else Path(program).stem
@@ -215,7 +209,7 @@ def said(err):
 
 
 def test_bad_images_among_good_ones_are_skipped(good, tmp_path, monkeypatch, capfd):
-    """Exit code 3, each bad file named once, the others done under the numbers they have in the list."""
+    """Exit code 3, each bad file named once, the others done under their numbers in the list."""
     shutil.copytree(good / "pics", tmp_path / "pics")
     monkeypatch.chdir(tmp_path)
     for name, change in (("0a", empty), ("0b", text), ("1a", cut), ("2a", zero_filled)):
@@ -246,7 +240,6 @@ def test_what_is_left_of_a_file_is_said(good, tmp_path, capfd):
 
 
 def test_tiles_have_no_embedding(good, tmp_path, capfd, monkeypatch):
-    """It is said, and the other outputs of the image are written."""
     monkeypatch.setattr(utils, "build_model", miniature)
     shutil.copytree(good / "model", tmp_path / "model")
     replaced('"network"', '"view": "crop", "network"')(tmp_path / "model/config.json")
@@ -289,9 +282,8 @@ def test_code_in_a_model_file_is_not_run(good, tmp_path, monkeypatch):
     marker.unlink()
     with zipfile.ZipFile(tmp_path / "bad.keras") as bad, zipfile.ZipFile(good / "model/model.keras") as fine:
         with zipfile.ZipFile(tmp_path / "model/model.keras", "w") as mixed:
-            mixed.writestr("config.json", bad.read("config.json"))
-            mixed.writestr("metadata.json", fine.read("metadata.json"))
-            mixed.writestr("model.weights.h5", fine.read("model.weights.h5"))
+            for name, source in (("config.json", bad), ("metadata.json", fine), ("model.weights.h5", fine)):
+                mixed.writestr(name, source.read(name))
     inference.main(f"--modeldir {tmp_path / 'model'} --indir {good / 'pics'} --outdir {tmp_path / 'out'}".split())
     assert len(list((tmp_path / "out").iterdir())) == 3 and not marker.exists()
 

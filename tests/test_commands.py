@@ -17,7 +17,7 @@ COMMANDS = ["training.py", "inference.py", *DATA_COMMANDS, "-m evaluation", "-m 
 
 @pytest.mark.parametrize(("number", "command"), list(enumerate(COMMANDS)))
 def test_stopped_while_it_starts_a_command_says_one_line(number, command, tmp_path):
-    """The signal comes in the middle of the imports: a package that sends it stands for a slow one."""
+    """In the middle of the imports: a package that sends the signal stands for a slow one."""
     sent = (signal.SIGINT, signal.SIGTERM)[number % 2]
     for name in ("cv2", "tensorflow"):
         stop = f"import os\nos.kill(os.getpid(), {int(sent)})\nimport time\ntime.sleep(60)\n"

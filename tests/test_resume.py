@@ -5,11 +5,12 @@ import resource
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, fake_step, miniature
+from conftest import ROOT, error_line, fake_step, miniature
 
 import training
 import utils
@@ -18,9 +19,10 @@ from run.checkpoint import CHECKPOINT_FILE
 from run.command import UserError
 from run.config import settle_flags
 from run.folder import take_folder
+from run.train_step import LOSS_TERMS
 
-# Runs the command in forked processes, so that TensorFlow is imported once, and stops them by a signal. The network is
-# a miniature; the command, its files, data, augmentation, dropout, optimizer, averages and plots are the real ones.
+# Runs the command in forked processes, so that TensorFlow is imported once, and stops them by a signal. The network
+# alone isn't the real one.
 STOPPER = """
 import json, os, random, signal, sys, time, traceback
 sys.path[:0] = [ROOT, ROOT + "/tests"]
@@ -40,7 +42,7 @@ def start(argv):
             code = training.main(argv)
         except SystemExit as end:
             code = end.code
-        except KeyboardInterrupt:  # the impatient one, while the first one's exit code was on its way
+        except KeyboardInterrupt:  # the impatient one
             code = 130
         except Exception:
             traceback.print_exc()
@@ -62,7 +64,7 @@ rng, steps, codes = random.Random(5), [], []
 while len(codes) < len(kinds):
     first = not saved()
     child = start([*flags, "--outdir", stopped, "--logdir", stopped + "-log"] if first else ["--resume", stopped])
-    # at any moment: of the start, or some time after some checkpoint
+    # during the start, or some time after a checkpoint
     for _ in range(rng.choice([0, 1, 1, 2, 3])):
         last = saved()
         while saved() == last:
@@ -86,13 +88,16 @@ print(json.dumps({"codes": codes, "steps": steps}))
 """
 
 
+run_error = partial(error_line, training.main)
+
+
 @pytest.fixture(autouse=True)
 def miniatures(monkeypatch):
     monkeypatch.setattr(utils, "build_model", miniature)
 
 
 def test_workers_go_on_with_the_flags_of_their_run(tiny_data, tmp_path):
-    """Several machines start with the whole command again: with the same flags, or not at all."""
+    """They start with the whole command again: with the same flags, or not at all."""
     run = tmp_path / "run"
     command = ["--srcdir", str(tiny_data), "--outdir", str(run), "--strategy", "multiworker"]
     args, saved = settle_flags(command)
@@ -104,14 +109,13 @@ def test_workers_go_on_with_the_flags_of_their_run(tiny_data, tmp_path):
     utils.write_json(run / utils.CONFIG_FILE, {"network": network, "flags": {**flags, "lr": 0.003}})
     resumed, saved = settle_flags([*command, "--steps", "9"])
     assert saved["flags"]["lr"] == resumed.lr == 0.003 and resumed.steps == 9 and resumed.resume == str(run)
-    with pytest.raises(UserError, match=r"--lr: found 0.1, expected 0.003 as the run in .*run has"):
+    with pytest.raises(UserError, match=r"--lr: found 0.1, expected 0.003 as in .*run;"):
         settle_flags([*command, "--lr", "0.1"])
 
 
 def test_stopped_again_and_again_and_still_the_same_weights(tiny_data, tmp_path, monkeypatch):
     flags = f"--srcdir {tiny_data} --valdir {tiny_data} --modeldir none --image-size 64 96 --batch-size 2 --seed 3"
-    # without the discriminative loss, whose compilation would take most of the time and which keeps no state
-    flags += " --var 0 --dist 0 --reg 0"
+    flags += " --var 0 --dist 0 --reg 0"  # the discriminative loss takes long to compile and keeps no state
     flags += " --lr 3e-3 --optimizer adamw --schedule cosine --warmup 4 --ema 0.9"
     flags += " --steps 96 --save-every 3 --val-every 4 --plot-every 50 --deterministic"
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
@@ -146,19 +150,12 @@ def command(data, folder, more=""):
     return [*flags.split(), "--outdir", str(folder), "--logdir", f"{folder}-log"]
 
 
-def run_error(capsys, *argv):
-    with pytest.raises(SystemExit) as exit_:
-        training.main(list(map(str, argv)))
-    assert exit_.value.code == 2
-    return capsys.readouterr().err.strip().splitlines()[-1]
-
-
 def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_full_disk(tiny_data, tmp_path, monkeypatch, capsys):
-    """Writing fails for real, by the system's limit on file sizes; the checkpoint before stays good."""
+    """By the system's limit on file sizes; the checkpoint before stays good."""
     run = tmp_path / "run"
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
@@ -179,7 +176,7 @@ def test_full_disk(tiny_data, tmp_path, monkeypatch, capsys):
 
 
 def test_stops_at_bad_numbers_with_the_model_before_them(tiny_data, tmp_path, monkeypatch, capsys):
-    """With the real step: an image that makes the loss NaN at step 3."""
+    """With the real step, whose image becomes NaN at step 3."""
     monkeypatch.setattr(training.SummaryLog, "images", lambda *args: None)
     make, weights = training.make_train_step, []
 
@@ -193,10 +190,9 @@ def test_stops_at_bad_numbers_with_the_model_before_them(tiny_data, tmp_path, mo
         return call
 
     monkeypatch.setattr(training, "make_train_step", poisoned)
-    # without the discriminative loss, whose compilation would take most of the time
     error = run_error(capsys, *command(tiny_data, tmp_path / "run", "--steps 6 --var 0 --dist 0 --reg 0"))
     assert "step 3: loss or gradient is not finite (loss nan" in error
-    assert error.count(".png") == 4 and "l_var" in error and "gradient norm" in error and "last" in error
+    assert error.count(".png") == 4 and "l_var" in error and "gradient_norm" in error and "last" in error
     for a, b in zip(utils.load_model(tmp_path / "run" / "last").get_weights(), weights[2], strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -226,12 +222,12 @@ def test_a_finished_run_trains_longer_but_takes_no_other_flag_and_no_other_data(
 
 
 def test_best_begins_anew_with_another_measure(tiny_data, tmp_path, monkeypatch):
-    """Labels of lanes that appear change what chooses best/: what was measured before isn't comparable."""
+    """Labels of lanes appear: what was measured before isn't comparable."""
     run = tmp_path / "run"
     fake_step(monkeypatch, [1.0] * 2)
     training.main(command(tiny_data, run, "--steps 2"))
     fake_step(monkeypatch, [1.0])
-    scored = {**dict.fromkeys(training.loss_terms(()), 2.0), "Accuracy": 0.0, "FP": 1.0, "FN": 1.0}
+    scored = {**dict.fromkeys(LOSS_TERMS, 2.0), "Accuracy": 0.0, "FP": 1.0, "FN": 1.0}
     monkeypatch.setattr(training.Validation, "run", lambda self: scored)
     assert training.main(["--resume", str(run), "--steps", "3"]) == 0
     assert utils.read_config(run / "best")["step"] == 3

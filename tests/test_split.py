@@ -18,8 +18,7 @@ def write_data(folder, names, raw_files=()):
         image, label = rng.integers(0, 255, (32, 32, 3), np.uint8), np.eye(32, dtype=np.uint8)
         write(folder, {f"images/{name}.png": image, f"labels/{name}.png": label})
     lines = [{"raw_file": raw_file, "lanes": [[3]], "h_samples": [3]} for raw_file in raw_files]
-    if lines:
-        write(folder, {"labels.json": "".join(json.dumps(line) + "\n" for line in lines)})
+    write(folder, {"labels.json": "".join(json.dumps(line) + "\n" for line in lines)})
     return str(folder)
 
 

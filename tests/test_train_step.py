@@ -13,10 +13,10 @@ SIZE = (16, 24)
 SETTINGS = train_step.LossSettings(reg=0.001)
 
 
-def make(lr=0.01, jit=False, **network):
+def make(lr=0.01, jit=False):
     """(model, optimizer, losses) of a miniature network, always with the same weights."""
     keras.utils.set_random_seed(0)
-    model = miniature({"input_shape": (*SIZE, 3), "dropout": False, **network})
+    model = miniature({"input_shape": (*SIZE, 3), "dropout": False})
     optimizer = train_step.make_optimizer("adam", 100, lr)
     optimizer.build(model.trainable_variables)
     return model, optimizer, train_step.make_losses(SETTINGS, not jit)
@@ -29,11 +29,14 @@ def batch(seed=0, count=4):
     return rng.uniform(0, 255, (count, *SIZE, 3)).astype(np.float32), label
 
 
-def run(steps=3, jit=False, **network):
-    model, optimizer, losses = make(jit=jit, **network)
-    step = train_step.make_train_step(model, optimizer, losses, jit=jit)
-    terms = [step(*batch(seed)).numpy() for seed in range(steps)]
-    return model, np.array(terms), step
+def run(steps=3, jit=False, policy="float32"):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model, optimizer, losses = make(jit=jit)
+        step = train_step.make_train_step(model, optimizer, losses, jit=jit)
+        return model, np.array([step(*batch(seed)).numpy() for seed in range(steps)]), step
+    finally:
+        keras.config.set_dtype_policy("float32")
 
 
 def test_adam_and_adamw_are_those_of_keras():
@@ -68,7 +71,7 @@ def test_result_is_losses_and_gradient_norm():
 
 
 def test_background_and_foreground_weight():
-    """Without background and the value to ignore: the loss of the two instances alone, by NumPy in float64."""
+    """Without background and what is ignored: the loss of the two instances, by NumPy in float64."""
     rng = np.random.default_rng(0)
     embedding = rng.normal(0, 2, (1, 8, 8, 3)).astype(np.float32)
     logits = rng.normal(0, 2, (1, 8, 8, 1)).astype(np.float32)
@@ -120,7 +123,7 @@ def test_averages_follow_the_weights():
 
 
 def test_xla_gives_the_same_weights():
-    """Up to the order of sums: Adam makes 1 of the sign of a gradient near 0, hence a look at all weights together."""
+    """Up to the order of sums; of a gradient near 0 Adam takes the sign, hence all weights together."""
     (plain, losses, _), (compiled, others, _) = run(), run(jit=True)
     np.testing.assert_allclose(losses, others, rtol=2e-3)
     a, b = (np.concatenate([w.ravel() for w in model.get_weights()]) for model in (plain, compiled))
@@ -128,12 +131,7 @@ def test_xla_gives_the_same_weights():
 
 
 def test_mixed_precision_is_finite_and_close():
-    plain, losses, _ = run()
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        mixed, others, _ = run()
-    finally:
-        keras.config.set_dtype_policy("float32")
+    (_, losses, _), (mixed, others, _) = run(), run(policy="mixed_bfloat16")
     assert mixed.get_layer("first").compute_dtype == "bfloat16" and mixed.get_layer("first").kernel.dtype == "float32"
     assert {output.dtype for output in mixed.output.values()} == {"float32"}
     assert np.isfinite(others).all()
@@ -143,11 +141,7 @@ def test_mixed_precision_is_finite_and_close():
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_the_step_is_one_static_graph(policy):
     """Traced once for all batches, no round trip to Python, no shape that depends on the data."""
-    keras.config.set_dtype_policy(policy)
-    try:
-        _, _, step = run(steps=2)
-    finally:
-        keras.config.set_dtype_policy("float32")
+    _, _, step = run(2, policy=policy)
     assert step.experimental_get_tracing_count() == 1
     graph = step.get_concrete_function(*batch()).graph
     dynamic = {"PyFunc", "EagerPyFunc", "PyFuncStateless", "Unique", "Where"}

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import TINY_FLAGS, fake_step, miniature
+from annotation_files import write
+from conftest import TINY_FLAGS, error_line, fake_step, miniature, save_miniature
 
 import inference
 import training
@@ -20,7 +21,7 @@ from run.command import UserError
 from run.flags import parse_args
 from run.label_statistics import LabelStatistics
 from run.pairs import Data
-from run.train_step import LossSettings
+from run.train_step import LOSS_TERMS, LossSettings
 
 
 def flags(data, folder, more=""):
@@ -44,7 +45,7 @@ def train(tiny_data, tmp_path, monkeypatch):
 def test_run_folder_is_complete(tiny_run):
     rows = [json.loads(line) for line in (tiny_run / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [30, 60]
-    names = set(training.loss_terms(()))
+    names = set(LOSS_TERMS)
     assert rows[0]["train"].keys() == {*names, "gradient_norm"} and rows[0]["val"].keys() > {*names, "SBD", "AP", "PQ"}
     assert rows[-1]["train"]["loss"] < 0.5 * rows[0]["train"]["loss"]
     config = utils.read_config(tiny_run)
@@ -66,7 +67,6 @@ def test_run_folder_is_complete(tiny_run):
 
 
 def test_what_starts_from_a_run_has_its_network(tmp_path):
-    """Without dropout: a run that starts from such a model needs no flag."""
     statistics = LabelStatistics(foreground=0.1, diameter=9.0)
     network = {}
     for name, words in (("first", "none"), ("second", "none --no-dropout"), ("third", tmp_path / "second")):
@@ -79,10 +79,9 @@ def test_what_starts_from_a_run_has_its_network(tmp_path):
 
 
 def test_inference_loss_is_the_training_loss(tiny_run, tiny_data):
-    """Moving averages of batch norm are good enough that the same images cost the same, within 10 %.
+    """Moving averages of batch norm are so good that the same images cost the same, within 10 %.
 
-    Dropout is left out of that comparison, because it makes training mode worse and so would hide bad averages; with it
-    inference mode must not be worse than training mode.
+    Without dropout, which makes training mode worse and would hide bad averages; with it inference is no worse.
     """
     trained = utils.load_model(tiny_run / "last")
     smooth = utils.build_model({**utils.read_network(tiny_run / "last"), "dropout": False})
@@ -129,10 +128,8 @@ def test_semantic_pretraining_then_embedding(tmp_path, monkeypatch):
     network = {"input_shape": [16, 16, 3]}
     model = miniature(network)
     utils.save_model(tmp_path, model, {"network": network})
-    outputs = model(np.zeros((1, 16, 16, 3)))
-    loss, l_var, l_dist, l_reg, l_sem = training.make_losses(LossSettings(var=0, dist=0, reg=0))(
-        outputs, np.zeros((1, 16, 16))
-    )
+    losses = training.make_losses(LossSettings(var=0, dist=0, reg=0))
+    loss, l_var, l_dist, l_reg, l_sem = losses(model(np.zeros((1, 16, 16, 3))), np.zeros((1, 16, 16)))
     assert float(loss) == float(l_sem) > 0 and [float(x) for x in (l_var, l_dist, l_reg)] == [0, 0, 0]
 
     enet = utils.build_model({**network, "stage_two_repeat": 1})
@@ -155,12 +152,10 @@ def test_heads_and_threshold_of_a_run(train):
 
 def test_coordinates_are_scaled_by_the_labels(train, tmp_path, monkeypatch):
     """An instance 12 pixels wide becomes 2 ddist = 3 wide; without the flag a model that has them stays as it is."""
-    network = {"input_shape": [64, 96, 3], "embedding_dim": 3, "coordinate_scale": 9.0}
-    utils.save_model(tmp_path / "model", miniature(network), {"network": network})
+    start = f"--modeldir {save_miniature(tmp_path / 'model', embedding_dim=3, coordinate_scale=9.0)}"
     make, used = training.make_losses, []
     monkeypatch.setattr(training, "make_losses", lambda settings, jit=True: used.append(settings) or make(settings))
     monkeypatch.setattr(config, "measure_labels", lambda *args: LabelStatistics(0.1, 12.0, 7.0))
-    start = f"--modeldir {tmp_path / 'model'}"
     cases = [("", None, 1.0), ("--coordinates", 4.0, 10.0), (f"--coordinates {start}", 4.0, 10.0), (start, 9.0, 1.0)]
     for number, (more, scale, semantic) in enumerate([*cases, ("--coordinates --sem 2", 4.0, 2.0)]):
         saved = utils.read_config(train(f"{number}", more) / "last")
@@ -171,11 +166,8 @@ def test_coordinates_are_scaled_by_the_labels(train, tmp_path, monkeypatch):
 def test_proportions_and_several_validation_folders(tiny_data, tmp_path, monkeypatch):
     """The run validates images of two shapes whole; inference, from the config, does as it did."""
     monkeypatch.setattr(utils, "build_model", miniature)
-    wide = tmp_path / "wide"
-    for kind in ("images", "labels"):
-        (wide / kind).mkdir(parents=True)
-        for path in (tiny_data / kind).iterdir():
-            cv2.imwrite(str(wide / kind / path.name), cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[40:])
+    lower = {str(path.relative_to(tiny_data)): cv2.imread(str(path), -1)[40:] for path in tiny_data.glob("*/*")}
+    wide = write(tmp_path / "wide", lower)
     more = f"--steps 2 --keep-aspect --valdir {tiny_data} {wide} --var 0 --dist 0 --reg 0"
     assert training.main([*flags(tiny_data, tmp_path / "run", "--jit"), *more.split()]) == 0
     row = json.loads((tmp_path / "run/log.jsonl").read_text().splitlines()[-1])
@@ -235,7 +227,5 @@ def test_enlarged_crops(train):
     ],
 )
 def test_bad_flags_start(tiny_data, tmp_path, more, message, capsys):
-    with pytest.raises(SystemExit) as exit_:
-        training.main(flags(tiny_data, tmp_path / "run", more))
-    assert exit_.value.code == 2 and message in capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in error_line(training.main, capsys, *flags(tiny_data, tmp_path / "run", more))
     assert not (tmp_path / "run").exists()

@@ -78,7 +78,7 @@ def test_checkpoint_restores_weights_optimizer_and_state(built, tmp_path):
     assert len(names) == len(expected) and sum(name.endswith("/seed") for name in names) == 19
 
     small = miniature(NETWORK)
-    with pytest.raises(UserError, match="expected a checkpoint of this network"):
+    with pytest.raises(UserError, match="expected this run's checkpoint"):
         load_checkpoint(tmp_path, checkpoint_variables(small, built_adam(small)))
 
 

@@ -1,11 +1,13 @@
 """Validation during training: its score against labels known by construction."""
 
 import json
+import shutil
 
 import cv2
 import keras
 import numpy as np
 import pytest
+from annotation_files import write
 from keras import layers
 
 from data.files import find_pairs
@@ -27,8 +29,6 @@ ROWS = list(range(240, 720, 10))
 def lane_data(tmp_path):
     """Two images whose gray values are the lane ids, so that a network needs no training; the first shows 2 of 3."""
     lines = []
-    for kind in ("images", "labels"):
-        (tmp_path / kind).mkdir()
     for number in range(2):
         label = np.zeros((720, 1280), np.uint8)
         lanes = [[int(640 + side * (y - 200)) for y in ROWS] for side in (-0.8, 0.1, 1.0)]
@@ -37,72 +37,67 @@ def lane_data(tmp_path):
         image = label.copy()
         if number == 0:
             image[image == 180] = 0
-        cv2.imwrite(str(tmp_path / "images" / f"{number:04d}.png"), cv2.merge([image] * 3))
-        cv2.imwrite(str(tmp_path / "labels" / f"{number:04d}.png"), label)
+        write(tmp_path, {f"images/{number:04d}.png": cv2.merge([image] * 3), f"labels/{number:04d}.png": label})
         lanes.append([-2] * len(ROWS))  # an empty lane, which nobody can find
         lines.append({"raw_file": f"clips/{number}.jpg", "lanes": lanes, "h_samples": ROWS})
-    (tmp_path / "labels.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return tmp_path
+    return write(tmp_path, {"labels.json": "".join(json.dumps(line) + "\n" for line in lines)})
 
 
-def gray_network(size=(360, 640)):
+def gray_network(size):
     """Embedding = gray value / 10, lane where it is above 30."""
     image = keras.Input(shape=(*size, 3))
     gray = image[..., :1]
-    embedding = layers.Rescaling(0.1)(gray)
-    return keras.Model(image, {"embedding": embedding, "semantic": layers.Rescaling(1.0, -30.0)(gray)})
+    outputs = {"embedding": layers.Rescaling(0.1)(gray), "semantic": layers.Rescaling(1.0, -30.0)(gray)}
+    return keras.Model(image, outputs)
 
 
-def validate(network, folders, size, batch_size=1, view=STRETCH, flags="", **config):
+def validate(folders, size=(360, 640), view=STRETCH, flags="", **config):
     """`Validation` of folders {name: pairs} as a training run makes it, with the paper's losses."""
+    network = gray_network(size if view.kind == "stretch" else (None, None))
     losses = train_step.make_losses(train_step.LossSettings())
     data = Data([("image", "label")], folders, {name: read_lanes(pairs) for name, pairs in folders.items()})
     sides = f"{'--crop' if view.kind == 'crop' else '--image-size'} {size[0]} {size[1]}"
-    flags = parse_args(f"--batch-size {batch_size} {sides} {flags}".split())
+    flags = parse_args(f"{sides} {flags}".split())
     return Validation(network, losses, data, flags, {"view": view.kind, "zoom": view.zoom, **config})
 
 
 def test_score_of_known_lanes(lane_data):
     """One image perfect, one with a lane of three missed: FN 1/6, no FP, and Accuracy less by a sixth."""
-    result = validate(gray_network(), {"lanes": find_pairs(lane_data)}, (360, 640), 1).run()
+    result = validate({"lanes": find_pairs(lane_data)}).run()
     assert set(result) == {*train_step.LOSS_TERMS, "Accuracy", "FP", "FN"}
     assert result["FP"] == 0 and result["FN"] == pytest.approx(1 / 6, abs=1e-5)
     assert result["Accuracy"] == pytest.approx(5 / 6, abs=1e-5)
 
 
 def test_folders_count_alike_and_are_reported(lane_data, tmp_path_factory):
-    """Two perfect copies of the second image and the folder with a miss: means of folders, not of images."""
-    perfect = tmp_path_factory.mktemp("perfect")
+    """Two perfect images, and one with a miss: means of folders, not of images."""
+    perfect = shutil.copytree(lane_data, tmp_path_factory.mktemp("perfect"), dirs_exist_ok=True)
     for kind in ("images", "labels"):
-        (perfect / kind).mkdir()
-        for number in range(2):
-            (perfect / kind / f"{number:04d}.png").write_bytes((lane_data / kind / "0001.png").read_bytes())
-    (perfect / "labels.json").write_text((lane_data / "labels.json").read_text())
+        shutil.copy(perfect / kind / "0001.png", perfect / kind / "0000.png")
     folders = {"a": find_pairs(lane_data)[:1], "b": find_pairs(perfect)}
-    result = validate(gray_network(), folders, (360, 640), 2, View("aspect")).run()
+    result = validate(folders, view=View("aspect")).run()
     assert list(result["folders"]) == ["a", "b"] and result["folders"]["b"]["FN"] == 0
     assert result["folders"]["a"]["FN"] == pytest.approx(1 / 3, abs=1e-5)
     assert result["FN"] == pytest.approx(1 / 6, abs=1e-5)
     assert result["loss"] == pytest.approx(np.mean([f["loss"] for f in result["folders"].values()]), abs=1e-5)
     (perfect / "labels.json").unlink()
-    result = validate(gray_network(), {"a": folders["a"], "b": folders["b"]}, (360, 640), 2).run()
+    result = validate(folders, flags="--batch-size 2").run()
     assert "Accuracy" in result["folders"]["a"] and "Accuracy" not in result  # not of all of them
 
 
 def test_labels_are_found_by_number_and_without_empty_lanes(lane_data, tiny_data):
-    labels = read_lanes(find_pairs(lane_data))
-    assert [(len(line["lanes"]), line["size"]) for line in labels] == [(3, (720, 1280))] * 2
+    pairs, file = find_pairs(lane_data), lane_data / "labels.json"
+    assert [(len(line["lanes"]), line["size"]) for line in read_lanes(pairs)] == [(3, (720, 1280))] * 2
     assert read_lanes(find_pairs(tiny_data)) is None  # no labels.json
-    (lane_data / "labels.json").write_text((lane_data / "labels.json").read_text().splitlines()[0] + "\n")
-    assert read_lanes(find_pairs(lane_data)) is None  # an image without line
-    (lane_data / "labels.json").write_text((lane_data / "labels.json").read_text() + "{\n")
+    file.write_text(file.read_text().splitlines()[0] + "\n")
+    assert read_lanes(pairs) is None  # an image without line
+    file.write_text(file.read_text() + "{\n")
     with pytest.raises(UserError, match="labels.json:2"):
-        read_lanes(find_pairs(lane_data))
+        read_lanes(pairs)
 
 
 @pytest.mark.parametrize("scale", [0.5, 2])
 def test_lanes_of_another_size_are_refused(lane_data, scale):
-    """Labels scaled after the fact, the labels.json of before beside them."""
     path = str(lane_data / "labels/0000.png")
     label = cv2.imread(path, cv2.IMREAD_UNCHANGED)
     cv2.imwrite(path, cv2.resize(label, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST))
@@ -111,49 +106,43 @@ def test_lanes_of_another_size_are_refused(lane_data, scale):
 
 
 def test_a_folder_named_twice_is_validated_once(lane_data):
-    """Otherwise the benchmark's rules would refuse the image that comes again."""
     flags = parse_args(["--srcdir", str(lane_data), str(lane_data), "--modeldir", "none"])
     data = collect_data(flags)
     assert len(data.pairs) == 2 and len(set(data.pairs)) == 1 and len(data.folders["validation"]) == 1
-    assert "Accuracy" in validate(gray_network(), data.folders, (360, 640)).run()
+    assert "Accuracy" in validate(data.folders).run()
     assert make_config(flags, data)["threshold"] == 0.7  # that of lanes
 
 
 def test_instances_without_tusimple_labels(lane_data):
     """Gray values are the embeddings: three instances found of three, and two of three, each to the pixel."""
     (lane_data / "labels.json").unlink()
-    for view in ("stretch", "crop"):
-        network = gray_network((None, None) if view == "crop" else (720, 1280))
-        result = validate(network, {"a": find_pairs(lane_data)}, (720, 1280), 1, View(view)).run()
+    folders, size = {"a": find_pairs(lane_data)}, (720, 1280)
+    for view in (STRETCH, View("crop")):
+        result = validate(folders, size, view).run()
         assert result["AP50"] == pytest.approx((1 + 2 / 3) / 2, abs=1e-4) and result["|DiC|"] == 0.5
         assert result["SBD"] == pytest.approx((1 + 2 / 3) / 2, abs=1e-4) and result["AP"] == result["AP50"]
         measure, merit = figure_of_merit(result)
         assert measure == "AP" and merit < -0.5
-    validation = validate(network, {"a": find_pairs(lane_data)}, (720, 1280), 1, View(view), threshold=1 - 1e-14)
     # logits are gray - 30: one instance of gray 60 in each image is below the threshold's 32.2
-    assert validation.run()["|DiC|"] == (1 + 2) / 2
-    validation = validate(network, {"a": find_pairs(lane_data)}, (720, 1280), 1, View(view), min_pixels=10**5)
-    assert validation.run()["|DiC|"] == 3  # of three in each image
-    result = validate(network, {"a": find_pairs(lane_data)}, (360, 640), 1, View("crop"), "--var 0 --dist 0").run()
-    assert set(result) == set(train_step.LOSS_TERMS)
+    assert validate(folders, size, view, threshold=1 - 1e-14).run()["|DiC|"] == (1 + 2) / 2
+    assert validate(folders, size, view, min_pixels=10**5).run()["|DiC|"] == 3  # of three in each image
+    assert set(validate(folders, view=view, flags="--var 0 --dist 0").run()) == set(train_step.LOSS_TERMS)
 
 
 @pytest.mark.parametrize(("size", "view"), [((720, 1280), View("crop", 1.5)), ((200, 320), View("crop"))])
 def test_crops_score_as_in_the_evaluation(lane_data, size, view):
-    """Enlarged, where borders between the gray values are instances; and in tiles.
-
-    The losses of tiles are those of the middle, which alone goes through the network at once.
-    """
-    pairs, network, seen = find_pairs(lane_data), gray_network((None, None)), []
-    validation = validate(network, {"a": pairs}, size, 1, view)
+    """Enlarged, where borders between the gray values are instances; and in tiles, whose losses are the middle's."""
+    pairs, seen = find_pairs(lane_data), []
+    validation = validate({"a": pairs}, size, view)
     step = validation.step
     validation.step = lambda image, label: seen.append(image) or step(image, label)
     if view.zoom == 1:
         assert validation.run()["FN"] == pytest.approx(1 / 6, abs=1e-5)  # one lane of three in one of two images
         assert len(seen) == 2 and (seen[0][0].numpy() == read_image(pairs[0][0])[160:560, 320:960]).all()
     (lane_data / "labels.json").unlink()
-    result = validate(network, {"a": pairs}, size, 1, view).run()
-    expected = instance_score(predict_instances(Network(network, size, view), Settings(), pairs, None))
+    result = validate({"a": pairs}, size, view).run()
+    network = Network(gray_network((None, None)), size, view)
+    expected = instance_score(predict_instances(network, Settings(), pairs, None))
     assert {name: result[name] for name in expected} == pytest.approx(expected, abs=1e-5) and 0.4 < result["SBD"] < 0.9
 
 

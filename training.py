@@ -78,7 +78,8 @@ def make_run(flags, config, data, strategy, steps):
         run.load()
         if steps < run.step:
             raise UserError(f"--resume {flags.outdir}: found --steps {steps}, expected more than the {run.step} made")
-        print(f"{flags.outdir}: going on from step {run.step}")
+        longer = f", the last one; --steps {2 * steps} trains longer" if run.step == steps else ""
+        print(f"{flags.outdir}: going on from step {run.step}{longer}")
     return run
 
 

@@ -1,7 +1,6 @@
 """The run folder of training.py: log, checkpoint, best and last model."""
 
 import contextlib
-import fcntl
 import json
 import math
 import shutil
@@ -15,6 +14,11 @@ from run.checkpoint import CHECKPOINT_FILE, checkpoint_variables, load_checkpoin
 from run.command import UserError
 from run.train_step import loss_terms
 from run.validation import figure_of_merit
+
+try:
+    import fcntl
+except ImportError:  # on Windows folders aren't locked
+    fcntl = None
 
 LOG_FILE = "log.jsonl"
 LOCK_FILE = ".lock"
@@ -30,7 +34,8 @@ def take_folder(outdir, new):
     outdir.mkdir(parents=True, exist_ok=True)
     with open(outdir / LOCK_FILE, "a", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if fcntl:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"{outdir}: found another run at work in it; wait or name another folder") from None
         try:
@@ -41,7 +46,8 @@ def take_folder(outdir, new):
                 raise UserError(f"{found}; name another, or go on by --resume {outdir}")
             yield
         finally:
-            (outdir / LOCK_FILE).unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):  # on Windows: it is open
+                (outdir / LOCK_FILE).unlink(missing_ok=True)
             if new and not (outdir / CHECKPOINT_FILE).exists():
                 shutil.rmtree(outdir, ignore_errors=True)
 

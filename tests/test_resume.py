@@ -204,7 +204,9 @@ def test_a_finished_run_trains_longer_but_takes_no_other_flag_and_no_other_data(
     fake_step(monkeypatch, [1.0] * 2)
     training.main(command(data, run, "--steps 2"))
     before = contents(run)
+    monkeypatch.setattr("run.folder.fcntl", None)  # as on Windows
     assert training.main(["--resume", str(run)]) == 0  # there is nothing to do
+    assert "step 2, the last one; --steps 4 trains longer" in capsys.readouterr().out
     assert "found --steps 1, expected more than the 2" in run_error(capsys, "--resume", run, "--steps", 1)
     assert "--lr: found 1.0, expected" in run_error(capsys, "--resume", run, "--steps", 5, "--lr", 1)
     label, name = (data / "labels/0000.png").read_bytes(), data / "images/0003.png"

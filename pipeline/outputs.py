@@ -8,6 +8,8 @@ import utils
 from data.files import list_images
 from lanes.tusimple import format_lines
 
+LONGEST_STEM = 200  # bytes of a name, to which endings are added; file systems take 255
+
 
 def find_images(sources, recursive=False):
     """Images of folders and files, each once: a list of (path, relative path)."""
@@ -22,14 +24,14 @@ def find_images(sources, recursive=False):
 def name_outputs(names, outdir, kinds, keep_names):
     """Files to write for images of these relative paths: a list of {kind of `--save`: Path}.
 
-    With `keep_names` they are named after the images: the second image a becomes a-2.
+    With `keep_names` they are named after the images: the second image a becomes a-2, what is too long is cut.
     """
     prefixes = {kind: "cluster" if kind == "overlay" else kind for kind in kinds}
     taken, result = set(), []
     for number, name in enumerate(names):
         files = {kind: f"{prefix}_{number:04d}.png" for kind, prefix in prefixes.items()}
         if keep_names:
-            base = stem = name.with_suffix("").as_posix()
+            base = stem = (name.parent / os.fsdecode(os.fsencode(name.stem)[:LONGEST_STEM])).as_posix()
             again = 1
             while stem.lower() in taken:  # some file systems don't tell upper from lower case
                 again += 1

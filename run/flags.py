@@ -89,11 +89,12 @@ def parse_args(argv=None, saved=(), where=""):
         args.sem = 10.0 if args.coordinates else 1.0  # a hundred instances' losses are so much larger than lanes'
     for is_wrong, found in (
         (args.crop and args.keep_aspect, "--keep-aspect: found with --crop"),
+        (args.zoom != 1 and not args.crop, "--zoom: found without --crop"),
         (args.jit and args.strategy != "none", f"--jit: found with --strategy {args.strategy}"),
         (args.warmup and args.schedule != "cosine", "--warmup: found with --schedule original"),
     ):
         if is_wrong:
-            parser.error(f"{found}, expected one of the two; leave one out")
+            parser.error(f"{found}, expected flags that fit each other; change one")
     args.command = "python training.py " + shlex.join(argv)
     return args
 

@@ -176,6 +176,13 @@ def test_names_and_folders(tiny_run, tmp_path, monkeypatch):
     assert names == ["[1].bmp", "a.JPG", "in/a.png", "sub dir/Ä.webp", "other/a.png"]
 
 
+def test_long_names_are_cut(tmp_path):
+    files = outputs.name_outputs([Path("d", "ä" * 120 + end) for end in (".png", ".jpg")], tmp_path, ["overlay"], True)
+    assert [file["overlay"].relative_to(tmp_path).as_posix() for file in files] == [
+        f"d/{'ä' * 100}{again}_cluster.png" for again in ("", "-2")
+    ]
+
+
 def test_what_a_source_stands_for(tmp_path, monkeypatch):
     def find(source, recursive=False):
         return [path.as_posix() for path, _ in outputs.find_images([source], recursive)]

@@ -221,6 +221,7 @@ def test_enlarged_crops(train):
         ("--schedule original --warmup 5", "--warmup: found with --schedule original"),
         ("--crop 32 32 --image-size 64 96", "--image-size: not allowed with argument --crop"),
         ("--crop 32 32 --keep-aspect", "--keep-aspect: found with --crop"),
+        ("--zoom 2", "--zoom: found without --crop"),
         ("--coordinates --feature-dim 1", "embedding_dim"),
         ("--srcdir data:0", "data:0"),
         ("--resume no_such_run", "no_such_run"),

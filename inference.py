@@ -73,7 +73,7 @@ class Finder:
         settings = self.settings if self.json or {*self.save} - {"semantic", "embedding", "classes"} else None
         frame.prediction, frame.label_map = segmentation.segment_outputs(network, frame.image, settings)
         if self.json or "lanes" in self.save:
-            curves = fit_lanes(frame.label_map, size)
+            curves = fit_lanes(frame.label_map, size, logits=frame.prediction.get("semantic"))
             run_time = 1000 * (time.perf_counter() - start)
             frame.line = tusimple_line(frame.raw_file, curves, h_samples(size[0]), run_time, size)
         if network.classes:

@@ -34,7 +34,7 @@ def predict_lanes(network, settings, srcdir, labels):
             segment_outputs(network, image, settings)  # tracing is no part of the times
         size, start = image.shape[:2], time.perf_counter()
         outputs, label_map = segment_outputs(network, image, settings)
-        lanes = fit_lanes(label_map, size)
+        lanes = fit_lanes(label_map, size, logits=outputs.get("semantic"))
         run_time = 1000 * (time.perf_counter() - start)
         line = tusimple_line(label["raw_file"], lanes, label["h_samples"], run_time, size)
         if "semantic" in outputs:

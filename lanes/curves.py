@@ -18,8 +18,6 @@ MIN_LENGTH = 120.0  # of a lane's evidence along its curve
 MIN_ROWS = 5  # of the label map
 MIN_INSIDE = 0.25  # fraction of a line's pixels near its curve
 MIN_COVER = 0.25  # fraction of a lane's rows, to where it leaves the image, with evidence
-FAR_END = 15.0  # the lanes of an image end this close below the highest one
-NEAR_END = 25.0  # and at most this far above the lowest one
 HYPOTHESES = 64  # three-point curves tried per piece
 MAX_PIECES = 12
 # Mean and spread of the coefficients over TuSimple's labels, in image widths: the prior of a ridge regression that
@@ -227,12 +225,21 @@ def _agree(lane, other, geometry):
     return min(gap.max(), -gap.min()) < reach and np.abs(gap).mean() > reach
 
 
-def fit_lanes(label_map, image_size=IMAGE_SIZE, max_lanes=5):
+def _last_likely_row(lane, logits, geometry):
+    """The row down to which a lane goes on while lane is likelier than not by logits (H, W, 1) of the whole image."""
+    rows = np.arange(np.ceil(lane.bottom), _last_row(lane, geometry) + 1)
+    places = np.stack([(rows + 0.5) / geometry.height, (lane_x(lane, rows) + 0.5) / geometry.width])
+    row, column = (places * np.reshape(logits.shape[:2], (2, 1))).astype(int)
+    ends = np.flatnonzero(logits[row, column, 0] < 0)
+    return (rows[: ends[0]] if ends.size else rows).max(initial=lane.bottom)
+
+
+def fit_lanes(label_map, image_size=IMAGE_SIZE, max_lanes=5, logits=None):
     """At most `max_lanes` lane curves, of the longest evidence first, of an (H, W) label map of a whole image.
 
-    Lines of instances are joined, and what is short, sparse or in conflict with a better lane is dropped. Cars hide
-    the ends of one lane and not of the next, but a road's lines end at one distance and at one row, the own car's hood
-    or the image's border: a lane that ends before is continued, unless it meets another.
+    Lines of instances are joined, and what is short, sparse or in conflict with a better lane is dropped. With the
+    semantic head's `logits` (H, W, 1) a lane goes on downwards while they aren't below 0, unless it meets another: the
+    label map shows what is above a higher threshold.
     """
     labels, runs = _runs(label_map, image_size)
     groups = (runs[labels == value] for value in np.unique(labels))
@@ -255,12 +262,8 @@ def fit_lanes(label_map, image_size=IMAGE_SIZE, max_lanes=5):
             break
         top = highest
     kept = kept[:max_lanes]
-    far = min((lane.top for lane in kept), default=top) + FAR_END * unit
-    near = max((lane.bottom for lane in kept), default=top)
-    for index, lane in enumerate(kept):
-        low = min(near, _last_row(lane, geometry))
-        low = low if low - lane.bottom > NEAR_END * unit else lane.bottom
-        longer = lane._replace(top=min(lane.top, far), bottom=low)
+    for index, lane in enumerate(kept if logits is not None else ()):
+        longer = lane._replace(bottom=_last_likely_row(lane, logits, geometry))
         if all(_agree(longer, other, geometry) for other in kept if other is not lane):
             kept[index] = longer
     return kept

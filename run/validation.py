@@ -102,23 +102,25 @@ class Validation:
     def _find_instances(self, pair, outputs):
         """Label maps (h, w), found and true, of the image's size, as in `python -m evaluation`."""
         image, truth = read_pair(pair[:2], self.ignore)
-        label_map = self._find(image, truth.shape, outputs, self.settings)
+        _, label_map = self._find(image, truth.shape, outputs, self.settings)
         return visualization.label_image(label_map, truth.shape), truth
 
     def _find_lanes(self, labeled, outputs):
         """TuSimple line that inference.py by default writes for an image of `read_lanes`."""
         path, size = labeled["raw_file"], labeled["size"]
         image = read_image(path) if self.network.needs_tiles(size) else None
-        label_map = self._find(image, size, outputs, Settings())
-        return tusimple_line(path, fit_lanes(label_map, size), labeled["h_samples"], 0.0, size)
+        outputs, label_map = self._find(image, size, outputs, Settings())
+        lanes = fit_lanes(label_map, size, logits=outputs["semantic"])
+        return tusimple_line(path, lanes, labeled["h_samples"], 0.0, size)
 
     def _find(self, image, size, outputs, settings):
+        """As `segment_outputs`."""
         if self.network.needs_tiles(size):
-            return segment_tiles(self.network, image, settings)[1]
+            return segment_tiles(self.network, image, settings)
         if self.network.view.kind == "crop":
             height, width = zoomed_size(size, self.network.view.zoom)
             outputs = {name: values[:height, :width] for name, values in outputs.items()}
-        return self.network.find_instances(outputs, settings)
+        return outputs, self.network.find_instances(outputs, settings)
 
 
 def _count_images(names, label):

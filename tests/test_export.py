@@ -119,7 +119,7 @@ def test_tflite_as_the_page_says(saved, tmp_path, monkeypatch):
     name, place = "lanes[a-c]*.tflite", tmp_path / "projects [2024]"
     text = (ROOT / "doc/export.md").read_text(encoding="utf-8").replace("lanes.tflite", name)
     (command,) = [command for command in commands_of(ROOT / "doc/export.md") if "tflite" in command]
-    (code,) = code_blocks(text.replace("(360, 640)", "(32, 64)"), "python")
+    (code,) = code_blocks(text.replace("(288, 512)", "(32, 64)"), "python")
     place.mkdir()
     monkeypatch.chdir(place)
     Path("inference_test").symlink_to(ROOT / "inference_test")

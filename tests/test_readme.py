@@ -67,14 +67,15 @@ def test_run_files_are_flags_of_training(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     args = parse_args([f"@{path.relative_to(ROOT)}"])
     assert args.outdir == path.stem and args.steps
-    starts = {"none", "pretrained_semantic_model", *(f"{run.stem}/best" for run in RUNS)}
-    assert args.modeldir in starts - {f"{path.stem}/best"}
+    others = [run.stem for run in RUNS if run != path]
+    starts = {f"{run}/{model}" for run in others for model in ("best", "last")}
+    assert args.modeldir in starts | {"none", "pretrained_semantic_model"}
 
 
-@pytest.mark.parametrize("run", ["twenty-first", "semantic"])
+@pytest.mark.parametrize("run", ["world-4", "semantic"])
 def test_run_files_are_those_of_the_shipped_models(run, monkeypatch):
     monkeypatch.chdir(ROOT)
-    folder = {"twenty-first": "trained_model", "semantic": "pretrained_semantic_model"}[run]
+    folder = {"world-4": "trained_model", "semantic": "pretrained_semantic_model"}[run]
     flags = vars(parse_args([f"@doc/runs/{run}.args"]))
     config = json.loads((ROOT / folder / "config.json").read_text(encoding="utf-8"))
     shared = (config["flags"].keys() & flags.keys()) - {"valdir"}  # one, before there could be several

@@ -100,7 +100,7 @@ def prepare(modeldir, indir, folder, int8):
     inputs.images = [read_image(path) for path in inputs.paths]
     lite = segmentation.load_network(modeldir, threads=1)
     folded = fold_batch_norm(utils.load_model(modeldir, (None, None)))
-    graph = segmentation.Network(folded, lite.size, lite.view, min_pixels=lite.min_pixels)
+    graph = segmentation.Network(folded, lite.size, lite.view, False, lite.min_pixels, lite.min_width)
     inputs.networks = {"graph": graph, "XNNPACK": lite}
     if int8:
         inputs.networks["int8"] = segmentation.load_network(modeldir, threads=1, int8=True)

@@ -65,7 +65,7 @@ def read_settings(args):
 class Network:
     """A model made ready for images of any size."""
 
-    def __init__(self, model, size=None, view=STRETCH, jit=False, min_pixels=None):
+    def __init__(self, model, size=None, view=STRETCH, jit=False, min_pixels=None, min_width=1):
         """Take a model, whose graph is compiled with the first image.
 
         Args:
@@ -74,12 +74,13 @@ class Network:
             view: `datagenerator.View`.
             jit: compile it with XLA, for every size anew.
             min_pixels: of an instance and of each of its pieces; None for lanes, which may be in pieces.
+            min_width: as in `merge_pieces`, not for lanes.
         """
         self.outputs, self.view = tuple(model.output), view
         self.classes = {}  # {name: whether it is stuff} in the order of the output "classes"
         self.size = tuple(size or model.input_shape[1:3])
         self.tile = tuple(TILE * side for side in self.size)
-        self.min_pixels = min_pixels
+        self.min_pixels, self.min_width = min_pixels, min_width
         graph = tf.function(
             lambda batch: model(batch, training=False), jit_compile=jit or None, reduce_retracing=not jit
         )
@@ -107,11 +108,11 @@ class Network:
         """Label map (H, W) int32 of outputs of `predict`; zeros without settings."""
         if settings is None:
             return np.zeros(outputs["embedding"].shape[:2], np.int32)
-        s, fewest = settings, self.min_pixels
-        if fewest is None and self.view.kind == "crop":
-            fewest = MIN_PIXELS * self.view.zoom**2
-        label_map = find_instances(outputs, s.bandwidth, s.threshold, s.method, s.confidence, fewest)
-        return merge_pieces(label_map, self.min_pixels) if self.min_pixels else label_map
+        s, fewest = settings, MIN_PIXELS * self.view.zoom**2 if self.view.kind == "crop" else None
+        if not self.min_pixels:
+            return find_instances(outputs, s.bandwidth, s.threshold, s.method, s.confidence, fewest)
+        clusters = find_instances(outputs, s.bandwidth, s.threshold, s.method, s.confidence, min_pixels=0)
+        return merge_pieces(clusters, self.min_pixels, self.min_width)
 
     def needs_tiles(self, shape):
         """Whether an image of `shape` (h, w, ...) is too large to go through the network at once."""
@@ -122,16 +123,22 @@ class Network:
         return {name: np.asarray(value[0]) for name, value in self._run(image[None]).items()}
 
 
-def merge_pieces(label_map, min_pixels):
-    """Label map (H, W) int32, by size, that gives pieces of fewer than `min_pixels` to what they touch most."""
-    merged = label_map.copy()
+def merge_pieces(label_map, min_pixels, min_width=1):
+    """Label map (H, W) int32, by size, that gives small and thin pieces to what they touch most.
+
+    Small is one of fewer than `min_pixels`, thin one in which no square of `min_width` pixels fits: a seam, where the
+    embeddings of two instances mix and mean shift finds clusters of their own.
+    """
+    merged, square = label_map.copy(), np.ones((min_width, min_width), np.uint8)
     for identity in range(1, int(label_map.max(initial=0)) + 1):
         part = merged[_with_border(*cv2.boundingRect(np.uint8(merged == identity)))]
         _, pieces, stats, _ = cv2.connectedComponentsWithStats(np.uint8(part == identity))
         for piece, (*box, area) in enumerate(stats.tolist()):
-            if piece and area < min_pixels:
-                window = _with_border(*box)
-                inside = np.uint8(pieces[window] == piece)
+            if not piece:
+                continue
+            window = _with_border(*box)
+            inside = np.uint8(pieces[window] == piece)
+            if area < min_pixels or not cv2.erode(inside, square, borderType=cv2.BORDER_CONSTANT, borderValue=0).any():
                 around = cv2.dilate(inside, np.ones((3, 3), np.uint8)) > inside
                 part[window][inside > 0] = np.bincount(part[window][around], minlength=1).argmax()
     return number_by_size(merged)
@@ -168,7 +175,7 @@ def load_network(modeldir, image_size=None, jit=False, threads=None, int8=False)
             model = utils.load_model(folder, image_size if view.kind == "stretch" else (None, None))
             model = fold_batch_norm(model) if foldable else model
         size, min_pixels = image_size or network["input_shape"][:2], config.get("min_pixels")
-        result = Network(model, size, view, jit, min_pixels and float(min_pixels))
+        result = Network(model, size, view, jit, min_pixels and float(min_pixels), int(config.get("min_width", 1)))
         result.classes = utils.read_classes(folder)
         result._outputs(np.zeros((*size, 3), np.float32))
     except (UserError, OSError):

@@ -16,6 +16,7 @@ from loss import LANE_WEIGHT, MAX_INSTANCES
 MAX_LABELS = 200  # measured, evenly spread: what is wrong with labels is wrong with many
 TINY = 10  # pixels
 SMALL_PERCENT = 5  # of the instances need not be found
+SEAM = 5  # pixels, wider than what mixes at a border of instances: the decoder works at half the size
 
 
 @dataclass
@@ -25,6 +26,7 @@ class LabelStatistics:
     foreground: float  # mean fraction of pixels of instances
     diameter: float = 0.0  # of a disk of an instance's area, median, in pixels
     small_area: float = 0.0  # below which `SMALL_PERCENT` of the instances lie, in pixels
+    small_width: int = 1  # `SEAM` if a square as wide fits in all but `SMALL_PERCENT`
 
     def foreground_weight(self):
         """Weight of a foreground pixel in the semantic loss: ratio of ENet's class weights, at most that of lanes.
@@ -41,6 +43,7 @@ class MeasuredLabel(NamedTuple):
     path: str
     in_file: dict
     in_network: dict
+    wide: int  # number of those in which a square of `SEAM` pixels fits
     is_apart: bool  # a single instance in several pieces
     foreground: float  # fraction at the network's size
 
@@ -52,8 +55,9 @@ def measure_label(path, size, view=STRETCH, ignore=None):
     in_file = _count_pixels(label, ignore)
     is_apart = len(in_file) == 1 and cv2.connectedComponents(np.uint8(label == next(iter(in_file))))[0] > 2
     label = _seen(label, size, view)
-    in_network = _count_pixels(label, ignore)
-    return MeasuredLabel(path, in_file, in_network, is_apart, sum(in_network.values()) / label.size)
+    in_network, square, values = _count_pixels(label, ignore), np.ones((SEAM, SEAM), np.uint8), np.float32(label)
+    wide = len(_count_pixels(label[cv2.erode(values, square) == cv2.dilate(values, square)], ignore))
+    return MeasuredLabel(path, in_file, in_network, wide, is_apart, sum(in_network.values()) / label.size)
 
 
 def _count_pixels(label, ignore):
@@ -73,7 +77,8 @@ def measure_labels(pairs, size, view=STRETCH, ignore=None):
         return LabelStatistics(0.0)
     foreground = float(np.mean([label.foreground for label in labels]))
     diameter = float(np.median(np.sqrt(4 / np.pi * areas)))
-    return LabelStatistics(foreground, diameter, float(np.percentile(areas, SMALL_PERCENT)))
+    wide = 100 * sum(label.wide for label in labels) >= (100 - SMALL_PERCENT) * areas.size
+    return LabelStatistics(foreground, diameter, float(np.percentile(areas, SMALL_PERCENT)), SEAM if wide else 1)
 
 
 def measure_class_weights(data, size, view=STRETCH):

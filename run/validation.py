@@ -33,7 +33,7 @@ class Validation:
         # lanes have their own
         self.settings = Settings(2 * flags.dvar or BANDWIDTH, config.get("threshold", THRESHOLD))
         self.scored = bool(flags.var or flags.dist) and data.has_labels  # else no embeddings are trained
-        self.network = Network(model, size, view, min_pixels=config.get("min_pixels"))
+        self.network = Network(model, size, view, False, config.get("min_pixels"), config.get("min_width", 1))
         count = flags.batch_size if view.kind == "stretch" else 1
         self.datasets = {
             name: make_dataset(pairs, size, count, view=view, ignore=flags.ignore)

@@ -243,8 +243,10 @@ def test_the_fewest_pixels_are_those_of_the_config(tmp_path, monkeypatch):
     monkeypatch.setattr(utils, "build_model", miniature)
     config = utils.read_config(save_miniature(tmp_path))
     assert segmentation.load_network(tmp_path).min_pixels is None
-    utils.write_json(tmp_path / "config.json", {**config, "min_pixels": 9.5})  # as training found in the labels
-    assert {segmentation.load_network(tmp_path, size).min_pixels for size in (None, (128, 192))} == {9.5}
+    # as training found in the labels
+    utils.write_json(tmp_path / "config.json", {**config, "min_pixels": 9.5, "min_width": 5})
+    networks = [segmentation.load_network(tmp_path, size) for size in (None, (128, 192))]
+    assert {(network.min_pixels, network.min_width) for network in networks} == {(9.5, 5)}
     utils.write_json(tmp_path / "config.json", {**config, "min_pixels": "few"})
     with pytest.raises(UserError, match="few"):
         segmentation.load_network(tmp_path)
@@ -269,6 +271,15 @@ def test_small_pieces_go_to_what_they_touch_most():
     np.testing.assert_array_equal(merged, np.array([0, 1, 2, 4, 3])[expected])  # numbered by size
     assert not segmentation.merge_pieces(np.eye(2, dtype=np.int32), 3).any()  # nothing to touch but background
     assert (segmentation.merge_pieces(np.ones((1, 2), np.int32), 3) == 0).all()  # nor that
+
+
+def test_seams_go_to_what_they_touch_most():
+    """A strip of 2x9 pixels between squares, of which the left one touches all of it."""
+    before = np.zeros((9, 12), np.int32)
+    before[:, :4], before[:, 4:6], before[3:, 6:] = 1, 3, 2
+    merged = segmentation.merge_pieces(before, 3, min_width=3)
+    np.testing.assert_array_equal(merged, np.where(before == 3, 1, before))
+    np.testing.assert_array_equal(segmentation.merge_pieces(before, 3, min_width=2), np.array([0, 1, 2, 3])[before])
 
 
 @pytest.mark.parametrize(("min_pixels", "pieces"), [(None, 2), (8, 1)])

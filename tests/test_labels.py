@@ -112,8 +112,9 @@ def test_what_labels_are_like(tmp_path):
     found = label_statistics.measure_labels(write(tmp_path / "data", square, small), (40, 40))
     assert found.foreground == pytest.approx((80 + 16) / 3200)
     assert found.diameter == pytest.approx((4 * 16 / np.pi) ** 0.5)  # of areas 64, 16, 16
-    assert found.small_area == pytest.approx(16)
+    assert found.small_area == pytest.approx(16) and found.small_width == 1  # 5x5 fits in one of three
+    assert label_statistics.measure_labels(write(tmp_path / "large", square[:10]), (40, 40)).small_width == 5
     empty = label_statistics.measure_labels(write(tmp_path / "empty", 0 * square), (40, 40))
-    assert empty == LabelStatistics(0.0, 0.0, 0.0)
+    assert empty == LabelStatistics(0.0, 0.0, 0.0, 1)
     for fraction, weight in ((0.03, 10.0), (0.0, 10.0), (0.25, np.log(1.77) / np.log(1.27)), (0.5, 1.0)):
         assert LabelStatistics(fraction).foreground_weight() == pytest.approx(weight, abs=0.005)

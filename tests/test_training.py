@@ -155,12 +155,13 @@ def test_coordinates_are_scaled_by_the_labels(train, tmp_path, monkeypatch):
     start = f"--modeldir {save_miniature(tmp_path / 'model', embedding_dim=3, coordinate_scale=9.0)}"
     make, used = training.make_losses, []
     monkeypatch.setattr(training, "make_losses", lambda settings, jit=True: used.append(settings) or make(settings))
-    monkeypatch.setattr(config, "measure_labels", lambda *args: LabelStatistics(0.1, 12.0, 7.0))
+    monkeypatch.setattr(config, "measure_labels", lambda *args: LabelStatistics(0.1, 12.0, 7.0, 5))
     cases = [("", None, 1.0), ("--coordinates", 4.0, 10.0), (f"--coordinates {start}", 4.0, 10.0), (start, 9.0, 1.0)]
     for number, (more, scale, semantic) in enumerate([*cases, ("--coordinates --sem 2", 4.0, 2.0)]):
         saved = utils.read_config(train(f"{number}", more) / "last")
         assert saved["network"]["coordinate_scale"] == scale and used.pop().sem == semantic, more
-        assert saved["min_pixels"] == (scale and 7.0), more  # of lanes, none is small
+        # of lanes, none is small
+        assert (saved["min_pixels"], saved["min_width"]) == ((7.0, 5) if scale else (None, 1)), more
 
 
 def test_proportions_and_several_validation_folders(tiny_data, tmp_path, monkeypatch):

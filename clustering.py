@@ -50,18 +50,27 @@ def lane_mask(outputs, threshold=THRESHOLD):
     return outputs["semantic"][:, :, 0] > math.log(threshold / (1 - threshold)) if "semantic" in outputs else None
 
 
-def find_instances(outputs, bandwidth=BANDWIDTH, threshold=THRESHOLD, method="fast", confidence=0.0, min_pixels=None):
+def find_instances(
+    outputs,
+    bandwidth=BANDWIDTH,
+    threshold=THRESHOLD,
+    method="fast",
+    confidence=0.0,
+    min_pixels=None,
+    image_confidence=0.0,
+):
     """`instance_label_map` of a model's outputs {"embedding": `(H, W, D)`, "semantic": `(H, W, 1)` if it has it}.
 
-    Instances of a mean lane probability below `confidence` are dropped, and the others numbered anew. Clusters of fewer
-    than `min_pixels` are noise; default `MIN_FRACTION` of the image.
+    Instances of a mean lane probability below `confidence` are dropped, and the others numbered anew; all are if none
+    reaches `image_confidence`. Clusters of fewer than `min_pixels` are noise; default `MIN_FRACTION` of the image.
     """
     mask = lane_mask(outputs, threshold)
     fraction = MIN_FRACTION if min_pixels is None else min_pixels / max(1, np.prod(outputs["embedding"].shape[:2]))
     label_map = instance_label_map(outputs["embedding"], bandwidth, mask, fraction, method)
-    if mask is None or not confidence:
+    if mask is None or not (confidence or image_confidence):
         return label_map
-    kept = np.append(False, mean_probabilities(outputs, label_map) >= confidence)
+    means = mean_probabilities(outputs, label_map)
+    kept = np.append(False, (means >= confidence) & (means.max(initial=0.0) >= image_confidence))
     return np.take((np.cumsum(kept) * kept).astype(np.int32), label_map)
 
 

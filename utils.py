@@ -104,9 +104,9 @@ def read_network(folder):
     return network
 
 
-def read_confidence(modeldir):
-    """Mean lane probability that an instance of a model needs, by default 0."""
-    return _read_number(modeldir, "confidence", 0.0, lambda x: 0 <= x < 1, "from 0 to below 1")
+def read_confidence(modeldir, name="confidence"):
+    """Mean lane probability that each instance of a model needs, or "image_confidence", one of an image; default 0."""
+    return _read_number(modeldir, name, 0.0, lambda x: 0 <= x < 1, "from 0 to below 1")
 
 
 def read_threshold(modeldir):

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import cv2
 import numpy as np
@@ -41,24 +41,28 @@ class Settings:
     threshold: float = THRESHOLD
     method: str = "fast"
     confidence: float = 0.0
+    image_confidence: float = 0.0
 
 
 def add_flags(add):
     """Add those of `read_settings` by a parser's or group's `add_argument`."""
     add("--bandwidth", type=bounded(float, above=0), help="of the mean shift; default the model's")
     add("--threshold", type=bounded(float, above=0, below=1), help="probability of a lane pixel; default the model's")
-    mean = "mean probability of an instance; default the model's"
+    mean = "mean probability that each instance needs; default what the model's config says of them and of images"
     add("--confidence", type=bounded(float, least=0, below=1), metavar="P", help=mean)
     add("--cluster", choices=("fast", "sklearn"), help="mean shift of clustering.py, the default, or scikit-learn")
 
 
 def read_settings(args):
     """The `Settings` by the flags, else the config of `--modeldir`; UserError if that is wrong."""
+    limits = (args.confidence,)
+    if args.confidence is None:
+        limits = [utils.read_confidence(args.modeldir, name) for name in ("confidence", "image_confidence")]
     return Settings(
         utils.read_bandwidth(args.modeldir) if args.bandwidth is None else args.bandwidth,
         utils.read_threshold(args.modeldir) if args.threshold is None else args.threshold,
         args.cluster or "fast",
-        utils.read_confidence(args.modeldir) if args.confidence is None else args.confidence,
+        *limits,
     )
 
 
@@ -108,11 +112,10 @@ class Network:
         """Label map (H, W) int32 of outputs of `predict`; zeros without settings."""
         if settings is None:
             return np.zeros(outputs["embedding"].shape[:2], np.int32)
-        s, fewest = settings, MIN_PIXELS * self.view.zoom**2 if self.view.kind == "crop" else None
-        if not self.min_pixels:
-            return find_instances(outputs, s.bandwidth, s.threshold, s.method, s.confidence, fewest)
-        clusters = find_instances(outputs, s.bandwidth, s.threshold, s.method, s.confidence, min_pixels=0)
-        return merge_pieces(clusters, self.min_pixels, self.min_width)
+        fewest = MIN_PIXELS * self.view.zoom**2 if self.view.kind == "crop" else None
+        fewest = 0 if self.min_pixels else fewest  # as what is small is merged
+        label_map = find_instances(outputs, **asdict(settings), min_pixels=fewest)
+        return merge_pieces(label_map, self.min_pixels, self.min_width) if self.min_pixels else label_map
 
     def needs_tiles(self, shape):
         """Whether an image of `shape` (h, w, ...) is too large to go through the network at once."""

@@ -69,6 +69,8 @@ def read_settings(args):
 class Network:
     """A model made ready for images of any size."""
 
+    min_width = 1  # in models that don't say it
+
     def __init__(self, model, size=None, view=STRETCH, jit=False, min_pixels=None, min_width=1):
         """Take a model, whose graph is compiled with the first image.
 

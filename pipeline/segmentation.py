@@ -48,7 +48,7 @@ def add_flags(add):
     """Add those of `read_settings` by a parser's or group's `add_argument`."""
     add("--bandwidth", type=bounded(float, above=0), help="of the mean shift; default the model's")
     add("--threshold", type=bounded(float, above=0, below=1), help="probability of a lane pixel; default the model's")
-    mean = "mean probability that each instance needs; default what the model's config says of them and of images"
+    mean = "mean probability that an instance needs; default the model's, with its limit for an image's best"
     add("--confidence", type=bounded(float, least=0, below=1), metavar="P", help=mean)
     add("--cluster", choices=("fast", "sklearn"), help="mean shift of clustering.py, the default, or scikit-learn")
 

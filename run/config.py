@@ -56,7 +56,7 @@ def make_config(flags, data, saved=None):
         "foreground_weight": weight,  # of a pixel in the semantic loss, background 1
         # so weighted, a network says w / (w + 1) where foreground is as likely as not
         "threshold": THRESHOLD if any(data.lanes.values()) else round(weight / (weight + 1), 3),
-        # not for lanes, thin ones all of about one size
+        # not for lanes, which are thin and all of about one size
         "min_pixels": (statistics.small_area or None) if network["coordinate_scale"] else None,
         "min_width": statistics.small_width if network["coordinate_scale"] else 1,
         "flags": flags_saved,

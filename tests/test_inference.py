@@ -4,6 +4,8 @@ import gc
 import json
 import threading
 import tracemalloc
+from argparse import Namespace
+from dataclasses import astuple
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -250,6 +252,19 @@ def test_the_fewest_pixels_are_those_of_the_config(tmp_path, monkeypatch):
     utils.write_json(tmp_path / "config.json", {**config, "min_pixels": "few"})
     with pytest.raises(UserError, match="few"):
         segmentation.load_network(tmp_path)
+
+
+def test_limits_of_probability_are_those_of_the_config_or_the_flag(tmp_path):
+    config = utils.read_config(save_miniature(tmp_path))
+    utils.write_json(tmp_path / "config.json", {**config, "confidence": 0.8, "image_confidence": 0.84})
+    args = Namespace(modeldir=tmp_path, bandwidth=None, threshold=None, cluster=None, confidence=None)
+    assert astuple(segmentation.read_settings(args))[-2:] == (0.8, 0.84)
+    args.confidence = 0.6
+    assert astuple(segmentation.read_settings(args))[-2:] == (0.6, 0.0)  # of each instance, whatever the image's best
+    utils.write_json(tmp_path / "config.json", {**config, "image_confidence": 1.5})
+    args.confidence = None
+    with pytest.raises(UserError, match="image_confidence: found 1.5, expected a number from 0 to below 1"):
+        segmentation.read_settings(args)
 
 
 PIECES = """

@@ -15,8 +15,8 @@ from loss import LANE_WEIGHT, MAX_INSTANCES
 
 MAX_LABELS = 200  # measured, evenly spread: what is wrong with labels is wrong with many
 TINY = 10  # pixels
-SMALL_PERCENT = 5  # of the instances need not be found
-SEAM = 5  # pixels, wider than what mixes at a border of instances: the decoder works at half the size
+SMALL_PERCENT, NARROW_PERCENT = 2, 5  # of the instances need not be found
+WIDEST = 16  # pixels; half of them are more than what mixes at a border of instances
 
 
 @dataclass
@@ -25,8 +25,8 @@ class LabelStatistics:
 
     foreground: float  # mean fraction of pixels of instances
     diameter: float = 0.0  # of a disk of an instance's area, median, in pixels
-    small_area: float = 0.0  # below which `SMALL_PERCENT` of the instances lie, in pixels
-    small_width: int = 1  # `SEAM` if a square as wide fits in all but `SMALL_PERCENT`
+    small_area: float = 0.0  # below which `SMALL_PERCENT` of the instances lie, in pixels; at most the median / 4
+    small_width: int = 1  # a square as wide fits in all but `NARROW_PERCENT`; at most half the median
 
     def foreground_weight(self):
         """Weight of a foreground pixel in the semantic loss: ratio of ENet's class weights, at most that of lanes.
@@ -43,7 +43,7 @@ class MeasuredLabel(NamedTuple):
     path: str
     in_file: dict
     in_network: dict
-    wide: int  # number of those in which a square of `SEAM` pixels fits
+    widths: list  # of those: sides of the largest squares that fit in, up to `WIDEST`
     is_apart: bool  # a single instance in several pieces
     foreground: float  # fraction at the network's size
 
@@ -55,14 +55,20 @@ def measure_label(path, size, view=STRETCH, ignore=None):
     in_file = _count_pixels(label, ignore)
     is_apart = len(in_file) == 1 and cv2.connectedComponents(np.uint8(label == next(iter(in_file))))[0] > 2
     label = _seen(label, size, view)
-    in_network, square, values = _count_pixels(label, ignore), np.ones((SEAM, SEAM), np.uint8), np.float32(label)
-    wide = len(_count_pixels(label[cv2.erode(values, square) == cv2.dilate(values, square)], ignore))
-    return MeasuredLabel(path, in_file, in_network, wide, is_apart, sum(in_network.values()) / label.size)
+    in_network, values = _count_pixels(label, ignore), np.float32(label)
+    widths = dict.fromkeys(in_network, 1)
+    for side in range(2, WIDEST + 1):
+        square = np.ones((side, side), np.uint8)
+        lowest = cv2.erode(values, square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        inside = label[lowest == cv2.dilate(values, square)]
+        widths.update(dict.fromkeys(_count_pixels(inside, ignore), side))
+    foreground = sum(in_network.values()) / label.size
+    return MeasuredLabel(path, in_file, in_network, list(widths.values()), is_apart, foreground)
 
 
 def _count_pixels(label, ignore):
-    ids, counts = np.unique(label, return_counts=True)
-    return {i: pixels for i, pixels in zip(ids.tolist(), counts.tolist(), strict=True) if i not in (0, ignore)}
+    counts = np.bincount(label.ravel())
+    return {i: int(counts[i]) for i in np.flatnonzero(counts).tolist() if i not in (0, ignore)}
 
 
 def measure_labels(pairs, size, view=STRETCH, ignore=None):
@@ -77,8 +83,10 @@ def measure_labels(pairs, size, view=STRETCH, ignore=None):
         return LabelStatistics(0.0)
     foreground = float(np.mean([label.foreground for label in labels]))
     diameter = float(np.median(np.sqrt(4 / np.pi * areas)))
-    wide = 100 * sum(label.wide for label in labels) >= (100 - SMALL_PERCENT) * areas.size
-    return LabelStatistics(foreground, diameter, float(np.percentile(areas, SMALL_PERCENT)), SEAM if wide else 1)
+    widths = [width for label in labels for width in label.widths]
+    area = min(np.percentile(areas, SMALL_PERCENT), np.median(areas) / 4)
+    width = min(np.percentile(widths, NARROW_PERCENT, method="lower"), np.median(widths) // 2)
+    return LabelStatistics(foreground, diameter, float(area), max(1, int(width)))
 
 
 def measure_class_weights(data, size, view=STRETCH):

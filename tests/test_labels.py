@@ -112,8 +112,12 @@ def test_what_labels_are_like(tmp_path):
     found = label_statistics.measure_labels(write(tmp_path / "data", square, small), (40, 40))
     assert found.foreground == pytest.approx((80 + 16) / 3200)
     assert found.diameter == pytest.approx((4 * 16 / np.pi) ** 0.5)  # of areas 64, 16, 16
-    assert found.small_area == pytest.approx(16) and found.small_width == 1  # 5x5 fits in one of three
-    assert label_statistics.measure_labels(write(tmp_path / "large", square[:10]), (40, 40)).small_width == 5
+    assert (found.small_area, found.small_width) == (4, 2)  # a quarter and a half of the median
+    many = np.zeros((160, 160), np.uint8)
+    for i, side in enumerate([14] * 37 + [3, 6, 7]):
+        many[i // 10 * 20 :, i % 10 * 16 :][:side, 1 : side + 1] = i + 1
+    found = label_statistics.measure_labels(write(tmp_path / "many", many), (160, 160))
+    assert found.small_area == pytest.approx(9 + 0.78 * 27) and found.small_width == 6  # in 39 of 40
     empty = label_statistics.measure_labels(write(tmp_path / "empty", 0 * square), (40, 40))
     assert empty == LabelStatistics(0.0, 0.0, 0.0, 1)
     for fraction, weight in ((0.03, 10.0), (0.0, 10.0), (0.25, np.log(1.77) / np.log(1.27)), (0.5, 1.0)):

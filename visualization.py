@@ -224,6 +224,9 @@ def instances_figure(path, data_folder, results, photos):
         _, image, label, found, embedding = chosen[int(place)]
         truth, found = (sequential_ids(read_label(file)) for file in (label, found))
         image, embedding = embedding_to_color(read_image(image)), read_image(embedding)
+        if found.any():  # the background's would take most of the colors
+            embedding[found > 0] = embedding_to_color(embedding[None, found > 0])[0]
+        embedding[found == 0] = 0
         black = np.zeros_like(embedding)
         painted = [paint_instances(black, ids, 1.0) for ids in (truth, ids_of_truth(found, truth))]
         tiles += [image, *painted, embedding][not photos :]

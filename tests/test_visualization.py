@@ -91,6 +91,7 @@ def drawn(monkeypatch):
 
 
 def test_figure_of_instances(tmp_path, drawn, capsys):
+    halves = np.repeat(np.uint8([[[40, 40, 40], [90, 90, 90]]]), 32, axis=1)
     for number in range(8):
         label = np.zeros((64, 64), np.uint8)
         for k in range(number + 1):
@@ -99,7 +100,7 @@ def test_figure_of_instances(tmp_path, drawn, capsys):
             (f"data/images/{number}.png", 3 * label),
             (f"data/labels/{number}.png", label),
             (f"results/{number}_labels.png", label // 10 * 7),  # one instance for all of them
-            (f"results/{number}_embedding.png", np.full((64, 64, 3), 9 * number, np.uint8)),
+            (f"results/{number}_embedding.png", np.where(label[..., None], halves, 250)),
         ):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(tmp_path / name), array)
@@ -110,7 +111,9 @@ def test_figure_of_instances(tmp_path, drawn, capsys):
         image, *painted, embedding = [np.array(axes.images[0].get_array()) for axes in drawn[4 * row : 4 * row + 4]]
         truth, found = ({*map(tuple, tile.reshape(-1, 3).tolist())} for tile in painted)
         assert len(truth) == number + 2 and len(found) == 2 and found < truth  # its color is that of a true one
-        assert (embedding == 9 * number).all() and image.max() == 255
+        assert image.max() == 255
+        inside = painted[1].any(axis=-1)  # from black to white in the instances, whatever is beside them
+        assert (embedding[:, :32] == 0).all() and (embedding[:, 32:] == 255 * inside[:, 32:, None]).all()
     assert cv2.imread(str(tmp_path / "a.png")).shape[1] == 4 * 256
     drawn.clear()
     visualization.main([*command, "--no-images"])

@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT
 
-from enet import MaxPoolWithPositions, MaxUnpool, PReLU, build_enet
+import enet
+from enet import MaxPoolWithPositions, MaxUnpool, build_enet
 
 
 def shake(model, seed=0):
@@ -118,20 +119,28 @@ def test_xla_gives_the_same_output(network):
         assert_close(compiled[name], value)
 
 
-def test_prelu_is_that_of_keras():
+LAYERS = {"PReLU": {"shared_axes": (1, 2)}, "BatchNormalization": {"scale": False, "epsilon": 1e-3, "momentum": 0.9}}
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_are_those_of_keras(name, training):
+    """Outputs, gradients and moving averages."""
     rng = np.random.default_rng(0)
     x, upstream = (tf.constant(rng.normal(1, 3, (4, 6, 8, 5)), tf.float32) for _ in range(2))
-    start, found = rng.normal(0.2, 0.3, (1, 1, 5)), []
-    for layer in (PReLU(shared_axes=(1, 2)), keras.layers.PReLU(shared_axes=(1, 2))):
+    weights, found = rng.uniform(0.1, 2, (3, 5)), []
+    for module in (enet, keras.layers):
+        layer = getattr(module, name)(**LAYERS[name])
         layer.build(x.shape)
-        layer.alpha.assign(start)
+        for variable, value in zip(layer.weights, weights, strict=False):
+            variable.assign(value.reshape(variable.shape))
         with tf.GradientTape() as tape:
             tape.watch(x)
-            y = layer(x)
+            y = layer(x, training=training)
             total = tf.reduce_sum(y * upstream)
-        found.append([y, *tape.gradient(total, [x, layer.alpha.value])])
+        found.append([y, *tape.gradient(total, [x, layer.trainable_variables[0].value]), *layer.weights])
     for a, b in zip(*found, strict=True):
-        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype,step,smallest", [("float16", -10, -14), ("bfloat16", -7, -126), ("float32", -23, -126)])

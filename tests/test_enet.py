@@ -123,24 +123,25 @@ LAYERS = {"PReLU": {"shared_axes": (1, 2)}, "BatchNormalization": {"scale": Fals
 
 
 @pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("dtype,tolerance", [("float32", 1e-5), ("float16", 0.01), ("mixed_bfloat16", 0.05)])
 @pytest.mark.parametrize("name", LAYERS)
-def test_layers_are_those_of_keras(name, training):
-    """Outputs, gradients and moving averages."""
+def test_layers_are_those_of_keras(name, dtype, tolerance, training):
+    """Outputs, gradients and moving averages, to a fraction of their largest values."""
     rng = np.random.default_rng(0)
     x, upstream = (tf.constant(rng.normal(1, 3, (4, 6, 8, 5)), tf.float32) for _ in range(2))
     weights, found = rng.uniform(0.1, 2, (3, 5)), []
-    for module in (enet, keras.layers):
-        layer = getattr(module, name)(**LAYERS[name])
+    for module, policy in ((enet, dtype), (keras.layers, "float64")):
+        layer = getattr(module, name)(**LAYERS[name], dtype=policy)
         layer.build(x.shape)
         for variable, value in zip(layer.weights, weights, strict=False):
             variable.assign(value.reshape(variable.shape))
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = layer(x, training=training)
-            total = tf.reduce_sum(y * upstream)
+            total = tf.reduce_sum(tf.cast(y, tf.float32) * upstream)
         found.append([y, *tape.gradient(total, [x, layer.trainable_variables[0].value]), *layer.weights])
     for a, b in zip(*found, strict=True):
-        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(np.float64(a), np.float64(b), rtol=0, atol=tolerance * np.abs(b).max())
 
 
 @pytest.mark.parametrize("dtype,step,smallest", [("float16", -10, -14), ("bfloat16", -7, -126), ("float32", -23, -126)])

@@ -36,6 +36,7 @@ from run.validation import SummaryLog, Validation
 @command("training.py", "a run folder with a checkpoint goes on by --resume RUN_FOLDER")
 def main(argv=None):
     flags, saved = settle_flags(argv)
+    devices.keep_memory()
     strategy = devices.make_strategy(flags.strategy, flags.batch_size)
     chief = strategy.extended.should_checkpoint
     with take_folder(flags.outdir, new=saved is None) if chief else contextlib.nullcontext():

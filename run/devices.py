@@ -1,5 +1,7 @@
 """Devices and machines of a run: distribution strategies, seeds, precision, lost workers."""
 
+import contextlib
+import ctypes
 import json
 import os
 import sys
@@ -44,6 +46,14 @@ def set_numerics(seed, mixed_precision=False, deterministic=False):
     keras.config.set_dtype_policy("mixed_bfloat16" if mixed_precision else "float32")
     if deterministic:
         tf.config.experimental.enable_op_determinism()
+
+
+def keep_memory():
+    """Have glibc keep freed memory: what it gives back to the system is cleared again, page by page, in the next step."""
+    with contextlib.suppress(AttributeError, TypeError):  # other C libraries have no mallopt
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-1, -1)  # M_TRIM_THRESHOLD, never
+        mallopt(-4, 0)  # M_MMAP_MAX, no block on its own
 
 
 def rejoin(error, step):

@@ -49,7 +49,7 @@ def set_numerics(seed, mixed_precision=False, deterministic=False):
 
 
 def keep_memory():
-    """Have glibc keep freed memory: what it gives back to the system is cleared again, page by page, in the next step."""
+    """Have glibc keep freed memory: the system would clear what it gets back, page by page, for the next step."""
     with contextlib.suppress(AttributeError, TypeError):  # other C libraries have no mallopt
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(-1, -1)  # M_TRIM_THRESHOLD, never

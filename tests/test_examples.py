@@ -161,8 +161,7 @@ def test_classes_from_the_first_to_the_last_command(place, tmp_path, capsys):
             done += sum(1 for _ in walk([line.split()[1:]], [], MORE, capsys))
     out = capsys.readouterr().out
     assert done == len(commands) == 13 and out.count("mIoU") >= 4
-    assert Path("desk_results/0_classes.png").exists()
-    assert Path("kinds_run/best/model.keras").exists()
+    assert Path("desk_results/0_classes.png").exists() and Path("kinds_run/best/model.keras").exists()
 
 
 def test_own_data_from_the_first_to_the_last_command(place, tmp_path, capsys):
@@ -189,11 +188,10 @@ def test_readme_from_the_first_to_the_last_command(place, tmp_path, capsys):
     shutil.copytree(ROOT / "doc/runs", "doc/runs")
     shutil.copytree(ROOT / "inference_test/images", "inference_test/images")
     write_video(Path("drive.mp4"), count=3)
-    model = "--modeldir saved_model"
     for command in commands:
         if command[0] == "data/tusimple_dataset_processing.py" and "-o" not in command:
             command += ["-o", "data"]  # by default the script's own folder
-    more = {"inference.py": model, "evaluation": model}
+    more = dict.fromkeys(("inference.py", "evaluation"), "--modeldir saved_model")
     first = ["data/synthetic_dataset.py", "data/tusimple_dataset_processing.py", "training.py"]
     assert sum(1 for _ in walk(commands, first, {**MORE, **more}, capsys)) == len(commands)
     assert "Accuracy" in capsys.readouterr().out

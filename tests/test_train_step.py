@@ -1,5 +1,7 @@
 """The optimizer step: against Keras' own optimizers and layers, and what it must not do."""
 
+import resource
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import tensorflow as tf
 from conftest import miniature
 from test_loss import reference
 
-from run import train_step
+from run import devices, train_step
 
 SIZE = (16, 24)
 SETTINGS = train_step.LossSettings(reg=0.001)
@@ -136,6 +138,14 @@ def test_mixed_precision_is_finite_and_close():
     assert {output.dtype for output in mixed.output.values()} == {"float32"}
     assert np.isfinite(others).all()
     np.testing.assert_allclose(losses[:, 0], others[:, 0], rtol=0.05)
+
+
+def test_freed_memory_stays_for_the_next_step():
+    devices.keep_memory()
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        bytearray(b"x") * 2**26  # 16,384 pages
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 1000
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])

@@ -74,9 +74,9 @@ def find_instances(
     return np.take((np.cumsum(kept) * kept).astype(np.int32), label_map)
 
 
-def lane_probability(logits, weight=1.0):
-    """Sigmoid, or the probability by a network whose loss counted lane pixels `weight` times."""
-    return 0.5 + 0.5 * np.tanh((logits - math.log(weight)) / 2)
+def lane_probability(logits):
+    """Sigmoid."""
+    return 0.5 + 0.5 * np.tanh(logits / 2)
 
 
 def mean_probabilities(outputs, label_map):

@@ -37,11 +37,11 @@ from tqdm import tqdm
 
 import utils
 import visualization
-from clustering import mean_probabilities
+from clustering import lane_probability, mean_probabilities
 from data.files import count_images
 from datagenerator import normalize, read_image, require_readable
 from lanes.curves import fit_lanes
-from lanes.tusimple import h_samples, require_own_lines, tusimple_line
+from lanes.tusimple import h_samples, lane_scores, require_own_lines, tusimple_line
 from pipeline import segmentation, video
 from pipeline.classes import classes_of_instances, find_classes, name_classes
 from pipeline.instance_files import FILES, describe_instances, instance_files, require_own
@@ -73,7 +73,7 @@ class Finder:
         settings = self.settings if self.json or {*self.save} - {"semantic", "embedding", "classes"} else None
         frame.prediction, frame.label_map = segmentation.segment_outputs(network, frame.image, settings)
         if self.json or "lanes" in self.save:
-            curves = fit_lanes(frame.label_map, size, network.lane_probability(frame.prediction))
+            curves = fit_lanes(frame.label_map, size, logits=frame.prediction.get("semantic"))
             run_time = 1000 * (time.perf_counter() - start)
             frame.line = tusimple_line(frame.raw_file, curves, h_samples(size[0]), run_time, size)
         if network.classes:
@@ -86,7 +86,8 @@ class Finder:
             if not all(network.classes.values()):
                 frame.line |= name_classes(network, frame)
             if "semantic" in frame.prediction:
-                frame.line["scores"] = [round(lane.score, 4) for lane in curves]
+                probability = lane_probability(frame.prediction["semantic"][:, :, 0])
+                frame.line["scores"] = np.round(lane_scores(frame.line, probability, size), 4).tolist()
                 frame.line["instance_scores"] = np.round(frame.scores, 4).tolist()
         return frame
 

@@ -22,7 +22,6 @@ import tensorflow as tf
 
 from clustering import THRESHOLD
 from enet import build_enet
-from loss import LANE_WEIGHT
 from run.command import UserError
 
 MODEL_FILE = "model.keras"
@@ -108,11 +107,6 @@ def read_network(folder):
 def read_confidence(modeldir, name="confidence"):
     """Mean lane probability that each instance of a model needs, or "image_confidence", one of an image; default 0."""
     return _read_number(modeldir, name, 0.0, lambda x: 0 <= x < 1, "from 0 to below 1")
-
-
-def read_foreground_weight(modeldir):
-    """Weight that the semantic loss of a model gave lane pixels."""
-    return _read_number(modeldir, "foreground_weight", LANE_WEIGHT, lambda x: 0 < x < np.inf, "above 0")
 
 
 def read_threshold(modeldir):

@@ -10,12 +10,12 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from clustering import instance_classes
+from clustering import instance_classes, lane_probability
 from datagenerator import ClassMap, prepare_label, read_image, read_pair
 from evaluation.classes import ClassScore, class_confusion, true_classes
 from lanes.culane import SIZE
 from lanes.curves import fit_lanes
-from lanes.tusimple import FOUND, h_samples, right_fractions, tusimple_line
+from lanes.tusimple import FOUND, h_samples, lane_scores, right_fractions, tusimple_line
 from pipeline.classes import find_classes
 from pipeline.outputs import output_folder
 from pipeline.segmentation import segment_outputs
@@ -34,11 +34,12 @@ def predict_lanes(network, settings, srcdir, labels):
             segment_outputs(network, image, settings)  # tracing is no part of the times
         size, start = image.shape[:2], time.perf_counter()
         outputs, label_map = segment_outputs(network, image, settings)
-        lanes = fit_lanes(label_map, size, network.lane_probability(outputs))
+        lanes = fit_lanes(label_map, size, logits=outputs.get("semantic"))
         run_time = 1000 * (time.perf_counter() - start)
         line = tusimple_line(label["raw_file"], lanes, label["h_samples"], run_time, size)
         if "semantic" in outputs:
-            line["scores"] = [round(lane.score, 4) for lane in lanes]
+            probability = lane_probability(outputs["semantic"][:, :, 0])
+            line["scores"] = np.round(lane_scores(line, probability, size), 4).tolist()
         lines.append(line)
     return lines
 

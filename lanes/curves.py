@@ -13,9 +13,6 @@ import numpy as np
 IMAGE_SIZE = (720, 1280)  # TuSimple, (height, width)
 TOLERANCE = 10.0  # distance from the curve up to which a pixel supports it
 HORIZON_MARGIN = 30.0  # of the horizon above the highest point of the labels
-LABEL_WIDTH = 9.0  # across a line of training's labels
-NEAR = 12.0  # distance from the curve up to which a line is near
-PRESENT = 0.4  # probability that a line is near, from which a lane goes on
 MAX_THICKNESS = 30.0  # a wider stripe is a blob, no line
 MIN_LENGTH = 120.0  # of a lane's evidence along its curve
 MIN_ROWS = 5  # of the label map
@@ -40,7 +37,6 @@ class Lane(NamedTuple):
     top: float  # first row
     bottom: float  # last row
     support: float  # length of the evidence along the curve
-    score: float = 1.0  # mean over its rows of the probability that a line is near
 
 
 class _Geometry(NamedTuple):
@@ -229,40 +225,21 @@ def _agree(lane, other, geometry):
     return min(gap.max(), -gap.min()) < reach and np.abs(gap).mean() > reach
 
 
-def _presence(lane, probability, geometry):
-    """Rows from below the horizon to the border (N,), and the probability that a line is NEAR it there (N,).
-
-    It is the sum of `probability` (H, W) across the curve by that of a line as wide as the labels draw it: where the
-    network doubts where a line is, but not that there is one, `probability` is low but wide.
-    """
-    rows = np.arange(np.clip(np.ceil(lane.horizon + 10 * geometry.unit), 0, geometry.height - 1), geometry.height)
-    x, slope = (part @ lane.coefficients for part in _terms(rows, lane))
-    steps = np.arange(-NEAR, NEAR + 1) * geometry.unit
-    columns = x[:, None] + steps * np.hypot(1, slope)[:, None]  # (N, 25), steps are across the line
-    places = np.stack([np.broadcast_to(rows[:, None], columns.shape) / geometry.height, columns / geometry.width])
-    row, column = np.floor(places * np.reshape(probability.shape, (2, 1, 1))).astype(int)
-    inside = (column >= 0) & (column < probability.shape[1])
-    values = np.where(inside, probability[row, np.where(inside, column, 0)], 0)
-    return rows, np.minimum(values.sum(axis=1) / LABEL_WIDTH, 1)
+def _last_likely_row(lane, logits, geometry):
+    """The row down to which a lane goes on while lane is likelier than not by logits (H, W, 1) of the whole image."""
+    rows = np.arange(np.ceil(lane.bottom), _last_row(lane, geometry) + 1)
+    places = np.stack([(rows + 0.5) / geometry.height, (lane_x(lane, rows) + 0.5) / geometry.width])
+    row, column = (places * np.reshape(logits.shape[:2], (2, 1))).astype(int)
+    ends = np.flatnonzero(logits[row, column, 0] < 0)
+    return (rows[: ends[0]] if ends.size else rows).max(initial=lane.bottom)
 
 
-def _find_ends(lane, probability, geometry):
-    """The lane with ends beyond which a line is hardly near, in sum, and its score."""
-    rows, presence = _presence(lane, probability, geometry)
-    middle = min(np.searchsorted(rows, (lane.top + lane.bottom) / 2), len(rows) - 1)
-    inner = presence[(rows >= lane.top) & (rows <= lane.bottom)]
-    bound = min(PRESENT, np.median(inner) / 2) if len(inner) else PRESENT  # where all is doubted, less will do
-    gain = np.cumsum(np.append(0.0, presence - bound))  # lowest above the upper end, highest below the lower one
-    first, last = gain[: middle + 1].argmin(), middle + gain[middle + 1 :].argmax()
-    return lane._replace(top=rows[first], bottom=rows[last], score=float(presence[first : last + 1].mean()))
-
-
-def fit_lanes(label_map, image_size=IMAGE_SIZE, probability=None, max_lanes=5):
+def fit_lanes(label_map, image_size=IMAGE_SIZE, max_lanes=5, logits=None):
     """At most `max_lanes` lane curves, of the longest evidence first, of an (H, W) label map of a whole image.
 
     Lines of instances are joined, and what is short, sparse or in conflict with a better lane is dropped. With the
-    `probability` of lane (H, W) a lane has a score, and ends where a line is hardly near any longer, unless it meets
-    another lane before.
+    semantic head's `logits` (H, W, 1) a lane goes on downwards while they aren't below 0, unless it meets another: the
+    label map shows what is above a higher threshold.
     """
     labels, runs = _runs(label_map, image_size)
     groups = (runs[labels == value] for value in np.unique(labels))
@@ -285,8 +262,8 @@ def fit_lanes(label_map, image_size=IMAGE_SIZE, probability=None, max_lanes=5):
             break
         top = highest
     kept = kept[:max_lanes]
-    for index, lane in enumerate(kept if probability is not None else ()):
-        kept[index] = found = _find_ends(lane, probability, geometry)
-        if not all(_agree(found, other, geometry) for other in kept if other is not found):
-            kept[index] = lane._replace(score=found.score)
+    for index, lane in enumerate(kept if logits is not None else ()):
+        longer = lane._replace(bottom=_last_likely_row(lane, logits, geometry))
+        if all(_agree(longer, other, geometry) for other in kept if other is not lane):
+            kept[index] = longer
     return kept

@@ -10,11 +10,10 @@ import tensorflow as tf
 from joblib import cpu_count
 
 import utils
-from clustering import BANDWIDTH, THRESHOLD, find_instances, lane_probability
+from clustering import BANDWIDTH, THRESHOLD, find_instances
 from datagenerator import STRETCH, TILE, View, enlarge, network_size, normalize, prepare_image, view_of, zoomed_size
 from export.folding import fold_batch_norm
 from export.formats import require_finite
-from loss import LANE_WEIGHT
 from pipeline.lite import LiteModel, load_lite_model
 from pipeline.tiles import join_tiles, number_by_size, tile_starts
 from run.command import UserError, bounded
@@ -70,7 +69,7 @@ def read_settings(args):
 class Network:
     """A model made ready for images of any size."""
 
-    foreground_weight = LANE_WEIGHT
+    min_width = 1  # in models that don't say it
 
     def __init__(self, model, size=None, view=STRETCH, jit=False, min_pixels=None, min_width=1):
         """Take a model, whose graph is compiled with the first image.
@@ -119,10 +118,6 @@ class Network:
         fewest = 0 if self.min_pixels else fewest  # as what is small is merged
         label_map = find_instances(outputs, **asdict(settings), min_pixels=fewest)
         return merge_pieces(label_map, self.min_pixels, self.min_width) if self.min_pixels else label_map
-
-    def lane_probability(self, outputs):
-        """Probability of lane (H, W) of outputs of `predict`, or None without a semantic head."""
-        return lane_probability(outputs["semantic"][:, :, 0], self.foreground_weight) if "semantic" in outputs else None
 
     def needs_tiles(self, shape):
         """Whether an image of `shape` (h, w, ...) is too large to go through the network at once."""
@@ -186,7 +181,7 @@ def load_network(modeldir, image_size=None, jit=False, threads=None, int8=False)
             model = fold_batch_norm(model) if foldable else model
         size, min_pixels = image_size or network["input_shape"][:2], config.get("min_pixels")
         result = Network(model, size, view, jit, min_pixels and float(min_pixels), int(config.get("min_width", 1)))
-        result.classes, result.foreground_weight = utils.read_classes(folder), utils.read_foreground_weight(folder)
+        result.classes = utils.read_classes(folder)
         result._outputs(np.zeros((*size, 3), np.float32))
     except (UserError, OSError):
         raise

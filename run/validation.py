@@ -15,7 +15,6 @@ from evaluation.instances import instance_score
 from export.formats import require_finite
 from lanes.curves import fit_lanes
 from lanes.tusimple import tusimple_line, tusimple_score
-from loss import LANE_WEIGHT
 from pipeline.segmentation import Network, Settings, segment_tiles
 from run.config import input_size
 from run.train_step import CLASS_TERM, loss_terms
@@ -35,7 +34,6 @@ class Validation:
         self.settings = Settings(2 * flags.dvar or BANDWIDTH, config.get("threshold", THRESHOLD))
         self.scored = bool(flags.var or flags.dist) and data.has_labels  # else no embeddings are trained
         self.network = Network(model, size, view, False, config.get("min_pixels"), config.get("min_width", 1))
-        self.network.foreground_weight = config.get("foreground_weight", LANE_WEIGHT)
         count = flags.batch_size if view.kind == "stretch" else 1
         self.datasets = {
             name: make_dataset(pairs, size, count, view=view, ignore=flags.ignore)
@@ -112,7 +110,7 @@ class Validation:
         path, size = labeled["raw_file"], labeled["size"]
         image = read_image(path) if self.network.needs_tiles(size) else None
         outputs, label_map = self._find(image, size, outputs, Settings())
-        lanes = fit_lanes(label_map, size, self.network.lane_probability(outputs))
+        lanes = fit_lanes(label_map, size, logits=outputs["semantic"])
         return tusimple_line(path, lanes, labeled["h_samples"], 0.0, size)
 
     def _find(self, image, size, outputs, settings):

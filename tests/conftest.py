@@ -141,7 +141,7 @@ def tiny_run(tiny_data, tmp_path_factory):
     return folder
 
 
-def two_lines(label_map, size, probability=None):
+def two_lines(label_map, size, logits=None):
     """In place of `fit_lanes`: two curves, whatever the label map of a hardly trained network."""
     from lanes.curves import fit_lanes
 

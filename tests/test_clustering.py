@@ -287,8 +287,6 @@ def test_instances_of_outputs():
         assert find(0.5, method, 0.82) == [0, 0, 0, 1, 2] and find(0.5, method, 0.95) == [0, 0, 0, 0, 0]
         assert find(0.5, method, 0.82, None, 0.89) == [0, 0, 0, 1, 2]  # all or none of the image
         assert find(0.5, method, 0.82, None, 0.91) == find(0.5, method, 0.0, None, 0.91) == [0, 0, 0, 0, 0]
-    weighted = 10 * probability / (10 * probability + 1 - probability)  # of a loss that counts lane pixels ten times
-    assert np.allclose(clustering.lane_probability(np.log(weighted / (1 - weighted)), 10), probability)
     assert clustering.lane_mask({"embedding": embedding}) is None
     without = clustering.find_instances({"embedding": embedding}, 1.0, confidence=0.95)  # nothing to go by
     assert without[7, [0, 5, 25, 45, 55]].tolist() == [0, 4, 1, 2, 3]

@@ -96,10 +96,9 @@ def test_model_command_writes_submission_and_images(tusimple_folder, tmp_path, c
         if number == 1:
             label_map[label_map == 20] = 0
         clock.append(clock[-1] + (0.25 if number == 2 else 0.01))
-        return {"semantic": 0.75 * (label_map > 0)}, label_map
+        return {"semantic": np.where(label_map, np.log(3), -9.0)[:, :, None]}, label_map  # lines are ones by 3 to 1
 
-    network = SimpleNamespace(lane_probability=lambda outputs: outputs["semantic"])
-    monkeypatch.setattr(evaluation, "load", lambda args: (network, Settings(args.bandwidth)))
+    monkeypatch.setattr(evaluation, "load", lambda args: (None, Settings(args.bandwidth)))
     monkeypatch.setattr(model, "segment_outputs", segment)
     out, images = tmp_path / "pred.json", tmp_path / "images"
     argv = ["--modeldir", "m", "--srcdir", folder, "--labels", "label_data.json", "--bandwidth", "0.7"]

@@ -61,8 +61,7 @@ def test_every_image_is_painted_at_its_own_size(tiny_run, images, tmp_path, caps
 class Stub(segmentation.Network):
     """Two lines of another embedding, the same in every image."""
 
-    view, min_pixels, min_width, classes = segmentation.STRETCH, 3, 1, {}
-    outputs = "embedding", "semantic"
+    view, min_pixels, outputs, classes = segmentation.STRETCH, 3, ("embedding", "semantic"), {}
 
     def __init__(self):
         lanes = np.zeros((64, 96, 1), np.float32)
@@ -77,6 +76,7 @@ PARTS = {
     "paint_instances": {"overlay"},
     "draw_lanes": {"lanes"},
     "fit_lanes": {"lanes", "json"},
+    "lane_scores": {"json"},
     "find_instances": {"overlay", "lanes", "json"},
 }
 
@@ -246,9 +246,9 @@ def test_the_fewest_pixels_are_those_of_the_config(tmp_path, monkeypatch):
     config = utils.read_config(save_miniature(tmp_path))
     assert segmentation.load_network(tmp_path).min_pixels is None
     # as training found in the labels
-    utils.write_json(tmp_path / "config.json", {**config, "min_pixels": 9.5, "min_width": 5, "foreground_weight": 4})
+    utils.write_json(tmp_path / "config.json", {**config, "min_pixels": 9.5, "min_width": 5})
     networks = [segmentation.load_network(tmp_path, size) for size in (None, (128, 192))]
-    assert {(one.min_pixels, one.min_width, one.foreground_weight) for one in networks} == {(9.5, 5, 4)}
+    assert {(network.min_pixels, network.min_width) for network in networks} == {(9.5, 5)}
     utils.write_json(tmp_path / "config.json", {**config, "min_pixels": "few"})
     with pytest.raises(UserError, match="few"):
         segmentation.load_network(tmp_path)

@@ -69,13 +69,13 @@ def test_run_files_are_flags_of_training(path, monkeypatch):
     assert args.outdir == path.stem and args.steps
     others = [run.stem for run in RUNS if run != path]
     starts = {f"{run}/{model}" for run in others for model in ("best", "last")}
-    assert args.modeldir in starts | {"none", "pretrained_semantic_model"}
+    assert args.modeldir in starts | {"none", "pretrained_semantic_model", "world-4-5"}
 
 
-@pytest.mark.parametrize("run", ["world-5", "semantic"])
+@pytest.mark.parametrize("run", ["world-7", "semantic"])
 def test_run_files_are_those_of_the_shipped_models(run, monkeypatch):
     monkeypatch.chdir(ROOT)
-    folder = {"world-5": "trained_model", "semantic": "pretrained_semantic_model"}[run]
+    folder = {"world-7": "trained_model", "semantic": "pretrained_semantic_model"}[run]
     flags = vars(parse_args([f"@doc/runs/{run}.args"]))
     config = json.loads((ROOT / folder / "config.json").read_text(encoding="utf-8"))
     shared = (config["flags"].keys() & flags.keys()) - {"valdir"}  # one, before there could be several
